@@ -1,31 +1,102 @@
-# make help lists the targets. V=1 shows the commands.
+# make help lists the targets; V=1 shows the commands.
 
 HEADER   := prometheus_async.hpp
 CXX      ?= g++
 CXXFLAGS ?= -O1 -g
-STRICT   := -std=c++20 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast -Wnon-virtual-dtor -Wundef -Werror
 B        ?= build
-TESTS    := $(patsubst tests/%.cpp,%,$(wildcard tests/test_*.cpp))
+LAB      ?= $B/lab
+PORT     ?= 9464
+STRICT   := -std=c++20 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast -Wnon-virtual-dtor -Wundef -Werror
+export CXX B LAB STRICT
+
+# A test says in its first lines what it needs beyond doctest: "// libs: -lssl", "// needs-exceptions", ...
+WITHOUT  ?=
+ONLY     ?= .
+SKIPPED  := $(shell grep -lE '^// needs-($(subst $() ,|,$(strip $(WITHOUT:%=%) none)))' tests/test_*.cpp)
+TESTS    := $(filter-out $(SKIPPED),$(shell grep -lE '$(ONLY)' tests/test_*.cpp))
+REAL     := $(shell grep -lE '^// libs:' $(TESTS) /dev/null)
+EXAMPLES := $(wildcard examples/[0-9]*.cpp)
+REAL_EXAMPLES := $(shell grep -lE '^// libs:' $(EXAMPLES) /dev/null)
+BENCHES  := $(wildcard tests/bench/bench_*.cpp)
+libs      = $$(sed -n 's,^// libs:,,p' $<)
 
 Q   = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 
-test: $(TESTS:%=$B/tests/%.ok)  ## builds and runs every unit test
+examples: $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))  ## builds the examples that need nothing but a compiler
 
-$B/tests/runner.o: tests/support/runner.cpp
+run: $B/examples/01_quickstart  ## serves real metrics on port 9464 (PORT=...) until Ctrl-C
+	$(Q)exec $< $(PORT)
+
+test: doctest $(patsubst %.cpp,$B/%.log,$(filter-out $(REAL),$(TESTS))) $B/tests/compile_fail.log  ## builds and runs every unit test
+	$(Q)tests/support/tally.sh $(filter %.log,$^)
+
+test-real: $(REAL:%.cpp=$B/%.log) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))  ## the tests against asio, OpenSSL, mbedTLS, prometheus-cpp
+	$(Q)tests/support/tally.sh $(filter %.log,$^)
+
+check:  ## the tests under other compilers, sanitizers and switches
+	$(Q)CXX= tests/support/check.sh
+
+e2e: examples test-real-examples $(LAB)/.ready $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp))  ## a real Prometheus, Consul and curl against the examples
+	$(Q)tests/support/e2e.sh
+
+test-real-examples: $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))
+
+bench: $(patsubst tests/bench/%.cpp,$B/bench/%,$(BENCHES))  ## ratios against prometheus-cpp and the plain limits, in one run
+	$(Q)tests/support/bench.sh
+
+size:  ## what the library costs in a binary
+	$(Q)tests/support/size.sh
+
+lint:  ## each room compiles with the rooms it names, README and Makefile are true
+	$(Q)python3 tests/support/lint.py $(HEADER) README.md
+
+doctest:
+	$(Q)tests/support/doctest.sh
+
+$(LAB)/.ready: tests/e2e/fetch.sh
+	$(call say,FETCH,$(LAB))
+	$(Q)sh tests/e2e/fetch.sh $(LAB) && touch $@
+
+$B/tests/runner.o: tests/support/runner.cpp | doctest
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++20 $(CXXFLAGS) $(CPPFLAGS) -c $< -o $@
 
 $B/tests/%: tests/%.cpp $B/tests/runner.o $(HEADER)
 	$(call say,CXX,$<)
-	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(LDLIBS)
+	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
 
-$B/tests/%.ok: $B/tests/%
+$B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER)
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) $< -o $@ $(LDFLAGS) -pthread $(libs)
+
+$B/e2e/%: tests/e2e/%.cpp $(HEADER)
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread $(libs)
+
+$B/bench/%: tests/bench/%.cpp $(HEADER)
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(STRICT) -O2 -g $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread $(libs)
+
+# A log ends with the program's exit status; tally.sh reads it, so one failure does not hide another.
+$B/tests/%.log: $B/tests/%
 	$(call say,TEST,$<)
-	$(Q)$< && touch $@
+	$(Q)timeout 300 $< > $@ 2>&1; echo "exit $$?" >> $@
 
-clean:                          ## removes build/
+$B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/compile_fail.sh $(HEADER)
+	$(call say,TEST,tests/compile_fail)
+	$(Q)mkdir -p $(@D)
+	$(Q)tests/support/compile_fail.sh "$(CXX)" $(filter %.cpp,$^) > $@ 2>&1; echo "exit $$?" >> $@
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+clean:  ## removes build/
 	$(Q)rm -rf $B
-.PHONY: test clean
+
+.PHONY: examples run test test-real test-real-examples check e2e bench size lint doctest help clean
 .SECONDARY:

@@ -43,7 +43,7 @@
 //                                               [72] consul       registration that stays
 //                                               [74] file_sd      an atomic target file
 //                                               [88] epilogue     what the file leaves behind
-#ifndef PROMETHEUS_ASYNC_HPP
+#ifndef PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
 #define PROMETHEUS_ASYNC_HPP
 
 // =============================================================================
@@ -842,13 +842,14 @@ PROMETHEUS_ASYNC_END
 //      needs [20] [28] [30]
 // =============================================================================
 
-#if !PROMETHEUS_ASYNC_NO_NETWORK
-struct pollfd;  // <poll.h>, for event_loop::fill
+#if !PROMETHEUS_ASYNC_NO_NETWORK  // rooms [34] to [38]
 
 // =============================================================================
 // [34] loop                                         event_loop: tasks, timers, posting, readiness
 //      needs [28]
 // =============================================================================
+struct pollfd;  // <poll.h>, for event_loop::fill
+
 PROMETHEUS_ASYNC_BEGIN
 
 enum class interest : std::uint8_t { none = 0, read = 1, write = 2, both = 3 };
@@ -1240,15 +1241,15 @@ protected:
 };
 
 PROMETHEUS_ASYNC_END
-#endif  // !PROMETHEUS_ASYNC_NO_NETWORK
+#endif  // rooms [34] to [38]
 
-#endif  // PROMETHEUS_ASYNC_HPP
+#endif  // rooms [10] to [38], PROMETHEUS_ASYNC_HPP
 
 // #############################################################################
 // implementation
 // #############################################################################
-#if defined(PROMETHEUS_ASYNC_IMPLEMENTATION) && !defined(PROMETHEUS_ASYNC_IMPLEMENTED)
-#define PROMETHEUS_ASYNC_IMPLEMENTED
+#if defined(PROMETHEUS_ASYNC_IMPLEMENTATION) && !defined(PROMETHEUS_ASYNC_IMPLEMENTED)  // rooms [40] to [88]
+#define PROMETHEUS_ASYNC_IMPLEMENTED  // rooms [40] to [88]
 
 // =============================================================================
 // [40] platform                                     system calls, fd, clock, errno
@@ -1290,7 +1291,7 @@ PROMETHEUS_ASYNC_END
 //      needs [26] [50]
 // =============================================================================
 
-#if !PROMETHEUS_ASYNC_NO_NETWORK
+#if !PROMETHEUS_ASYNC_NO_NETWORK  // rooms [56] to [74]
 
 // =============================================================================
 // [56] pollers                                      epoll, kqueue, poll: one shape, three bodies
@@ -1342,10 +1343,10 @@ PROMETHEUS_ASYNC_END
 //      needs [38] [70]
 // =============================================================================
 
-#endif  // !PROMETHEUS_ASYNC_NO_NETWORK
+#endif  // rooms [56] to [74]
 
 // =============================================================================
 // [88] epilogue                                     what the file leaves behind
 //      needs [10]
 // =============================================================================
-#endif  // PROMETHEUS_ASYNC_IMPLEMENTATION
+#endif  // rooms [40] to [88]

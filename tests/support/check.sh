@@ -1,0 +1,30 @@
+#!/bin/sh
+# Every unit test in every configuration, then the forms in which the header may be included.
+# Ends with "N passed, N failed".  JOBS=2   CONFIGS="gcc-asan clang-tsan" runs only these.
+set -u
+jobs=${JOBS:-2}
+san=-fsanitize=address,undefined
+noexc='-fno-exceptions -fno-rtti -DDOCTEST_CONFIG_NO_EXCEPTIONS_BUT_WITH_ALL_ASSERTS'
+export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1
+
+config() { # name compiler CXXFLAGS [make variables]
+    name=$1 cxx=$2 flags=$3; shift 3
+    case " ${CONFIGS:-$name} " in *" $name "*) ;; *) return ;; esac
+    command -v "$cxx" > /dev/null || { echo "==== $name: no $cxx"; echo "0 passed, 1 failed"; return; }
+    echo "==== $name: $cxx $flags $*" >&2
+    make -k -j"$jobs" B="build/check/$name" CXX="$cxx" CXXFLAGS="$flags" "$@" 2>&1 | tee "build/check/$name.out" | tail -n 80
+}
+mkdir -p build/check
+{
+    config gcc-O0-asan  g++        "-O0 -g1 $san" test
+    config gcc-tsan     g++        "-O1 -g1 -fsanitize=thread" test
+    config gcc-noexcept g++        "-O1 -g1 $noexc" WITHOUT=exceptions test
+    config clang16-O0   clang++-16 "-O0 -g1" test
+    config clang19-asan clang++-19 "-O1 -g1 $san -fno-sanitize=function" test test-real
+    config clang19-tsan clang++-19 "-O1 -g1 -fsanitize=thread" test test-real
+    config gcc-poll     g++        "-O1 -g1 $san" CPPFLAGS=-DPROMETHEUS_ASYNC_POLLER_POLL=1 ONLY='^// needs-network' test
+    config gcc-kqueue   g++        "-O1 -g1 $san" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' ONLY='^// needs-network' test
+    config gcc-nothread g++        "-O1 -g1 $san" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_THREADS=1 WITHOUT=threads test
+    case " ${CONFIGS:-forms} " in *" forms "*) tests/support/forms.sh ;; esac
+} | awk '/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5 } { print }
+         END { printf "%d passed, %d failed%s\n", p, f, s ? ", " s " skipped" : ""; exit f != 0 }'

@@ -1,0 +1,40 @@
+#!/bin/sh
+# The header in each form in which it may be included: every switch under every compiler, alone, twice, in
+# two units, and the mistakes that must not link. Ends with "N passed, N failed".
+set -u
+strict="${STRICT:--std=c++20 -Wall -Wextra -Werror}"
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+passed=0 failed=0
+ok() { # sentence command...
+    sentence=$1; shift
+    if "$@" > "$dir/out" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $sentence"; head -n 20 "$dir/out"; fi
+}
+says() { # pattern command...: the command fails, and its output says so
+    pattern=$1; shift
+    ! "$@" > "$dir/said" 2>&1 && { grep -q "$pattern" "$dir/said" || { cat "$dir/said"; false; }; }
+}
+printf '#include "prometheus_async.hpp"\n#include "prometheus_async.hpp"\n' > "$dir/alone.cpp"
+printf '#include "prometheus_async.hpp"\n#define PROMETHEUS_ASYNC_IMPLEMENTATION\n#include "prometheus_async.hpp"\n#include "prometheus_async.hpp"\n' > "$dir/impl.cpp"
+for cxx in g++ clang++-16 clang++-19; do
+    for with in "" -DPROMETHEUS_ASYNC_NO_NETWORK=1 -DPROMETHEUS_ASYNC_NO_THREADS=1 -DPROMETHEUS_ASYNC_SHARED=1 \
+        -DPROMETHEUS_ASYNC_POLLER_POLL=1 "-fno-exceptions -fno-rtti" \
+        "-fno-exceptions -fno-rtti -DPROMETHEUS_ASYNC_NO_THREADS=1 -DPROMETHEUS_ASYNC_NO_NETWORK=1"; do
+        ok "the header alone compiles: $cxx $with" $cxx $strict $with -I. -fsyntax-only "$dir/alone.cpp"
+        ok "the implementation compiles after an earlier include: $cxx $with" $cxx $strict -O1 $with -I. -c "$dir/impl.cpp" -o /dev/null
+    done
+done
+
+cat > "$dir/use.cpp" <<'CPP'
+#include "prometheus_async.hpp"
+prometheus_async::counter other{"other_total", "Made in a unit without the implementation."};
+int main() { other.inc(); return other.value() == 1 ? 0 : 1; }
+CPP
+g++ $strict -I. -c "$dir/impl.cpp" -o "$dir/impl.o" && g++ $strict -I. -c "$dir/use.cpp" -o "$dir/use.o"
+g++ $strict -fno-exceptions -I. -c "$dir/use.cpp" -o "$dir/use_noexcept.o"
+ok "two units link and run" sh -c "g++ '$dir/use.o' '$dir/impl.o' -pthread -o '$dir/two' && '$dir/two'"
+ok "a forgotten implementation is named" says define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file g++ "$dir/use.o" -o "$dir/none"
+ok "a second implementation is named" says define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file g++ "$dir/use.o" "$dir/impl.o" "$dir/impl.o" -pthread -o "$dir/twice"
+ok "units that disagree on exceptions do not link, by name" says v1_noexcept g++ "$dir/use_noexcept.o" "$dir/impl.o" -pthread -o "$dir/mixed"
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
