@@ -1,0 +1,27 @@
+# Sourced by the end-to-end scripts: . "$(dirname "$0")/lib.sh"
+set -u
+: "${B:?set B to the build directory}" "${LAB:?set LAB to the directory of fetch.sh}"
+tmp=$(mktemp -d) || exit 1
+started= passed=0 failed=0
+cleanup() { for pid in $started; do kill "$pid" 2> /dev/null; done; sleep 0.2; for pid in $started; do kill -9 "$pid" 2> /dev/null; done; rm -rf "$tmp"; }
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+ok() { # sentence command...: counts, and shows the output of what failed
+    sentence=$1; shift
+    if "$@" > "$tmp/out" 2>&1; then passed=$((passed + 1)); echo "ok      $sentence"
+    else failed=$((failed + 1)); echo "FAILED  $sentence: $*"; tail -n 20 "$tmp/out"; fi
+}
+within() { # seconds command...: tries until it succeeds
+    until=$(($(date +%s) + $1)); shift
+    until "$@"; do [ "$(date +%s)" -lt "$until" ] || return 1; sleep 0.2; done
+}
+start() { # name command...: in the background, output in $tmp/name.log, process id in $pid
+    name=$1; shift
+    "$@" > "$tmp/$name.log" 2>&1 &
+    pid=$!
+    started="$started $pid"
+}
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+answers() { curl -sS -m 5 -o /dev/null "$@"; }
+finish() { echo "$passed passed, $failed failed"; [ $failed = 0 ]; exit; }
