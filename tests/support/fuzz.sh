@@ -1,0 +1,21 @@
+#!/bin/sh
+# fuzz.sh SECONDS [program...]: builds each tests/fuzz_*.cpp with libFuzzer, ASan and UBSan, replays its seeds
+# (tests/corpus/<name>/) and fuzzes for so long. Ends with "N passed, N failed": one for each program.
+set -u
+span=${1:-20}; [ $# -gt 0 ] && shift
+cxx=${FUZZ_CXX:-clang++-19}
+[ $# -gt 0 ] || set -- tests/fuzz_*.cpp
+passed=0 failed=0
+mkdir -p build/fuzz
+for source in "$@"; do
+    name=$(basename "$source" .cpp); name=${name#fuzz_}
+    mkdir -p "build/fuzz/$name.found"
+    if $cxx -std=c++20 -O1 -g1 -fsanitize=fuzzer,address,undefined -fno-sanitize=function -fno-sanitize-recover=undefined -I. \
+            "$source" -o "build/fuzz/$name" -pthread > "build/fuzz/$name.log" 2>&1 &&
+        "build/fuzz/$name" -max_total_time="$span" -rss_limit_mb=2048 -timeout=20 -max_len=4096 -artifact_prefix="build/fuzz/$name-" \
+            "build/fuzz/$name.found" "tests/corpus/$name" >> "build/fuzz/$name.log" 2>&1
+    then passed=$((passed + 1)); printf '  %-5s %s: %s\n' FUZZ "$source" "$(grep -o 'Done.*' "build/fuzz/$name.log" | tail -n 1)"
+    else failed=$((failed + 1)); echo "FAILED $source"; tail -n 40 "build/fuzz/$name.log"; fi
+done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
