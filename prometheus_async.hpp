@@ -1222,9 +1222,12 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 
 /// What a discovery keeps of a registered server. Both functions own copies of all that they need.
+///
+/// lifetime kept until the task that deregister returned has ended (it may be a lambda's coroutine)
+/// errors   what deregister fails with is the result of the server's close(); the server closes anyway
 struct registration {
-    callback<task<void>()> deregister;  // empty: nothing was registered, is_registered() is false
-    callback<bool()> registered;        // empty: registered as long as there is a deregister; any thread
+    callback<task<result<void>>()> deregister;  // empty: nothing was registered, is_registered() is false
+    callback<bool()> registered;                // empty: as long as there is a deregister; any thread
 };
 
 /// Tells others where a server is. Write one by deriving; consul_agent and file_sd are two.
@@ -1238,6 +1241,102 @@ public:
 
 protected:
     ~service_discovery() = default;
+};
+
+enum class consul_check : std::uint8_t {
+    http,  // the agent asks for "/" every interval
+    ttl,   // we tell the agent that we live, three times per ttl
+    none
+};
+/// What the start of a server does when its registration fails.
+enum class on_failure : std::uint8_t {
+    retry,  // the server runs; the watchdog goes on trying unless the agent called the request bad
+    wait,   // the start returns once registered, or fails after `deadline`
+    fail    // the start fails
+};
+
+/// unit     seconds
+struct consul_options {
+    std::string_view name = "app-metrics";
+    std::string_view service_id{};         // empty: the name
+    list<std::string_view> tags{};
+    std::string_view token{};              // empty: CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_TOKEN
+    bool deregister = true;                // false: the service outlives the server
+    std::string_view agent{};              // "host:8500", "https://host", "unix:///path"; empty:
+                                           // CONSUL_HTTP_ADDR (and _SSL), then 127.0.0.1:8500
+    list<label> meta{};
+    consul_check check = consul_check::http;
+    seconds interval = 10;                 // of the HTTP check
+    seconds timeout = 0;                   // of the HTTP check; 0: the agent's own, 10 s
+    seconds ttl = 30;                      // of the TTL check
+    bool tls_skip_verify = false;          // the agent need not trust the certificate of our server
+    seconds deregister_critical_after = 0; // the agent forgets a dead service; 0: never, else >= 60
+    std::string_view status{};             // until the first check: "passing", ...; empty: critical
+    std::string_view advertise{};          // the host to tell; empty: the server's own, see consul_agent
+    std::string_view in_namespace{};       // Consul Enterprise; open-source agents refuse it
+    prometheus_async::on_failure on_failure = prometheus_async::on_failure::retry;
+    seconds deadline = 60;                 // of on_failure::wait
+    seconds budget = 2;                    // of de-registration
+    seconds watch = 10;                    // how often the agent is asked whether it still knows us
+    tls_config tls{};                      // for an https agent
+    event_handler on_event = nullptr;      // registration_failed, _lost, deregistration_failed
+    void* context = nullptr;
+};
+
+namespace detail {
+struct consul_settings;
+struct file_sd_settings;
+}  // namespace detail
+
+/// Registers servers in a Consul agent, sees to it that they stay registered when the agent restarts
+/// or forgets, and de-registers them when they close.
+///
+/// A server on a wildcard address, told to an agent on this host, is registered without an address
+/// (Consul then gives the node's) and checked on loopback; told to another host, under the address of
+/// our side of the connection. `advertise`, here or in server_options, overrules both.
+///
+/// clock    the loop's: 3 s for each address to connect, 10 s for the first octet, 15 s for a request;
+///          the watchdog's pauses after a failure grow from 1 s to 60 s, with jitter
+/// lifetime copies the options and reads the environment when made; may die before the servers
+/// threads  servers on several loops may share one
+/// errors   invalid_option, before anything is sent, for what cannot work: an id that Consul could never
+///          de-register, a token that is no field value, https without `tls`. All else: on_failure
+class consul_agent final : public service_discovery {
+public:
+    PROMETHEUS_ASYNC_DECL explicit consul_agent(const consul_options& options = {});
+    consul_agent(const consul_agent&) = delete;
+    consul_agent& operator=(const consul_agent&) = delete;
+    PROMETHEUS_ASYNC_DECL ~consul_agent();
+    PROMETHEUS_ASYNC_DECL task<result<registration>> register_server(
+        event_loop& loop, const metrics_http_server& server) override;
+
+private:
+    detail::consul_settings* settings_;
+};
+
+struct file_sd_options {
+    std::string_view path;         // ends in ".json": Prometheus takes no other name for JSON
+    list<label> labels{};
+    std::string_view advertise{};  // the host to tell; empty: that of the server's url()
+    bool keep_file = false;        // de-registration leaves an empty list instead of no file
+};
+
+/// Writes a target file for Prometheus' file_sd_configs: one server, one file, replaced atomically.
+///
+/// lifetime copies the options; may die before the servers
+/// threads  servers on several loops may share one only if they have files of their own
+/// errors   invalid_option for the path; system when the file cannot be written
+class file_sd final : public service_discovery {
+public:
+    PROMETHEUS_ASYNC_DECL explicit file_sd(const file_sd_options& options);
+    file_sd(const file_sd&) = delete;
+    file_sd& operator=(const file_sd&) = delete;
+    PROMETHEUS_ASYNC_DECL ~file_sd();
+    PROMETHEUS_ASYNC_DECL task<result<registration>> register_server(
+        event_loop& loop, const metrics_http_server& server) override;
+
+private:
+    detail::file_sd_settings* settings_;
 };
 
 PROMETHEUS_ASYNC_END
