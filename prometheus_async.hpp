@@ -716,7 +716,7 @@ struct task_promise_value : promise_base {
         if (what == holds::exception) exception.~exception_ptr();
 #endif
     }
-    template <class U>
+    template <class U = T>
         requires std::convertible_to<U&&, T>
     void return_value(U&& u) {
         if constexpr (std::is_reference_v<T>) {
