@@ -1364,6 +1364,257 @@ PROMETHEUS_ASYNC_END
 // [44] numbers                                      doubles and integers as text
 //      needs [10]
 // =============================================================================
+//
+// Integers: eight digits at a time inside one 64-bit word. Doubles: Schubfach (Giulietti 2020), which
+// finds the shortest decimal that reads back as the same double, the closest one of these, by three
+// multiplications with a power of ten of 128 bits. Its 617 powers would be 10 kB; here the compiler
+// makes 24 of them and 27 powers of five out of one constant, and a power is their product.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+// What a put_ function may write at `to`: all of it, however short the number is.
+constexpr std::size_t number_size = 32;
+
+struct wide {
+    std::uint64_t high, low;
+};
+constexpr wide multiply_portable(std::uint64_t a, std::uint64_t b) noexcept {
+    const std::uint64_t half = 0xffffffff, a0 = a & half, a1 = a >> 32, b0 = b & half, b1 = b >> 32;
+    const std::uint64_t low = a0 * b0, one = a1 * b0 + (low >> 32), other = a0 * b1 + (one & half);
+    return {a1 * b1 + (one >> 32) + (other >> 32), other << 32 | (low & half)};
+}
+inline wide multiply(std::uint64_t a, std::uint64_t b) noexcept {
+#ifdef __SIZEOF_INT128__
+    __extension__ typedef unsigned __int128 native;
+    const native product = static_cast<native>(a) * b;
+    return {static_cast<std::uint64_t>(product >> 64), static_cast<std::uint64_t>(product)};
+#else
+    return multiply_portable(a, b);
+#endif
+}
+
+struct powers_of_ten {
+    wide coarse[24];         // 10^-297, 10^-270, ... 10^324: the top 128 bits, rounded up
+    std::uint64_t fine[27];  // 5^0 ... 5^26
+};
+consteval powers_of_ten make_powers() {
+    powers_of_ten made{};
+    std::uint64_t five = 1;
+    for (auto& f : made.fine) f = five, five *= 5;
+    // 10^-297 in 192 bits, rounded up, as each product is: 10^0 must not come out as 0.99...
+    std::uint64_t at[3] = {0xa76c582338ed2621, 0xaf2af2b80af6f24e, 0x657c8f4d43323a37};
+    for (auto& c : made.coarse) {
+        c = {at[0] + (at[1] == ~std::uint64_t{0}), at[1] + 1};
+        const wide low = multiply_portable(at[2], five), middle = multiply_portable(at[1], five),
+                   high = multiply_portable(at[0], five);
+        std::uint64_t word[4] = {high.high, high.low, middle.low, low.low};
+        word[2] += low.high;
+        std::uint64_t carry = word[2] < low.high;
+        word[1] += carry;
+        carry = word[1] < carry;
+        word[1] += middle.high;
+        word[0] += carry + (word[1] < middle.high);
+        const int free = __builtin_clzll(word[0]);  // 1 or 2: 5^27 has 63 bits
+        for (int i = 0; i != 3; ++i) at[i] = word[i] << free | word[i + 1] >> (64 - free);
+        if (++at[2] == 0 && ++at[1] == 0) ++at[0];
+    }
+    return made;
+}
+inline constexpr powers_of_ten tens = make_powers();
+
+// The top 128 bits of 10^k, at most 3 units too large, never too small.
+inline wide power_of_ten(int k) noexcept {
+    const unsigned from = static_cast<unsigned>(k + 297);
+    const wide& coarse = tens.coarse[from / 27];
+    const std::uint64_t fine = tens.fine[from % 27];
+    const wide low = multiply(coarse.low, fine);
+    wide high = multiply(coarse.high, fine);
+    high.low += low.high;
+    high.high += high.low < low.high;
+    if (high.high == 0) {  // fine is 1
+        high = coarse;
+    } else if (const int free = __builtin_clzll(high.high)) {
+        high = {high.high << free | high.low >> (64 - free), high.low << free | low.low >> (64 - free)};
+    }
+    if (++high.low == 0) ++high.high;
+    return high;
+}
+
+// c * power / 2^128, the last bit set when anything was cut off. 10^-k's excess adds less than
+// 2^-67 here, and what is no integer lies at least 2^-65.5 above one and 2^-61.6 below the next (the
+// minimum over all doubles, by continued fractions), so that 2^-66 tells them apart.
+inline std::uint64_t round_to_odd(const wide& power, std::uint64_t c) noexcept {
+    const wide low = multiply(power.low, c);
+    wide high = multiply(power.high, c);
+    high.low += low.high;
+    high.high += high.low < low.high;
+    return high.high | (high.low != 0 || low.low >> 62 != 0);
+}
+
+struct decimal {
+    std::uint64_t digits;  // no zeros at the end
+    int exponent;          // digits * 10^exponent
+};
+
+// `bits` of a finite double above zero.
+inline decimal shortest(std::uint64_t bits) noexcept {
+    const std::uint64_t fraction = bits & ((std::uint64_t{1} << 52) - 1);
+    const int biased = static_cast<int>(bits >> 52);
+    const std::uint64_t c = biased ? fraction | std::uint64_t{1} << 52 : fraction;
+    const int q = (biased ? biased : 1) - 1075;  // the double is c * 2^q
+    const bool closer = fraction == 0 && biased > 1, even = c % 2 == 0;
+    const int k = (q * 1262611 - (closer ? 524031 : 0)) >> 22;  // floor(log10(2^q)), of 3/4 * 2^q when closer
+    const int h = q + ((-k * 1741647) >> 19) + 1;
+    const wide power = power_of_ten(-k);
+    const std::uint64_t lower = round_to_odd(power, (4 * c - 2 + closer) << h) + !even;
+    const std::uint64_t here = round_to_odd(power, (4 * c) << h);
+    const std::uint64_t upper = round_to_odd(power, (4 * c + 2) << h) - !even;
+
+    decimal found{here / 4, k};
+    const std::uint64_t s = here / 4, tenth = s / 10;
+    const bool tenth_down = lower <= 40 * tenth, tenth_up = 40 * tenth + 40 <= upper;
+    const bool down = lower <= 4 * s, up = 4 * s + 4 <= upper;
+    if (s >= 10 && tenth_down != tenth_up) {
+        found = {tenth + tenth_up, k + 1};
+    } else if (down != up) {
+        found.digits += up;
+    } else {
+        const std::uint64_t middle = 4 * s + 2;
+        found.digits += here > middle || (here == middle && s % 2 != 0);
+    }
+    struct step { std::uint64_t by; int zeros; };
+    for (const step& cut : {step{100000000, 8}, step{10000, 4}, step{100, 2}, step{10, 1}})
+        if (found.digits % cut.by == 0) found = {found.digits / cut.by, found.exponent + cut.zeros};
+    return found;
+}
+
+// Eight digits as bytes of a word, the first one in the lowest byte.
+inline std::uint64_t eight_digits(std::uint32_t n) noexcept {
+    const std::uint64_t fours = n / 10000 | std::uint64_t{n % 10000} << 32;
+    const std::uint64_t hundreds = ((fours * 10486) >> 20) & 0x0000007f0000007f;
+    const std::uint64_t twos = hundreds | (fours - 100 * hundreds) << 16;
+    const std::uint64_t tens_of_each = ((twos * 103) >> 10) & 0x000f000f000f000f;
+    return tens_of_each | (twos - 10 * tens_of_each) << 8;
+}
+inline char* put_word(char* to, std::uint64_t word, unsigned bytes) noexcept {
+    word |= 0x3030303030303030;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    std::memcpy(to, &word, sizeof word);
+    return to + bytes;
+}
+
+/// The digits of n.
+///
+/// shape    `to` has room for number_size bytes; returns the end of the number. So do all put_ functions
+inline char* put_u64(char* to, std::uint64_t n) noexcept {
+    if (n >= 100000000) {
+        const std::uint64_t above = n / 100000000;
+        to = put_u64(to, above);
+        return put_word(to, eight_digits(static_cast<std::uint32_t>(n - above * 100000000)), 8);
+    }
+    const std::uint64_t word = eight_digits(static_cast<std::uint32_t>(n));
+    const unsigned zeros = static_cast<unsigned>(__builtin_ctzll(word | std::uint64_t{1} << 56)) / 8;
+    return put_word(to, word >> (8 * zeros), 8 - zeros);
+}
+
+// Go's 'g' form: an exponent iff it is below -4 or above 5; or always the fixed form.
+inline char* put_decimal(char* to, const decimal& d, bool fixed) noexcept {
+    char digits[number_size];
+    const int count = static_cast<int>(put_u64(digits, d.digits) - digits);
+    const int exponent = count - 1 + d.exponent;  // of the first digit
+    const auto copy = [&](const char* from, int n) {
+        std::memcpy(to, from, static_cast<std::size_t>(n));
+        to += n;
+    };
+    const auto zeros = [&](int n) { while (n-- > 0) *to++ = '0'; };
+    if (!fixed && (exponent < -4 || exponent > 5)) {
+        copy(digits, 1);
+        if (count > 1) *to++ = '.', copy(digits + 1, count - 1);
+        *to++ = 'e';
+        *to++ = exponent < 0 ? '-' : '+';
+        const unsigned size = static_cast<unsigned>(exponent < 0 ? -exponent : exponent);
+        if (size < 10) *to++ = '0';
+        return put_u64(to, size);
+    }
+    if (exponent < 0) {
+        copy("0.", 2);
+        zeros(-exponent - 1);
+        copy(digits, count);
+    } else if (count <= exponent + 1) {
+        copy(digits, count);
+        zeros(exponent + 1 - count);
+    } else {
+        copy(digits, exponent + 1);
+        *to++ = '.';
+        copy(digits + exponent + 1, count - exponent - 1);
+    }
+    return to;
+}
+
+// Sign, infinities and NaN; true when that was all, else x is made positive (or +0).
+inline bool put_special(char*& to, double& x, std::uint64_t& bits) noexcept {
+    const auto text = [&](const char* word, std::size_t n) { std::memcpy(to, word, n), to += n; };
+    std::memcpy(&bits, &x, sizeof bits);
+    const bool negative = bits >> 63 != 0;
+    bits &= ~(std::uint64_t{1} << 63);
+    if (bits >= std::uint64_t{0x7ff} << 52) {
+        if (bits > std::uint64_t{0x7ff} << 52) text("NaN", 3);
+        else text(negative ? "-Inf" : "+Inf", 4);
+        return true;
+    }
+    if (negative) text("-", 1);
+    std::memcpy(&x, &bits, sizeof x);
+    return false;
+}
+
+constexpr double two_to_53 = 9007199254740992.0;
+
+/// The shortest text that reads back as x: digits only when x is whole and |x| < 2^53, else Go's 'g'.
+PROMETHEUS_ASYNC_DECL char* put_double(char* to, double x) noexcept {
+    std::uint64_t bits = 0;
+    if (put_special(to, x, bits)) return to;
+    if (x < two_to_53) {
+        const auto whole = static_cast<std::uint64_t>(x);
+        if (static_cast<double>(whole) == x) return put_u64(to, whole);
+    }
+    return put_decimal(to, shortest(bits), false);
+}
+
+/// The canonical form of `le` and `quantile`: 0.0, 0.25, 10.0, 1e+06, +Inf.
+PROMETHEUS_ASYNC_DECL char* put_bound(char* to, double x) noexcept {
+    std::uint64_t bits = 0;
+    if (x == 0) x = 0;  // -0 is the same bound
+    if (put_special(to, x, bits)) return to;
+    if (x < 1e6 && static_cast<double>(static_cast<std::uint64_t>(x)) == x) {
+        to = put_u64(to, static_cast<std::uint64_t>(x));
+        std::memcpy(to, ".0", 2);
+        return to + 2;
+    }
+    return put_decimal(to, shortest(bits), false);
+}
+
+/// An OpenMetrics timestamp: seconds, without an exponent for any time that a clock can tell.
+PROMETHEUS_ASYNC_DECL char* put_timestamp(char* to, double unix_seconds) noexcept {
+    double size = unix_seconds < 0 ? -unix_seconds : unix_seconds;
+    if (!(size >= 1e-6 && size < two_to_53)) return put_double(to, unix_seconds);
+    std::uint64_t bits = 0;
+    put_special(to, unix_seconds, bits);
+    return put_decimal(to, shortest(bits), true);
+}
+
+/// A timestamp of the text format: whole milliseconds, the nearest.
+PROMETHEUS_ASYNC_DECL char* put_milliseconds(char* to, double unix_seconds) noexcept {
+    double size = (unix_seconds < 0 ? -unix_seconds : unix_seconds) * 1e3 + 0.5;
+    if (!(size < 9e18)) size = 0;
+    const auto n = static_cast<std::uint64_t>(size);
+    if (unix_seconds < 0 && n != 0) *to++ = '-';
+    return put_u64(to, n);
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [46] text                                         UTF-8, names, escaping, labels
