@@ -1618,8 +1618,136 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [46] text                                         UTF-8, names, escaping, labels
-//      needs [14]
+//      needs [14] [26]
 // =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+constexpr std::uint32_t no_code_point = 0xffffffff;
+
+// The code point that begins at s[i], with i moved behind it; or no_code_point, with i behind the
+// longest part that could have begun one. The second byte's range keeps out what is overlong,
+// a surrogate, or above U+10FFFF.
+inline std::uint32_t next_code_point(std::string_view s, std::size_t& i) noexcept {
+    const unsigned first = static_cast<unsigned char>(s[i++]);
+    if (first < 0x80) return first;
+    unsigned more = 0, low = 0x80, high = 0xbf;
+    if (first >= 0xc2 && first <= 0xdf) more = 1;
+    else if (first >= 0xe0 && first <= 0xef) more = 2, low = first == 0xe0 ? 0xa0 : 0x80, high = first == 0xed ? 0x9f : 0xbf;
+    else if (first >= 0xf0 && first <= 0xf4) more = 3, low = first == 0xf0 ? 0x90 : 0x80, high = first == 0xf4 ? 0x8f : 0xbf;
+    else return no_code_point;
+    std::uint32_t point = first & (0x3fu >> more);
+    for (; more != 0; --more, low = 0x80, high = 0xbf) {
+        const unsigned next = i < s.size() ? static_cast<unsigned char>(s[i]) : 0u;
+        if (next < low || next > high) return no_code_point;
+        point = point << 6 | (next & 0x3f);
+        ++i;
+    }
+    return point;
+}
+
+inline std::size_t ascii_prefix(std::string_view s) noexcept {
+    std::size_t i = 0;
+    for (std::uint64_t word = 0; s.size() - i >= sizeof word; i += sizeof word) {
+        std::memcpy(&word, s.data() + i, sizeof word);
+        if (word & 0x8080808080808080) break;
+    }
+    while (i != s.size() && static_cast<unsigned char>(s[i]) < 0x80) ++i;
+    return i;
+}
+
+PROMETHEUS_ASYNC_DECL bool valid_utf8(std::string_view s) noexcept {
+    for (std::size_t i = ascii_prefix(s); i != s.size();)
+        if (next_code_point(s, i) == no_code_point) return false;
+    return true;
+}
+
+/// How many code points a valid text has; the limit of an exemplar is counted in them.
+PROMETHEUS_ASYNC_DECL std::size_t code_points(std::string_view s) noexcept {
+    std::size_t n = 0;
+    for (char c : s) n += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+    return n;
+}
+
+/// A copy in which what is not UTF-8 became U+FFFD: one bad byte in a label value would fail the
+/// scrape of the whole page.
+///
+/// errors   `changed` is set when something was replaced, and never cleared
+PROMETHEUS_ASYNC_DECL std::string sanitize_utf8(std::string_view s, bool& changed) {
+    std::string clean;
+    std::size_t good = 0;  // copied up to here
+    for (std::size_t i = ascii_prefix(s); i != s.size();) {
+        const std::size_t begin = i;
+        if (next_code_point(s, i) != no_code_point) continue;
+        clean.append(s, good, begin - good).append("\xef\xbf\xbd");
+        good = i;
+        changed = true;
+    }
+    return clean.append(s, good);
+}
+
+inline void append_escaped(std::string& to, std::string_view s, bool quotes) {
+    std::size_t copied = 0;
+    for (std::size_t i = 0; i != s.size(); ++i) {
+        const char c = s[i];
+        if (c != '\\' && c != '\n' && !(c == '"' && quotes)) continue;
+        to.append(s, copied, i - copied).append(c == '\n' ? "\\n" : c == '"' ? "\\\"" : "\\\\");
+        copied = i + 1;
+    }
+    to.append(s, copied);
+}
+PROMETHEUS_ASYNC_DECL void append_escaped_label(std::string& to, std::string_view value) { append_escaped(to, value, true); }
+PROMETHEUS_ASYNC_DECL void append_escaped_help(std::string& to, std::string_view help, bool openmetrics) {
+    append_escaped(to, help, openmetrics);  // the text format reads \" as two characters
+}
+
+inline bool legacy_name(std::string_view name, bool is_label) noexcept {
+    return is_label ? legacy_label_name(name) : legacy_metric_name(name);
+}
+/// Whether the name stands in quotes where escaping::allow_utf8 was agreed on.
+inline bool needs_quotes(std::string_view name, bool is_label) noexcept { return !legacy_name(name, is_label); }
+
+/// The name as a scraper of this scheme reads it, as prometheus/common's EscapeName makes it; with
+/// allow_utf8 unchanged, for the caller to quote (append_quoted).
+///
+/// errors   two names may become one: whoever emits both must look
+PROMETHEUS_ASYNC_DECL void append_name(std::string& to, std::string_view name, escaping scheme, bool is_label) {
+    const bool legacy = name.empty() || legacy_name(name, is_label);
+    if (scheme == escaping::allow_utf8 || (legacy && scheme != escaping::dots)) {
+        to.append(name);
+        return;
+    }
+    if (scheme == escaping::values) to.append("U__");
+    for (std::size_t i = 0; i != name.size();) {
+        const std::size_t begin = i;
+        const std::uint32_t point = next_code_point(name, i);
+        const char c = point < 0x80 ? static_cast<char>(point) : '\0';
+        if (c == '_' && scheme != escaping::underscores) {
+            to.append("__");
+        } else if (legacy_letter(c) || (legacy_digit(c) && begin != 0) || (c == ':' && !is_label)) {
+            to.push_back(c);
+        } else if (scheme == escaping::underscores) {
+            to.push_back('_');
+        } else if (scheme == escaping::dots) {
+            to.append(c == '.' ? "_dot_" : "__");
+        } else {
+            char hex[8];
+            std::size_t at = sizeof hex;
+            const std::uint32_t shown = point == no_code_point ? 0xfffd : point;
+            for (std::uint32_t rest = shown; at == sizeof hex || rest != 0; rest >>= 4)
+                hex[--at] = (point == no_code_point ? "0123456789ABCDEF" : "0123456789abcdef")[rest & 15];
+            to.append("_").append(hex + at, sizeof hex - at).append("_");
+        }
+    }
+}
+PROMETHEUS_ASYNC_DECL void append_quoted(std::string& to, std::string_view s) {
+    to.push_back('"');
+    append_escaped_label(to, s);
+    to.push_back('"');
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [48] collectors                                   callback metrics, process_*
