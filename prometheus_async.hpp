@@ -25,20 +25,21 @@
 //
 //   interface                                   implementation
 //   [10] config       switches, ABI             [40] platform     system calls, fd, clock
-//   [12] errors       error, result             [42] core         cells, records, registry
+//   [12] errors       error, result             [42] core         cells, records, tables, threads
 //   [14] vocabulary   names, list, seconds      [44] numbers      doubles and integers as text
 //   [16] cells        where an update goes      [46] text         UTF-8, names, escaping, labels
-//   [18] registry     registry, options         [48] collectors   callback metrics, process_*
-//   [20] metrics      counter, gauge, ...       [50] encoder      the cursor over a registry
-//   [22] families     labelled metrics          [52] negotiation  Accept, escaping, name[]
-//   [24] collectors   metrics made at scrape    [54] lint         promlint's rules, page diff
-//   [26] exposition   cursor, expose            [56] pollers      epoll, kqueue, poll: one shape
-//   [28] tasks        task<T>, awaitables       [58] loop         timers, posting, closing work
-//   [30] deferreds    deferred<T>, completion   [60] http syntax  heads, no sockets
-//   [32] instruments  time, count, track        [62] sessions     plain and TLS byte streams
-//   [34] loop         event_loop                [64] http server  connections, limits, fairness
-//   [36] server       start_http_server, TLS    [66] server main  starting, closing, the thread
-//   [38] discovery    consul_agent, file_sd     [68] http client  one request, one response
+//   [18] registry     registry, options         [47] registration declaring, making, removing
+//   [20] metrics      counter, gauge, ...       [48] collectors   callback metrics, process_*
+//   [22] families     labelled metrics          [50] encoder      the cursor over a registry
+//   [24] collectors   metrics made at scrape    [52] negotiation  Accept, escaping, name[]
+//   [26] exposition   cursor, expose            [54] lint         promlint's rules, page diff
+//   [28] tasks        task<T>, awaitables       [56] pollers      epoll, kqueue, poll: one shape
+//   [30] deferreds    deferred<T>, completion   [58] loop         timers, posting, closing work
+//   [32] instruments  time, count, track        [60] http syntax  heads, no sockets
+//   [34] loop         event_loop                [62] sessions     plain and TLS byte streams
+//   [36] server       start_http_server, TLS    [64] http server  connections, limits, fairness
+//   [38] discovery    consul_agent, file_sd     [66] server main  starting, closing, the thread
+//                                               [68] http client  one request, one response
 //                                               [70] json         a writer, a small reader
 //                                               [72] consul       registration that stays
 //                                               [74] file_sd      an atomic target file
@@ -538,6 +539,158 @@ PROMETHEUS_ASYNC_END
 // [16] cells                                        where an update goes
 //      needs [14]
 // =============================================================================
+//
+// A thread owns pages of 64-bit cells. A series has one run of cells, at the same place in the pages
+// of every thread: [tag][double][integers...]. An update compares the tag with the handle's id, loads,
+// adds, and stores, all in this thread's own memory: no lock prefix, nothing shared. A scrape sums the
+// pages under the lock. Ids are never used twice: a handle whose series is gone finds another tag, and
+// its update is dropped. A run that found a new owner is zeroed by each thread itself, on its next
+// update, so nobody ever writes another thread's cells.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+enum : unsigned { page_cells = 512 };  // 4 KiB; a run never crosses a page
+
+/// One writer, any number of readers.
+struct cell {
+    std::uint64_t word;
+
+    std::uint64_t own() const noexcept { return word; }  // by its writer
+    std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
+    void store(std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELAXED); }
+    void add(std::uint64_t n) noexcept { store(own() + n); }
+    void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, __builtin_bit_cast(double, own()) + d)); }
+    double real() const noexcept { return __builtin_bit_cast(double, load()); }
+};
+
+/// The value of a gauge that was set: any number of writers. Until then it holds `unset`, and the value
+/// is the sum of the cells. Not both: an inc that another thread keeps in its cell would be added to
+/// every later set.
+struct shared_value {
+    std::uint64_t word;
+
+    static constexpr std::uint64_t unset = 0x7ff4'756e'7365'7421;  // a NaN that no arithmetic makes
+    static std::uint64_t bits(double v) noexcept {
+        const auto b = __builtin_bit_cast(std::uint64_t, v);
+        return b == unset ? 0x7ff8'0000'0000'0000 : b;
+    }
+    std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
+    void set(double v) noexcept { __atomic_store_n(&word, bits(v), __ATOMIC_RELAXED); }
+    void clear() noexcept { __atomic_store_n(&word, unset, __ATOMIC_RELAXED); }
+    void add(double d) noexcept {
+        std::uint64_t seen = load();
+        while (!__atomic_compare_exchange_n(&word, &seen, bits(__builtin_bit_cast(double, seen) + d), true,
+                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    }
+};
+
+// Words that lookups read without the lock. On 32-bit targets a torn one is caught by the version that
+// every lookup checks at its end.
+#if defined(__LP64__) || defined(__x86_64__)
+inline std::uint64_t acquire(const std::uint64_t& word) noexcept { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
+inline void release(std::uint64_t& word, std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELEASE); }
+#else
+using half_word [[gnu::may_alias]] = std::uint32_t;
+inline std::uint64_t acquire(const std::uint64_t& word) noexcept {
+    const auto* half = reinterpret_cast<const half_word*>(&word);
+    const std::uint64_t first = __atomic_load_n(half, __ATOMIC_ACQUIRE);
+    return first | std::uint64_t{__atomic_load_n(half + 1, __ATOMIC_ACQUIRE)} << 32;
+}
+inline void release(std::uint64_t& word, std::uint64_t n) noexcept {
+    auto* half = reinterpret_cast<half_word*>(&word);
+    __atomic_store_n(half, static_cast<std::uint32_t>(n), __ATOMIC_RELEASE);
+    __atomic_store_n(half + 1, static_cast<std::uint32_t>(n >> 32), __ATOMIC_RELEASE);
+}
+#endif
+
+struct family_state;
+struct series_extra;
+
+/// A series. Its memory is recycled, never given back: lookups read it without the lock.
+struct alignas(64) record {
+    std::uint64_t id;  // this much is read without the lock, and the key after the record
+    std::uint64_t place;
+    std::uint64_t hash;
+    shared_value value;
+    family_state* family;
+    series_extra* extra;
+    double created;
+    std::uint32_t units;  // of 64 bytes, the key included
+    std::uint32_t owed;   // threads that may still be writing `value`
+
+    std::uint64_t* key() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
+    const std::uint64_t* key() const noexcept { return reinterpret_cast<const std::uint64_t*>(this + 1); }
+};
+
+/// What a handle holds.
+struct series {
+    std::uint64_t id = 0;  // the lower 12 bits are the length of the run
+    std::uint32_t page = ~std::uint32_t{0};
+    std::uint32_t offset = 0;
+    record* rec = nullptr;
+};
+
+struct thread_cells {
+    cell** pages;  // never null below `count`: a page that was not touched is one that fits no tag
+    std::uint32_t count;
+    bool ended;  // this thread's cells were folded: updates now go to the retired ones
+};
+#if PROMETHEUS_ASYNC_NO_THREADS
+extern PROMETHEUS_ASYNC_DECL thread_cells this_thread;
+#else
+extern PROMETHEUS_ASYNC_DECL constinit thread_local thread_cells this_thread;
+#endif
+
+/// This thread's run of the series, or null: not touched yet, or gone.
+PROMETHEUS_ASYNC_DECL inline cell* own_run(const series& s) noexcept {
+    const thread_cells& mine = this_thread;
+    if (s.page < mine.count) [[likely]] {
+        cell* run = mine.pages[s.page] + s.offset;
+        if (run->own() == s.id) [[likely]] return run;
+    }
+    return nullptr;
+}
+
+/// Adds `d` to the double and `n` to cell `at`, having made this thread's run, or drops both.
+PROMETHEUS_ASYNC_DECL void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept;
+PROMETHEUS_ASYNC_DECL void set_slowly(const series& s, double v) noexcept;
+PROMETHEUS_ASYNC_DECL void notice(event_kind what) noexcept;
+
+/// The bounds of a histogram, interned for ever, with a table from exponent and two bits of mantissa to
+/// the first bound that can matter.
+struct bucket_bounds {
+    std::uint32_t count;
+    bool direct;         // no table entry holds more than one bound
+    std::int32_t first;  // what the first table entry stands for
+    std::uint8_t table[256];
+    const double* upper;  // count, then +Inf up to a power of two; ascending
+    std::uint32_t half;   // half of that power
+    bucket_bounds* next;
+    char* text;           // of each bound, canonical: `0.005"} `, and where they end
+    std::uint16_t* ends;
+
+    unsigned bucket(double x) const noexcept {
+        if (x != x) [[unlikely]] return count;  // NaN is above all bounds, whatever its sign
+        if (direct) [[likely]] {
+            auto i = static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50) - first;
+            i = i < 0 ? 0 : i > 255 ? 255 : i;
+            const unsigned at = table[i];
+            return at + (x > upper[at] ? 1U : 0U);
+        }
+        unsigned at = 0;
+        for (unsigned step = half; step != 0; step >>= 1) {
+            const std::uint64_t above = 0 - static_cast<std::uint64_t>(upper[at + step - 1] < x);
+            at += step & static_cast<unsigned>(above);  // a mask: the ternary becomes a branch
+        }
+        return at;
+    }
+};
+
+}  // namespace detail
+
+/// How often the library noticed something since it started, all threads and registries together.
+PROMETHEUS_ASYNC_DECL std::uint64_t event_count(event_kind what) noexcept;
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [18] registry                                     registry, metric_options
@@ -545,19 +698,527 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 
-class registry;
+enum class metric_type : std::uint8_t {
+    counter, gauge, histogram, summary, info, state_set, unknown, gauge_histogram
+};
+/// "counter", "gauge", ... as OpenMetrics writes them.
+PROMETHEUS_ASYNC_DECL const char* type_name(metric_type type) noexcept;
 
+class registry;
+class counter;
+class gauge;
+class histogram;
+class summary;
+class info;
+class state_set;
+class unknown;
+template <class Metric>
+class dynamic_family;
+
+/// How a metric is declared. The full name is name_space_subsystem_name_unit, without what is empty or
+/// already there.
+///
+/// lifetime copied by the declaration; lists live until its end
+struct metric_options {
+    prometheus_async::registry* registry = nullptr;  // default_registry()
+    std::string_view unit{};                         // "seconds"
+    std::string_view name_space{};
+    std::string_view subsystem{};
+    list<label> labels{};                            // the same on every series
+    list<double> buckets{};                          // upper bounds, ascending; empty: upstream's
+    list<std::string_view> states{};                 // of a state_set; the first is its start
+    std::size_t max_series = 0;                      // of a family; 0: no limit
+};
+static_assert(std::is_trivially_destructible_v<metric_options>);
+
+namespace detail {
+struct registry_state;
+struct family_face;
+
+struct declaration {
+    metric_type type;
+    std::string_view name;
+    std::string_view help;
+    const metric_options& options;
+    const list<std::string_view>* labels = nullptr;  // null: one series without labels
+};
+/// A declared metric: its only series, or its family.
+struct declared {
+    series one;
+    family_face* face = nullptr;
+    std::uint64_t id = 0;
+    const bucket_bounds* bounds = nullptr;
+};
+PROMETHEUS_ASYNC_DECL result<declared> declare(const declaration& what);
+PROMETHEUS_ASYNC_DECL declared declare_or_raise(const declaration& what);
+}  // namespace detail
+
+/// Owns series and copies every byte it keeps of them. Handles outlive it harmlessly: their updates are
+/// then dropped.
+///
+/// threads  any, one lock for all that is not an update
+/// errors   try_* return invalid_name, invalid_option or conflict, make_* raise them. The same
+///          declaration again gives the same series
+class registry {
+public:
+    constexpr registry() noexcept = default;
+    registry(const registry&) = delete;
+    registry& operator=(const registry&) = delete;
+    PROMETHEUS_ASYNC_DECL ~registry();
+
+    // For names known only at run time.
+    PROMETHEUS_ASYNC_DECL result<counter> try_counter(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<gauge> try_gauge(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<histogram> try_histogram(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<summary> try_summary(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<info> try_info(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<state_set> try_state_set(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<unknown> try_unknown(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL counter make_counter(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL gauge make_gauge(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL histogram make_histogram(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL summary make_summary(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL info make_info(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL state_set make_state_set(std::string_view name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL unknown make_unknown(std::string_view name, std::string_view help, const metric_options& options = {});
+    template <class Metric>
+    result<dynamic_family<Metric>> try_family(std::string_view name, std::string_view help, list<std::string_view> labels,
+                                            const metric_options& options = {});
+    template <class Metric>
+    dynamic_family<Metric> make_family(std::string_view name, std::string_view help, list<std::string_view> labels,
+                                     const metric_options& options = {});
+
+    /// Removes a metric and all its series, by the name it was declared with; false when there is none.
+    PROMETHEUS_ASYNC_DECL bool unregister(std::string_view name);
+
+private:
+    friend struct detail::registry_state;
+    detail::registry_state* state_ = nullptr;  // made when first used
+};
+
+/// Where metrics are declared by default. Never destroyed.
+PROMETHEUS_ASYNC_DECL registry& default_registry() noexcept;
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [20] metrics                                      counter, gauge, histogram, summary, ...
 //      needs [18]
 // =============================================================================
+//
+// Metrics are handles of two to four words: copy them. Their functions are const because what they
+// change is not in them. Values are read back under the lock, for tests and for curiosity.
+PROMETHEUS_ASYNC_BEGIN
+
+/// A number that only goes up.
+///
+/// unit     whole steps add up exactly up to 2^64, fractional ones as a double
+/// threads  any; inc() takes no lock and shares no cache line. Not async-signal-safe
+/// errors   none: a negative or NaN step changes nothing and is counted (event_kind::step_ignored)
+class counter {
+public:
+    static constexpr metric_type type = metric_type::counter;
+
+    counter() noexcept = default;  // drops its updates
+    counter(metric_name name, std::string_view help, const metric_options& options = {})
+        : counter(detail::declare_or_raise({type, name.view(), help, options})) {}
+    explicit counter(const detail::declared& from) noexcept : series_(from.one) {}
+
+    PROMETHEUS_ASYNC_DECL void inc() const noexcept { add(1); }
+    template <std::integral Step>
+    PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
+        if constexpr (std::is_signed_v<Step>)
+            if (step < 0) [[unlikely]] return detail::notice(event_kind::step_ignored);
+        add(static_cast<std::uint64_t>(step));
+    }
+    template <std::floating_point Step>
+    PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
+        if (!(step >= 0)) [[unlikely]] return detail::notice(event_kind::step_ignored);
+        if (detail::cell* run = detail::own_run(series_)) [[likely]] run[1].add(static_cast<double>(step));
+        else detail::add_slowly(series_, static_cast<double>(step), 2, 0);
+    }
+    PROMETHEUS_ASYNC_DECL double value() const noexcept;
+
+private:
+    PROMETHEUS_ASYNC_DECL void add(std::uint64_t n) const noexcept {
+        if (detail::cell* run = detail::own_run(series_)) [[likely]] run[2].add(n);
+        else detail::add_slowly(series_, 0, 2, n);
+    }
+    detail::series series_;
+};
+
+/// A number that goes up and down.
+///
+/// shape    inc and dec go to this thread's cell until the first set(); from then on the value is one
+///          shared word, and set(v) reads back as v
+/// threads  any; set() is one relaxed store; inc() and dec() are as cheap as a counter's before the
+///          first set(), one atomic add after it
+/// errors   none
+class gauge {
+public:
+    static constexpr metric_type type = metric_type::gauge;
+
+    gauge() noexcept = default;
+    gauge(metric_name name, std::string_view help, const metric_options& options = {})
+        : gauge(detail::declare_or_raise({type, name.view(), help, options})) {}
+    explicit gauge(const detail::declared& from) noexcept : series_(from.one) {}
+
+    PROMETHEUS_ASYNC_DECL void inc(double step = 1) const noexcept {
+        if (detail::cell* run = detail::own_run(series_)) [[likely]] {
+            if (series_.rec->value.load() == detail::shared_value::unset) run[1].add(step);
+            else series_.rec->value.add(step);
+        } else {
+            detail::add_slowly(series_, step, 1, 0);
+        }
+    }
+    PROMETHEUS_ASYNC_DECL void dec(double step = 1) const noexcept { inc(-step); }
+    PROMETHEUS_ASYNC_DECL void set(double value) const noexcept {
+        if (detail::own_run(series_)) [[likely]] series_.rec->value.set(value);
+        else detail::set_slowly(series_, value);
+    }
+    PROMETHEUS_ASYNC_DECL double value() const noexcept;
+
+private:
+    detail::series series_;
+};
+
+/// Counts observations in buckets of upper bounds, and sums them.
+///
+/// unit     upstream's default buckets suit seconds: 5 ms to 10 s
+/// shape    at most 250 bounds; one series for each, and +Inf, _sum and _count
+/// threads  any; observe() takes no lock
+/// errors   none: NaN counts in +Inf and makes the sum NaN
+class histogram {
+public:
+    static constexpr metric_type type = metric_type::histogram;
+
+    histogram() noexcept = default;
+    histogram(metric_name name, std::string_view help, const metric_options& options = {})
+        : histogram(detail::declare_or_raise({type, name.view(), help, options})) {}
+    explicit histogram(const detail::declared& from) noexcept : series_(from.one), bounds_(from.bounds) {}
+
+    PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
+        if (detail::cell* run = detail::own_run(series_)) [[likely]] {
+            run[1].add(value);
+            run[2 + bounds_->bucket(value)].add(std::uint64_t{1});
+        } else {
+            detail::add_slowly(series_, value, bounds_ ? 2 + bounds_->bucket(value) : 2, 1);
+        }
+    }
+    PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
+    PROMETHEUS_ASYNC_DECL double sum() const noexcept;
+
+private:
+    detail::series series_;
+    const detail::bucket_bounds* bounds_ = nullptr;
+};
+
+/// Upper bounds for metric_options::buckets: start, start + width, ...
+PROMETHEUS_ASYNC_DECL std::vector<double> linear_buckets(double start, double width, std::size_t count);
+/// start, start * factor, ...
+PROMETHEUS_ASYNC_DECL std::vector<double> exponential_buckets(double start, double factor, std::size_t count);
+
+/// Counts observations and sums them.
+///
+/// threads  any; observe() takes no lock
+/// errors   none: NaN counts and makes the sum NaN
+class summary {
+public:
+    static constexpr metric_type type = metric_type::summary;
+
+    summary() noexcept = default;
+    summary(metric_name name, std::string_view help, const metric_options& options = {})
+        : summary(detail::declare_or_raise({type, name.view(), help, options})) {}
+    explicit summary(const detail::declared& from) noexcept : series_(from.one) {}
+
+    PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
+        if (detail::cell* run = detail::own_run(series_)) [[likely]] {
+            run[1].add(value);
+            run[2].add(std::uint64_t{1});
+        } else {
+            detail::add_slowly(series_, value, 2, 1);
+        }
+    }
+    PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
+    PROMETHEUS_ASYNC_DECL double sum() const noexcept;
+
+private:
+    detail::series series_;
+};
+
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [22] families                                     family<M, "label"...>
 //      needs [20]
 // =============================================================================
+//
+// The lookup of a child takes no lock. It reads the family's face (version, table, id), probes the
+// table, compares the key, and reads the version again: whoever takes a record or table away unlinks it
+// first, then bumps the version, and only then lets the memory be used again, so a lookup that saw any
+// recycled word also sees the bump. Only hits count; a miss is confirmed, or made, under the lock.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// Read without the lock, and recycled like records.
+struct alignas(64) family_face {
+    std::uintptr_t version;
+    std::uintptr_t table;  // aligned entries | log2 of their number. An entry: record | 6 bits of hash
+    std::uint64_t id;
+    family_state* family;
+};
+
+inline std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
+#ifdef __SIZEOF_INT128__
+    __extension__ using wide = unsigned __int128;
+    const wide product = static_cast<wide>(a) * b;
+    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+#else
+    a = (a ^ (a >> 32)) * 0x9e3779b97f4a7c15U + b;
+    b = (a ^ (a >> 29)) * 0xbf58476d1ce4e5b9U;
+    return b ^ (b >> 32);
+#endif
+}
+template <class Word>
+inline std::uint64_t load_little(const char* from) noexcept {
+    Word w;
+    std::memcpy(&w, from, sizeof w);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    w = sizeof w == 8 ? static_cast<Word>(__builtin_bswap64(w)) : static_cast<Word>(__builtin_bswap32(static_cast<std::uint32_t>(w)));
+#endif
+    return w;
+}
+
+/// A label value as two words: up to 15 bytes themselves and their number; longer ones by their hash and
+/// length, and their bytes are compared too.
+struct key_pair {
+    std::uint64_t low = 0, high = 0;
+};
+PROMETHEUS_ASYNC_DECL key_pair long_key(std::string_view value) noexcept;
+PROMETHEUS_ASYNC_DECL bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept;
+
+inline bool is_long(const key_pair& k) noexcept { return (k.high >> 56) == 0xff; }
+inline key_pair make_key(std::string_view value) noexcept {
+    const char* p = value.data();
+    const std::size_t n = value.size();
+    key_pair k;
+    if (n >= 16) [[unlikely]] return long_key(value);
+    if (n >= 8) {  // two loads that overlap, then the overlap shifted out
+        k.low = load_little<std::uint64_t>(p);
+        k.high = load_little<std::uint64_t>(p + n - 8) >> 1 >> (127 - 8 * n);
+    } else if (n >= 4) {
+        k.low = load_little<std::uint32_t>(p) | load_little<std::uint32_t>(p + n - 4) << (8 * (n - 4));
+    } else if (n != 0) {
+        const auto at = [&](std::size_t i) { return std::uint64_t{static_cast<unsigned char>(p[i])} << (8 * i); };
+        k.low = at(0) | at(n / 2) | at(n - 1);
+    }
+    k.high |= std::uint64_t{n} << 56;
+    return k;
+}
+inline std::uint64_t hash_keys(const key_pair* keys, std::size_t count) noexcept {
+    std::uint64_t h = 0x2d358dccaa6c78a5U;
+    for (std::size_t i = 0; i != count; ++i)
+        h = mix(keys[i].low ^ 0x8bb84b93962eacc9U, keys[i].high ^ h);
+    return mix(h, 0x9e3779b97f4a7c15U);
+}
+
+/// True and the series, or false: not there, or too much was removed meanwhile.
+inline bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
+                       std::size_t count, series& found) noexcept {
+    const std::uint64_t hash = hash_keys(keys, count);
+    bool any_long = false;
+    for (std::size_t i = 0; i != count; ++i) any_long |= is_long(keys[i]);
+    for (int attempt = 0; attempt != 4; ++attempt) {
+        const std::uintptr_t version = __atomic_load_n(&face.version, __ATOMIC_ACQUIRE);
+        const std::uintptr_t table = __atomic_load_n(&face.table, __ATOMIC_ACQUIRE);
+        if (acquire(face.id) != family || table == 0) return false;
+        const auto* entries = reinterpret_cast<const std::uintptr_t*>(table & ~std::uintptr_t{63});
+        const std::size_t mask = (std::size_t{1} << (table & 63)) - 1;
+        for (std::size_t i = static_cast<std::size_t>(hash) & mask, probes = 0; probes <= mask; ++probes, i = (i + 1) & mask) {
+            const std::uintptr_t entry = __atomic_load_n(&entries[i], __ATOMIC_ACQUIRE);
+            if (entry == 0) break;
+            if ((entry & 63) != hash >> 58) continue;
+            const auto& r = *reinterpret_cast<const record*>(entry & ~std::uintptr_t{63});
+            if (acquire(r.hash) != hash) continue;
+            std::uint64_t differs = 0;
+            for (std::size_t k = 0; k != count; ++k)
+                differs |= (acquire(r.key()[2 * k]) ^ keys[k].low) | (acquire(r.key()[2 * k + 1]) ^ keys[k].high);
+            if (differs != 0 || (any_long && !long_keys_equal(r, values, count))) continue;
+            found.id = acquire(r.id);
+            const std::uint64_t place = acquire(r.place);
+            found.page = static_cast<std::uint32_t>(place >> 32);
+            found.offset = static_cast<std::uint32_t>(place);
+            found.rec = const_cast<record*>(&r);
+            if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return true;
+            break;
+        }
+        if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return false;
+    }
+    return false;
+}
+
+PROMETHEUS_ASYNC_DECL series make_child(const declared& family, const std::string_view* values, std::size_t count);
+PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count) noexcept;
+PROMETHEUS_ASYNC_DECL std::size_t remove_children(const declared& family, list<label> where) noexcept;
+PROMETHEUS_ASYNC_DECL std::size_t count_children(const declared& family) noexcept;
+
+template <class T>
+concept has_to_label = requires(const T& v) { { to_label(v) } -> std::convertible_to<std::string_view>; };
+
+/// A label's value as text, valid as long as this and the value.
+class label_text {
+public:
+    template <class T>
+    label_text(const T& v) noexcept {
+        if constexpr (has_to_label<T>) {
+            text_ = to_label(v);
+        } else if constexpr (std::convertible_to<const T&, std::string_view>) {
+            text_ = v;
+        } else if constexpr (std::same_as<T, bool>) {
+            text_ = v ? std::string_view("true") : std::string_view("false");
+        } else if constexpr (std::same_as<T, char>) {
+            digits_[0] = v;
+            text_ = {digits_, 1};
+        } else if constexpr (std::integral<T>) {
+            digits(v < 0 ? 0 - static_cast<std::uint64_t>(v) : static_cast<std::uint64_t>(v), v < 0);
+        } else {
+            static_assert(has_to_label<T>, "a label value is a string, an integer, a bool, or has to_label(value) beside its type");
+        }
+    }
+    label_text(const label_text&) = delete;
+    std::string_view view() const noexcept { return text_; }
+
+private:
+    void digits(std::uint64_t n, bool negative) noexcept {
+        char* at = digits_ + sizeof digits_;
+        do *--at = static_cast<char>('0' + n % 10);
+        while ((n /= 10) != 0);
+        if (negative) *--at = '-';
+        text_ = {at, static_cast<std::size_t>(digits_ + sizeof digits_ - at)};
+    }
+    char digits_[21];
+    std::string_view text_;
+};
+
+template <class Metric>
+Metric child_metric(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count) {
+    declared child{{}, nullptr, 0, family.bounds};
+    if (family.face == nullptr) return Metric(child);
+    if (!find_child(*family.face, family.id, keys, values, count, child.one)) [[unlikely]]
+        child.one = make_child(family, values, count);
+    return Metric(child);
+}
+
+consteval bool all_different(std::initializer_list<std::string_view> names) {
+    for (auto i = names.begin(); i != names.end(); ++i)
+        for (auto j = names.begin(); j != i; ++j)
+            if (*i == *j) return false;
+    return true;
+}
+
+}  // namespace detail
+
+/// Metrics of one name that differ in the values of their labels, made when first asked for.
+///
+/// shape    one series for each set of values, until it is removed
+/// lifetime a handle; what it returns are handles too: keep them where speed counts
+/// threads  any; finding takes no lock and allocates nothing, making and removing take the lock
+/// errors   none once declared. Values that are not UTF-8 have U+FFFD in their place, and are counted
+template <class Metric, fixed_string... Labels>
+class family {
+    static_assert(sizeof...(Labels) != 0, "a family has at least one label; a metric without labels is declared as itself");
+    static_assert((detail::legacy_label_name(Labels.view()) && ...), "a label name matches [a-zA-Z_][a-zA-Z0-9_]*");
+    static_assert((!detail::reserved_label_name(Labels.view()) && ...), "label names that begin with __ are reserved");
+    static_assert(Metric::type != metric_type::histogram || ((Labels.view() != "le") && ...),
+                  "the label le of a histogram is the library's");
+    static_assert(Metric::type != metric_type::summary || ((Labels.view() != "quantile") && ...),
+                  "the label quantile of a summary is the library's");
+    static_assert(detail::all_different({Labels.view()...}), "two labels of a family have the same name");
+
+public:
+    family() noexcept = default;  // makes metrics that drop their updates
+    family(metric_name name, std::string_view help, const metric_options& options = {}) {
+        const std::string_view names[] = {Labels.view()...};
+        const list<std::string_view> labels(names);
+        declared_ = detail::declare_or_raise({Metric::type, name.view(), help, options, &labels});
+    }
+
+    /// The metric with these values: strings, integers, bools, or what has to_label(value) beside its type.
+    template <class... Values>
+    PROMETHEUS_ASYNC_DECL Metric operator()(const Values&... values) const {
+        static_assert(sizeof...(Values) == sizeof...(Labels), "a family takes one value for each of its labels");
+        if constexpr (sizeof...(Values) == sizeof...(Labels)) return find(detail::label_text(values).view()...);
+    }
+    /// False when there is no such series. Handles of it drop their updates from now on.
+    template <class... Values>
+    PROMETHEUS_ASYNC_DECL bool remove(const Values&... values) const noexcept {
+        static_assert(sizeof...(Values) == sizeof...(Labels), "a family takes one value for each of its labels");
+        if constexpr (sizeof...(Values) == sizeof...(Labels)) return removed(detail::label_text(values).view()...);
+    }
+    /// Removes the series that have all these values; returns how many. An empty list removes nothing.
+    PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const noexcept {
+        return where.empty() ? 0 : detail::remove_children(declared_, where);
+    }
+    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::remove_children(declared_, {}); }
+    PROMETHEUS_ASYNC_DECL std::size_t size() const noexcept { return detail::count_children(declared_); }
+
+private:
+    template <class... Views>
+    PROMETHEUS_ASYNC_DECL Metric find(Views... views) const {
+        const std::string_view values[] = {views...};
+        const detail::key_pair keys[] = {detail::make_key(views)...};
+        return detail::child_metric<Metric>(declared_, values, keys, sizeof...(Labels));
+    }
+    template <class... Views>
+    PROMETHEUS_ASYNC_DECL bool removed(Views... views) const noexcept {
+        const std::string_view values[] = {views...};
+        return detail::remove_child(declared_, values, sizeof...(Labels));
+    }
+    detail::declared declared_;
+};
+
+/// A family whose label names are known only at run time: registry::make_family<counter>(...).
+///
+/// threads  as family
+/// errors   a wrong number of values is raised
+template <class Metric>
+class dynamic_family {
+public:
+    dynamic_family() noexcept = default;
+    explicit dynamic_family(const detail::declared& from) noexcept : declared_(from) {}
+
+    PROMETHEUS_ASYNC_DECL Metric operator()(list<std::string_view> values) const {
+        detail::declared child{{}, nullptr, 0, declared_.bounds};
+        if (declared_.face) child.one = detail::make_child(declared_, values.begin(), values.size());
+        return Metric(child);
+    }
+    PROMETHEUS_ASYNC_DECL bool remove(list<std::string_view> values) const noexcept {
+        return detail::remove_child(declared_, values.begin(), values.size());
+    }
+    PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const noexcept {
+        return where.empty() ? 0 : detail::remove_children(declared_, where);
+    }
+    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::remove_children(declared_, {}); }
+    PROMETHEUS_ASYNC_DECL std::size_t size() const noexcept { return detail::count_children(declared_); }
+
+private:
+    detail::declared declared_;
+};
+
+template <class Metric>
+result<dynamic_family<Metric>> registry::try_family(std::string_view name, std::string_view help, list<std::string_view> labels,
+                                                    const metric_options& options) {
+    metric_options mine = options;
+    mine.registry = this;
+    auto made = detail::declare({Metric::type, name, help, mine, &labels});
+    if (!made) return made.why();
+    return dynamic_family<Metric>(*made);
+}
+template <class Metric>
+dynamic_family<Metric> registry::make_family(std::string_view name, std::string_view help, list<std::string_view> labels,
+                                             const metric_options& options) {
+    return try_family<Metric>(name, help, labels, options).value();
+}
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [24] collectors                                   metrics made at scrape time, process_*
@@ -1357,8 +2018,405 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [42] core                                         cells, records, tables, registry bodies
-//      needs [16] [18] [20] [22] [40]
+//      needs [20] [40]
 // =============================================================================
+//
+// One object holds all state of the library: constant-initialised, never destroyed, everything that was
+// allocated is reachable from it. One lock guards all that is slow.
+#include <algorithm>
+#if !PROMETHEUS_ASYNC_NO_THREADS
+#include <pthread.h>
+#endif
+
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// A vector of trivial things that is trivial itself: it can be constant-initialised and is only freed
+/// when told to.
+template <class T>
+struct bag {
+    static_assert(std::is_trivially_copyable_v<T>);
+    T* data;
+    std::size_t size, room;
+
+    T* begin() const noexcept { return data; }
+    T* end() const noexcept { return data + size; }
+    T& operator[](std::size_t i) const noexcept { return data[i]; }
+    T& back() const noexcept { return data[size - 1]; }
+    bool empty() const noexcept { return size == 0; }
+    void reserve(std::size_t want) {
+        if (want <= room) return;
+        const std::size_t more = want > room + room / 2 ? want : room + room / 2;
+        auto* grown = static_cast<T*>(std::realloc(static_cast<void*>(data), more * sizeof(T)));
+        if (!grown) std::abort();  // as operator new without exceptions
+        data = grown;
+        room = more;
+    }
+    void push(const T& x) {
+        const T kept = x;
+        if (size == room) reserve(size < 4 ? 4 : size + 1);
+        data[size++] = kept;
+    }
+    void release() noexcept {
+        std::free(static_cast<void*>(data));
+        *this = {};
+    }
+};
+
+/// What a page that was not touched looks like: its tags fit no id.
+static constinit cell nowhere[page_cells] = {};
+
+struct cell_block {
+    cell** pages;
+    std::uint32_t count;
+
+    cell* run(std::uint64_t place) const noexcept {
+        const auto page = static_cast<std::uint32_t>(place >> 32);
+        return page < count ? pages[page] + static_cast<std::uint32_t>(place) : nowhere;
+    }
+    /// The page, made if need be; null when there is no memory.
+    cell* touch(std::uint32_t page) noexcept {
+        if (page >= count) {
+            std::uint32_t wide = count < 4 ? 4 : count * 2;
+            if (wide <= page) wide = page + 1;
+            auto** grown = static_cast<cell**>(std::realloc(static_cast<void*>(pages), wide * sizeof(cell*)));
+            if (!grown) return nullptr;
+            for (std::uint32_t i = count; i != wide; ++i) grown[i] = nowhere;
+            pages = grown;
+            count = wide;
+        }
+        if (pages[page] == nowhere) {
+            // Aligned, so that two threads never share a cache line.
+            void* fresh = std::aligned_alloc(128, page_cells * sizeof(cell));
+            if (!fresh) return nullptr;
+            std::memset(fresh, 0, page_cells * sizeof(cell));
+            pages[page] = static_cast<cell*>(fresh);
+        }
+        return pages[page];
+    }
+    void release() noexcept {
+        for (std::uint32_t i = 0; i != count; ++i) if (pages[i] != nowhere) std::free(pages[i]);
+        std::free(static_cast<void*>(pages));
+        pages = nullptr;
+        count = 0;
+    }
+};
+
+struct thread_record {
+    cell_block block;
+    thread_cells* cells;  // what the thread itself sees of the block
+    bag<record*> owes;    // gauges that were removed while this thread may have been setting them
+    thread_record* next;
+    thread_record** link;
+};
+
+constexpr std::uint64_t place_of(std::uint32_t page, std::uint32_t offset) noexcept {
+    return std::uint64_t{page} << 32 | offset;
+}
+constexpr unsigned run_length(std::uint64_t id) noexcept { return static_cast<unsigned>(id & 0xfff); }
+
+struct library {
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t collected = PTHREAD_COND_INITIALIZER;
+    bool hooked = false;
+#endif
+    std::uint64_t sequence = 0;
+    std::uint64_t noticed[32] = {};
+    thread_record* threads = nullptr;
+
+    // Cells of threads that ended; their tags say which series each run belongs to, free ones included.
+    cell_block retired = {};
+    std::uint32_t open_page = 0, open_offset = 0;  // the first cell never used
+    std::uint64_t free_runs[256] = {};             // by exact length: place + 1, linked through cell 1
+
+    // Memory that lookups read without the lock: recycled by exact class, never freed or split.
+    char* arena = nullptr;
+    std::size_t arena_left = 0, arena_size = 0;
+    void* arenas = nullptr;
+    record* free_records[64] = {};
+    family_face* free_faces = nullptr;
+    bag<std::uintptr_t*> free_tables[48] = {};
+
+    bucket_bounds* bounds = nullptr;
+    bag<registry_state*> registries = {};
+    registry* standard = nullptr;
+
+    std::uint64_t next_id(unsigned length) noexcept { return ++sequence << 12 | length; }
+
+    void* type_stable(std::size_t bytes) {
+        if (bytes > arena_left) {
+            arena_size = arena_size == 0 ? 4096 : arena_size >= 131072 ? 262144 : arena_size * 2;
+            const std::size_t want = bytes + 64 > arena_size ? bytes + 64 : arena_size;
+            auto* made = static_cast<char*>(std::aligned_alloc(64, (want + 63) & ~std::size_t{63}));
+            if (!made) std::abort();
+            *reinterpret_cast<void**>(made) = arenas;
+            arenas = made;
+            if (want - 64 - bytes < arena_left) return made + 64;  // keep the larger rest
+            arena = made + 64;
+            arena_left = want - 64;
+        }
+        void* out = arena;
+        arena += bytes;
+        arena_left -= bytes;
+        return out;
+    }
+
+    // ---- runs ----
+
+    std::uint64_t take_run(unsigned length) {
+        if (const std::uint64_t head = free_runs[length]) {
+            cell* run = retired.run(head - 1);
+            free_runs[length] = run[1].own();
+            run[1].store(0);
+            return head - 1;
+        }
+        if (open_offset + length > page_cells) {
+            ++open_page;
+            open_offset = 0;
+        }
+        if (!retired.touch(open_page)) std::abort();
+        const std::uint64_t place = place_of(open_page, open_offset);
+        open_offset += length;
+        return place;
+    }
+    void give_run(std::uint64_t place, unsigned length) noexcept {
+        cell* run = retired.run(place);
+        for (unsigned i = 2; i < length; ++i) run[i].store(0);
+        run[0].store(next_id(length));  // a tag that no handle has
+        run[1].store(free_runs[length]);
+        free_runs[length] = place + 1;
+    }
+
+    // ---- records and tables ----
+
+    static unsigned record_class(std::uint32_t units) noexcept {
+        return units <= 32 ? units : 32 + static_cast<unsigned>(32 - __builtin_clz(units - 1)) - 5;
+    }
+    record* take_record(std::uint32_t units) {
+        if (units > 32) units = std::uint32_t{1} << (32 - __builtin_clz(units - 1));
+        record*& head = free_records[record_class(units)];
+        record* r = head;
+        if (r) head = reinterpret_cast<record*>(r->extra);
+        else (r = static_cast<record*>(type_stable(units * sizeof(record))))->units = units;
+        r->extra = nullptr;
+        r->owed = 0;
+        return r;
+    }
+    void give_record(record* r) noexcept {
+        record*& head = free_records[record_class(r->units)];
+        r->extra = reinterpret_cast<series_extra*>(head);
+        head = r;
+    }
+    std::uintptr_t* take_table(unsigned log2) {
+        auto& pool = free_tables[log2];
+        if (!pool.empty()) return pool[--pool.size];
+        const std::size_t bytes = sizeof(std::uintptr_t) << log2;
+        auto* table = static_cast<std::uintptr_t*>(type_stable(bytes < 64 ? 64 : bytes));
+        std::memset(table, 0, bytes);
+        return table;
+    }
+    void give_table(std::uintptr_t* table, unsigned log2) {
+        for (std::size_t i = 0; i != std::size_t{1} << log2; ++i) __atomic_store_n(&table[i], std::uintptr_t{0}, __ATOMIC_RELEASE);
+        free_tables[log2].push(table);
+    }
+
+    // ---- threads ----
+
+    /// Adds what the block holds for living series to the retired cells.
+    void fold(const cell_block& block) noexcept {
+        for (std::uint32_t p = 0; p != block.count; ++p) {
+            if (block.pages[p] == nowhere) continue;
+            const cell* from = block.pages[p];
+            cell* to = retired.pages[p];
+            for (unsigned at = 0; at < page_cells && to[at].own() != 0; at += run_length(to[at].own())) {
+                if (from[at].load() != to[at].own()) continue;
+                to[at + 1].add(from[at + 1].real());
+                for (unsigned i = 2; i < run_length(to[at].own()); ++i) to[at + i].add(from[at + i].load());
+            }
+        }
+    }
+    /// The thread is between updates, so it is not setting any gauge now; that it will not set these again
+    /// is what forgetting the tag is for.
+    void settle(thread_record& t) noexcept {
+        for (record* r : t.owes) {
+            if (cell* run = t.block.run(r->place); run != nowhere && run->own() == r->id) run->store(0);
+            if (--r->owed == 0) give_record(r);
+        }
+        t.owes.size = 0;
+    }
+    void forget(thread_record* t) noexcept {
+        settle(*t);
+        t->owes.release();
+        fold(t->block);
+        t->block.release();
+        if ((*t->link = t->next)) t->next->link = t->link;
+        delete t;
+    }
+};
+
+static constinit library state;
+static_assert(std::is_trivially_destructible_v<library>);
+
+#if PROMETHEUS_ASYNC_NO_THREADS
+thread_cells this_thread = {nullptr, 0, true};
+struct holding {
+    holding() noexcept = default;
+    ~holding() { this_thread = {state.retired.pages, state.retired.count, true}; }  // the one block
+};
+static thread_record* attach() noexcept { return nullptr; }
+#else
+constinit thread_local thread_cells this_thread = {nullptr, 0, false};
+static constinit thread_local thread_record* this_record = nullptr;
+
+/// The lock, held.
+struct holding {
+    holding() noexcept { pthread_mutex_lock(&state.lock); }
+    ~holding() { pthread_mutex_unlock(&state.lock); }
+    holding(const holding&) = delete;
+};
+
+struct thread_end {
+    ~thread_end() {
+        const holding lock;
+        this_thread = {nullptr, 0, true};
+        if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t);
+    }
+};
+
+/// This thread's record, made if need be; null once the thread has ended. The lock is held.
+static thread_record* attach() noexcept {
+    if (this_record || this_thread.ended) return this_record;
+    if (!std::exchange(state.hooked, true))
+        pthread_atfork([] { pthread_mutex_lock(&state.lock); }, [] { pthread_mutex_unlock(&state.lock); },
+                       [] {  // the child has one thread: what the others counted is kept
+                           for (thread_record *t = state.threads, *next; t; t = next) {
+                               next = t->next;
+                               if (t != this_record) state.forget(t);
+                           }
+                           pthread_mutex_unlock(&state.lock);
+                       });
+    static thread_local thread_end at_end;
+    auto* made = new (std::nothrow) thread_record{{}, &this_thread, {}, state.threads, &state.threads};
+    if (!made) return nullptr;
+    static_cast<void>(&at_end);
+    if (made->next) made->next->link = &made->next;
+    return state.threads = this_record = made;
+}
+#endif
+
+/// This thread's run for an update under the lock, or the retired one; null when the series is gone.
+static cell* adopt(const series& s) noexcept {
+    const std::uint64_t place = place_of(s.page, s.offset);
+    cell* retired = state.retired.run(place);
+    if (retired == nowhere || s.id == 0) return nullptr;
+    const std::uint64_t alive = retired->own();
+    thread_record* t = attach();
+    if (!t) return alive == s.id ? retired : nullptr;
+    state.settle(*t);
+    cell* page = t->block.touch(s.page);
+    this_thread.pages = t->block.pages;
+    this_thread.count = t->block.count;
+    if (!page) return alive == s.id ? retired : nullptr;
+    cell* run = page + s.offset;
+    if (run->own() != alive) {
+        for (unsigned i = 1; i != run_length(alive); ++i) run[i].store(0);
+        run->store(alive);
+    }
+    return alive == s.id ? run : nullptr;
+}
+
+/// A handle whose run belongs to a later series, which this thread knows: nothing to do, and no lock.
+static bool known_stale(const series& s) noexcept {
+    return s.id == 0 || (s.page < this_thread.count && this_thread.pages[s.page][s.offset].own() > s.id);
+}
+
+void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
+    if (known_stale(s)) return;
+    const holding lock;
+    cell* run = adopt(s);
+    if (!run) return;
+    if (run_length(s.id) == 2 && s.rec->value.load() != shared_value::unset) return s.rec->value.add(d);
+    run[1].add(d);
+    if (n != 0) run[at].add(n);
+}
+void set_slowly(const series& s, double v) noexcept {
+    if (known_stale(s)) return;
+    const holding lock;
+    if (adopt(s)) s.rec->value.set(v);
+}
+void notice(event_kind what) noexcept {
+    const holding lock;
+    ++state.noticed[static_cast<unsigned>(what)];
+}
+static bool alive(const series& s) noexcept {
+    return s.id != 0 && state.retired.run(place_of(s.page, s.offset))->own() == s.id;
+}
+
+/// The double and the integers of a run, all threads together. The lock is held.
+struct run_sum {
+    double real;
+    std::uint64_t whole;
+};
+static run_sum sum_run(std::uint64_t id, std::uint64_t place, std::uint64_t* integers = nullptr) noexcept {
+    const unsigned length = run_length(id);
+    run_sum sum{0, 0};
+    const auto take = [&](const cell* run) {
+        if (run->load() != id) return;
+        sum.real += run[1].real();
+        for (unsigned i = 2; i < length; ++i) {
+            const std::uint64_t n = run[i].load();
+            sum.whole += n;
+            if (integers) integers[i - 2] += n;
+        }
+    };
+    take(state.retired.run(place));
+    for (thread_record* t = state.threads; t; t = t->next) take(t->block.run(place));
+    return sum;
+}
+static double gauge_value(const record& r, std::uint64_t place) noexcept {
+    const std::uint64_t shared = r.value.load();
+    return shared == shared_value::unset ? sum_run(r.id, place).real : __builtin_bit_cast(double, shared);
+}
+static run_sum sum_series(const series& s) noexcept {
+    const holding lock;
+    return alive(s) ? sum_run(s.id, place_of(s.page, s.offset)) : run_sum{0, 0};
+}
+
+}  // namespace detail
+
+std::uint64_t event_count(event_kind what) noexcept {
+    const detail::holding lock;
+    return detail::state.noticed[static_cast<unsigned>(what)];
+}
+
+double counter::value() const noexcept {
+    const detail::run_sum s = detail::sum_series(series_);
+    return static_cast<double>(s.whole) + s.real;
+}
+double gauge::value() const noexcept {
+    const detail::holding lock;
+    return detail::alive(series_) ? detail::gauge_value(*series_.rec, series_.rec->place) : 0;
+}
+std::uint64_t histogram::count() const noexcept { return detail::sum_series(series_).whole; }
+double histogram::sum() const noexcept { return detail::sum_series(series_).real; }
+std::uint64_t summary::count() const noexcept { return detail::sum_series(series_).whole; }
+double summary::sum() const noexcept { return detail::sum_series(series_).real; }
+
+std::vector<double> linear_buckets(double start, double width, std::size_t count) {
+    std::vector<double> out(count);
+    for (std::size_t i = 0; i != count; ++i) out[i] = start + width * static_cast<double>(i);
+    return out;
+}
+std::vector<double> exponential_buckets(double start, double factor, std::size_t count) {
+    std::vector<double> out(count);
+    for (double& x : out) {
+        x = start;
+        start *= factor;
+    }
+    return out;
+}
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [44] numbers                                      doubles and integers as text
@@ -1750,14 +2808,1015 @@ PROMETHEUS_ASYNC_DECL void append_quoted(std::string& to, std::string_view s) {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
+// [47] registration                                 declaring, making and removing series
+//      needs [22] [26] [42] [44] [46]
+// =============================================================================
+//
+// The locked side of registries: what was declared, which series live, and their text, rendered once
+// when a series is made so that a scrape only copies it.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// What few series have.
+struct series_extra {
+    double base = 0;  // what reset() subtracts from the double cell
+};
+
+/// A living series as a scrape sees it, in the order of making. A removed one leaves a hole (rec null)
+/// until there are too many.
+struct line {
+    std::uint64_t id;
+    std::uint64_t place;
+    record* rec;
+    char* text;  // `name{a="b"} ` when that is all there is to it, otherwise `a="b",`
+    std::uint32_t size;
+};
+
+struct family_state {
+    std::uint64_t id;
+    metric_type type;
+    bool exotic;  // a name in it is not legacy: it is escaped or quoted when shown
+    registry_state* home;
+    family_face* face;
+    std::string name;  // as declared, with unit and _total
+    std::size_t base;  // how much of it is the OpenMetrics family name
+    std::string help, unit;
+    std::vector<std::string> labels, states;
+    std::vector<std::pair<std::string, std::string>> constants;
+    const bucket_bounds* bounds;
+    std::size_t max_series;
+    bag<line> lines;
+    std::size_t living, entries;  // series; those in the table
+
+    std::string_view base_name() const noexcept { return std::string_view(name).substr(0, base); }
+    bool one_sample() const noexcept {
+        return type == metric_type::counter || type == metric_type::gauge || type == metric_type::unknown;
+    }
+    unsigned length() const noexcept {
+        switch (type) {
+        case metric_type::histogram: return bounds->count + 4 - 1;
+        case metric_type::counter:
+        case metric_type::summary: return 3;
+        default: return 2;
+        }
+    }
+};
+
+struct registry_state {
+    std::uint64_t id;
+    std::vector<family_state*> families;  // by id, which is the order of the page
+    std::vector<family_state*> by_base;   // by base name
+
+    static registry_state& of(registry& r) {
+        if (!r.state_) {
+            r.state_ = new registry_state{state.next_id(0), {}, {}};
+            state.registries.push(r.state_);
+        }
+        return *r.state_;
+    }
+    static registry_state* peek(const registry& r) noexcept { return r.state_; }
+    auto lower(std::string_view base_name) {
+        return std::lower_bound(by_base.begin(), by_base.end(), base_name,
+                                [](const family_state* f, std::string_view b) { return f->base_name() < b; });
+    }
+    family_state* find(std::string_view base_name) {
+        const auto at = lower(base_name);
+        return at != by_base.end() && (*at)->base_name() == base_name ? *at : nullptr;
+    }
+};
+
+// ---- names ----
+
+constexpr std::string_view suffixes[] = {"_total", "_created", "_bucket", "_sum", "_count", "_gsum", "_gcount", "_info"};
+constexpr bool has_suffix(metric_type type, std::size_t suffix) noexcept {
+    switch (type) {
+    case metric_type::counter: return suffix < 2;
+    case metric_type::histogram: return suffix >= 1 && suffix <= 4;
+    case metric_type::summary: return suffix == 1 || suffix == 3 || suffix == 4;
+    case metric_type::gauge_histogram: return suffix == 2 || suffix == 5 || suffix == 6;
+    case metric_type::info: return suffix == 7;
+    default: return false;
+    }
+}
+inline bool ends_with(std::string_view s, std::string_view end) noexcept {
+    return s.size() > end.size() && s.substr(s.size() - end.size()) == end;
+}
+
+/// Who already has one of the sample names that a family of this base name and type would show.
+static family_state* clash(registry_state& home, std::string_view base_name, metric_type type) {
+    const auto owner = [&](std::string_view sample) -> family_state* {
+        if (family_state* f = home.find(sample)) return f;
+        for (std::size_t i = 0; i != std::size(suffixes); ++i)
+            if (ends_with(sample, suffixes[i]))
+                if (family_state* f = home.find(sample.substr(0, sample.size() - suffixes[i].size())))
+                    if (has_suffix(f->type, i)) return f;
+        return nullptr;
+    };
+    if (family_state* f = owner(base_name)) return f;
+    for (std::size_t i = 0; i != std::size(suffixes); ++i)
+        if (has_suffix(type, i))
+            if (family_state* f = owner(std::string(base_name).append(suffixes[i]))) return f;
+    return nullptr;
+}
+
+// ---- bounds ----
+
+static const bucket_bounds* intern_bounds(const std::vector<double>& upper) {
+    for (bucket_bounds* b = state.bounds; b; b = b->next)
+        if (b->count == upper.size() && std::equal(upper.begin(), upper.end(), b->upper)) return b;
+    auto* b = new bucket_bounds{};
+    b->count = static_cast<std::uint32_t>(upper.size());
+    std::uint32_t power = 1;
+    while (power <= b->count) power *= 2;
+    b->half = power / 2;
+    auto* padded = new double[power];
+    for (std::uint32_t i = 0; i != power; ++i) padded[i] = i < b->count ? upper[i] : __builtin_inf();
+    b->upper = padded;
+
+    const auto key = [](double x) { return static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50); };
+    double least = 0;  // the smallest positive bound
+    for (double x : upper) if (x > 0) { least = x; break; }
+    b->first = key(least) - 1;
+    unsigned held[256] = {};
+    for (double x : upper) {
+        const auto i = static_cast<std::int32_t>(key(x)) - b->first;
+        ++held[i < 0 ? 0 : i > 255 ? 255 : i];
+    }
+    b->direct = true;
+    for (unsigned i = 0, below = 0; i != 256; below += held[i++]) {
+        b->table[i] = static_cast<std::uint8_t>(below);
+        b->direct &= held[i] <= 1;
+    }
+
+    std::string text;
+    b->ends = new std::uint16_t[b->count + 1];
+    for (std::uint32_t i = 0; i <= b->count; ++i) {
+        char digits[40];
+        text.append(digits, put_bound(digits, padded[i]));
+        text += "\"} ";
+        b->ends[i] = static_cast<std::uint16_t>(text.size());
+    }
+    b->text = static_cast<char*>(std::malloc(text.size()));
+    if (!b->text) std::abort();
+    std::memcpy(b->text, text.data(), text.size());
+    b->next = state.bounds;
+    return state.bounds = b;
+}
+
+// ---- series ----
+
+static std::string series_text(const family_state& f, const std::string_view* values, std::size_t count) {
+    std::string text;
+    const bool whole = f.one_sample() && !f.exotic;
+    if (whole) text.append(f.name);
+    char before = '{';
+    const auto add = [&](std::string_view name, std::string_view value) {
+        if (whole) text += before;
+        before = ',';
+        text.append(name).append("=\"");
+        append_escaped_label(text, value);
+        text += '"';
+        if (!whole) text += ',';
+    };
+    for (const auto& [name, value] : f.constants) add(name, value);
+    for (std::size_t i = 0; i != count; ++i) add(f.labels[i], values[i]);
+    if (whole) text.append(before == ',' ? "} " : " ");
+    return text;
+}
+
+static void insert(std::uintptr_t* entries, std::size_t mask, record* r) noexcept {
+    std::size_t i = static_cast<std::size_t>(r->hash) & mask;
+    while (entries[i] != 0) i = (i + 1) & mask;
+    __atomic_store_n(&entries[i], reinterpret_cast<std::uintptr_t>(r) | static_cast<std::uintptr_t>(r->hash >> 58), __ATOMIC_RELEASE);
+}
+static record* record_of(std::uintptr_t entry) noexcept { return reinterpret_cast<record*>(entry & ~std::uintptr_t{63}); }
+static void bump(family_face& face) noexcept { __atomic_store_n(&face.version, face.version + 1, __ATOMIC_RELEASE); }
+
+static void publish(family_state& f, record* r) {
+    family_face& face = *f.face;
+    const auto log2 = static_cast<unsigned>(face.table & 63);
+    auto* entries = reinterpret_cast<std::uintptr_t*>(face.table & ~std::uintptr_t{63});
+    const std::size_t size = face.table == 0 ? 0 : std::size_t{1} << log2;
+    if ((f.entries + 1) * 2 <= size) {
+        insert(entries, size - 1, r);
+    } else {
+        const unsigned wider = size == 0 ? 3 : log2 + 1;
+        std::uintptr_t* grown = state.take_table(wider);
+        const std::size_t mask = (std::size_t{1} << wider) - 1;
+        for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0) insert(grown, mask, record_of(entries[i]));
+        insert(grown, mask, r);
+        __atomic_store_n(&face.table, reinterpret_cast<std::uintptr_t>(grown) | wider, __ATOMIC_RELEASE);
+        bump(face);
+        if (size != 0) state.give_table(entries, log2);
+    }
+    ++f.entries;
+}
+
+/// Takes `r` out of the table. Linear probing without tombstones: what follows is moved back.
+static void unlink(family_state& f, record* r) noexcept {
+    auto* entries = reinterpret_cast<std::uintptr_t*>(f.face->table & ~std::uintptr_t{63});
+    const std::size_t mask = (std::size_t{1} << (f.face->table & 63)) - 1;
+    std::size_t hole = static_cast<std::size_t>(r->hash) & mask;
+    while (record_of(entries[hole]) != r) hole = (hole + 1) & mask;
+    for (std::size_t i = hole;;) {
+        i = (i + 1) & mask;
+        if (entries[i] == 0) break;
+        const std::size_t home = static_cast<std::size_t>(record_of(entries[i])->hash) & mask;
+        if (((i - home) & mask) < ((i - hole) & mask)) continue;  // it may not stand before its home
+        __atomic_store_n(&entries[hole], entries[i], __ATOMIC_RELEASE);
+        hole = i;
+    }
+    __atomic_store_n(&entries[hole], std::uintptr_t{0}, __ATOMIC_RELEASE);
+    --f.entries;
+}
+
+/// Makes the series of these values, which must be new. The lock is held.
+static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count) {
+    std::size_t words = 2 * count;
+    for (std::size_t i = 0; i != count; ++i) if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
+    record* r = state.take_record(static_cast<std::uint32_t>(1 + (words * 8 + 63) / 64));
+    const std::uint64_t place = state.take_run(f.length());
+    const std::uint64_t id = state.next_id(f.length());
+    release(r->id, id);
+    release(r->place, place);
+    release(r->hash, hash_keys(keys, count));
+    r->value.clear();
+    r->family = &f;
+    r->created = wall_now();
+    std::uint64_t* key = r->key();
+    for (std::size_t i = 0; i != count; ++i) {
+        release(key[2 * i], keys[i].low);
+        release(key[2 * i + 1], keys[i].high);
+    }
+    key += 2 * count;
+    for (std::size_t i = 0; i != count; ++i) {
+        if (!is_long(keys[i])) continue;
+        for (std::size_t at = 0; at < values[i].size(); at += 8) {
+            std::uint64_t word = 0;
+            std::memcpy(&word, values[i].data() + at, values[i].size() - at < 8 ? values[i].size() - at : 8);
+            release(*key++, word);
+        }
+    }
+    state.retired.run(place)[0].store(id);
+
+    const std::string text = series_text(f, values, count);
+    auto* kept = static_cast<char*>(std::malloc(text.size() + 1));
+    if (!kept) std::abort();
+    std::memcpy(kept, text.data(), text.size());
+    f.lines.push({id, place, r, kept, static_cast<std::uint32_t>(text.size())});
+    ++f.living;
+    if (count != 0) publish(f, r);
+    return r;
+}
+
+static line* line_of(family_state& f, std::uint64_t id) noexcept {
+    line* at = std::lower_bound(f.lines.begin(), f.lines.end(), id, [](const line& l, std::uint64_t i) { return l.id < i; });
+    return at != f.lines.end() && at->id == id && at->rec ? at : nullptr;
+}
+
+/// The order is the proof: out of the table, bump, and only then may anything be used again.
+static void remove_series(family_state& f, line& l, bool in_table) noexcept {
+    record* r = l.rec;
+    if (in_table) {
+        unlink(f, r);
+        bump(*f.face);
+    }
+    std::free(l.text);
+    l.text = nullptr;
+    l.rec = nullptr;
+    --f.living;
+    delete std::exchange(r->extra, nullptr);
+    // A gauge's shared word is the one thing of a record that an update writes. Each thread that knows
+    // this gauge may be about to: the record rests until each has come by.
+    if (run_length(r->id) == 2) {
+        for (thread_record* t = state.threads; t; t = t->next) {
+            cell* run = t->block.run(l.place);
+            if (run->load() != r->id || run == nowhere) continue;
+            ++r->owed;
+            t->owes.push(r);
+        }
+    }
+    state.give_run(l.place, run_length(l.id));
+    if (r->owed == 0) state.give_record(r);
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    if (this_record) state.settle(*this_record);
+#endif
+}
+static void compact(family_state& f) noexcept {
+    if (f.lines.size < 64 || f.living * 2 > f.lines.size) return;
+    line* to = f.lines.begin();
+    for (const line& l : f.lines) if (l.rec) *to++ = l;
+    f.lines.size = f.living;
+}
+
+static void destroy_family(family_state* f) noexcept {
+    family_face& face = *f->face;
+    const std::uintptr_t table = face.table;
+    __atomic_store_n(&face.table, std::uintptr_t{0}, __ATOMIC_RELEASE);
+    release(face.id, 0);
+    bump(face);
+    for (line& l : f->lines) if (l.rec) remove_series(*f, l, false);
+    if (table != 0) state.give_table(reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}), static_cast<unsigned>(table & 63));
+    face.family = reinterpret_cast<family_state*>(state.free_faces);
+    state.free_faces = &face;
+    f->lines.release();
+    delete f;
+}
+
+// ---- declaring ----
+
+static std::string describe(const family_state& f) {
+    std::string out = f.name;
+    if (!f.labels.empty()) {
+        char before = '(';
+        for (const auto& l : f.labels) {
+            out += before;
+            out += l;
+            before = ',';
+        }
+        out += ')';
+    }
+    return out.append(" is a ").append(type_name(f.type));
+}
+static error conflict(const family_state& a, const family_state& b) {
+    const char* what = a.name != b.name ? nullptr
+                       : a.type != b.type || a.labels != b.labels ? nullptr
+                       : a.help != b.help ? "help" : a.unit != b.unit ? "unit"
+                       : a.constants != b.constants ? "constant labels" : a.bounds != b.bounds ? "buckets"
+                       : a.states != b.states ? "states" : "max_series";
+    std::string text;
+    if (!what) text = describe(b).append(", declared before: ").append(describe(a));
+    else if (std::string_view(what) == "help")
+        text = b.name + ": help \"" + b.help.substr(0, 30) + "\", declared before: \"" + a.help.substr(0, 30) + '"';
+    else text = describe(b).append(" with other ").append(what).append(" than declared before");
+    return {errc::conflict, text};
+}
+static bool same(const family_state& a, const family_state& b) {
+    return a.type == b.type && a.name == b.name && a.help == b.help && a.unit == b.unit && a.labels == b.labels &&
+           a.constants == b.constants && a.bounds == b.bounds && a.states == b.states && a.max_series == b.max_series;
+}
+static error bad(errc code, std::string_view name, std::string_view why) {
+    return {code, std::string(name).append(": ").append(why)};
+}
+
+static declared handle_of(const family_state& f, bool labelled) noexcept {
+    declared d;
+    d.face = f.face;
+    d.id = f.id;
+    d.bounds = f.bounds;
+    if (!labelled) {
+        const line& l = f.lines[0];
+        d.one = {l.id, static_cast<std::uint32_t>(l.place >> 32), static_cast<std::uint32_t>(l.place), l.rec};
+    }
+    return d;
+}
+
+static std::string clean(std::string_view text) {
+    bool changed = false;
+    std::string out = sanitize_utf8(text, changed);
+    if (changed) ++state.noticed[static_cast<unsigned>(event_kind::text_sanitized)];
+    return out;
+}
+
+result<declared> declare(const declaration& what) {
+    const metric_options& o = what.options;
+    auto made = owned<family_state>(new family_state{});
+    family_state& f = *made;
+    f.type = what.type;
+
+    std::string& name = f.name;
+    for (std::string_view part : {o.name_space, o.subsystem})
+        if (!part.empty()) name.append(part).append("_");
+    name.append(what.name);
+    if (what.name.empty()) return error{errc::invalid_name, "a metric needs a name"};
+    const bool counts = what.type == metric_type::counter;
+    const std::string_view ending = counts ? "_total" : what.type == metric_type::info ? "_info" : "";
+    if (!ending.empty() && ends_with(name, ending)) name.resize(name.size() - ending.size());
+    if (!o.unit.empty()) {
+        if (what.type == metric_type::info || what.type == metric_type::state_set)
+            return bad(errc::invalid_option, name, "an info or a state set has no unit");
+        if (!ends_with(name, std::string("_").append(o.unit))) name.append("_").append(o.unit);
+    }
+    f.base = name.size();
+    name.append(ending);
+    f.unit = o.unit;
+    if (!valid_utf8(name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
+    f.exotic = !legacy_metric_name(name);
+
+    const holding lock;
+    f.help = clean(what.help);
+    const auto label_fault = [&](std::string_view l) -> const char* {
+        if (l.empty()) return "a label has no name";
+        if (!valid_utf8(l)) return "a label's name is not UTF-8";
+        if (reserved_label_name(l)) return "label names that begin with __ are reserved";
+        if (what.type == metric_type::histogram && l == "le") return "the label le of a histogram is the library's";
+        if (what.type == metric_type::summary && l == "quantile") return "the label quantile of a summary is the library's";
+        if (what.type == metric_type::state_set && l == f.base_name()) return "a state set's own name is the library's label";
+        for (const auto& c : f.constants) if (c.first == l) return "two labels have the same name";
+        for (const auto& have : f.labels) if (have == l) return "two labels have the same name";
+        return nullptr;
+    };
+    for (const label& l : o.labels) {
+        if (const char* why = label_fault(l.name)) return bad(errc::invalid_name, name, why);
+        f.exotic |= !legacy_label_name(l.name);
+        f.constants.emplace_back(std::string(l.name), clean(l.value));
+    }
+    if (what.labels) {
+        if (what.labels->size() == 0 || what.labels->size() > 64)
+            return bad(errc::invalid_option, name, "a family has 1 to 64 labels");
+        for (std::string_view l : *what.labels) {
+            if (const char* why = label_fault(l)) return bad(errc::invalid_name, name, why);
+            f.exotic |= !legacy_label_name(l);
+            f.labels.emplace_back(l);
+        }
+    }
+    f.max_series = o.max_series;
+
+    if (what.type == metric_type::histogram) {
+        std::vector<double> upper(o.buckets.begin(), o.buckets.end());
+        if (upper.empty()) upper = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
+        if (upper.back() == __builtin_inf()) upper.pop_back();
+        if (upper.empty() || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
+        for (std::size_t i = 0; i != upper.size(); ++i) {
+            if (!(upper[i] - upper[i] == 0)) return bad(errc::invalid_option, name, "a bound is not finite");
+            if (i != 0 && !(upper[i - 1] < upper[i])) return bad(errc::invalid_option, name, "the bounds do not ascend");
+            if (upper[i] == 0) upper[i] = 0;  // no -0
+        }
+        f.bounds = intern_bounds(upper);
+    } else if (!o.buckets.empty()) {
+        return bad(errc::invalid_option, name, "only a histogram has buckets");
+    }
+    if (what.type == metric_type::state_set) {
+        if (o.states.empty()) return bad(errc::invalid_option, name, "a state set has at least one state");
+        for (std::string_view s : o.states) f.states.push_back(clean(s));
+        for (std::size_t i = 1; i < f.states.size(); ++i)
+            if (std::find(f.states.begin(), f.states.begin() + static_cast<std::ptrdiff_t>(i), f.states[i]) != f.states.begin() + static_cast<std::ptrdiff_t>(i))
+                return bad(errc::invalid_option, name, "two states have the same name");
+    } else if (!o.states.empty()) {
+        return bad(errc::invalid_option, name, "only a state set has states");
+    }
+
+    if (!o.registry && !state.standard) state.standard = new registry;
+    registry_state& home = registry_state::of(o.registry ? *o.registry : *state.standard);
+    if (family_state* have = home.find(f.base_name()); have && have->name == f.name) {
+        if (same(*have, f)) return handle_of(*have, what.labels != nullptr);
+        return conflict(*have, f);
+    }
+    if (const family_state* have = clash(home, f.base_name(), f.type)) return conflict(*have, f);
+
+    if (state.free_faces) f.face = std::exchange(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
+    else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
+    f.id = state.next_id(0);
+    f.home = &home;
+    f.face->family = &f;
+    release(f.face->id, f.id);
+    if (!what.labels) make_series(f, nullptr, nullptr, 0);
+    home.by_base.insert(home.lower(f.base_name()), &f);
+    home.families.push_back(&f);
+    return handle_of(*made.release(), what.labels != nullptr);
+}
+
+declared declare_or_raise(const declaration& what) { return declare(what).value(); }
+
+// ---- children ----
+
+key_pair long_key(std::string_view value) noexcept {
+    std::uint64_t h = value.size();
+    for (std::size_t at = 0; at < value.size(); at += 8) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, value.data() + at, value.size() - at < 8 ? value.size() - at : 8);
+        h = mix(h ^ word, 0x9e3779b97f4a7c15U);
+    }
+    return {h, std::uint64_t{0xff} << 56 | value.size()};
+}
+bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept {
+    const std::uint64_t* stored = r.key() + 2 * count;
+    for (std::size_t i = 0; i != count; ++i) {
+        if (values[i].size() < 16) continue;
+        for (std::size_t at = 0; at < values[i].size(); at += 8) {
+            std::uint64_t word = 0;
+            std::memcpy(&word, values[i].data() + at, values[i].size() - at < 8 ? values[i].size() - at : 8);
+            if (acquire(*stored++) != word) return false;
+        }
+    }
+    return true;
+}
+
+static series find_or_make(family_state& f, const std::string_view* values, std::size_t count, bool make) {
+    key_pair keys[64];
+    for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
+    series found;
+    if (find_child(*f.face, f.id, keys, values, count, found)) return found;
+    if (!make) return {};
+    const record* r = make_series(f, values, keys, count);
+    return {r->id, static_cast<std::uint32_t>(r->place >> 32), static_cast<std::uint32_t>(r->place), const_cast<record*>(r)};
+}
+
+series make_child(const declared& family, const std::string_view* values, std::size_t count) {
+    const char* wrong = nullptr;
+    {
+        const holding lock;
+        if (family.face->id != family.id) return {};  // gone, with its registry
+        family_state& f = *family.face->family;
+        if (count == f.labels.size()) {
+            std::string cleaned[64];
+            std::string_view views[64];
+            bool changed = false;
+            for (std::size_t i = 0; i != count; ++i) {
+                views[i] = values[i];
+                if (valid_utf8(values[i])) continue;
+                cleaned[i] = sanitize_utf8(values[i], changed);
+                views[i] = cleaned[i];
+            }
+            if (changed) ++state.noticed[static_cast<unsigned>(event_kind::text_sanitized)];
+            const bool full = f.max_series != 0 && f.living >= f.max_series;
+            series s = find_or_make(f, views, count, !full);
+            if (s.id != 0) return s;
+            ++state.noticed[static_cast<unsigned>(event_kind::series_overflowed)];
+            for (std::size_t i = 0; i != count; ++i) views[i] = "_overflow";
+            return find_or_make(f, views, count, true);
+        }
+        wrong = "a family takes one value for each of its labels";
+    }
+    raise({errc::invalid_option, wrong});
+}
+
+bool remove_child(const declared& family, const std::string_view* values, std::size_t count) noexcept {
+    if (!family.face) return false;
+    const holding lock;
+    if (family.face->id != family.id || count != family.face->family->labels.size()) return false;
+    family_state& f = *family.face->family;
+    const series s = find_or_make(f, values, count, false);
+    line* l = s.id == 0 ? nullptr : line_of(f, s.id);
+    if (!l) return false;
+    remove_series(f, *l, true);
+    compact(f);
+    return true;
+}
+
+std::size_t remove_children(const declared& family, list<label> where) noexcept {
+    if (!family.face) return 0;
+    const holding lock;
+    if (family.face->id != family.id) return 0;
+    family_state& f = *family.face->family;
+    std::size_t removed = 0;
+    const auto matches = [&](const record& r) {
+        for (const label& want : where) {
+            const auto at = static_cast<std::size_t>(std::find(f.labels.begin(), f.labels.end(), want.name) - f.labels.begin());
+            if (at == f.labels.size()) return false;
+            const key_pair k = make_key(want.value);
+            if (r.key()[2 * at] != k.low || r.key()[2 * at + 1] != k.high) return false;
+            if (!is_long(k)) continue;
+            const auto* stored = reinterpret_cast<const char*>(r.key() + 2 * f.labels.size());
+            for (std::size_t i = 0; i != at; ++i)
+                if (const std::uint64_t high = r.key()[2 * i + 1]; high >> 56 == 0xff) stored += ((high << 8 >> 8) + 7) / 8 * 8;
+            if (std::memcmp(stored, want.value.data(), want.value.size()) != 0) return false;
+        }
+        return true;
+    };
+    for (line& l : f.lines) {
+        if (!l.rec || !matches(*l.rec)) continue;
+        remove_series(f, l, true);
+        ++removed;
+    }
+    compact(f);
+    return removed;
+}
+std::size_t count_children(const declared& family) noexcept {
+    if (!family.face) return 0;
+    const holding lock;
+    return family.face->id == family.id ? family.face->family->living : 0;
+}
+
+template <class Metric>
+static result<Metric> try_metric(registry& home, std::string_view name, std::string_view help, metric_options options) {
+    options.registry = &home;
+    auto made = declare({Metric::type, name, help, options});
+    if (!made) return made.why();
+    return Metric(*made);
+}
+static void drop(registry_state& home, family_state* f) noexcept {
+    home.families.erase(std::find(home.families.begin(), home.families.end(), f));
+    home.by_base.erase(std::find(home.by_base.begin(), home.by_base.end(), f));
+    destroy_family(f);
+}
+
+}  // namespace detail
+
+const char* type_name(metric_type type) noexcept {
+    static constexpr const char* names[] = {"counter", "gauge", "histogram", "summary", "info", "stateset", "unknown", "gaugehistogram"};
+    return names[static_cast<unsigned>(type)];
+}
+
+registry::~registry() {
+    const detail::holding lock;
+    if (!state_) return;
+    for (detail::family_state* f : state_->families) detail::destroy_family(f);
+    auto& all = detail::state.registries;
+    for (auto*& r : all) if (r == state_) { r = all.back(); --all.size; break; }
+    delete state_;
+}
+registry& default_registry() noexcept {
+    const detail::holding lock;
+    if (!detail::state.standard) detail::state.standard = new registry;
+    return *detail::state.standard;
+}
+bool registry::unregister(std::string_view name) {
+    const detail::holding lock;
+    if (!state_) return false;
+    for (detail::family_state* f : state_->families)
+        if (f->name == name || f->base_name() == name) return detail::drop(*state_, f), true;
+    return false;
+}
+
+result<counter> registry::try_counter(std::string_view name, std::string_view help, const metric_options& options) {
+    return detail::try_metric<counter>(*this, name, help, options);
+}
+result<gauge> registry::try_gauge(std::string_view name, std::string_view help, const metric_options& options) {
+    return detail::try_metric<gauge>(*this, name, help, options);
+}
+result<histogram> registry::try_histogram(std::string_view name, std::string_view help, const metric_options& options) {
+    return detail::try_metric<histogram>(*this, name, help, options);
+}
+result<summary> registry::try_summary(std::string_view name, std::string_view help, const metric_options& options) {
+    return detail::try_metric<summary>(*this, name, help, options);
+}
+counter registry::make_counter(std::string_view name, std::string_view help, const metric_options& options) {
+    return try_counter(name, help, options).value();
+}
+gauge registry::make_gauge(std::string_view name, std::string_view help, const metric_options& options) {
+    return try_gauge(name, help, options).value();
+}
+histogram registry::make_histogram(std::string_view name, std::string_view help, const metric_options& options) {
+    return try_histogram(name, help, options).value();
+}
+summary registry::make_summary(std::string_view name, std::string_view help, const metric_options& options) {
+    return try_summary(name, help, options).value();
+}
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
 // [48] collectors                                   callback metrics, process_*
-//      needs [24] [42]
+//      needs [24] [47]
 // =============================================================================
 
 // =============================================================================
 // [50] encoder                                      the cursor over a registry
-//      needs [26] [42] [44] [46] [48]
+//      needs [26] [44] [46] [48]
 // =============================================================================
+//
+// A page is pulled. Each pull takes the lock once, goes to where the last one stopped (by id, so that
+// series may come and go in between), and fills the caller's buffer. Lines of one sample are copied and
+// their values summed 64 at a time, thread by thread; what has several lines (a head, a histogram) is
+// rendered as one unit and handed out as room permits, so that +Inf equals _count however buffers fall.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+constexpr std::size_t number_room = 40;  // the longest value, a space and a newline
+
+inline char* put_text(char* to, std::string_view text) noexcept {
+    std::memcpy(to, text.data(), text.size());
+    return to + text.size();
+}
+static char* put_counter(char* to, const run_sum& v) noexcept {
+    if (v.real == 0) return put_u64(to, v.whole);
+    if (v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)))
+        return put_u64(to, v.whole + static_cast<std::uint64_t>(v.real));
+    return put_double(to, static_cast<double>(v.whole) + v.real);
+}
+
+}  // namespace detail
+
+struct cursor::state {
+    // ---- what was asked for ----
+    format as;
+    escaping names;
+    created_series created;
+    collector_errors on_error;
+    std::vector<std::uint64_t> registries;  // ids
+    std::vector<std::string> only;
+
+    // ---- where it is ----
+    std::size_t at_registry;
+    std::uint64_t at_family, at_line;  // ids; what has a smaller id is done
+    std::uint64_t limit;               // what was made after the start is not shown: it could be shown twice
+    bool begun;                        // the head of at_family was shown
+    bool ended;
+    detail::bag<char> unit;  // rendered, handed out from `drained`
+    std::size_t drained;
+    std::string labels;
+
+    bool openmetrics() const noexcept { return as >= format::openmetrics_0_0_1; }
+
+    // ---- rendering into the unit ----
+
+    void text(std::string_view s) {
+        if (s.empty()) return;
+        unit.reserve(unit.size + s.size());
+        if (s.empty()) return;
+        unit.reserve(unit.size + s.size());
+        detail::put_text(unit.end(), s);
+        unit.size += s.size();
+    }
+    template <class Put>
+    void number(Put put) {
+        unit.reserve(unit.size + detail::number_room);
+        unit.size = static_cast<std::size_t>(put(unit.end()) - unit.data);
+    }
+    void value(double v) {
+        number([&](char* to) { return detail::put_double(to, v); });
+        text("\n");
+    }
+    void count(std::uint64_t n) {
+        number([&](char* to) { return detail::put_u64(to, n); });
+        text("\n");
+    }
+    /// Whether names and prepared texts can be copied as they are.
+    bool plain(const detail::family_state& f) const noexcept { return !f.exotic && names != escaping::dots; }
+
+    void name(const detail::family_state& f, std::string_view base, std::string_view suffix = {}) {
+        if (plain(f)) {
+            text(base);
+            return text(suffix);
+        }
+        std::string out;
+        detail::append_metric_name(out, std::string(base).append(suffix), names);
+        text(out);
+    }
+    void head(const detail::family_state& f) {
+        const std::string_view shown = openmetrics() ? f.base_name() : std::string_view(f.name);
+        if (!f.help.empty()) {
+            text("# HELP ");
+            name(f, shown);
+            std::string help(" ");
+            detail::append_escaped_help(help, f.help, openmetrics());
+            text(help);
+            text("\n");
+        }
+        text("# TYPE ");
+        name(f, shown);
+        text(" ");
+        if (openmetrics()) text(type_name(f.type));
+        else if (f.type == metric_type::unknown) text("untyped");
+        else if (f.type == metric_type::info || f.type == metric_type::state_set) text("gauge");
+        else text(type_name(f.type));
+        text("\n");
+        if (openmetrics() && !f.unit.empty()) {
+            text("# UNIT ");
+            name(f, shown);
+            text(" ");
+            text(f.unit);
+            text("\n");
+        }
+    }
+    /// The labels of a series as `a="b",`, names escaped as asked.
+    std::string_view labels_of(const detail::family_state& f, const detail::line& l) {
+        std::string_view kept(l.text, l.size);
+        if (f.one_sample() && !f.exotic) {  // `name{a="b"} `
+            kept.remove_prefix(f.name.size() + 1);
+            if (kept.empty()) return {};
+            kept.remove_suffix(2);
+        }
+        if (plain(f) && !f.one_sample()) return kept;
+        labels.clear();
+        const auto add = [&](std::string_view label_name) {
+            kept.remove_prefix(label_name.size() + 2);
+            std::size_t end = 0;
+            while (kept[end] != '"') end += kept[end] == '\\' ? 2U : 1U;
+            if (plain(f)) labels.append(label_name);
+            else detail::append_label_name(labels, label_name, names);
+            labels.append("=\"").append(kept.substr(0, end)).append("\",");
+            kept.remove_prefix(kept.size() > end + 1 ? end + 2 : end + 1);
+        };
+        for (const auto& c : f.constants) add(c.first);
+        for (const auto& n : f.labels) add(n);
+        return labels;
+    }
+    /// `name_suffix{a="b"} `, with `extra` as one more label.
+    void sample(const detail::family_state& f, std::string_view base, std::string_view suffix, std::string_view own,
+                std::string_view extra = {}) {
+        if (!plain(f) && names == escaping::allow_utf8 && !detail::legacy_metric_name(base)) {
+            text("{");
+            name(f, base, suffix);  // quoted
+            if (!own.empty() || !extra.empty()) text(",");
+        } else {
+            name(f, base, suffix);
+            if (own.empty() && extra.empty()) return text(" ");
+            text("{");
+        }
+        if (extra.empty() && !own.empty()) own.remove_suffix(1);
+        text(own);
+        text(extra);
+        text("} ");
+    }
+
+    void histogram_unit(const detail::family_state& f, const detail::line& l) {
+        const detail::bucket_bounds& b = *f.bounds;
+        std::uint64_t counts[256] = {};
+        const detail::run_sum sum = detail::sum_run(l.id, l.place, counts);
+        const std::string_view own = labels_of(f, l);
+        const std::size_t start = unit.size;
+        sample(f, f.name, "_bucket", own, "le=\"");
+        unit.size -= 2;  // `} ` is in the text of the bound
+        const std::size_t prefix = unit.size - start;
+        unit.reserve(unit.size + (prefix + detail::number_room) * (b.count + 1) + b.ends[b.count]);
+        char* to = unit.end();
+        std::uint64_t cumulative = 0;
+        for (unsigned i = 0; i <= b.count; ++i) {
+            if (i != 0) to = detail::put_text(to, {unit.data + start, prefix});
+            const unsigned from = i == 0 ? 0U : b.ends[i - 1];
+            to = detail::put_text(to, {b.text + from, b.ends[i] - from});
+            to = detail::put_u64(to, cumulative += counts[i]);
+            *to++ = '\n';
+        }
+        unit.size = static_cast<std::size_t>(to - unit.data);
+        sample(f, f.name, "_sum", own);
+        value(sum.real);
+        sample(f, f.name, "_count", own);
+        count(cumulative);
+    }
+    void series_unit(const detail::family_state& f, const detail::line& l) {
+        if (f.type == metric_type::histogram) return histogram_unit(f, l);
+        if (f.type == metric_type::summary) {
+            const detail::run_sum sum = detail::sum_run(l.id, l.place);
+            const std::string_view own = labels_of(f, l);
+            sample(f, f.name, "_sum", own);
+            value(sum.real);
+            sample(f, f.name, "_count", own);
+            return count(sum.whole);
+        }
+        sample(f, f.name, {}, labels_of(f, l));
+        if (f.type == metric_type::counter) {
+            number([&](char* to) { return detail::put_counter(to, detail::sum_run(l.id, l.place)); });
+            text("\n");
+        } else {
+            value(detail::gauge_value(*l.rec, l.place));
+        }
+    }
+
+    // ---- pulling ----
+
+    struct window {
+        char* at;
+        char* end;
+        std::size_t room() const noexcept { return static_cast<std::size_t>(end - at); }
+    };
+    /// True when the unit was handed out whole.
+    bool drain(window& out) noexcept {
+        const std::size_t rest = unit.size - drained;
+        const std::size_t n = rest < out.room() ? rest : out.room();
+        if (n != 0) out.at = detail::put_text(out.at, {unit.data + drained, n});
+        drained += n;
+        if (drained != unit.size) return false;
+        unit.size = drained = 0;
+        return true;
+    }
+    bool wanted(const detail::family_state& f) const noexcept {
+        if (only.empty()) return true;
+        for (std::string_view o : only) {
+            if (o == f.name || o == f.base_name()) return true;
+            for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
+                if (detail::has_suffix(f.type, i) && detail::ends_with(o, detail::suffixes[i]) &&
+                    o.substr(0, o.size() - detail::suffixes[i].size()) == f.base_name())
+                    return true;
+        }
+        return false;
+    }
+    /// Lines of one sample, copied; false when the window is full.
+    bool copy_lines(const detail::family_state& f, const detail::line* from, const detail::line* end, window& out) {
+        constexpr std::size_t chunk = 64;
+        const bool counts = f.type == metric_type::counter;
+        double real[chunk];
+        std::uint64_t whole[chunk];
+        while (from != end) {
+            const std::size_t n = static_cast<std::size_t>(end - from) < chunk ? static_cast<std::size_t>(end - from) : chunk;
+            std::memset(real, 0, sizeof real);
+            std::memset(whole, 0, sizeof whole);
+            const auto add = [&](const detail::cell_block& block) {
+                for (std::size_t i = 0; i != n; ++i) {
+                    const detail::cell* run = block.run(from[i].place);
+                    if (run->load() != from[i].id) continue;
+                    real[i] += run[1].real();
+                    if (counts) whole[i] += run[2].load();
+                }
+            };
+            add(detail::state.retired);
+            for (const detail::thread_record* t = detail::state.threads; t; t = t->next) add(t->block);
+            for (std::size_t i = 0; i != n; ++i, ++from) {
+                at_line = from->id;
+                if (!from->rec || from->id >= limit) continue;
+                if (from->size + detail::number_room > out.room()) {
+                    if (out.room() != capacity) return false;
+                    series_unit(f, *from);  // longer than any window
+                    at_line = from->id + 1;
+                    return drain(out);
+                }
+                char* to = detail::put_text(out.at, {from->text, from->size});
+                if (counts) {
+                    to = detail::put_counter(to, {real[i], whole[i]});
+                } else {
+                    const std::uint64_t shared = from->rec->value.load();
+                    to = detail::put_double(to, shared == detail::shared_value::unset ? real[i] : __builtin_bit_cast(double, shared));
+                }
+                *to++ = '\n';
+                out.at = to;
+                at_line = from->id + 1;
+            }
+        }
+        return true;
+    }
+    std::size_t capacity;  // of the window of this pull
+
+    /// False when the window is full.
+    bool family(const detail::family_state& f, window& out) {
+        if (!begun) {
+            begun = true;
+            at_line = 0;
+            head(f);
+            if (!drain(out)) return false;
+        }
+        const detail::line* l = std::lower_bound(f.lines.begin(), f.lines.end(), at_line,
+                                                 [](const detail::line& a, std::uint64_t id) { return a.id < id; });
+        if (f.one_sample() && plain(f)) return copy_lines(f, l, f.lines.end(), out);
+        for (; l != f.lines.end() && l->id < limit; ++l) {
+            at_line = l->id + 1;
+            if (!l->rec) continue;
+            series_unit(f, *l);
+            if (!drain(out)) return false;
+        }
+        return true;
+    }
+    pull walk(window& out) {
+        if (!drain(out)) return pull::more;
+        const detail::holding lock;
+        for (; at_registry != registries.size(); ++at_registry, at_family = 0, begun = false) {
+            detail::registry_state* home = nullptr;
+            for (detail::registry_state* r : detail::state.registries) if (r->id == registries[at_registry]) home = r;
+            if (!home) continue;
+            for (;;) {
+                auto next = std::lower_bound(home->families.begin(), home->families.end(), at_family,
+                                             [](const detail::family_state* f, std::uint64_t id) { return f->id < id; });
+                if (next == home->families.end() || (*next)->id >= limit) break;
+                const detail::family_state& f = **next;
+                if (f.id != at_family) begun = false;
+                at_family = f.id;
+                if ((begun || wanted(f)) && !family(f, out)) return pull::more;
+                ++at_family;
+                begun = false;
+            }
+        }
+        if (!std::exchange(ended, true) && openmetrics()) text("# EOF\n");
+        return drain(out) ? pull::done : pull::more;
+    }
+};
+
+void cursor::start(const page_options& options) {
+    if (!state_) state_ = new state{};
+    state& s = *state_;
+    s.as = options.as;
+    s.names = options.names;
+    s.created = options.created;
+    s.on_error = options.on_collector_error;
+    s.only.resize(options.only.size());
+    for (std::size_t i = 0; i != s.only.size(); ++i) s.only[i] = options.only[i];
+    s.registries.clear();
+    s.at_registry = 0;
+    s.at_family = s.at_line = 0;
+    s.begun = s.ended = false;
+    s.unit.size = s.drained = 0;
+    const detail::holding lock;
+    s.limit = (detail::state.sequence + 1) << 12;
+    const auto add = [&](const registry* r) {
+        if (const detail::registry_state* made = r ? detail::registry_state::peek(*r) : nullptr) s.registries.push_back(made->id);
+    };
+    if (options.registries.empty()) add(detail::state.standard);
+    for (const registry* r : options.registries) add(r);
+}
+pulled cursor::next(std::span<char> into) noexcept {
+    if (!state_ || into.size() < 64) return {0, pull::failed};
+    state::window out{into.data(), into.data() + into.size()};
+    state_->capacity = into.size();
+    const pull what = state_->walk(out);
+    return {static_cast<std::size_t>(out.at - into.data()), what};
+}
+cursor::~cursor() {
+    if (!state_) return;
+    state_->unit.release();
+    delete state_;
+}
+
+std::string expose(const page_options& options) {
+    cursor page;
+    page.start(options);
+    std::string out;
+    char buffer[16384];
+    for (;;) {
+        const pulled got = page.next(buffer);
+        out.append(buffer, got.bytes);
+        if (got.what != pull::more) return out;
+    }
+}
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [52] negotiation                                  Accept, escaping, name[]
