@@ -3534,14 +3534,16 @@ struct cursor::state {
     /// Whether names and prepared texts can be copied as they are.
     bool plain(const detail::family_state& f) const noexcept { return !f.exotic && names != escaping::dots; }
 
-    void name(const detail::family_state& f, std::string_view base, std::string_view suffix = {}) {
-        if (plain(f)) {
-            text(base);
-            return text(suffix);
-        }
+    std::string escaped(std::string_view name, bool is_label) const {
         std::string out;
-        detail::append_metric_name(out, std::string(base).append(suffix), names);
-        text(out);
+        if (names == escaping::allow_utf8 && detail::needs_quotes(name, is_label)) detail::append_quoted(out, name);
+        else detail::append_name(out, name, names, is_label);
+        return out;
+    }
+    void name(const detail::family_state& f, std::string_view base, std::string_view suffix = {}) {
+        if (!plain(f)) return text(escaped(std::string(base).append(suffix), false));
+        text(base);
+        text(suffix);
     }
     void head(const detail::family_state& f) {
         const std::string_view shown = openmetrics() ? f.base_name() : std::string_view(f.name);
@@ -3584,7 +3586,7 @@ struct cursor::state {
             std::size_t end = 0;
             while (kept[end] != '"') end += kept[end] == '\\' ? 2U : 1U;
             if (plain(f)) labels.append(label_name);
-            else detail::append_label_name(labels, label_name, names);
+            else labels.append(escaped(label_name, true));
             labels.append("=\"").append(kept.substr(0, end)).append("\",");
             kept.remove_prefix(kept.size() > end + 1 ? end + 2 : end + 1);
         };
