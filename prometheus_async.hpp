@@ -3824,6 +3824,176 @@ PROMETHEUS_ASYNC_END
 // [52] negotiation                                  Accept, escaping, name[]
 //      needs [26]
 // =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+// One element of Accept or Accept-Encoding, with the parameters that matter here.
+struct clause {
+    std::string_view type, version, escaping;
+    std::uint32_t q;  // millionths; what is not a number is taken for no offer
+};
+
+constexpr bool same_word(std::string_view word, std::string_view lower) noexcept {
+    if (word.size() != lower.size()) return false;
+    for (std::size_t i = 0; i != word.size(); ++i) {
+        const char c = word[i];
+        if ((c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c) != lower[i]) return false;
+    }
+    return true;
+}
+constexpr std::string_view trimmed(std::string_view s) noexcept {
+    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
+    while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
+    return s;
+}
+
+// No strtod: it is slow, takes hex and infinity, and asks the locale for the point.
+constexpr std::uint32_t parse_q(std::string_view s) noexcept {
+    const bool minus = s.substr(0, 1) == "-";
+    if (minus) s.remove_prefix(1);
+    std::uint32_t whole = 0, part = 0, unit = 1000000;
+    bool digits = false, point = false, tiny = false;
+    for (char c : s) {
+        if (c == '.' && !point) { point = true; continue; }
+        if (!legacy_digit(c)) return 0;
+        digits = true;
+        const auto n = static_cast<std::uint32_t>(c - '0');
+        if (!point) whole = whole != 0 || n != 0;
+        else if (unit != 1) part += n * (unit /= 10);
+        else tiny = tiny || n != 0;
+    }
+    if (!digits || minus) return 0;
+    return whole != 0 ? 1000000 : part != 0 ? part : tiny;
+}
+
+// Takes an element off the list; a comma or semicolon in quotes divides nothing. Every octet is
+// looked at once, whatever it is.
+constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
+    c = {{}, {}, {}, 1000000};
+    if (list.empty()) return false;
+    for (bool first = true, more = true; more; first = false) {
+        std::size_t end = 0, equals = std::string_view::npos;
+        for (bool quoted = false; end != list.size(); ++end) {
+            const char at = list[end];
+            if (quoted && at == '\\' && end + 1 != list.size()) ++end;
+            else if (at == '"') quoted = !quoted;
+            else if (!quoted && (at == ',' || at == ';')) break;
+            else if (!quoted && at == '=' && equals == std::string_view::npos) equals = end;
+        }
+        const std::string_view part = list.substr(0, end);
+        more = end != list.size() && list[end] == ';';
+        list.remove_prefix(end == list.size() ? end : end + 1);
+        if (first) {
+            c.type = trimmed(part);
+        } else if (equals != std::string_view::npos) {
+            const std::string_view name = trimmed(part.substr(0, equals));
+            std::string_view value = trimmed(part.substr(equals + 1));
+            if (value.size() > 1 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
+            if (same_word(name, "q")) c.q = parse_q(value);
+            else if (same_word(name, "version")) c.version = value;
+            else if (same_word(name, "escaping")) c.escaping = value;
+        }
+    }
+    return true;
+}
+
+constexpr unsigned bit(format f) noexcept { return 1u << static_cast<unsigned>(f); }
+constexpr unsigned text_formats = bit(format::text_0_0_4) | bit(format::text_1_0_0);
+constexpr unsigned openmetrics_formats = bit(format::openmetrics_1_0_0) | bit(format::openmetrics_0_0_1);
+
+// The formats that a clause speaks of. A version that we do not know is none of them.
+constexpr unsigned formats_of(const clause& c) noexcept {
+    if (same_word(c.type, "*/*")) return text_formats | openmetrics_formats;
+    if (same_word(c.type, "text/*")) return text_formats;
+    if (same_word(c.type, "text/plain"))
+        return c.version.empty() ? text_formats : c.version == "0.0.4" ? bit(format::text_0_0_4)
+               : c.version == "1.0.0" ? bit(format::text_1_0_0) : 0;
+    if (same_word(c.type, "application/openmetrics-text"))
+        return c.version.empty() ? openmetrics_formats : c.version == "1.0.0" ? bit(format::openmetrics_1_0_0)
+               : c.version == "0.0.1" ? bit(format::openmetrics_0_0_1) : 0;
+    return 0;
+}
+// Of several the first of these: a person with curl is to see text, and no version means the newest
+// OpenMetrics but the oldest text.
+constexpr format first_of(unsigned formats) noexcept {
+    for (format f : {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0, format::openmetrics_0_0_1})
+        if (formats & bit(f)) return f;
+    return format::text_0_0_4;
+}
+constexpr bool escaping_of(std::string_view name, escaping& found) noexcept {
+    constexpr std::string_view names[] = {"underscores", "dots", "values", "allow-utf-8"};
+    for (unsigned i = 0; i != 4; ++i)
+        if (name == names[i]) return found = static_cast<escaping>(i), true;
+    return false;
+}
+
+// Explicitly offered, and not less than the plain page. The word `*` alone is no wish for gzip.
+constexpr bool gzip_wanted(std::string_view accept_encoding) noexcept {
+    std::uint32_t gzip = 0, identity = 0;
+    bool refused = false;
+    for (clause c; next_clause(accept_encoding, c);) {
+        if (same_word(c.type, "gzip") || same_word(c.type, "x-gzip")) {
+            gzip = c.q > gzip ? c.q : gzip;
+            refused = refused || c.q == 0;
+        } else if (same_word(c.type, "identity")) {
+            identity = c.q;
+        }
+    }
+    return gzip != 0 && gzip >= identity && !refused;
+}
+
+}  // namespace detail
+
+PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string_view accept_encoding) noexcept {
+    negotiation agreed;
+    agreed.gzip = detail::gzip_wanted(accept_encoding);
+
+    unsigned refused = 0;
+    detail::clause c{};
+    for (std::string_view list = accept; detail::next_clause(list, c);)
+        if (c.q == 0) refused |= detail::formats_of(c);
+
+    // The highest q wins, the first of equals. A single format that is asked for by its version is
+    // meant, whatever a less exact clause refuses.
+    std::uint32_t best = 0;
+    std::size_t chosen = accept.size(), at = 0;
+    for (std::string_view list = accept; detail::next_clause(list, c); ++at) {
+        unsigned formats = detail::formats_of(c);
+        if ((formats & (formats - 1)) != 0) formats &= ~refused;
+        if (formats == 0 || c.q <= best) continue;
+        best = c.q;
+        chosen = at;
+        agreed.as = detail::first_of(formats);
+    }
+
+    // The last valid `escaping` on the way to the chosen clause, the list being read in falling q: so
+    // the Go library does it, and Prometheus' lists count on it.
+    std::uint32_t nearest = 1000001;
+    at = 0;
+    for (std::string_view list = accept; detail::next_clause(list, c); ++at) {
+        escaping named{};
+        const bool before = c.q > best || (c.q == best && at <= chosen);
+        if (c.q == 0 || !before || c.q > nearest || !detail::escaping_of(c.escaping, named)) continue;
+        nearest = c.q;
+        agreed.names = named;
+    }
+    return agreed;
+}
+
+PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) noexcept {
+    // From 1.0.0 on a text names its escaping; an older one only when it is not the default.
+#define PROMETHEUS_ASYNC_DETAIL_ESCAPED(type, by_default) \
+    {type by_default, type "; escaping=dots", type "; escaping=values", type "; escaping=allow-utf-8"}
+    static constexpr std::string_view types[4][4] = {
+        PROMETHEUS_ASYNC_DETAIL_ESCAPED("text/plain; version=0.0.4; charset=utf-8", ""),
+        PROMETHEUS_ASYNC_DETAIL_ESCAPED("text/plain; version=1.0.0; charset=utf-8", "; escaping=underscores"),
+        PROMETHEUS_ASYNC_DETAIL_ESCAPED("application/openmetrics-text; version=0.0.1; charset=utf-8", ""),
+        PROMETHEUS_ASYNC_DETAIL_ESCAPED("application/openmetrics-text; version=1.0.0; charset=utf-8", "; escaping=underscores")};
+#undef PROMETHEUS_ASYNC_DETAIL_ESCAPED
+    return types[static_cast<unsigned>(as) & 3][static_cast<unsigned>(names) & 3];
+}
+
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [54] lint                                         promlint's rules, page difference
