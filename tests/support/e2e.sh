@@ -3,7 +3,7 @@
 mkdir -p "$B/e2e"
 B=$(cd "$B" && pwd) LAB=$(cd "$LAB" && pwd)
 logs=
-for script in tests/e2e/*.sh; do
+for script in tests/support/examples.sh tests/e2e/*.sh; do
     case $script in */fetch.sh|*/lib.sh) continue ;; esac
     log=$B/e2e/$(basename "$script" .sh).log
     printf '  %-5s %s\n' E2E "$script"
