@@ -1940,6 +1940,7 @@ struct consul_options {
     seconds budget = 2;                    // of de-registration
     seconds watch = 10;                    // how often the agent is asked whether it still knows us
     tls_config tls{};                      // for an https agent
+    registry* metrics = nullptr;           // of prometheus_async_consul_*{id}; null: the default
     event_handler on_event = nullptr;      // registration_failed, _lost, deregistration_failed
     void* context = nullptr;
 };
@@ -4034,23 +4035,1313 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines
-//      needs [58] [60] [62]
+//      needs [36] [52] [58]
 // =============================================================================
+#include <cerrno>
+#include <mutex>
+#include <memory>
+#include <fcntl.h>
+#include <netdb.h>
+#include <unistd.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#if !PROMETHEUS_ASYNC_NO_THREADS
+#include <csignal>
+#include <pthread.h>
+#endif
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+// ---- text ----
+
+constexpr bool ascii_letter_or_digit(char c) noexcept { return legacy_digit(c) || (legacy_letter(c) && c != '_'); }
+constexpr bool token_char(char c) noexcept {  // RFC 9110 s.5.6.2
+    return ascii_letter_or_digit(c) || std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+}
+constexpr char ascii_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+constexpr bool visible(std::string_view s) noexcept {
+    for (char c : s) if (c <= ' ' || c > '~') return false;
+    return true;
+}
+/// Everything but the unreserved characters of RFC 3986, so that the octets are one path segment. It
+/// does not protect "." and "..": those are the caller's to refuse.
+inline std::string percent_encoded(std::string_view segment) {
+    std::string out;
+    for (char c : segment) {
+        if (ascii_letter_or_digit(c) || c == '-' || c == '.' || c == '_' || c == '~') {
+            out += c;
+        } else {
+            out += '%';
+            out += "0123456789ABCDEF"[static_cast<unsigned char>(c) >> 4];
+            out += "0123456789ABCDEF"[static_cast<unsigned char>(c) & 15];
+        }
+    }
+    return out;
+}
+/// A host as a URL has it: an IPv6 address in brackets.
+inline std::string bracketed(std::string_view host) {
+    return host.find(':') == std::string_view::npos ? std::string(host) : '[' + std::string(host) + ']';
+}
+constexpr std::string_view unbracketed(std::string_view host) noexcept {
+    return host.size() > 2 && host.front() == '[' && host.back() == ']' ? host.substr(1, host.size() - 2) : host;
+}
+constexpr bool host_text(std::string_view host) noexcept {
+    for (char c : host)
+        if (!ascii_letter_or_digit(c) && std::string_view("-._~:%").find(c) == std::string_view::npos) return false;
+    return !host.empty();
+}
+/// A text that is overwritten before its memory is given back.
+struct secret_text {
+    std::string text;
+    secret_text() = default;
+    explicit secret_text(std::string_view from) : text(from) {}
+    secret_text(const secret_text&) = default;
+    secret_text& operator=(const secret_text&) = delete;
+    ~secret_text() { for (volatile char& c : text) c = 0; }
+};
+
+// ---- where to ----
+
+struct http_endpoint {
+    bool tls = false;
+    std::uint16_t port = 0;
+    std::string host;  // no brackets; empty for a unix socket
+    std::string path;  // of the unix socket
+};
+
+/// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path".
+PROMETHEUS_ASYNC_DECL result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint16_t port,
+                                                           std::uint16_t tls_port) {
+    const error bad(errc::invalid_option, "not host:port, http://host:port, https://host:port or unix:///path");
+    http_endpoint to;
+    const auto starts = [&](std::string_view with) {
+        if (!same_word(text.substr(0, with.size()), with)) return false;
+        text.remove_prefix(with.size());
+        return true;
+    };
+    if (starts("unix://")) {
+        if (text.empty() || text[0] != '/' || text.find('\0') != std::string_view::npos) return bad;
+        to.path = text;
+        return to;
+    }
+    to.tls = starts("https://") || (!starts("http://") && tls);
+    to.port = to.tls ? tls_port : port;
+    if (!text.empty() && text.back() == '/') text.remove_suffix(1);
+    const bool quoted = !text.empty() && text[0] == '[';
+    const std::size_t end = quoted ? text.find(']') : text.find(':');
+    if (quoted && end == std::string_view::npos) return bad;
+    to.host = text.substr(quoted, end == std::string_view::npos ? end : end - quoted);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + quoted);
+    if (!host_text(to.host) || quoted != (to.host.find(':') != std::string::npos)) return bad;
+    if (text.empty()) return to;
+    std::uint32_t number = 0;
+    for (char c : text.substr(1)) {
+        if (!legacy_digit(c) || number > 6553) return bad;
+        number = number * 10 + static_cast<std::uint32_t>(c - '0');
+    }
+    if (text[0] != ':' || number == 0 || number > 65535) return bad;
+    to.port = static_cast<std::uint16_t>(number);
+    return to;
+}
+
+// ---- the answer ----
+
+/// Reads one response, in pieces of any size. Fields are only looked at; the body is bounded before
+/// anything is allocated for it.
+class response_parser {
+public:
+    enum class status : std::uint8_t { more, done, failed };
+
+    explicit response_parser(std::size_t body_limit = 1 << 20) noexcept : limit_(body_limit) {}
+
+    PROMETHEUS_ASYNC_DECL status feed(std::string_view octets);
+    /// The peer closed its side.
+    PROMETHEUS_ASYNC_DECL status finish() noexcept;
+
+    const char* fault() const noexcept { return fault_; }
+    int code() const noexcept { return code_; }
+    bool reusable() const noexcept { return reuse_; }  // framed without doubt, and not told to close
+    double retry_after() const noexcept { return retry_after_; }
+    std::string body;
+
+private:
+    enum class at : std::uint8_t { status_line, fields, sized, chunk_size, chunk, chunk_end, trailers, to_the_end };
+
+    void octet(char c);
+    void line();
+    void status_line();
+    void field(std::string_view text);
+    void head_end();
+    void chunk_size();
+    void take(std::size_t n) noexcept { n > limit_ - body.size() ? fail("body too large") : void(left_ = n); }
+    void fail(const char* why) noexcept { status_ = status::failed, fault_ = why; }
+    void done() noexcept { status_ = status::done; }
+
+    static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
+    status status_ = status::more;
+    at at_ = at::status_line;
+    bool cr_ = false, reuse_ = true, chunked_ = false, old_ = false;
+    int code_ = 0, interim_ = 0, count_ = 0;
+    std::size_t limit_, head_ = 0, left_ = 0, length_ = none;
+    double retry_after_ = 0;
+    const char* fault_ = "";
+    std::string line_, pending_;  // pending: a field that the next line may continue (obs-fold)
+};
+
+PROMETHEUS_ASYNC_DECL response_parser::status response_parser::feed(std::string_view octets) {
+    while (!octets.empty() && status_ == status::more) {
+        if (at_ == at::sized || at_ == at::chunk || at_ == at::to_the_end) {
+            if (at_ == at::to_the_end) take(octets.size());
+            const std::string_view piece = octets.substr(0, left_);
+            if (status_ != status::more) break;
+            body += piece;
+            octets.remove_prefix(piece.size());
+            if ((left_ -= piece.size()) == 0) {
+                if (at_ == at::sized) done();
+                if (at_ == at::chunk) at_ = at::chunk_end;
+            }
+        } else {
+            octet(octets[0]);
+            octets.remove_prefix(1);
+        }
+    }
+    if (!octets.empty()) reuse_ = false;
+    return status_;
+}
+
+PROMETHEUS_ASYNC_DECL response_parser::status response_parser::finish() noexcept {
+    if (status_ == status::more) {
+        reuse_ = false;
+        if (at_ == at::to_the_end) done();
+        else fail(at_ == at::status_line && head_ == 0 ? "closed without an answer" : "closed before the answer's end");
+    }
+    return status_;
+}
+
+PROMETHEUS_ASYNC_DECL void response_parser::octet(char c) {
+    if (++head_ > (at_ == at::status_line || at_ == at::chunk_size ? 1024 : 16384)) return fail("head too large");
+    if (cr_) {
+        cr_ = false;
+        if (c != '\n') return fail("CR without LF");
+        line();
+        line_.clear();
+    } else if (c == '\r') {
+        cr_ = true;
+    } else if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f) {
+        fail("control character in a head");
+    } else if (at_ == at::chunk_end) {
+        fail("chunk longer than its size");
+    } else {
+        line_ += c;
+        if (at_ == at::status_line && line_.size() <= 7 && line_ != std::string_view("HTTP/1.").substr(0, line_.size()))
+            fail("not an HTTP/1 answer");
+    }
+}
+
+PROMETHEUS_ASYNC_DECL void response_parser::line() {
+    switch (at_) {
+    case at::status_line: return status_line();
+    case at::chunk_size: return chunk_size();
+    case at::chunk_end: at_ = at::chunk_size, head_ = 0; return;
+    default: break;
+    }
+    if (!line_.empty() && (line_[0] == ' ' || line_[0] == '\t')) {  // obs-fold, RFC 9112 s.5.2
+        if (pending_.empty()) return fail("a head that begins with space");
+        reuse_ = false;
+        pending_ += ' ';
+        pending_ += trimmed(line_);
+        return;
+    }
+    if (!pending_.empty()) field(pending_);
+    pending_ = line_;
+    if (++count_ > 101) fail("too many fields");
+    if (status_ == status::more && line_.empty()) at_ == at::trailers ? done() : head_end();
+}
+
+PROMETHEUS_ASYNC_DECL void response_parser::status_line() {  // HTTP/1.1 200 OK
+    const std::string_view s = line_;
+    if (s.size() < 12 || !legacy_digit(s[7]) || s[8] != ' ' || !legacy_digit(s[9]) || !legacy_digit(s[10]) ||
+        !legacy_digit(s[11]) || (s.size() > 12 && s[12] != ' '))
+        return fail("malformed status line");
+    old_ = s[7] == '0';
+    code_ = (s[9] - '0') * 100 + (s[10] - '0') * 10 + (s[11] - '0');
+    if (code_ < 100 || code_ > 599) return fail("status out of range");
+    if (old_ || s.size() == 12) reuse_ = false;  // without the space after the code: seen in the wild
+    at_ = at::fields;
+    head_ = 0;
+}
+
+PROMETHEUS_ASYNC_DECL void response_parser::field(std::string_view text) {
+    const std::size_t colon = text.find(':');
+    const std::string_view name = text.substr(0, colon);
+    if (colon == std::string_view::npos || name.empty()) return fail("malformed field");
+    for (char c : name) if (!token_char(c)) return fail("malformed field name");
+    if (at_ == at::trailers) return;
+    std::string_view value = trimmed(text.substr(colon + 1));
+    if (same_word(name, "content-length")) {
+        // A list of equal values stands for one of them (RFC 9112 s.6.3); anything else is smuggling.
+        for (bool more = true; more;) {
+            const std::size_t comma = value.find(',');
+            const std::string_view digits = trimmed(value.substr(0, comma));
+            std::uint64_t n = 0;
+            for (char c : digits) {
+                if (!legacy_digit(c)) return fail("malformed Content-Length");
+                n = n * 10 + static_cast<std::uint64_t>(c - '0');
+            }
+            if (digits.empty() || digits.size() > 18) return fail("malformed Content-Length");
+            if (n >= none) n = none - 1;  // 32 bits: larger than any limit anyway
+            if (length_ != none) reuse_ = false;
+            if (length_ != none && length_ != n) return fail("conflicting Content-Length");
+            length_ = static_cast<std::size_t>(n);
+            more = comma != std::string_view::npos;
+            if (more) value.remove_prefix(comma + 1);
+        }
+    } else if (same_word(name, "transfer-encoding")) {
+        if (chunked_ || !same_word(value, "chunked")) return fail("Transfer-Encoding is not chunked");
+        chunked_ = true;
+    } else if (same_word(name, "connection")) {
+        while (!value.empty()) {
+            const std::size_t comma = value.find(',');
+            if (same_word(trimmed(value.substr(0, comma)), "close")) reuse_ = false;
+            value.remove_prefix(comma == std::string_view::npos ? value.size() : comma + 1);
+        }
+    } else if (same_word(name, "retry-after")) {
+        retry_after_ = 0;
+        for (char c : value) {
+            if (!legacy_digit(c)) return void(retry_after_ = 0);  // a date: not worth a calendar
+            if (retry_after_ < 3600) retry_after_ = retry_after_ * 10 + (c - '0');
+        }
+        if (retry_after_ > 3600) retry_after_ = 3600;
+    }
+}
+
+PROMETHEUS_ASYNC_DECL void response_parser::head_end() {
+    head_ = 0;
+    count_ = 0;
+    if (code_ < 200) {
+        if (code_ == 101) return fail("switched protocols unasked");
+        if (++interim_ > 8) return fail("too many interim answers");
+        at_ = at::status_line;
+        length_ = none;
+        chunked_ = false;
+    } else if (code_ == 204 || code_ == 304) {  // never has a body, whatever it says
+        if (chunked_ || (code_ == 204 && length_ != none && length_ != 0)) reuse_ = false;
+        done();
+    } else if (chunked_) {
+        if (length_ != none || old_) return fail("Transfer-Encoding where it must not be");
+        at_ = at::chunk_size;
+    } else if (length_ != none) {
+        at_ = at::sized;
+        take(length_);
+        if (length_ == 0) done();
+    } else {
+        at_ = at::to_the_end;
+        reuse_ = false;
+    }
+}
+
+PROMETHEUS_ASYNC_DECL void response_parser::chunk_size() {
+    std::size_t n = 0, digits = 0;
+    for (; digits != line_.size(); ++digits) {
+        const char c = ascii_lower(line_[digits]);
+        const int value = legacy_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (value < 0) break;
+        if (n > limit_) return fail("body too large");
+        n = n * 16 + static_cast<std::size_t>(value);
+    }
+    const std::string_view rest = trimmed(std::string_view(line_).substr(digits));
+    if (digits == 0 || digits > 16 || (rest.empty() ? digits != line_.size() : rest[0] != ';'))
+        return fail("malformed chunk size");
+    head_ = 0;
+    at_ = n == 0 ? at::trailers : at::chunk;
+    take(n);
+}
+
+// ---- waiting ----
+
+class io_wait;
+
+/// What ends the waiting of a coroutine from outside: each of its waits then ends at once, so that it
+/// runs to its own end.
+struct wait_scope {
+    io_wait* now = nullptr;
+    bool canceled = false;
+    PROMETHEUS_ASYNC_DECL void cancel();
+};
+
+/// co_await: a descriptor is ready (no error), the time is up (timeout), the scope canceled (canceled).
+/// Without a descriptor it sleeps, or waits for wake().
+class io_wait {
+public:
+    io_wait(event_loop& loop, wait_scope& scope, int fd, interest want, double until) noexcept
+        : scope_(scope), fd_(fd), want_(want), until_(until), watch_(loop, &ready, this), timer_(loop, &late, this) {}
+    io_wait(const io_wait&) = delete;
+    ~io_wait() { if (scope_.now == this) scope_.now = nullptr; }
+
+    bool await_ready() noexcept {
+        if (scope_.canceled) result_ = error(errc::canceled, "canceled");
+        return scope_.canceled;
+    }
+    bool await_suspend(std::coroutine_handle<> waiting) noexcept {
+        if (fd_ >= 0) result_ = watch_.set(fd_, want_);
+        if (!result_) return false;
+        waiting_ = waiting;
+        scope_.now = this;
+        timer_.at(until_);
+        return true;
+    }
+    result<void> await_resume() const noexcept { return result_; }
+
+    void wake(result<void> how) {
+        watch_.forget();
+        timer_.cancel();
+        scope_.now = nullptr;
+        result_ = how;
+        waiting_.resume();  // *this may be gone
+    }
+
+private:
+    static void ready(void* self, interest) { static_cast<io_wait*>(self)->wake({}); }
+    static void late(void* self) { static_cast<io_wait*>(self)->wake(error(errc::timeout, "timeout")); }
+
+    wait_scope& scope_;
+    int fd_;
+    interest want_;
+    double until_;
+    watch watch_;
+    timer timer_;
+    result<void> result_;
+    std::coroutine_handle<> waiting_;
+};
+
+PROMETHEUS_ASYNC_DECL void wait_scope::cancel() {
+    canceled = true;
+    if (now) now->wake(error(errc::canceled, "canceled"));
+}
+
+// ---- names ----
+
+struct socket_address {
+    sockaddr_storage any;
+    socklen_t size;
+};
+
+/// 0, or what getaddrinfo said.
+inline int look_up(const std::string& host, std::uint16_t port, int flags, std::vector<socket_address>& found) {
+    addrinfo hints{}, *first = nullptr;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = flags | AI_NUMERICSERV;
+    const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &first);
+    for (addrinfo* a = first; code == 0 && a; a = a->ai_next) {
+        if (a->ai_addrlen > sizeof(sockaddr_storage)) continue;
+        found.push_back({{}, static_cast<socklen_t>(a->ai_addrlen)});
+        std::memcpy(&found.back().any, a->ai_addr, a->ai_addrlen);
+    }
+    if (first) ::freeaddrinfo(first);
+    return code;
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+/// One question to a resolver that blocks, on a thread of its own. The coroutine may be gone before
+/// the answer comes, and its loop with it: both ends hold the question.
+struct name_question {
+    std::string host;
+    std::uint16_t port;
+    std::mutex lock;
+    event_loop* loop;    // null once nobody asks any more; post() is called under the lock, so the
+    io_wait* asks;       // loop is alive
+    bool answered = false;
+    int code = 0;
+    std::vector<socket_address> found;
+
+    struct forgotten {
+        name_question& q;
+        ~forgotten() {
+            const std::lock_guard hold(q.lock);
+            q.loop = nullptr;
+            q.asks = nullptr;
+        }
+    };
+    static void* answer(void* held) {
+        const owned<std::shared_ptr<name_question>> keep(static_cast<std::shared_ptr<name_question>*>(held));
+        const std::shared_ptr<name_question> q = *keep;
+        std::vector<socket_address> found;
+        const int code = look_up(q->host, q->port, AI_ADDRCONFIG, found);
+        const std::lock_guard hold(q->lock);
+        q->code = code;
+        q->found = std::move(found);
+        q->answered = true;
+        if (q->loop) q->loop->post([q] { if (q->asks) q->asks->wake({}); });
+        return nullptr;
+    }
+};
+#endif
+
+PROMETHEUS_ASYNC_DECL task<result<std::vector<socket_address>>> resolve(event_loop& loop, wait_scope& scope,
+                                                                        const http_endpoint& to, double until) {
+    std::vector<socket_address> found;
+    if (same_word(to.host, "localhost")) {
+        look_up("127.0.0.1", to.port, AI_NUMERICHOST, found);
+        look_up("::1", to.port, AI_NUMERICHOST, found);
+        co_return std::move(found);
+    }
+    int code = look_up(to.host, to.port, AI_NUMERICHOST, found);
+    if (code == 0) co_return std::move(found);
+#if PROMETHEUS_ASYNC_NO_THREADS
+    co_return error(errc::unsupported, "\"" + to.host + "\" needs a resolver, which blocks, and this build has no threads: give an address");
+#else
+    const auto question = std::make_shared<name_question>();
+    question->host = to.host;
+    question->port = to.port;
+    question->loop = &loop;
+    io_wait answer(loop, scope, -1, interest::none, until);
+    question->asks = &answer;
+    const name_question::forgotten at_the_end{*question};
+    {
+        auto* held = new std::shared_ptr<name_question>(question);
+        pthread_t thread;
+        sigset_t all, before;
+        ::sigfillset(&all);
+        ::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's handlers stay on its own threads
+        const int failed = ::pthread_create(&thread, nullptr, &name_question::answer, held);
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        if (failed) delete held;
+        if (failed) co_return error::from_errno("cannot start a resolver thread", failed);
+        ::pthread_detach(thread);
+    }
+    const result<void> waited = co_await answer;
+    if (!waited) co_return waited.why().code() == errc::timeout ? error(errc::timeout, "no address for \"" + to.host + "\" in time") : waited.why();
+    if (question->code) co_return error(errc::system, "no address for \"" + to.host + "\": " + ::gai_strerror(question->code));
+    co_return std::move(question->found);
+#endif
+}
+
+// ---- sockets ----
+
+/// Non-blocking and closed on exec; -1 with errno.
+inline int open_socket(int family, int type) noexcept {
+#ifdef SOCK_CLOEXEC
+    return ::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+#else
+    const int fd = ::socket(family, type, 0);
+    const int on = 1;
+    if (fd >= 0 && (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || ::fcntl(fd, F_SETFL, O_NONBLOCK) != 0 ||
+                    ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on) != 0))
+        return ::close(fd), -1;
+    return fd;
+#endif
+}
+inline ssize_t send_some(int fd, std::string_view octets) noexcept {
+#ifdef MSG_NOSIGNAL
+    return ::send(fd, octets.data(), octets.size(), MSG_NOSIGNAL);
+#else
+    return ::send(fd, octets.data(), octets.size(), 0);
+#endif
+}
+
+// ---- one request, one response ----
+
+struct http_deadlines {
+    seconds connect = 3;     // each address
+    seconds handshake = 5;
+    seconds first_octet = 10;
+    seconds total = 15;
+};
+
+struct http_request {
+    std::string_view method;
+    std::string_view target;       // percent-encoded
+    std::string_view secret_name;  // a field whose value is wiped and never shown; may be empty
+    std::string_view secret{};
+    std::string_view body{};       // JSON
+};
+struct http_response {
+    int status;
+    double retry_after;
+    std::string body;
+};
+
+/// A connection that is used once: connect, exchange, gone. Redirects are answers like any other, and
+/// no compressed answer is asked for.
+///
+/// lifetime the endpoint, the scope and the request outlive the tasks
+/// errors   invalid_option before anything is sent; timeout, system, tls, protocol, canceled
+class http_client {
+public:
+    http_client(event_loop& loop, wait_scope& scope, const http_endpoint& to, const tls_config& tls,
+                const http_deadlines& limits = {}) noexcept
+        : loop_(loop), scope_(scope), to_(to), tls_(tls), limits_(limits) {}
+    http_client(const http_client&) = delete;
+    PROMETHEUS_ASYNC_DECL ~http_client();
+
+    /// Tries every address of the name; the whole time begins to run.
+    PROMETHEUS_ASYNC_DECL task<result<void>> connect(const http_request& request);
+    PROMETHEUS_ASYNC_DECL task<result<http_response>> exchange(const http_request& request);
+
+    /// Our side of the connection, "192.0.2.7"; empty over a unix socket.
+    const std::string& local() const noexcept { return local_; }
+    /// Over a loopback address or a unix socket: the peer is on this host.
+    bool loopback() const noexcept { return loopback_; }
+
+private:
+    task<result<void>> connect_to(const socket_address& address);
+    task<result<void>> handshake();
+    task<result<void>> flush();                            // what the TLS session has for the peer
+    task<result<void>> fill();                             // something from the peer for the TLS session
+    task<result<void>> send_raw(std::string_view octets);
+    task<result<std::size_t>> receive_raw(std::span<char> into);  // 0: the peer closed
+    task<result<void>> send(std::string_view octets);
+    task<result<std::size_t>> receive(std::span<char> into);
+    void learn_local();
+    void close() noexcept;
+    error tls_error(std::string_view what) const;
+
+    event_loop& loop_;
+    wait_scope& scope_;
+    const http_endpoint& to_;
+    tls_config tls_;
+    http_deadlines limits_;
+    int fd_ = -1;
+    double total_ = 0;       // when it must all be over
+    double until_ = 0;       // when the present step must be
+    bool loopback_ = false;
+    owned<tls_session> session_;
+    std::string local_;
+    std::string surplus_;    // received, and not yet taken by the session
+};
+
+PROMETHEUS_ASYNC_DECL http_client::~http_client() { close(); }
+
+PROMETHEUS_ASYNC_DECL void http_client::close() noexcept {
+    session_ = {};
+    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+}
+
+PROMETHEUS_ASYNC_DECL error http_client::tls_error(std::string_view what) const {
+    const std::string why = session_ ? session_->last_error() : std::string();
+    return {errc::tls, why.empty() ? std::string(what) : std::string(what) + ": " + why};
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request& request) {
+    bool good = !request.method.empty() && !request.target.empty() && request.target[0] == '/';
+    for (char c : request.method) good = good && token_char(c);
+    for (char c : request.secret_name) good = good && token_char(c);
+    if (!good || !visible(request.target)) co_return error(errc::invalid_option, "not a request target or method");
+    if (!visible(request.secret)) co_return error(errc::invalid_option, "a token has only visible ASCII characters");
+    if (to_.path.empty() && !host_text(to_.host)) co_return error(errc::invalid_option, "not a host name");
+    if (to_.tls && !tls_) co_return error(errc::invalid_option, "https needs a tls_config, and is never replaced by http");
+
+    total_ = loop_.now() + limits_.total.count();
+    std::vector<socket_address> addresses;
+    if (!to_.path.empty()) {
+        sockaddr_un local{};
+        local.sun_family = AF_UNIX;
+        if (to_.path.size() >= sizeof local.sun_path) co_return error(errc::invalid_option, "unix socket path too long");
+        std::memcpy(local.sun_path, to_.path.data(), to_.path.size());
+        addresses.push_back({{}, static_cast<socklen_t>(sizeof local)});
+        std::memcpy(&addresses[0].any, &local, sizeof local);
+    } else {
+        auto found = co_await resolve(loop_, scope_, to_, total_);
+        if (!found) co_return found.why();
+        addresses = std::move(*found);
+    }
+    result<void> tried = error(errc::system, "no address");
+    for (const socket_address& address : addresses) {
+        until_ = loop_.now() + limits_.connect.count();
+        if (until_ > total_) until_ = total_;
+        tried = co_await connect_to(address);
+        if (tried || tried.why().code() == errc::canceled) break;
+        close();
+    }
+    if (!tried) co_return tried.why().code() == errc::timeout ? error(errc::timeout, "no connection in time") : tried.why();
+    learn_local();
+    if (!to_.tls) co_return {};
+    until_ = loop_.now() + limits_.handshake.count();
+    if (until_ > total_) until_ = total_;
+    result<void> shaken = co_await handshake();
+    if (!shaken && shaken.why().code() == errc::timeout) shaken = error(errc::timeout, "no TLS handshake in time");
+    co_return shaken;
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect_to(const socket_address& address) {
+    fd_ = open_socket(address.any.ss_family, SOCK_STREAM);
+    if (fd_ < 0) co_return error::from_errno("socket", errno);
+    if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address.any), address.size) == 0) co_return {};
+    if (errno != EINPROGRESS && errno != EINTR) co_return error::from_errno("connect", errno);
+    const result<void> writable = co_await io_wait(loop_, scope_, fd_, interest::write, until_);
+    if (!writable) co_return writable;
+    int failed = 0;
+    socklen_t size = sizeof failed;
+    if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &failed, &size) != 0) failed = errno;
+    sockaddr_storage peer;
+    size = sizeof peer;
+    // kqueue may have taken SO_ERROR with it; a connection has a peer.
+    if (failed == 0 && ::getpeername(fd_, reinterpret_cast<sockaddr*>(&peer), &size) != 0)
+        failed = errno == ENOTCONN ? ECONNREFUSED : errno;
+    if (failed) co_return error::from_errno("connect", failed);
+    co_return {};
+}
+
+PROMETHEUS_ASYNC_DECL void http_client::learn_local() {
+    sockaddr_storage ours{};
+    socklen_t size = sizeof ours;
+    if (::getsockname(fd_, reinterpret_cast<sockaddr*>(&ours), &size) != 0) return;
+    char text[INET6_ADDRSTRLEN];
+    if (ours.ss_family == AF_INET) {
+        const in_addr& a = reinterpret_cast<const sockaddr_in&>(ours).sin_addr;
+        local_ = ::inet_ntop(AF_INET, &a, text, sizeof text);
+        loopback_ = local_.compare(0, 4, "127.") == 0;
+    } else if (ours.ss_family == AF_INET6) {
+        const in6_addr& a = reinterpret_cast<const sockaddr_in6&>(ours).sin6_addr;
+        local_ = ::inet_ntop(AF_INET6, &a, text, sizeof text);
+        loopback_ = local_ == "::1";
+    } else {
+        loopback_ = true;
+    }
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::send_raw(std::string_view octets) {
+    while (!octets.empty()) {
+        const ssize_t n = send_some(fd_, octets);
+        if (n >= 0) {
+            octets.remove_prefix(static_cast<std::size_t>(n));
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            const result<void> writable = co_await io_wait(loop_, scope_, fd_, interest::write, until_);
+            if (!writable) co_return writable;
+        } else if (errno != EINTR) {
+            co_return error::from_errno("send", errno);
+        }
+    }
+    co_return {};
+}
+
+PROMETHEUS_ASYNC_DECL task<result<std::size_t>> http_client::receive_raw(std::span<char> into) {
+    for (;;) {
+        const ssize_t n = ::recv(fd_, into.data(), into.size(), 0);
+        if (n >= 0) co_return static_cast<std::size_t>(n);
+        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            const result<void> readable = co_await io_wait(loop_, scope_, fd_, interest::read, until_);
+            if (!readable) co_return readable.why();
+        } else if (errno != EINTR) {
+            co_return error::from_errno("receive", errno);
+        }
+    }
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::flush() {
+    for (;;) {
+        char buffer[4096];
+        const std::size_t n = session_->drain(buffer).produced;
+        if (n == 0) co_return {};
+        const result<void> sent = co_await send_raw({buffer, n});
+        if (!sent) co_return sent;
+    }
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::fill() {
+    if (surplus_.empty()) {
+        surplus_.resize(4096);
+        const result<std::size_t> got = co_await receive_raw(surplus_);
+        surplus_.resize(got ? *got : 0);
+        if (!got) co_return got.why();
+        if (*got == 0) co_return error(errc::tls, "closed without close_notify");
+    }
+    const tls_io fed = session_->feed(surplus_);
+    if (fed.status == tls_status::failed || fed.consumed == 0) co_return tls_error("TLS failed");
+    surplus_.erase(0, fed.consumed);
+    co_return {};
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::handshake() {
+    session_ = tls_.open(tls_.context, to_.host.empty() ? std::string_view("localhost") : std::string_view(to_.host));
+    if (!session_) co_return error(errc::tls, "no TLS session could be made");
+    for (;;) {
+        const tls_status how = session_->handshake();
+        result<void> moved = co_await flush();  // also the alert of a failure
+        if (how == tls_status::ok) co_return moved;
+        if (how == tls_status::need_input && moved) moved = co_await fill();
+        else if (how != tls_status::need_output) co_return tls_error("TLS handshake failed");
+        if (!moved) co_return moved;
+    }
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::send(std::string_view octets) {
+    if (!session_) co_return co_await send_raw(octets);
+    while (!octets.empty()) {
+        const tls_io put = session_->write(octets);
+        octets.remove_prefix(put.consumed);
+        const result<void> sent = co_await flush();
+        if (!sent) co_return sent;
+        if (put.status != tls_status::ok && put.status != tls_status::need_output) co_return tls_error("TLS write failed");
+    }
+    co_return {};
+}
+
+PROMETHEUS_ASYNC_DECL task<result<std::size_t>> http_client::receive(std::span<char> into) {
+    if (!session_) co_return co_await receive_raw(into);
+    for (;;) {
+        const tls_io got = session_->read(into);
+        if (got.produced) co_return got.produced;
+        if (got.status == tls_status::closed) co_return std::size_t{0};
+        if (got.status == tls_status::failed) co_return tls_error("TLS read failed");
+        result<void> moved = co_await flush();
+        if (moved && got.status != tls_status::need_output) moved = co_await fill();
+        if (!moved) co_return moved.why();
+    }
+}
+
+PROMETHEUS_ASYNC_DECL task<result<http_response>> http_client::exchange(const http_request& request) {
+    secret_text message(request.method);
+    std::string& out = message.text;
+    out.append(" ").append(request.target).append(" HTTP/1.1\r\nHost: ");
+    out += to_.host.empty() ? "localhost" : bracketed(to_.host) + ':' + std::to_string(to_.port);
+    out += "\r\nUser-Agent: prometheus_async.hpp/" PROMETHEUS_ASYNC_VERSION_STRING "\r\nAccept: */*\r\nConnection: close\r\n";
+    if (!request.body.empty()) out += "Content-Type: application/json\r\n";
+    if (request.method != "GET") out += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
+    out.reserve(out.size() + request.secret_name.size() + request.secret.size() + request.body.size() + 6);
+    if (!request.secret.empty()) out.append(request.secret_name).append(": ").append(request.secret).append("\r\n");
+    out.append("\r\n").append(request.body);
+
+    until_ = loop_.now() + limits_.first_octet.count();
+    if (until_ > total_) until_ = total_;
+    const result<void> sent = co_await send(out);
+    if (!sent && (sent.why().code() != errc::system || session_)) co_return sent.why();
+    response_parser answer;
+    auto got = response_parser::status::more;
+    while (got == response_parser::status::more) {
+        char buffer[4096];
+        const result<std::size_t> n = co_await receive(buffer);
+        if (!n && n.why().code() == errc::timeout)
+            co_return error(errc::timeout, until_ < total_ ? "no answer in time" : "no whole answer in time");
+        if (!n) co_return sent ? n.why() : sent.why();  // a peer that refused the body may still have said why
+        until_ = total_;
+        got = *n ? answer.feed({buffer, *n}) : answer.finish();
+    }
+    if (got == response_parser::status::failed) co_return error(errc::protocol, std::string("bad answer: ") + answer.fault());
+    if (session_) {
+        session_->shutdown();
+        char buffer[256];
+        const std::size_t n = session_->drain(buffer).produced;
+        (void)send_some(fd_, {buffer, n});  // a courtesy: not waited for
+    }
+    co_return http_response{answer.code(), answer.retry_after(), std::move(answer.body)};
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [70] json                                         a writer, and a reader just big enough
 //      needs [46]
 // =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// Appends one JSON document (RFC 8259). Commas are its business, brackets the caller's.
+class json_writer {
+public:
+    json_writer& open(char bracket) {
+        separate();
+        out_ += bracket;
+        fresh_ = true;
+        return *this;
+    }
+    json_writer& close(char bracket) {
+        out_ += bracket;
+        fresh_ = false;
+        return *this;
+    }
+    json_writer& key(std::string_view name) {
+        text(name);
+        out_ += ':';
+        fresh_ = true;
+        return *this;
+    }
+    json_writer& number(std::uint64_t n) {
+        separate();
+        out_ += std::to_string(n);
+        return *this;
+    }
+    json_writer& truth(bool b) {
+        separate();
+        out_ += b ? "true" : "false";
+        return *this;
+    }
+    /// What is not UTF-8 becomes U+FFFD: Consul would make that of it anyway.
+    PROMETHEUS_ASYNC_DECL json_writer& text(std::string_view s);
+    json_writer& field(std::string_view name, std::string_view value) { return key(name).text(value); }
+    std::string take() { return std::move(out_); }
+
+private:
+    void separate() {
+        if (!std::exchange(fresh_, false)) out_ += ',';
+    }
+
+    std::string out_;
+    bool fresh_ = true;
+};
+
+PROMETHEUS_ASYNC_DECL json_writer& json_writer::text(std::string_view s) {
+    separate();
+    out_ += '"';
+    bool changed = false;
+    for (char c : sanitize_utf8(s, changed)) {
+        if (c == '"' || c == '\\') out_ += '\\';
+        if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) out_ += c;
+        else out_.append("\\u00").append({"01234567"[c >> 4], "0123456789abcdef"[c & 15]});
+    }
+    out_ += '"';
+    return *this;
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [72] consul                                       registration that stays
-//      needs [38] [68] [70]
+//      needs [22] [38] [46] [68] [70]
 // =============================================================================
+#include <atomic>
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// Why Consul could never de-register this id; null when it can. Its router cleans the path and
+/// redirects: "//", "." and ".." name another service then.
+constexpr const char* consul_id_fault(std::string_view id) noexcept {
+    if (id.empty()) return "is empty";
+    if (id[0] == '/') return "begins with /";
+    for (char c : id) if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return "holds a control character";
+    while (!id.empty()) {
+        const std::size_t slash = id.find('/');
+        const std::string_view segment = id.substr(0, slash);
+        if (segment == "." || segment == "..") return "has a . or .. between slashes";
+        if (segment.empty()) return "holds //";
+        id.remove_prefix(slash == std::string_view::npos ? id.size() : slash + 1);
+    }
+    return nullptr;
+}
+
+/// As Go writes a duration.
+inline std::string go_duration(seconds span) {
+    const double ms = span.count() * 1e3;
+    const auto n = static_cast<std::uint64_t>(ms < 1 ? 1 : ms > 1e15 ? 1e15 : ms + 0.5);
+    return n % 1000 ? std::to_string(n) + "ms" : std::to_string(n / 1000) + 's';
+}
+
+/// Copies of all of consul_options, and of what the environment adds.
+struct consul_settings {
+    PROMETHEUS_ASYNC_DECL explicit consul_settings(const consul_options& o);
+
+    consul_options numbers;   // the views in it are not to be read
+    std::string name, id, agent_text, status, advertise, in_namespace;
+    secret_text token;
+    std::vector<std::string> tags;
+    std::vector<std::pair<std::string, std::string>> meta;
+    http_endpoint agent;
+    result<void> usable;
+};
+
+inline std::string_view environment(const char* name) noexcept {
+    const char* value = std::getenv(name);
+    return value ? std::string_view(value) : std::string_view();
+}
+
+/// errno, or 0. Without copies of the secret that nobody wipes.
+inline int read_token(const char* path, std::string& into) noexcept {
+    const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    char buffer[4096];
+    const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    const int failed = n < 0 ? errno : 0;
+    ::close(fd);
+    std::string_view text(buffer, n < 0 ? 0 : static_cast<std::size_t>(n));
+    while (!text.empty() && static_cast<unsigned char>(text.back()) <= ' ') text.remove_suffix(1);
+    into = text;
+    for (volatile char& c : buffer) c = 0;
+    return failed;
+}
+
+PROMETHEUS_ASYNC_DECL consul_settings::consul_settings(const consul_options& o)
+    : numbers(o), name(o.name), id(o.service_id.empty() ? o.name : o.service_id), agent_text(o.agent), status(o.status),
+      advertise(unbracketed(o.advertise)), in_namespace(o.in_namespace), token(o.token) {
+    const auto flaw = [this](std::string_view why, int sys = 0) {
+        if (usable) usable = sys ? error::from_errno(why, sys) : error(errc::invalid_option, why);
+    };
+    for (std::string_view tag : o.tags) tags.emplace_back(tag);
+    for (const label& l : o.meta) meta.emplace_back(l.name, l.value);
+    const std::string_view file = environment("CONSUL_HTTP_TOKEN_FILE");
+    if (token.text.empty() && !file.empty()) {
+        if (const int failed = read_token(file.data(), token.text)) flaw("CONSUL_HTTP_TOKEN_FILE", failed);
+    }
+    if (token.text.empty()) token.text = environment("CONSUL_HTTP_TOKEN");
+    if (!visible(token.text)) flaw("the Consul token has an octet that no field value may have");
+
+    const std::string_view ssl = environment("CONSUL_HTTP_SSL");
+    if (agent_text.empty()) agent_text = environment("CONSUL_HTTP_ADDR");
+    if (agent_text.empty()) agent_text = "127.0.0.1";
+    auto to = parse_endpoint(agent_text, ssl == "1" || same_word(ssl, "t") || same_word(ssl, "true"), 8500, 8501);
+    if (to) agent = *std::move(to);
+    else flaw("the Consul agent's address is not host:port, http://host:port, https://host:port or unix:///path");
+    if (agent.tls && !o.tls) flaw("an https agent needs consul_options::tls");
+
+    if (name.empty()) flaw("a Consul service needs a name");
+    if (const char* fault = consul_id_fault(id)) flaw(std::string("Consul could never de-register this id: it ") + fault);
+    else if (!valid_utf8(id)) flaw("Consul could never de-register this id: it is not UTF-8");
+    if (!advertise.empty() && !host_text(advertise)) flaw("the address to advertise is not a host");
+}
+
+/// One registered server: what deregister, the watchdog and is_registered() share.
+struct consul_member {
+    consul_member(const consul_settings& copied, event_loop& its, std::string_view address_, std::string_view advertise,
+                  std::uint16_t port_, bool https_)
+        : how(copied), loop(its), address(address_), server_advertises(unbracketed(advertise)), port(port_), https(https_) {
+        registry& page = how.numbers.metrics ? *how.numbers.metrics : default_registry();
+        const std::string_view by[] = {"id"}, id[] = {how.id};
+        auto up = page.try_family<gauge>("prometheus_async_consul_registered", "Whether the Consul agent knows this service.", by);
+        if (up) (registered_metric = (*up)(id)).set(0);
+        auto failures = page.try_family<counter>("prometheus_async_consul_failures", "Failed requests to the Consul agent, and lost registrations.", by);
+        if (failures) failures_metric = (*failures)(id);
+    }
+
+    consul_settings how;
+    event_loop& loop;
+    std::string address, server_advertises;
+    std::uint16_t port;
+    bool https;
+    wait_scope scope;                     // of the start and the watchdog
+    std::atomic<bool> registered{false};
+    gauge registered_metric;
+    counter failures_metric;
+    bool maybe_there = false;             // the agent may know us, whatever it said
+    bool rejected = false;                // it called the request bad: the same again is no use
+    double backoff = 0, retry_after = 0;
+
+    void now_registered(bool yes) {
+        registered = yes;
+        registered_metric.set(yes);
+    }
+    void tell(event_kind kind, const error& why) {
+        failures_metric.inc();
+        if (how.numbers.on_event) how.numbers.on_event({kind, why}, how.numbers.context);
+    }
+    error at_agent(const error& why) const {
+        return {why.code(), "Consul at " + how.agent_text + ": " + why.describe(), why.sys()};
+    }
+    /// 1 s, 2 s, ... 60 s, and up to a quarter more, so that a fleet does not knock in step.
+    double next_pause() {
+        backoff = backoff == 0 ? 1 : backoff < 30 ? backoff * 2 : 60;
+        const double pause = (backoff > retry_after ? backoff : retry_after) * (1 + jitter() / 4);
+        return pause < 60 ? pause : 60;
+    }
+    double period() const {
+        const double third = how.numbers.ttl.count() / 3;
+        return how.numbers.check == consul_check::ttl && (how.numbers.watch.count() <= 0 || third < how.numbers.watch.count())
+                   ? third : how.numbers.watch.count();
+    }
+    double jitter();                      // 0 .. 1
+    std::uint64_t seed = 0;
+};
+
+PROMETHEUS_ASYNC_DECL double consul_member::jitter() {
+    if (seed == 0) {
+        const double now = wall_now();
+        std::memcpy(&seed, &now, sizeof seed);
+        seed ^= reinterpret_cast<std::uintptr_t>(this) ^ (static_cast<std::uint64_t>(::getpid()) << 32);
+    }
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<double>(seed >> 11) * 0x1p-53;
+}
+
+/// What the agent is told of a server. An empty address leaves the choice to the agent.
+inline std::string consul_body(const consul_settings& how, std::string_view address, std::string_view check_host,
+                               std::uint16_t port, bool https) {
+    json_writer out;
+    out.open('{').field("Name", how.name).field("ID", how.id);
+    if (!how.tags.empty()) {
+        out.key("Tags").open('[');
+        for (const std::string& tag : how.tags) out.text(tag);
+        out.close(']');
+    }
+    if (!address.empty()) out.field("Address", address);
+    out.key("Port").number(port);
+    if (!how.meta.empty()) {
+        out.key("Meta").open('{');
+        for (const auto& [key, value] : how.meta) out.field(key, value);
+        out.close('}');
+    }
+    if (!how.in_namespace.empty()) out.field("Namespace", how.in_namespace);
+    if (const consul_options& o = how.numbers; o.check != consul_check::none) {
+        out.key("Check").open('{');
+        if (o.check == consul_check::http) {
+            out.field("HTTP", (https ? "https://" : "http://") + bracketed(check_host) + ':' + std::to_string(port) + '/');
+            out.field("Interval", go_duration(o.interval));
+            if (o.timeout.count() > 0) out.field("Timeout", go_duration(o.timeout));
+            if (o.tls_skip_verify) out.key("TLSSkipVerify").truth(true);
+        } else {
+            out.field("TTL", go_duration(o.ttl));
+        }
+        if (o.deregister_critical_after.count() > 0)
+            out.field("DeregisterCriticalServiceAfter", go_duration(o.deregister_critical_after));
+        if (!how.status.empty()) out.field("Status", how.status);
+        out.close('}');
+    }
+    return out.close('}').take();
+}
+
+/// One request to the agent. Registering needs to know our side of the connection for its body.
+PROMETHEUS_ASYNC_DECL task<result<http_response>> consul_ask(consul_member& m, wait_scope& scope, std::string_view method,
+                                                             std::string path, bool registers, double seconds_left = 15) {
+    http_deadlines limits;
+    if (seconds_left < limits.total.count()) limits.total = seconds_left;
+    if (!m.how.in_namespace.empty()) path += "?ns=" + percent_encoded(m.how.in_namespace);
+    http_client client(m.loop, scope, m.how.agent, m.how.numbers.tls, limits);
+    http_request ask{method, path, "X-Consul-Token", m.how.token.text};
+    const result<void> connected = co_await client.connect(ask);
+    if (!connected) co_return m.at_agent(connected.why());
+    std::string body;
+    if (registers) {
+        const bool any6 = m.address == "::", any = any6 || m.address == "0.0.0.0";
+        std::string_view host = m.address, check = host;
+        if (!m.how.advertise.empty()) host = check = m.how.advertise;
+        else if (any && !m.server_advertises.empty()) host = check = m.server_advertises;
+        else if (any && client.loopback()) host = {}, check = any6 && client.local() == "::1" ? "::1" : "127.0.0.1";
+        else if (any && !any6 && client.local().find(':') != std::string::npos)
+            co_return error(errc::invalid_option, "the server listens on IPv4, the Consul agent is on IPv6: set advertise");
+        else if (any) host = check = client.local();
+        body = consul_body(m.how, host, check, m.port, m.https);
+        ask.body = body;
+        m.maybe_there = true;
+    }
+    auto answer = co_await client.exchange(ask);
+    if (!answer) co_return m.at_agent(answer.why());
+    co_return std::move(answer);
+}
+
+inline bool good(const http_response& answer) noexcept { return answer.status >= 200 && answer.status < 300; }
+/// Newer agents say 404, older ones 500, of a service or check that they do not know.
+inline bool unknown(const http_response& answer) noexcept {
+    const std::string_view said = answer.body;
+    return answer.status == 404 || (answer.status == 500 && (said.substr(0, 15) == "Unknown service" || said.substr(0, 7) == "CheckID" ||
+                                                             said.substr(0, 13) == "Unknown check"));
+}
+/// The agent's own words, on one line.
+inline error consul_no(std::string_view what, const http_response& answer) {
+    std::string text(what);
+    text += " " + std::to_string(answer.status);
+    if (!answer.body.empty()) text.append(": ").append(answer.body, 0, 200);
+    for (char& c : text) if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+    return {errc::refused, text};
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
+    m.retry_after = 0;
+    const bool before = m.maybe_there;
+    const auto answer = co_await consul_ask(m, m.scope, "PUT", "/v1/agent/service/register", true, seconds_left);
+    if (!answer) co_return answer.why();
+    m.retry_after = answer->retry_after;
+    if (!good(*answer)) {
+        m.maybe_there = before;
+        m.rejected = answer->status >= 400 && answer->status < 500 && answer->status != 403 && answer->status != 429 && answer->status != 408;
+        co_return consul_no("Consul refused the registration:", *answer);
+    }
+    m.backoff = 0;
+    m.now_registered(true);
+    co_return {};
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> consul_leave(std::shared_ptr<consul_member> m) {
+    m->scope.cancel();  // the watchdog, also in the midst of registering us
+    m->now_registered(false);
+    if (!m->how.numbers.deregister || !m->maybe_there) co_return {};
+    wait_scope scope;
+    const double until = m->loop.now() + m->how.numbers.budget.count();
+    const std::string path = "/v1/agent/service/deregister/" + percent_encoded(m->how.id);
+    for (double pause = 0.2;; pause *= 2) {
+        const auto answer = co_await consul_ask(*m, scope, "PUT", path, false, until - m->loop.now());
+        if (answer && (good(*answer) || unknown(*answer))) {
+            m->maybe_there = false;
+            co_return {};
+        }
+        const error why = answer ? consul_no("Consul refused the de-registration:", *answer) : answer.why();
+        if (m->loop.now() + pause >= until || why.sys() == ECONNREFUSED || why.sys() == ENOENT) {
+            m->tell(event_kind::deregistration_failed, why);
+            co_return why;
+        }
+        (void)co_await io_wait(m->loop, scope, -1, interest::none, m->loop.now() + pause);
+    }
+}
+
+PROMETHEUS_ASYNC_DECL task<void> consul_leave_quietly(std::shared_ptr<consul_member> m) {
+    (void)co_await consul_leave(std::move(m));  // a failure was told
+}
+
+PROMETHEUS_ASYNC_DECL task<void> consul_watch(std::shared_ptr<consul_member> m) {
+    const bool ttl = m->how.numbers.check == consul_check::ttl;
+    const std::string look = ttl ? "/v1/agent/check/pass/" + percent_encoded("service:" + m->how.id)
+                                 : "/v1/agent/service/" + percent_encoded(m->how.id);
+    double pause = !m->registered ? m->next_pause() : ttl ? 0 : m->period();
+    while (!m->registered || m->period() > 0) {
+        (void)co_await io_wait(m->loop, m->scope, -1, interest::none, m->loop.now() + pause);
+        if (m->scope.canceled) co_return;
+        if (m->registered) {
+            const auto seen = co_await consul_ask(*m, m->scope, ttl ? "PUT" : "GET", look, false);
+            if (m->scope.canceled) co_return;
+            if (seen && !unknown(*seen)) {  // a 403 or 500 is no news of us: the agent lives
+                if (good(*seen)) m->backoff = 0;
+                else m->tell(event_kind::registration_failed, consul_no("Consul does not tell:", *seen));
+                pause = good(*seen) ? m->period() : m->next_pause();
+                continue;
+            }
+            m->now_registered(false);
+            m->tell(event_kind::registration_lost, seen ? consul_no("Consul forgot us:", *seen) : seen.why());
+            pause = m->next_pause();
+            if (!seen) continue;
+        }
+        const result<void> again = co_await consul_enroll(*m);
+        if (m->scope.canceled) co_return;
+        if (!again) m->tell(event_kind::registration_failed, again.why());
+        pause = !again ? m->next_pause() : ttl ? 0 : m->period();
+    }
+}
+
+/// A start that fails, or is destroyed, leaves nothing behind in the agent.
+struct consul_leaver {
+    std::shared_ptr<consul_member> member;
+    ~consul_leaver() {
+        if (member && member->maybe_there) member->loop.spawn_closing(consul_leave_quietly(member));
+    }
+};
+
+PROMETHEUS_ASYNC_DECL task<result<registration>> consul_start(std::shared_ptr<consul_member> m) {
+    if (!m->how.usable) co_return m->how.usable.why();
+    if (m->port == 0) co_return error(errc::invalid_option, "a server on a unix socket cannot be registered in Consul");
+    consul_leaver leaves{m};
+    const double until = m->loop.now() + m->how.numbers.deadline.count();
+    const on_failure policy = m->how.numbers.on_failure;
+    while (!m->registered) {
+        const result<void> tried = co_await consul_enroll(*m, policy == on_failure::wait ? until - m->loop.now() : 15);
+        if (tried) break;
+        m->tell(event_kind::registration_failed, tried.why());
+        if (policy == on_failure::retry && m->rejected) co_return registration{};
+        if (policy == on_failure::retry) break;
+        const double next = m->loop.now() + m->next_pause();
+        if (policy == on_failure::fail || m->rejected || next >= until) co_return tried.why();
+        (void)co_await io_wait(m->loop, m->scope, -1, interest::none, next);
+    }
+    leaves.member = nullptr;
+    m->loop.spawn(consul_watch(m));
+    registration kept;
+    kept.deregister = [m] { return consul_leave(m); };
+    kept.registered = [m] { return m->registered.load(std::memory_order_relaxed); };
+    co_return std::move(kept);
+}
+
+}  // namespace detail
+
+PROMETHEUS_ASYNC_DECL consul_agent::consul_agent(const consul_options& options)
+    : settings_(new detail::consul_settings(options)) {}
+PROMETHEUS_ASYNC_DECL consul_agent::~consul_agent() { delete settings_; }
+PROMETHEUS_ASYNC_DECL task<result<registration>> consul_agent::register_server(event_loop& loop,
+                                                                               const metrics_http_server& server) {
+    return detail::consul_start(std::make_shared<detail::consul_member>(
+        *settings_, loop, server.address(), server.advertise(), server.port(), server.https()));
+}
+
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [74] file_sd                                      an atomic target file
-//      needs [38] [70]
+//      needs [38] [68] [70]
 // =============================================================================
+#include <sys/stat.h>
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+struct file_sd_settings {
+    std::string path, advertise;
+    std::vector<std::pair<std::string, std::string>> labels;
+    bool keep_file;
+};
+
+/// What was written, so that the file of a successor is not removed.
+struct file_sd_target {
+    file_sd_settings how;
+    std::string target;    // "host:port"
+    bool https;
+    dev_t device = 0;
+    ino_t inode = 0;
+
+    result<void> write(std::string_view text);
+    result<void> remove();
+};
+
+PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) {
+    const std::string beside = how.path + '.' + std::to_string(::getpid()) + ".tmp";  // a name no glob of Prometheus' takes
+    const int fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0) return error::from_errno(beside, errno);
+    int failed = 0;
+    while (!text.empty() && failed == 0) {
+        const ssize_t n = ::write(fd, text.data(), text.size());
+        if (n >= 0) text.remove_prefix(static_cast<std::size_t>(n));
+        else if (errno != EINTR) failed = errno;
+    }
+    struct stat made;
+    if (failed == 0 && ::fstat(fd, &made) != 0) failed = errno;
+    if (::close(fd) != 0 && failed == 0) failed = errno;
+    if (failed == 0 && ::rename(beside.c_str(), how.path.c_str()) != 0) failed = errno;
+    if (failed == 0) {
+        device = made.st_dev;
+        inode = made.st_ino;
+        return {};
+    }
+    ::unlink(beside.c_str());
+    return error::from_errno(how.path, failed);
+}
+
+PROMETHEUS_ASYNC_DECL result<void> file_sd_target::remove() {
+    struct stat there;
+    if (::stat(how.path.c_str(), &there) != 0) return errno == ENOENT ? result<void>() : error::from_errno(how.path, errno);
+    if (there.st_dev != device || there.st_ino != inode) return {};
+    if (how.keep_file) return write("[]\n");
+    return ::unlink(how.path.c_str()) == 0 ? result<void>() : error::from_errno(how.path, errno);
+}
+
+PROMETHEUS_ASYNC_DECL task<result<void>> file_sd_leave(std::shared_ptr<file_sd_target> t) { co_return t->remove(); }
+
+PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd_start(std::shared_ptr<file_sd_target> t) {
+    const std::string_view path = t->how.path;
+    if (path.size() < 6 || path.substr(path.size() - 5) != ".json")
+        co_return error(errc::invalid_option, "file_sd: the path must end in .json");
+    json_writer out;
+    out.open('[').open('{').key("targets").open('[').text(t->target).close(']').key("labels").open('{');
+    if (t->https) out.field("__scheme__", "https");
+    for (const auto& [name, value] : t->how.labels) out.field(name, value);
+    const result<void> written = t->write(out.close('}').close('}').close(']').take() + '\n');
+    if (!written) co_return written.why();
+    registration kept;
+    kept.deregister = [t] { return file_sd_leave(t); };
+    co_return std::move(kept);
+}
+
+}  // namespace detail
+
+PROMETHEUS_ASYNC_DECL file_sd::file_sd(const file_sd_options& o)
+    : settings_(new detail::file_sd_settings{std::string(o.path), std::string(detail::unbracketed(o.advertise)), {}, o.keep_file}) {
+    for (const label& l : o.labels) settings_->labels.emplace_back(l.name, l.value);
+}
+PROMETHEUS_ASYNC_DECL file_sd::~file_sd() { delete settings_; }
+PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd::register_server(event_loop&, const metrics_http_server& server) {
+    std::string target = settings_->advertise.empty() ? server.url() : "//" + detail::bracketed(settings_->advertise) + ':' + std::to_string(server.port()) + '/';
+    target.erase(0, target.find("//") + 2);
+    target.pop_back();
+    return detail::file_sd_start(std::make_shared<detail::file_sd_target>(
+        detail::file_sd_target{*settings_, std::move(target), server.https()}));
+}
+
+PROMETHEUS_ASYNC_END
 
 #endif  // rooms [56] to [74]
 
