@@ -3994,6 +3994,16 @@ PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) n
     return types[static_cast<unsigned>(as) & 3][static_cast<unsigned>(names) & 3];
 }
 
+PROMETHEUS_ASYNC_DECL stats_page server_stats(const stats_request& request) {
+    const negotiation agreed = negotiate(request.accept);
+    page_options page;
+    page.as = agreed.as;
+    page.names = agreed.names;
+    page.registries = request.registries;
+    page.only = request.only;
+    return {200, content_type(agreed.as, agreed.names), expose(page)};
+}
+
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
