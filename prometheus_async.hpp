@@ -4032,6 +4032,253 @@ PROMETHEUS_ASYNC_END
 // [62] sessions                                     plain and TLS byte streams over a descriptor
 //      needs [36] [58]
 // =============================================================================
+//
+// A stream never blocks and never waits: each call does what the socket and the TLS session allow now
+// and says what it waits for. The server's connections and the client's coroutines wait in their own
+// ways. All ciphertext in motion is in `scratch`, which one loop's streams share; a stream keeps only
+// what the socket did not take (at most about two TLS records) or, of a session that takes little, what
+// it could not be fed.
+#include <cerrno>
+#include <sys/socket.h>
+#include <unistd.h>
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+enum class stream_status : std::uint8_t {
+    ok,
+    want_read,   // call again when the descriptor is readable
+    want_write,  // call again when it is writable
+    ended,       // the peer closed its side, over TLS by a close_notify
+    cut,         // over TLS: the connection ended without one, so what came last may be half of it
+    failed       // see why()
+};
+struct stream_io {
+    stream_status status;
+    std::size_t bytes = 0;  // taken or given, also with want_write
+};
+
+/// One connection's octets over a non-blocking socket, which stays the owner's: plain, or through a
+/// TLS session once start_tls (a client) or expect_tls (a server) was called.
+///
+/// shape    scratch is 16 KiB or so (at least 512 bytes); it holds nothing between two calls
+/// threads  the loop's
+/// errors   failed is sticky; the alert has then been sent as far as the socket took it
+class stream {
+public:
+    stream() noexcept = default;
+    explicit stream(int fd) noexcept : fd_(fd) {}
+
+    /// The session is made now, for the host that its certificate must be for; false: it was not.
+    bool start_tls(const tls_config& tls, std::string_view verify_name) {
+        session_ = tls.open(tls.context, verify_name);
+        return tls_ = bool(session_);
+    }
+    /// The session is made when the first octet arrives: a silent connection costs none.
+    void expect_tls(const tls_config& tls) noexcept { config_ = tls, tls_ = true; }
+
+    /// Not ok yet: wait for what it says, and for writability while pending(). The costly step is what
+    /// follows a received flight, so one call does at most one.
+    PROMETHEUS_ASYNC_DECL stream_status handshake(std::span<char> scratch);
+    /// Whether a handshake has begun and is not over.
+    bool shaking() const noexcept { return session_ && !secured_; }
+    bool secured() const noexcept { return secured_; }
+    /// What came first was no TLS: an HTTP request, most likely. The stream goes on as a plain one, for
+    /// the one line that says so; the octets that came are dropped.
+    bool plain_peer() const noexcept { return plain_peer_; }
+
+    /// Until want_read: a session may hold octets when the socket has none left. See buffered().
+    PROMETHEUS_ASYNC_DECL stream_io receive(std::span<char> into, std::span<char> scratch);
+    bool buffered() const noexcept { return buffered_; }
+    /// What it takes it answers for: what the socket does not take is kept, then nothing more is taken.
+    PROMETHEUS_ASYNC_DECL stream_io send(std::string_view octets, std::span<char> scratch);
+    /// Sends what is kept. pending() is false when it returns ok.
+    PROMETHEUS_ASYNC_DECL stream_status flush(std::span<char> scratch);
+    bool pending() const noexcept { return !kept_.empty(); }
+    /// Queues close_notify, once, and flushes. Nothing is sent after it.
+    PROMETHEUS_ASYNC_DECL stream_status shutdown(std::span<char> scratch);
+
+    /// Of a finished handshake; null on a plain stream. Made when it is asked for.
+    PROMETHEUS_ASYNC_DECL const tls_peer* peer();
+    PROMETHEUS_ASYNC_DECL error why() const;
+
+private:
+    stream_io receive_raw(std::span<char> into) noexcept;
+    stream_io send_raw(std::string_view octets) noexcept;
+    stream_status pull(std::span<char> scratch);  // from the socket into the session
+    stream_status fail(std::span<char> scratch);
+
+    int fd_ = -1;
+    int sys_ = 0;
+    bool tls_ = false, secured_ = false, buffered_ = false, plain_peer_ = false, failed_ = false;
+    tls_config config_{};
+    owned<tls_session> session_;
+    owned<tls_peer> peer_;
+    std::string kept_;    // ciphertext that the socket did not take
+    std::string unfed_;   // ciphertext that the session did not take
+};
+
+PROMETHEUS_ASYNC_DECL stream_io stream::receive_raw(std::span<char> into) noexcept {
+    for (;;) {
+        const ssize_t n = ::recv(fd_, into.data(), into.size(), 0);
+        if (n > 0) return {stream_status::ok, static_cast<std::size_t>(n)};
+        if (n == 0) return {stream_status::ended};
+        if (errno == EINTR) continue;
+        if (errno == EAGAIN || errno == EWOULDBLOCK) return {stream_status::want_read};
+        sys_ = errno;
+        failed_ = true;
+        return {stream_status::failed};
+    }
+}
+
+PROMETHEUS_ASYNC_DECL stream_io stream::send_raw(std::string_view octets) noexcept {
+#ifdef MSG_NOSIGNAL
+    constexpr int quietly = MSG_NOSIGNAL;  // elsewhere SO_NOSIGPIPE was set when the socket was made
+#else
+    constexpr int quietly = 0;
+#endif
+    std::size_t sent = 0;
+    while (sent != octets.size()) {
+        const ssize_t n = ::send(fd_, octets.data() + sent, octets.size() - sent, quietly);
+        if (n >= 0) {
+            sent += static_cast<std::size_t>(n);
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return {stream_status::want_write, sent};
+        } else if (errno != EINTR) {
+            sys_ = errno;
+            failed_ = true;
+            return {stream_status::failed, sent};
+        }
+    }
+    return {stream_status::ok, sent};
+}
+
+PROMETHEUS_ASYNC_DECL stream_status stream::flush(std::span<char> scratch) {
+    if (!kept_.empty()) {
+        const stream_io sent = send_raw(kept_);
+        kept_.erase(0, sent.bytes);
+        if (sent.status != stream_status::ok) return sent.status;
+        std::string().swap(kept_);
+    }
+    while (session_) {
+        const std::size_t n = session_->drain(scratch).produced;
+        if (n == 0) break;
+        const stream_io sent = send_raw({scratch.data(), n});
+        if (sent.status == stream_status::want_write) kept_.assign(scratch.data() + sent.bytes, n - sent.bytes);
+        if (sent.status != stream_status::ok) return sent.status;
+    }
+    return stream_status::ok;
+}
+
+PROMETHEUS_ASYNC_DECL stream_status stream::fail(std::span<char> scratch) {
+    if (!failed_) {
+        failed_ = true;
+        (void)flush(scratch);  // the alert
+    }
+    return stream_status::failed;
+}
+
+PROMETHEUS_ASYNC_DECL stream_status stream::pull(std::span<char> scratch) {
+    if (unfed_.empty()) {
+        const stream_io got = receive_raw(scratch);
+        if (got.status == stream_status::ended) return stream_status::cut;
+        if (got.status != stream_status::ok) return got.status;
+        const std::string_view octets(scratch.data(), got.bytes);
+        if (!session_) {
+            // Every TLS record of a client begins with 22, and no HTTP request does.
+            if (octets[0] != 22) {
+                plain_peer_ = octets[0] > 0x20 && octets[0] < 0x7F;
+                failed_ = !plain_peer_;
+                tls_ = false;
+                return stream_status::failed;
+            }
+            session_ = config_.open(config_.context, {});
+            if (!session_) return fail(scratch);
+        }
+        const tls_io fed = session_->feed(octets);
+        if (fed.status == tls_status::failed) return fail(scratch);
+        unfed_.assign(octets.substr(fed.consumed));
+        return stream_status::ok;
+    }
+    const tls_io fed = session_->feed(unfed_);
+    if (fed.status == tls_status::failed || fed.consumed == 0) return fail(scratch);
+    unfed_.erase(0, fed.consumed);
+    return stream_status::ok;
+}
+
+PROMETHEUS_ASYNC_DECL stream_status stream::handshake(std::span<char> scratch) {
+    if (failed_ || plain_peer_) return stream_status::failed;
+    for (bool pulled = false;;) {
+        const tls_status how = session_ ? session_->handshake() : tls_status::need_input;
+        if (how == tls_status::failed) return fail(scratch);
+        const stream_status sent = flush(scratch);
+        if (sent == stream_status::failed) return sent;
+        if (how == tls_status::ok) {
+            secured_ = buffered_ = true;  // a request may have come with the last flight
+            return stream_status::ok;
+        }
+        if (how == tls_status::need_output) {
+            if (sent != stream_status::ok) return sent;
+        } else {
+            if (std::exchange(pulled, true) && unfed_.empty()) return stream_status::want_read;
+            if (const auto got = pull(scratch); got != stream_status::ok) return got;
+        }
+    }
+}
+
+PROMETHEUS_ASYNC_DECL stream_io stream::receive(std::span<char> into, std::span<char> scratch) {
+    if (failed_) return {stream_status::failed};
+    if (!tls_) return receive_raw(into);
+    for (int pulls = 0;; ++pulls) {
+        const tls_io got = session_->read(into);
+        buffered_ = got.produced != 0;
+        if (got.produced) return {stream_status::ok, got.produced};
+        if (got.status == tls_status::closed) return {stream_status::ended};
+        if (got.status == tls_status::failed) return {fail(scratch)};
+        const stream_status sent = flush(scratch);  // what the session has to say; no reason to stop reading
+        if (sent == stream_status::failed || (sent == stream_status::want_write && got.status == tls_status::need_output))
+            return {sent};
+        if (got.status == tls_status::need_output) continue;
+        if (pulls == 4) {  // records without content do not hold the loop
+            buffered_ = !unfed_.empty();
+            return {stream_status::want_read};
+        }
+        if (const auto in = pull(scratch); in != stream_status::ok) return {in};
+    }
+}
+
+PROMETHEUS_ASYNC_DECL stream_io stream::send(std::string_view octets, std::span<char> scratch) {
+    if (failed_) return {stream_status::failed};
+    if (!tls_) return send_raw(octets);
+    std::size_t taken = 0;
+    for (;;) {
+        if (const auto sent = flush(scratch); sent != stream_status::ok) return {sent, taken};
+        if (taken == octets.size()) return {stream_status::ok, taken};
+        const tls_io put = session_->write(octets.substr(taken));
+        taken += put.consumed;
+        if (put.status != tls_status::ok && put.status != tls_status::need_output) return {fail(scratch), taken};
+    }
+}
+
+PROMETHEUS_ASYNC_DECL stream_status stream::shutdown(std::span<char> scratch) {
+    if (failed_) return stream_status::failed;
+    if (secured_) (void)session_->shutdown();
+    return flush(scratch);
+}
+
+PROMETHEUS_ASYNC_DECL const tls_peer* stream::peer() {
+    if (secured_ && !peer_) peer_ = owned<tls_peer>(new tls_peer(session_->peer()));
+    return peer_.get();
+}
+
+PROMETHEUS_ASYNC_DECL error stream::why() const {
+    if (sys_) return error::from_errno("connection", sys_);
+    if (plain_peer_) return {errc::tls, "the peer speaks no TLS"};
+    std::string text = session_ ? session_->last_error() : std::string();
+    return {errc::tls, text.empty() ? "TLS failed" : "TLS: " + text};
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [64] http server                                  connections, limits, fairness
