@@ -4025,8 +4025,510 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [60] http syntax                                  request and response heads, chunks; no sockets
-//      needs [12]
+//      needs [36]
 // =============================================================================
+//
+// RFC 9110 and 9112, strictly: what is not in the grammar is refused at the octet that breaks it. The
+// request parser sees each octet once, wherever the network cuts, and keeps only the fields it knows.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+constexpr bool ascii_letter_or_digit(char c) noexcept { return legacy_digit(c) || (legacy_letter(c) && c != '_'); }
+constexpr char ascii_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+constexpr bool same_word(std::string_view a, std::string_view b) noexcept {
+    if (a.size() != b.size()) return false;
+    for (std::size_t i = 0; i != a.size(); ++i) if (ascii_lower(a[i]) != ascii_lower(b[i])) return false;
+    return true;
+}
+constexpr std::string_view trimmed(std::string_view s) noexcept {
+    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
+    while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
+    return s;
+}
+/// Takes the next element off a comma-separated list (without quoted strings).
+constexpr std::string_view next_element(std::string_view& list) noexcept {
+    const std::size_t comma = list.find(',');
+    const std::string_view element = list.substr(0, comma);
+    list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+    return trimmed(element);
+}
+constexpr int hex_digit(char c) noexcept {
+    if (c >= '0' && c <= '9') return c - '0';
+    c = ascii_lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+struct octet_classes {
+    enum : unsigned char { token = 1, target = 2, value = 4, name = 8 };  // name: of a host, RFC 3986
+    unsigned char of[256] = {};
+    consteval octet_classes() {
+        for (int c = 0; c != 256; ++c) {
+            const char ch = static_cast<char>(c);
+            const auto among = [ch](std::string_view set) { return set.find(ch) != std::string_view::npos; };
+            const bool alnum = c < 128 && ascii_letter_or_digit(ch);
+            of[c] = static_cast<unsigned char>(
+                (alnum || among("!#$%&'*+-.^_`|~") ? token : 0) | (c > 0x20 && c < 0x7f && c != '#' && c != '%' ? target : 0) |
+                (c == '\t' || (c >= 0x20 && c != 0x7f) ? value : 0) | (alnum || among("-._~!$&'()*+,;=") ? name : 0));
+        }
+    }
+    constexpr bool is(char c, unsigned char what) const noexcept { return of[static_cast<unsigned char>(c)] & what; }
+};
+inline constexpr octet_classes octets{};
+constexpr bool token_char(char c) noexcept { return octets.is(c, octet_classes::token); }
+
+constexpr bool valid_ipv4(std::string_view s) noexcept {
+    for (int part = 0; part != 4; ++part) {
+        std::size_t n = 0;
+        int value = 0;
+        while (n != s.size() && n != 4 && legacy_digit(s[n])) value = value * 10 + (s[n++] - '0');
+        if (n == 0 || n > 3 || value > 255 || (n > 1 && s[0] == '0')) return false;
+        s.remove_prefix(n);
+        if (part == 3) break;
+        if (s.empty() || s[0] != '.') return false;
+        s.remove_prefix(1);
+    }
+    return s.empty();
+}
+constexpr bool valid_ipv6(std::string_view s) noexcept {
+    const bool leads = s.substr(0, 2) == "::";
+    bool gap = leads;
+    int groups = 0;
+    if (leads) s.remove_prefix(2);
+    else if (s.empty()) return false;
+    while (!s.empty()) {
+        if (s.find(':') == std::string_view::npos && s.find('.') != std::string_view::npos)
+            return valid_ipv4(s) && (gap ? groups <= 5 : groups == 6);
+        std::size_t n = 0;
+        while (n != s.size() && n != 5 && hex_digit(s[n]) >= 0) ++n;
+        if (n == 0 || n > 4) return false;
+        s.remove_prefix(n);
+        ++groups;
+        if (s.empty()) break;
+        if (s[0] != ':' || s.size() == 1) return false;
+        s.remove_prefix(1);
+        if (s[0] != ':') continue;
+        if (std::exchange(gap, true)) return false;
+        s.remove_prefix(1);
+    }
+    return gap ? groups <= 7 : groups == 8;
+}
+/// uri-host [":" port] of RFC 3986, as in Host. An empty one is in the grammar.
+constexpr bool valid_authority(std::string_view s) noexcept {
+    if (s.substr(0, 1) == "[") {
+        const std::size_t end = s.find(']');
+        if (end == std::string_view::npos) return false;
+        std::string_view inside = s.substr(1, end - 1);
+        if (!inside.empty() && ascii_lower(inside[0]) == 'v') {  // IPvFuture
+            std::size_t n = 1;
+            while (n != inside.size() && hex_digit(inside[n]) >= 0) ++n;
+            if (n == 1 || n + 1 >= inside.size() || inside[n] != '.') return false;
+            for (char c : inside.substr(n + 1)) if (c != ':' && !octets.is(c, octet_classes::name)) return false;
+        } else if (!valid_ipv6(inside)) {
+            return false;
+        }
+        s.remove_prefix(end + 1);
+    } else {
+        while (!s.empty() && s[0] != ':') {
+            const bool escape = s[0] == '%' && s.size() > 2 && hex_digit(s[1]) >= 0 && hex_digit(s[2]) >= 0;
+            if (!escape && !octets.is(s[0], octet_classes::name)) return false;
+            s.remove_prefix(escape ? 3 : 1);
+        }
+    }
+    if (s.empty()) return true;
+    if (s[0] != ':') return false;
+    unsigned port = 0;
+    for (char c : s.substr(1)) {
+        if (!legacy_digit(c)) return false;
+        port = port * 10 + static_cast<unsigned>(c - '0');
+        if (port > 65535) return false;
+    }
+    return true;
+}
+/// The host of "host:port", an IPv6 address without its brackets.
+constexpr std::string_view host_of(std::string_view authority) noexcept {
+    if (authority.substr(0, 1) == "[") return authority.substr(1, authority.find(']') - 1);
+    return authority.substr(0, authority.find(':'));
+}
+
+/// Decodes percent escapes (and, in a query, `+`) in place; the escapes were found good already.
+inline std::size_t percent_decode(char* text, std::size_t size, bool plus_is_space) noexcept {
+    std::size_t out = 0;
+    for (std::size_t i = 0; i != size; ++i) {
+        char c = text[i];
+        if (c == '%' && size - i > 2) {
+            c = static_cast<char>(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
+            i += 2;
+        } else if (c == '+' && plus_is_space) {
+            c = ' ';
+        }
+        text[out++] = c;
+    }
+    return out;
+}
+/// Compares a path as sent with one of ours. An escaped slash separates nothing, so it equals no slash.
+constexpr bool same_path(std::string_view sent, std::string_view ours) noexcept {
+    std::size_t n = 0;
+    for (std::size_t i = 0; i != sent.size(); ++i, ++n) {
+        char c = sent[i];
+        if (c == '%' && sent.size() - i > 2) {
+            c = static_cast<char>(hex_digit(sent[i + 1]) * 16 + hex_digit(sent[i + 2]));
+            if (c == '/') return false;
+            i += 2;
+        }
+        if (n == ours.size() || c != ours[n]) return false;
+    }
+    return n == ours.size();
+}
+/// The values of name[] in a target's query, decoded in place. False when one is too long or too many.
+inline bool query_names(std::string& target, std::size_t limit, std::vector<std::string_view>& names) {
+    constexpr std::size_t longest = 512;
+    for (std::size_t at = target.find('?'), end; at < target.size(); at = end) {
+        if ((end = target.find('&', ++at)) == std::string::npos) end = target.size();
+        const std::size_t equals = target.find('=', at);
+        if (equals >= end) continue;
+        char* const key = target.data() + at;
+        char* const value = target.data() + equals + 1;
+        if (std::string_view(key, percent_decode(key, equals - at, true)) != "name[]") continue;
+        const std::size_t n = percent_decode(value, end - equals - 1, true);
+        if (n > longest || names.size() == limit) return false;
+        names.emplace_back(value, n);
+    }
+    return true;
+}
+
+/// IMF-fixdate, always 29 octets: "Wed, 25 Nov 2026 08:59:17 GMT". Locale-free, UTC, years 1970-9999.
+inline void http_date(double wall, char* into) noexcept {
+    const auto now = static_cast<std::uint64_t>(wall > 0 && wall < 253402300800.0 ? wall : 0);
+    const auto days = now / 86400, second = now % 86400;
+    // Days to a date by eras of 400 years that begin in March, so that a leap day ends a year.
+    const auto shifted = days + 719468, era = shifted / 146097, of_era = shifted % 146097;
+    const auto year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    const auto of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    const auto from_march = (5 * of_year + 2) / 153, day = of_year - (153 * from_march + 2) / 5 + 1;
+    const auto month = from_march < 10 ? from_march + 2 : from_march - 10;  // 0: January
+    const auto year = year_of_era + era * 400 + (month < 2);
+    const auto digits = [into](std::size_t at, std::uint64_t v, int n) {
+        for (int i = n; i-- != 0; v /= 10) into[at + static_cast<std::size_t>(i)] = static_cast<char>('0' + v % 10);
+    };
+    std::memcpy(into, "Thu, 00 Jan 1970 00:00:00 GMT", 29);
+    std::memcpy(into, &"ThuFriSatSunMonTueWed"[days % 7 * 3], 3);
+    std::memcpy(into + 8, &"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3], 3);
+    digits(5, day, 2), digits(12, year, 4);
+    digits(17, second / 3600, 2), digits(20, second / 60 % 60, 2), digits(23, second % 60, 2);
+}
+
+// ---- the head of a request ----
+
+enum class http_method : std::uint8_t { get, head, options, other, unknown };  // other: known, never allowed
+
+struct request_head {
+    http_method method = http_method::unknown;
+    bool http_1_0 = false;
+    bool close = false;           // the client asked for it
+    bool content = false;         // announced; it is never read as anything
+    bool expects_other = false;   // an Expect that is not 100-continue
+    std::string verb;             // as sent
+    std::string target;           // origin form, still escaped, or "*"
+    std::string host;             // of the target when that had one, else of Host
+    std::string accept;           // several lines are one list
+    std::string accept_encoding;
+    std::string authorization;
+
+    std::string_view path() const noexcept { return std::string_view(target).substr(0, target.find('?')); }
+};
+
+/// Reads one request head after another, cut anywhere.
+///
+/// errors   the status to answer with, and then to close: what follows cannot be told apart
+class request_parser {
+public:
+    explicit request_parser(const server_limits& limits) noexcept : limits_(&limits) {}
+
+    request_head head;
+
+    /// Takes octets up to the end of the head or the first error; returns how many.
+    PROMETHEUS_ASYNC_DECL std::size_t feed(std::string_view in);
+    /// Ready for the next head. Gives back what only an unusual head needed.
+    PROMETHEUS_ASYNC_DECL void reset() noexcept;
+
+    bool done() const noexcept { return at_ == at::done; }
+    int failed() const noexcept { return status_; }
+    bool begun() const noexcept { return at_ != at::start || empty_lines_ != 0; }  // an octet has come
+    bool looks_like_tls() const noexcept { return tls_; }
+
+private:
+    enum class at : std::uint8_t {
+        start, start_lf, verb, target_start, target, escape, escape_2, version, line_lf,
+        field, name, value_start, value, value_lf, end_lf, done, failed
+    };
+    enum class known : std::uint8_t {
+        none, host, connection, content_length, transfer_encoding, expect, accept, accept_encoding, authorization
+    };
+
+    PROMETHEUS_ASYNC_DECL int octet(char c);  // 0, or the status of the error
+    PROMETHEUS_ASYNC_DECL int end_of_target();
+    PROMETHEUS_ASYNC_DECL int end_of_field();
+    PROMETHEUS_ASYNC_DECL int end_of_head() noexcept;
+    PROMETHEUS_ASYNC_DECL known find_name() const noexcept;
+
+    const server_limits* limits_;
+    at at_ = at::start;
+    known field_ = known::none;
+    bool tls_ = false;
+    bool absolute_ = false;
+    bool encoded_ = false;        // Transfer-Encoding was there
+    std::uint8_t empty_lines_ = 0;
+    std::uint8_t version_at_ = 0;
+    char version_ = '1';          // the major one
+    std::uint16_t seen_ = 0;      // bits of `known`
+    int status_ = 0;
+    std::size_t name_size_ = 0;
+    std::size_t line_ = 0;        // octets of the request line
+    std::size_t section_ = 0;     // octets of the header section
+    std::size_t fields_ = 0;
+    char name_[20] = {};
+    std::string value_;
+};
+
+void request_parser::reset() noexcept {
+    for (std::string* s : {&head.verb, &head.target, &head.host, &head.accept, &head.accept_encoding, &head.authorization, &value_}) {
+        if (s->capacity() > 480) std::string().swap(*s);  // what Prometheus sends fits: it allocates once
+        s->clear();
+    }
+    head.method = http_method::unknown;
+    head.http_1_0 = head.close = head.content = head.expects_other = false;
+    at_ = at::start;
+    tls_ = absolute_ = encoded_ = false;
+    empty_lines_ = version_at_ = 0;
+    seen_ = 0;
+    status_ = 0;
+    line_ = section_ = fields_ = 0;
+}
+
+std::size_t request_parser::feed(std::string_view in) {
+    std::size_t i = 0;
+    while (i != in.size() && at_ < at::done) {
+        if (at_ == at::value || at_ == at::target) {  // nearly all octets are in one of these: run through
+            const unsigned char ordinary = at_ == at::value ? octet_classes::value : octet_classes::target;
+            std::size_t& used = at_ == at::value ? section_ : line_;
+            const std::size_t room = (at_ == at::value ? limits_->header_bytes : limits_->request_line) - used;
+            std::size_t n = 0;
+            while (n != in.size() - i && n != room && octets.is(in[i + n], ordinary)) ++n;
+            if (at_ == at::target) head.target.append(in.data() + i, n);
+            else if (field_ != known::none) value_.append(in.data() + i, n);
+            used += n;
+            i += n;
+            if (i == in.size()) break;
+        }
+        if (const int status = octet(in[i++])) {
+            status_ = status;
+            at_ = at::failed;
+        }
+    }
+    return i;
+}
+
+int request_parser::octet(char c) {
+    if (at_ >= at::field && ++section_ > limits_->header_bytes) return 431;
+    if (at_ >= at::verb && at_ < at::line_lf && c != '\r' && ++line_ > limits_->request_line) return 414;
+    switch (at_) {
+    case at::start:
+        if (c == '\r') {
+            at_ = at::start_lf;
+            return ++empty_lines_ > 4 ? 400 : 0;
+        }
+        tls_ = c == 0x16;
+        if (!token_char(c)) return 400;
+        ++line_;
+        head.verb.push_back(c);
+        at_ = at::verb;
+        return 0;
+    case at::start_lf:
+        at_ = at::start;
+        return c == '\n' ? 0 : 400;
+    case at::verb:
+        if (c != ' ') {
+            if (!token_char(c)) return 400;
+            head.verb.push_back(c);
+            return head.verb.size() > 32 ? 501 : 0;
+        }
+        at_ = at::target_start;
+        return 0;
+    case at::target_start:
+        if (c != '/' && c != '*' && ascii_lower(c) != 'h') return 400;
+        absolute_ = ascii_lower(c) == 'h';
+        head.target.push_back(c);
+        at_ = at::target;
+        return 0;
+    case at::target:
+        if (c == ' ') {
+            at_ = at::version;
+            return end_of_target();
+        }
+        if (c == '%') at_ = at::escape;
+        else if (!octets.is(c, octet_classes::target)) return 400;
+        head.target.push_back(c);
+        return 0;
+    case at::escape:
+    case at::escape_2:
+        if (hex_digit(c) < 0) return 400;
+        if (at_ == at::escape_2 && c == '0' && head.target.back() == '0') return 400;
+        head.target.push_back(c);
+        at_ = at_ == at::escape ? at::escape_2 : at::target;
+        return 0;
+    case at::version: {
+        constexpr std::string_view pattern = "HTTP/d.d\r";
+        const char want = pattern[version_at_];
+        if (want == 'd' ? !legacy_digit(c) : c != want) return 400;
+        if (version_at_ == 5) version_ = c;
+        if (version_at_ == 7) head.http_1_0 = c == '0';
+        if (++version_at_ != pattern.size()) return 0;
+        at_ = at::line_lf;
+        if (version_ != '1') return 505;
+        return head.target[0] == '*' && head.method != http_method::options ? 400 : 0;
+    }
+    case at::line_lf:
+        at_ = at::field;
+        return c == '\n' ? 0 : 400;
+    case at::field:
+        if (c == '\r') {
+            at_ = at::end_lf;
+            return 0;
+        }
+        if (!token_char(c)) return 400;
+        if (++fields_ > limits_->header_fields) return 431;
+        name_[0] = ascii_lower(c);
+        name_size_ = 1;
+        at_ = at::name;
+        return 0;
+    case at::name:
+        if (c == ':') {
+            field_ = find_name();
+            value_.clear();
+            at_ = at::value_start;
+            return 0;
+        }
+        if (!token_char(c)) return 400;
+        if (name_size_ < sizeof name_) name_[name_size_++] = ascii_lower(c);
+        return 0;
+    case at::value_start:
+        if (c == ' ' || c == '\t') return 0;
+        at_ = at::value;
+        [[fallthrough]];
+    case at::value:
+        if (c == '\r') {
+            at_ = at::value_lf;
+            return 0;
+        }
+        if (!octets.is(c, octet_classes::value)) return 400;
+        if (field_ != known::none) value_.push_back(c);
+        return 0;
+    case at::value_lf:
+        if (c != '\n') return 400;
+        at_ = at::field;
+        return field_ == known::none ? 0 : end_of_field();
+    case at::end_lf:
+        if (c != '\n') return 400;
+        at_ = at::done;
+        return end_of_head();
+    case at::done:
+    case at::failed: break;
+    }
+    return 400;
+}
+
+int request_parser::end_of_target() {
+    const std::string_view verb = head.verb;
+    head.method = verb == "GET"       ? http_method::get
+                  : verb == "HEAD"    ? http_method::head
+                  : verb == "OPTIONS" ? http_method::options
+                                      : http_method::unknown;
+    for (std::string_view refused : {"POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"})
+        if (verb == refused) head.method = http_method::other;
+    if (!absolute_) return head.target[0] == '*' && head.target.size() != 1 ? 400 : 0;
+    std::string_view rest = head.target;
+    const std::size_t colon = rest.find("://");
+    if (colon == std::string_view::npos || !(same_word(rest.substr(0, colon), "http") || same_word(rest.substr(0, colon), "https")))
+        return 400;
+    rest.remove_prefix(colon + 3);
+    const std::size_t end = rest.find_first_of("/?");
+    const std::string_view authority = rest.substr(0, end);
+    if (host_of(authority).empty() || !valid_authority(authority)) return 400;
+    head.host = authority;
+    rest.remove_prefix(authority.size());
+    std::string origin = rest.substr(0, 1) == "/" ? "" : "/";
+    origin += rest;
+    head.target.swap(origin);
+    return 0;
+}
+
+request_parser::known request_parser::find_name() const noexcept {
+    constexpr std::pair<std::string_view, known> names[] = {
+        {"host", known::host}, {"accept", known::accept}, {"expect", known::expect}, {"connection", known::connection},
+        {"authorization", known::authorization}, {"content-length", known::content_length},
+        {"accept-encoding", known::accept_encoding}, {"transfer-encoding", known::transfer_encoding}};
+    for (const auto& [name, what] : names) if (name == std::string_view(name_, name_size_)) return what;
+    return known::none;
+}
+
+int request_parser::end_of_field() {
+    std::string_view value = trimmed(value_);
+    const auto bit = static_cast<std::uint16_t>(1u << static_cast<unsigned>(field_));
+    const bool again = seen_ & bit;
+    seen_ |= bit;
+    switch (field_) {
+    case known::host:
+        if (again || !valid_authority(value)) return 400;
+        if (!absolute_) head.host = value;
+        return 0;
+    case known::connection:
+        while (!value.empty()) if (same_word(next_element(value), "close")) head.close = true;
+        return 0;
+    case known::content_length:
+        if (again || value.empty() || value.size() > 18) return 400;
+        for (char c : value) {
+            if (!legacy_digit(c)) return 400;
+            if (c != '0') head.content = true;
+        }
+        return 0;
+    case known::transfer_encoding: {
+        if (again) return 400;
+        encoded_ = head.content = true;
+        if (same_word(value, "chunked")) return 0;
+        int before = 0;  // codings that are not known, before a last one that is: 501, else 400
+        for (std::string_view last; !value.empty(); ++before)
+            if (same_word(last = next_element(value), "chunked")) return value.empty() && before ? 501 : 400;
+        return 400;
+    }
+    case known::expect:
+        if (!same_word(value, "100-continue")) head.expects_other = true;
+        return 0;
+    case known::accept:
+    case known::accept_encoding: {
+        std::string& list = field_ == known::accept ? head.accept : head.accept_encoding;
+        if (again) list += ',';
+        list += value;
+        return 0;
+    }
+    case known::authorization:
+        if (again) return 400;
+        head.authorization = value;
+        return 0;
+    case known::none: break;
+    }
+    return 0;
+}
+
+int request_parser::end_of_head() noexcept {
+    const auto seen = [this](known what) { return (seen_ >> static_cast<unsigned>(what) & 1) != 0; };
+    if (!head.http_1_0 && !seen(known::host)) return 400;
+    if (encoded_ && (head.http_1_0 || seen(known::content_length))) return 400;
+    if (head.http_1_0) head.expects_other = false;
+    return 0;
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [62] sessions                                     plain and TLS byte streams over a descriptor
