@@ -1303,6 +1303,21 @@ struct stats_page {
 /// A page for a program with an HTTP server of its own: give it the request's Accept field.
 PROMETHEUS_ASYNC_DECL stats_page server_stats(const stats_request& request = {});
 
+// ---- for tests ----
+
+struct lint_finding {
+    std::string metric;
+    std::string text;  // as promtool has it: "no help text"
+};
+/// What `promtool check metrics` says about a page, here in the text format: each fault once a metric,
+/// in the order of the page.
+PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint_page(std::string_view page);
+PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint(registry& from = default_registry());
+
+/// How a page differs from an earlier one, a line for each difference: `- series 1` is gone,
+/// `+ series 1` is new, `  series 1 -> 2` changed. Empty when they show the same, in whatever order.
+PROMETHEUS_ASYNC_DECL std::string page_diff(std::string_view before, std::string_view after);
+
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
@@ -4008,8 +4023,207 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [54] lint                                         promlint's rules, page difference
-//      needs [26] [50]
+//      needs [26]
 // =============================================================================
+#include <algorithm>
+
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+inline bool next_line(std::string_view& page, std::string_view& line) noexcept {
+    if (page.empty()) return false;
+    line = page.substr(0, page.find('\n'));
+    page.remove_prefix(line.size() == page.size() ? line.size() : line.size() + 1);
+    return true;
+}
+// Behind the closing quote of what begins with one, or the end.
+inline std::size_t past_quotes(std::string_view s, std::size_t i) noexcept {
+    for (++i; i < s.size() && s[i] != '"'; ++i) if (s[i] == '\\') ++i;
+    return i < s.size() ? i + 1 : s.size();
+}
+// How long name and labels of a sample are; a comment is all name.
+inline std::size_t key_size(std::string_view line) noexcept {
+    if (line.substr(0, 1) == "#") return line.size();
+    std::size_t i = line.find_first_of("{ ");
+    if (i == std::string_view::npos) return line.size();
+    if (line[i] == '{') {
+        while (i < line.size() && line[i] != '}') i = line[i] == '"' ? past_quotes(line, i) : i + 1;
+        if (i < line.size()) ++i;
+    }
+    return i;
+}
+// Takes a name off, in quotes or up to one of `ends`.
+inline std::string_view take_name(std::string_view& s, const char* ends) noexcept {
+    const bool quoted = s.substr(0, 1) == "\"";
+    std::size_t size = quoted ? past_quotes(s, 0) : s.find_first_of(ends);
+    if (size > s.size()) size = s.size();
+    const std::string_view name = quoted && size > 1 ? s.substr(1, size - 2) : s.substr(0, size);
+    s.remove_prefix(size);
+    return name;
+}
+inline bool ends_in(std::string_view s, std::string_view with) noexcept {
+    return s.size() >= with.size() && s.substr(s.size() - with.size()) == with;
+}
+inline bool has_part(std::string_view name, std::string_view part) {
+    const std::string inside = std::string("_").append(part);
+    return ends_in(name, inside) || name.find(inside + "_") != std::string_view::npos;
+}
+
+// The base of a unit that is not one itself: milliseconds, or empty.
+inline std::string_view base_unit(std::string_view word) noexcept {
+    constexpr std::string_view units[][2] = {
+        {"amperes", "amperes"}, {"bytes", "bytes"}, {"celsius", "celsius"}, {"grams", "grams"}, {"joules", "joules"},
+        {"kelvin", "kelvin"}, {"meters", "meters"}, {"metres", "metres"}, {"seconds", "seconds"}, {"volts", "volts"},
+        {"minutes", "seconds"}, {"hours", "seconds"}, {"days", "seconds"}, {"weeks", "seconds"}, {"kelvins", "kelvin"},
+        {"fahrenheit", "celsius"}, {"rankine", "celsius"}, {"inches", "meters"}, {"yards", "meters"}, {"miles", "meters"},
+        {"bits", "bytes"}, {"calories", "joules"}, {"pounds", "grams"}, {"ounces", "grams"}};
+    constexpr std::string_view prefixes[] = {"", "pico", "nano", "micro", "milli", "centi", "deci", "deca", "hecto", "kilo",
+                                             "kibi", "mega", "mibi", "giga", "gibi", "tera", "tebi", "peta", "pebi"};
+    for (std::string_view prefix : prefixes)
+        if (word.substr(0, prefix.size()) == prefix)
+            for (const auto& unit : units)
+                if (word.substr(prefix.size()) == unit[0]) return unit[1];
+    return {};
+}
+
+// Reads a page line by line, one family at a time.
+struct linter {
+    std::vector<lint_finding> found;
+    std::string name, type;
+    bool helped = false;
+    std::size_t first = 0;  // finding of this family
+    std::vector<std::string_view> keys;
+
+    void find(std::string text) {
+        for (std::size_t i = first; i != found.size(); ++i) if (found[i].text == text) return;
+        found.push_back({name, std::move(text)});
+    }
+    void begin(std::string_view next) {
+        finish();
+        name = next;
+        type = "untyped";
+        helped = false;
+        first = found.size();
+        keys.clear();
+    }
+    static bool camel(std::string_view s) noexcept {
+        for (std::size_t i = 1; i < s.size(); ++i)
+            if (s[i - 1] >= 'a' && s[i - 1] <= 'z' && s[i] >= 'A' && s[i] <= 'Z') return true;
+        return false;
+    }
+    void take(std::string_view line) {
+        const std::string_view head = line.substr(0, 7);
+        if (head == "# HELP " || head == "# TYPE ") {
+            line.remove_prefix(7);
+            const std::string_view of = take_name(line, " ");
+            if (of != name) begin(of);
+            if (head == "# HELP ") helped = line.size() > 1;
+            else type = line.substr(line.empty() ? 0 : 1);
+            return;
+        }
+        if (line.empty() || line[0] == '#') return;
+        const std::string_view key = line.substr(0, key_size(line));
+        std::string_view rest = key, of = rest[0] == '{' ? std::string_view{} : take_name(rest, "{ ");
+        std::vector<std::string_view> labels;
+        if (!rest.empty()) rest.remove_prefix(1);
+        while (!rest.empty() && rest[0] != '}') {
+            const std::string_view label = take_name(rest, "=,}");
+            if (rest.substr(0, 1) == "=") {
+                rest.remove_prefix(1);
+                take_name(rest, ",}");
+                labels.push_back(label);
+            } else {
+                of = label;  // {"a.b","c"="d"}
+            }
+            if (rest.substr(0, 1) == ",") rest.remove_prefix(1);
+        }
+        const bool grouped = type == "histogram" || type == "summary";
+        const std::string_view ending = of.size() > name.size() && of.substr(0, name.size()) == name ? of.substr(name.size()) : "";
+        if (of != name && !(grouped && (ending == "_sum" || ending == "_count" || ending == "_bucket"))) begin(of);
+        keys.push_back(key);
+        for (std::string_view label : labels) {
+            if (label == "le" && type != "histogram" && type != "untyped") find("non-histogram metrics should not have \"le\" label");
+            if (label == "quantile" && type != "summary" && type != "untyped") find("non-summary metrics should not have \"quantile\" label");
+            if (camel(label)) find("label names should be written in 'snake_case' not 'camelCase'");
+        }
+    }
+    void finish() {
+        if (name.empty() || keys.empty()) return;
+        if (!helped) find("no help text");
+        for (std::size_t at = 0; at <= name.size();) {
+            const std::size_t end = name.find('_', at) < name.size() ? name.find('_', at) : name.size();
+            const std::string word = name.substr(at, end - at);
+            at = end + 1;
+            const std::string_view base = base_unit(word);
+            if (base.empty()) continue;
+            if (base != word) find(std::string("use base unit \"").append(base) + "\" instead of \"" + word + '"');
+            break;
+        }
+        const bool untyped = type == "untyped", counts = type == "counter", buckets = type == "histogram", sums = type == "summary";
+        if (counts && !ends_in(name, "_total")) find("counter metrics should have \"_total\" suffix");
+        if (!untyped && !counts && ends_in(name, "_total")) find("non-counter metrics should not have \"_total\" suffix");
+        if (!untyped && type != "gauge" && ends_in(name, "_timestamp_seconds"))
+            find("non-gauge metrics should not have \"_timestamp_seconds\" suffix");
+        if (!untyped && !buckets && ends_in(name, "_bucket")) find("non-histogram metrics should not have \"_bucket\" suffix");
+        for (const char* ending : {"_count", "_sum"})
+            if (!untyped && !buckets && !sums && ends_in(name, ending))
+                find(std::string("non-histogram and non-summary metrics should not have \"") + ending + "\" suffix");
+        std::string lower = name;
+        for (char& c : lower) if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+        for (const char* other : {"counter", "gauge", "summary", "histogram", "gauge_histogram"})
+            if (has_part(lower, other)) find(std::string("metric name should not include type '") + other + '\'');
+        if (name.find(':') != std::string::npos) find("metric names should not contain ':'");
+        if (camel(name)) find("metric names should be written in 'snake_case' not 'camelCase'");
+        for (const char* unit : {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"})
+            if (has_part(lower, unit)) find("metric names should not contain abbreviated units");
+        std::sort(keys.begin(), keys.end());
+        if (std::adjacent_find(keys.begin(), keys.end()) != keys.end()) find("metric not unique");
+    }
+};
+
+}  // namespace detail
+
+PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint_page(std::string_view page) {
+    detail::linter reader;
+    for (std::string_view line; detail::next_line(page, line);) reader.take(line);
+    reader.finish();
+    return std::move(reader.found);
+}
+PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint(registry& from) {
+    registry* const one[] = {&from};
+    page_options page;
+    page.names = escaping::allow_utf8;
+    page.registries = one;
+    return lint_page(expose(page));
+}
+
+PROMETHEUS_ASYNC_DECL std::string page_diff(std::string_view before, std::string_view after) {
+    struct entry {
+        std::string_view line, key;
+        std::string_view value() const noexcept { return line.substr(key.size() < line.size() ? key.size() + 1 : key.size()); }
+    };
+    const auto entries_of = [](std::string_view page) {
+        std::vector<entry> all;
+        for (std::string_view line; detail::next_line(page, line);) all.push_back({line, line.substr(0, detail::key_size(line))});
+        return all;
+    };
+    const auto by_key = [](const entry& a, const entry& b) { return a.key < b.key; };
+    const std::vector<entry> old = entries_of(before), now = entries_of(after);
+    std::vector<entry> old_sorted = old, now_sorted = now;
+    std::stable_sort(old_sorted.begin(), old_sorted.end(), by_key);
+    std::stable_sort(now_sorted.begin(), now_sorted.end(), by_key);
+    std::string out;
+    for (const entry& e : old)
+        if (!std::binary_search(now_sorted.begin(), now_sorted.end(), e, by_key)) out.append("- ").append(e.line).append("\n");
+    for (const entry& e : now) {
+        const auto was = std::lower_bound(old_sorted.begin(), old_sorted.end(), e, by_key);
+        if (was == old_sorted.end() || was->key != e.key) out.append("+ ").append(e.line).append("\n");
+        else if (was->line != e.line) out.append("  ").append(e.key).append(" ").append(was->value()).append(" -> ").append(e.value()).append("\n");
+    }
+    return out;
+}
+
+PROMETHEUS_ASYNC_END
 
 #if !PROMETHEUS_ASYNC_NO_NETWORK  // rooms [56] to [74]
 

@@ -1,0 +1,113 @@
+// promlint's rules and the difference of two pages: room [54].
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include <doctest/doctest.h>
+
+namespace prom = prometheus_async;
+
+namespace {
+
+std::string findings(const std::vector<prom::lint_finding>& found) {
+    std::string lines;
+    for (const auto& f : found) lines += f.metric + " " + f.text + "\n";
+    return lines;
+}
+std::string page(std::string_view text) { return findings(prom::lint_page(text)); }
+std::string gauge(const std::string& name) { return page("# HELP " + name + " h\n# TYPE " + name + " gauge\n" + name + " 1\n"); }
+
+}  // namespace
+
+TEST_CASE("a page that follows the conventions has no findings") {
+    CHECK(page("") == "");
+    CHECK(page("# HELP requests_total Requests.\n# TYPE requests_total counter\nrequests_total{a=\"b\"} 1\nrequests_total{a=\"c\"} 1\n"
+               "# HELP d_seconds D.\n# TYPE d_seconds histogram\nd_seconds_bucket{le=\"1.0\"} 1\nd_seconds_bucket{le=\"+Inf\"} 1\n"
+               "d_seconds_sum 1\nd_seconds_count 1\n"
+               "# HELP s_bytes S.\n# TYPE s_bytes summary\ns_bytes{quantile=\"0.5\"} 1\ns_bytes_sum 1\ns_bytes_count 1\n"
+               "# HELP last_timestamp_seconds T.\n# TYPE last_timestamp_seconds gauge\nlast_timestamp_seconds 1\n") == "");
+}
+
+TEST_CASE("every metric needs help") {
+    CHECK(page("# TYPE x gauge\nx 1\n") == "x no help text\n");
+    CHECK(page("x 1\n") == "x no help text\n");
+    CHECK(page("# HELP x \n# TYPE x gauge\nx 1\n") == "x no help text\n");
+}
+
+TEST_CASE("units are base units, spelt out") {
+    CHECK(gauge("x_milliseconds") == "x_milliseconds use base unit \"seconds\" instead of \"milliseconds\"\n");
+    CHECK(gauge("x_hours_used") == "x_hours_used use base unit \"seconds\" instead of \"hours\"\n");
+    CHECK(gauge("x_kilobytes") == "x_kilobytes use base unit \"bytes\" instead of \"kilobytes\"\n");
+    CHECK(gauge("x_fahrenheit") == "x_fahrenheit use base unit \"celsius\" instead of \"fahrenheit\"\n");
+    CHECK(gauge("thermometers") == "");
+    CHECK(gauge("x_metres") == "");
+    CHECK(gauge("x_ms") == "x_ms metric names should not contain abbreviated units\n");
+    CHECK(gauge("x_KB_used") == "x_KB_used metric names should not contain abbreviated units\n");
+    CHECK(gauge("ms_x") == "");
+}
+
+TEST_CASE("suffixes and labels belong to their types") {
+    CHECK(page("# HELP x h\n# TYPE x counter\nx 1\n") == "x counter metrics should have \"_total\" suffix\n");
+    CHECK(gauge("x_total") == "x_total non-counter metrics should not have \"_total\" suffix\n");
+    CHECK(gauge("x_bucket") == "x_bucket non-histogram metrics should not have \"_bucket\" suffix\n");
+    CHECK(gauge("x_count") == "x_count non-histogram and non-summary metrics should not have \"_count\" suffix\n");
+    CHECK(gauge("x_sum") == "x_sum non-histogram and non-summary metrics should not have \"_sum\" suffix\n");
+    CHECK(page("# HELP x_timestamp_seconds h\n# TYPE x_timestamp_seconds summary\nx_timestamp_seconds_sum 1\nx_timestamp_seconds_count 1\n") ==
+          "x_timestamp_seconds non-gauge metrics should not have \"_timestamp_seconds\" suffix\n");
+    CHECK(page("# HELP x h\n# TYPE x gauge\nx{le=\"1\",quantile=\"1\"} 1\nx{le=\"2\"} 1\n") ==
+          "x non-histogram metrics should not have \"le\" label\nx non-summary metrics should not have \"quantile\" label\n");
+    CHECK(page("# HELP x_total h\nx_total{le=\"1\"} 1\n# HELP y_count h\ny_count 1\n") == "");  // untyped
+}
+
+TEST_CASE("names hold no type, no colon and no camels") {
+    CHECK(gauge("x_gauge_y") == "x_gauge_y metric name should not include type 'gauge'\n");
+    CHECK(gauge("x_Histogram") == "x_Histogram metric name should not include type 'histogram'\n");
+    CHECK(gauge("gauge_x") == "");
+    CHECK(gauge("x:y") == "x:y metric names should not contain ':'\n");
+    CHECK(gauge("xY") == "xY metric names should be written in 'snake_case' not 'camelCase'\n");
+    CHECK(page("# HELP x h\n# TYPE x gauge\nx{aB=\"1\",ok=\"aB\"} 1\n") == "x label names should be written in 'snake_case' not 'camelCase'\n");
+}
+
+TEST_CASE("a series that is shown twice is found") {
+    CHECK(page("# HELP x h\n# TYPE x gauge\nx{a=\"1\"} 1\nx{a=\"2\"} 1\nx{a=\"1\"} 2\n") == "x metric not unique\n");
+}
+
+TEST_CASE("quoted names and hostile values are read as the grammar has them") {
+    CHECK(page("# HELP \"a.b\" h\n# TYPE \"a.b\" gauge\n{\"a.b\",\"c.d\"=\"}{\\\",le=\\\"\\\\\"} 1\n") == "");
+    CHECK(page("# HELP \"a.b\" h\n# TYPE \"a.b\" gauge\n{\"a.b\",\"c.dE\"=\"x\"} 1\n") == "a.b label names should be written in 'snake_case' not 'camelCase'\n");
+    for (std::string_view broken : {"{", "{\"", "x{", "x{a", "x{a=", "x{a=\"", "x{a=\"\\", "x{a=\"b", "x{a=\"b\"", "x{,,}", "#", "# HELP ", "# HELP", "# TYPE x", "# TYPE \"",
+                                    " ", "{}", "\n\n", "x{=}", "}", "\"", "x{\"\"}"})
+        prom::lint_page(broken);  // reads nothing beyond its end: the sanitizers tell
+}
+
+TEST_CASE("a registry is asked through its page") {
+    prom::registry mine;
+    prom::gauge good{"temperature_celsius", "Outside.", {.registry = &mine}};
+    CHECK(findings(prom::lint(mine)) == "");
+    prom::gauge bad{"latencyMs", "", {.registry = &mine}};
+    prom::gauge dotted{prom::utf8("http.latency_ms"), "Latency.", {.registry = &mine}};
+    CHECK(findings(prom::lint(mine)) == "latencyMs no help text\nlatencyMs metric names should be written in 'snake_case' not 'camelCase'\n"
+                                        "http.latency_ms metric names should not contain abbreviated units\n");
+}
+
+TEST_CASE("a difference of pages names what is gone, new and changed") {
+    CHECK(prom::page_diff("", "") == "");
+    CHECK(prom::page_diff("x 1\n", "x 1\n") == "");
+    CHECK(prom::page_diff("x 1\ny 2\n", "y 2\nx 1\n") == "");
+    CHECK(prom::page_diff("x 1\n", "x 2\n") == "  x 1 -> 2\n");
+    CHECK(prom::page_diff("x{a=\"b c} 5\"} 1\nz 1\n", "x{a=\"b c} 5\"} 3\ny 1\n") == "- z 1\n  x{a=\"b c} 5\"} 1 -> 3\n+ y 1\n");
+    CHECK(prom::page_diff("# HELP x a\nx 1\n", "# HELP x b\nx 1\n") == "- # HELP x a\n+ # HELP x b\n");
+    CHECK(prom::page_diff("x_total 1 # {a=\"b\"} 1\n", "x_total 2 # {a=\"b\"} 1\n") == "  x_total 1 # {a=\"b\"} 1 -> 2 # {a=\"b\"} 1\n");
+}
+
+TEST_CASE("a difference shows what a piece of a program did") {
+    prom::registry mine;
+    prom::family<prom::counter, "code"> requests{"requests_total", "Requests.", {.registry = &mine}};
+    requests(200).inc();
+    prom::registry* const one[] = {&mine};
+    const std::string before = prom::expose({.registries = one});
+    requests(200).inc(2);
+    requests(500).inc();
+    CHECK(prom::page_diff(before, prom::expose({.registries = one})) ==
+          "  requests_total{code=\"200\"} 1 -> 3\n+ requests_total{code=\"500\"} 1\n");
+}
