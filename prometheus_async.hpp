@@ -3249,8 +3249,9 @@ result<declared> declare(const declaration& what) {
     f.max_series = o.max_series;
 
     if (what.type == metric_type::histogram) {
-        std::vector<double> upper(o.buckets.begin(), o.buckets.end());
-        if (upper.empty()) upper = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
+        static constexpr double usual[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
+        const list<double> asked = o.buckets.empty() ? list<double>(usual) : o.buckets;
+        std::vector<double> upper(asked.begin(), asked.end());
         if (upper.back() == __builtin_inf()) upper.pop_back();
         if (upper.empty() || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
         for (std::size_t i = 0; i != upper.size(); ++i) {
