@@ -1,0 +1,7 @@
+// expect: a family takes one value for each of its labels
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#include "prometheus_async.hpp"
+
+namespace prom = prometheus_async;
+prom::family<prom::counter, "method", "status"> f{"f", "Two labels."};
+void use() { f("GET").inc(); }

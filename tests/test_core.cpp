@@ -1,0 +1,436 @@
+// What an update costs nothing to promise: exact totals, whatever threads, processes and registries do.
+// needs-threads
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <thread>
+#include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace prom = prometheus_async;
+
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
+#ifndef UNDER_TSAN
+#define UNDER_TSAN 0
+#endif
+
+namespace {
+template <class F>
+void in_threads(int count, F work) {
+    std::vector<std::thread> all;
+    for (int i = 0; i < count; ++i) all.emplace_back(work, i);
+    for (auto& t : all) t.join();
+}
+}  // namespace
+
+TEST_CASE("a counter adds whole and fractional steps and never goes down") {
+    prom::registry mine;
+    const prom::counter c{"c", "h", {.registry = &mine}};
+    c.inc();
+    c.inc(41);
+    c.inc(0.5);
+    CHECK(c.value() == 42.5);
+    const std::uint64_t before = prom::event_count(prom::event_kind::step_ignored);
+    c.inc(-1);
+    c.inc(-0.5);
+    c.inc(std::nan(""));
+    CHECK(c.value() == 42.5);
+    CHECK(prom::event_count(prom::event_kind::step_ignored) == before + 3);
+}
+
+TEST_CASE("a counter is exact where a double is not") {
+    prom::registry mine;
+    const prom::counter c{"c", "h", {.registry = &mine}};
+    c.inc((std::uint64_t{1} << 63) + 1);
+    c.inc(2);
+    prom::registry* const shown[] = {&mine};
+    CHECK(prom::expose({.registries = shown}) == "# HELP c_total h\n# TYPE c_total counter\nc_total 9223372036854775811\n");
+}
+
+TEST_CASE("a gauge reads back exactly what was set, whatever was added before") {
+    prom::registry mine;
+    const prom::gauge g{"g", "h", {.registry = &mine}};
+    g.inc(3);
+    g.dec();
+    CHECK(g.value() == 2);
+    g.set(0.1);
+    CHECK(g.value() == 0.1);
+    g.inc(1);
+    CHECK(g.value() == 1.1);
+    g.set(-std::numeric_limits<double>::infinity());
+    CHECK(g.value() == -std::numeric_limits<double>::infinity());
+    g.set(std::nan(""));
+    CHECK(std::isnan(g.value()));
+    g.inc(5);
+    g.set(__builtin_bit_cast(double, prom::detail::shared_value::unset));  // even this one NaN
+    CHECK(std::isnan(g.value()));
+}
+
+TEST_CASE("incs of threads that raced with the first set never offset a later one") {
+    prom::registry mine;
+    for (int round = 0; round < 20; ++round) {
+        const prom::gauge g{"g", "h", {.registry = &mine}};
+        in_threads(3, [&](int i) {
+            for (int n = 0; n < 200; ++n) i == 0 && n == 100 ? g.set(7) : g.inc();
+        });
+        g.set(12);
+        CHECK(g.value() == 12);
+        mine.unregister("g");
+    }
+}
+
+TEST_CASE("an observation falls in the first bucket whose bound it does not exceed") {
+    prom::registry mine;
+    std::vector<double> awkward{-3, -1e-300, 0, 1e-300, 0.1, 0.10000000000000002, 0.11, 1, 1e300};
+    std::vector<double> many;
+    for (int i = 0; i < 250; ++i) many.push_back(0.001 * (i + 1));
+    const auto usual = std::vector<double>{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
+    for (const auto& bounds : {awkward, many, usual, prom::exponential_buckets(1e-9, 4, 40), prom::linear_buckets(-5, 1, 11),
+                               std::vector<double>{0}, std::vector<double>{1}, std::vector<double>{1e-310, 1e308}}) {
+        const prom::histogram h{"h", "h", {.registry = &mine, .buckets = bounds}};
+        const auto* b = prom::detail::declare({prom::metric_type::histogram, "h", "h", {.registry = &mine, .buckets = bounds}})->bounds;
+        std::vector<double> tried{0, -0.0, 1e-320, 5e-324, 1e308, 1.7976931348623157e308};
+        for (double x : bounds) {
+            tried.push_back(x);
+            tried.push_back(std::nextafter(x, HUGE_VAL));
+            tried.push_back(std::nextafter(x, -HUGE_VAL));
+        }
+        for (int i = 0; i < 2000; ++i) tried.push_back(std::ldexp(1 + i * 0.0004, (i * 7) % 60 - 30) * (i % 5 ? 1 : -1));
+        for (double x : tried) {
+            unsigned expected = 0;
+            while (expected < bounds.size() && !(x <= bounds[expected])) ++expected;
+            CAPTURE(x);
+            REQUIRE(b->bucket(x) == expected);
+        }
+        const double inf = std::numeric_limits<double>::infinity();
+        CHECK(b->bucket(inf) == bounds.size());
+        CHECK(b->bucket(-inf) == 0);
+        CHECK(b->bucket(std::nan("")) == bounds.size());
+        CHECK(b->bucket(-std::nan("")) == bounds.size());
+        mine.unregister("h");
+    }
+}
+
+TEST_CASE("observing NaN counts in +Inf and makes the sum NaN") {
+    prom::registry mine;
+    const prom::histogram h{"h", "h", {.registry = &mine, .buckets = {1}}};
+    const prom::summary s{"s", "h", {.registry = &mine}};
+    h.observe(std::nan(""));
+    s.observe(std::nan(""));
+    prom::registry* const shown[] = {&mine};
+    CHECK(prom::expose({.registries = shown}) ==
+          "# HELP h h\n# TYPE h histogram\nh_bucket{le=\"1.0\"} 0\nh_bucket{le=\"+Inf\"} 1\nh_sum NaN\nh_count 1\n"
+          "# HELP s h\n# TYPE s summary\ns_sum NaN\ns_count 1\n");
+}
+
+TEST_CASE("totals are exact over threads that come and go while others scrape") {
+    prom::registry mine;
+    const prom::counter c{"c", "h", {.registry = &mine}};
+    const prom::histogram h{"h", "h", {.registry = &mine}};
+    const prom::family<prom::counter, "who"> f{"f", "h", {.registry = &mine}};
+    std::atomic<bool> stop{false};
+    std::thread scraper([&] {
+        prom::registry* const shown[] = {&mine};
+        double last = 0;
+        while (!stop) {
+            const double now = c.value();
+            CHECK(now >= last);
+            last = now;
+            prom::expose({.registries = shown});
+        }
+    });
+    for (int wave = 0; wave < 10; ++wave)
+        in_threads(4, [&](int i) {
+            for (int n = 0; n < 1000; ++n) {
+                c.inc();
+                h.observe(0.01 * n);
+                f(i).inc(0.25);
+            }
+        });
+    stop = true;
+    scraper.join();
+    CHECK(c.value() == 40000);
+    CHECK(h.count() == 40000);
+    for (int i = 0; i < 4; ++i) CHECK(f(i).value() == 2500);
+}
+
+TEST_CASE("a stale handle is dropped and never touches the series that took its place") {
+    prom::registry mine;
+    const prom::family<prom::counter, "l"> counters{"c", "h", {.registry = &mine}};
+    const prom::family<prom::gauge, "l"> gauges{"g", "h", {.registry = &mine}};
+    const prom::family<prom::histogram, "l"> histograms{"h", "h", {.registry = &mine}};
+    const auto c = counters("old");
+    const auto g = gauges("old");
+    const auto h = histograms("old");
+    const auto set = gauges("set");
+    c.inc();
+    g.inc();
+    h.observe(1);
+    set.set(5);
+    CHECK(counters.remove("old"));
+    CHECK(!counters.remove("old"));
+    CHECK(gauges.remove("old"));
+    CHECK(gauges.remove("set"));
+    CHECK(histograms.remove("old"));
+    const auto update_old = [&] {
+        for (int i = 0; i < 3; ++i) {
+            c.inc();
+            c.inc(0.5);
+            g.inc();
+            g.set(77);
+            set.set(78);
+            set.inc();
+            h.observe(1);
+        }
+    };
+    update_old();  // nobody there
+    const auto c2 = counters("new");
+    const auto g2 = gauges("new");
+    const auto set2 = gauges("new set");
+    const auto h2 = histograms("new");
+    update_old();  // somebody else there, whom this thread has not met
+    c2.inc(10);
+    g2.inc(10);
+    set2.set(10);
+    h2.observe(10);
+    update_old();  // and now it has
+    std::thread(update_old).join();
+    CHECK(c2.value() == 10);
+    CHECK(g2.value() == 10);
+    CHECK(set2.value() == 10);
+    CHECK(h2.sum() == 10);
+    CHECK(c.value() == 0);
+    CHECK(counters("old").value() == 0);
+}
+
+TEST_CASE("a gauge that other threads may still be setting rests until they have come by") {
+    prom::registry mine;
+    const prom::family<prom::gauge, "l"> gauges{"g", "h", {.registry = &mine}};
+    std::atomic<int> step{0};
+    const auto old = gauges("old");
+    std::thread other([&] {
+        old.set(1);
+        step = 1;
+        while (step != 2) std::this_thread::yield();
+        for (int i = 0; i < 100; ++i) old.set(-77777);  // its thread has the tag still
+    });
+    while (step != 1) std::this_thread::yield();
+    gauges.remove("old");
+    std::vector<prom::gauge> fresh;
+    for (int i = 0; i < 50; ++i) fresh.push_back(gauges(i));
+    step = 2;
+    other.join();
+    for (const auto& g : fresh) CHECK(g.value() == 0);
+}
+
+TEST_CASE("a registry that dies before its handles takes their updates with it") {
+    prom::counter c;
+    prom::gauge g;
+    prom::histogram h;
+    prom::family<prom::summary, "l"> f;
+    c.inc();  // a handle of nothing
+    h.observe(1);
+    f("x").observe(1);
+    {
+        prom::registry mine;
+        c = {"c", "h", {.registry = &mine}};
+        g = {"g", "h", {.registry = &mine}};
+        h = {"h", "h", {.registry = &mine}};
+        f = {"f", "h", {.registry = &mine}};
+        c.inc();
+        g.set(1);
+        h.observe(1);
+        f("x").observe(1);
+    }
+    prom::registry next;
+    const prom::counter heir{"c", "h", {.registry = &next}};
+    const prom::family<prom::summary, "l"> heirs{"f", "h", {.registry = &next}};
+    heirs("x").observe(2);
+    c.inc();
+    g.set(2);
+    g.inc();
+    h.observe(2);
+    f("x").observe(5);
+    CHECK(!f.remove("x"));
+    f.clear();
+    CHECK(f.size() == 0);
+    CHECK(heir.value() == 0);
+    CHECK(heirs("x").sum() == 2);
+    CHECK(c.value() == 0);
+    CHECK(g.value() == 0);
+}
+
+namespace {
+struct late {
+    const prom::counter* c = nullptr;
+    ~late() { if (c) c->inc(); }
+};
+}  // namespace
+
+TEST_CASE("updates from thread_local destructors count, before and after the library's own") {
+    prom::registry mine;
+    const prom::counter c{"c", "h", {.registry = &mine}};
+    std::thread([&] {
+        static thread_local late made_before_the_first_update;
+        made_before_the_first_update.c = &c;
+        c.inc();
+        static thread_local late made_after;
+        made_after.c = &c;
+    }).join();
+    CHECK(c.value() == 3);
+    std::thread([&] {
+        static thread_local late first_update_is_the_destructor;
+        first_update_is_the_destructor.c = &c;
+    }).join();
+    CHECK(c.value() == 4);
+}
+
+#if !UNDER_TSAN
+TEST_CASE("the child of a fork has its parent's totals, of threads too that it does not have") {
+    prom::registry mine;
+    const prom::counter c{"c", "h", {.registry = &mine}};
+    c.inc(5);
+    std::atomic<int> step{0};
+    std::thread other([&] {
+        c.inc(100);
+        step = 1;
+        while (step != 2) std::this_thread::yield();
+        c.inc(1000);
+    });
+    while (step != 1) std::this_thread::yield();
+    const pid_t child = fork();
+    if (child == 0) {
+        c.inc();
+        const bool right = c.value() == 106 && prom::default_registry().unregister("nothing") == false;
+        _exit(right ? 0 : 1);
+    }
+    step = 2;
+    other.join();
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    CHECK(c.value() == 1105);
+}
+
+TEST_CASE("static destruction with threads that still update ends the process well") {
+    const pid_t child = fork();
+    if (child == 0) {
+        static const prom::counter c{"static_destruction", "h"};
+        static const prom::family<prom::gauge, "l"> f{"static_destruction_gauge", "h"};
+        for (int i = 0; i < 3; ++i)
+            std::thread([i] {
+                for (;;) {
+                    c.inc();
+                    f(i).set(1);
+                    f.remove(i);
+                }
+            }).detach();
+        static struct at_exit {
+            ~at_exit() {
+                c.inc();
+                f("late").inc();
+                prom::expose();
+            }
+        } last;
+        while (c.value() < 1000) {}
+        std::exit(0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+}
+#endif
+
+TEST_CASE("each hit of a lookup is the child that was asked for, while others are removed") {
+    // Owner[n] is the label of the n-th series made; ids are never used twice, so a hit can be checked.
+    using namespace prom::detail;
+    prom::registry mine;
+    constexpr int names = 24, rounds = 100000;
+    std::string text[names];
+    for (int i = 0; i < names; ++i) text[i] = (i % 3 ? "a rather long label value " : "v") + std::to_string(i);
+    static std::atomic<int> owner[4 * rounds];
+    const std::string_view label_names[] = {"l"};
+    const prom::list<std::string_view> label_list(label_names);
+    const declared f = declare_or_raise({prom::metric_type::gauge, "f", "h", {.registry = &mine}, &label_list});
+    const std::uint64_t first = f.id >> 12;
+    std::atomic<bool> stop{false};
+    std::atomic<int> hits{0}, wrong{0};
+    const auto look = [&] {
+        for (int i = 0; !stop; i = (i + 7) % names) {
+            const std::string_view value = text[i];
+            const key_pair key = make_key(value);
+            series s;
+            if (!find_child(*f.face, f.id, &key, &value, 1, s)) continue;
+            ++hits;
+            const std::uint64_t n = (s.id >> 12) - first;
+            const int who = n < 4 * rounds ? owner[n].load() : -1;
+            if (who != 0 && who != i + 1) ++wrong;  // 0: made a moment ago, not written down yet
+        }
+    };
+    std::thread one(look), two(look);
+    const auto make = [&](int i) {
+        const std::string_view value = text[i];
+        const series s = make_child(f, &value, 1);
+        if (const std::uint64_t n = (s.id >> 12) - first; n < 4 * rounds) owner[n] = i + 1;
+    };
+    for (int i = 0; i < names; i += 2) make(i);
+    for (int round = 0; round < rounds; ++round) {
+        const int i = (round * 5) % names;
+        const std::string_view value = text[i];
+        if (!remove_child(f, &value, 1)) make(i);
+    }
+    stop = true;
+    one.join();
+    two.join();
+    CHECK(wrong == 0);
+    CHECK(hits > 0);
+}
+
+TEST_CASE("chaos: makers, removers, setters, scrapers and dying registries leave exact totals") {
+    prom::registry mine;
+    const prom::counter total{"total", "h", {.registry = &mine}};
+    const prom::family<prom::counter, "l"> f{"f", "h", {.registry = &mine}};
+    const prom::family<prom::gauge, "l"> g{"g", "h", {.registry = &mine}};
+    const prom::family<prom::gauge, "l"> own{"own", "h", {.registry = &mine}};
+    in_threads(4, [&](int me) {
+        for (int n = 0; n < 1500; ++n) {
+            total.inc();
+            f(n % 13).inc();
+            g(n % 7).set(n);
+            g(n % 5).inc();
+            const auto kept = own(me);
+            kept.set(n);
+            CHECK(kept.value() == n);
+            if (n % 11 == me) f.remove(n % 13);
+            if (n % 17 == me) g.remove(n % 7);
+            if (n % 19 == me) own.remove(me);
+            if (n % 97 == me) {
+                prom::registry brief;
+                const prom::family<prom::histogram, "l"> h{"h", "h", {.registry = &brief}};
+                for (int k = 0; k < 20; ++k) h(k).observe(k);
+            }
+            if (n % 101 == me) {
+                prom::registry* const shown[] = {&mine};
+                prom::expose({.registries = shown});
+            }
+            if (n % 211 == me) std::thread([&] { total.inc(); g(1).set(1); }).join();
+        }
+    });
+    double extra = 0;
+    for (int me = 0; me < 4; ++me) for (int n = 0; n < 1500; ++n) extra += n % 211 == me;
+    CHECK(total.value() == 6000 + extra);
+}
