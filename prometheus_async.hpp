@@ -4240,7 +4240,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [60] http syntax                                  request and response heads, chunks; no sockets
-//      needs [36]
+//      needs [36] [52]
 // =============================================================================
 //
 // RFC 9110 and 9112, strictly: what is not in the grammar is refused at the octet that breaks it. The
@@ -4250,16 +4250,6 @@ namespace detail {
 
 constexpr bool ascii_letter_or_digit(char c) noexcept { return legacy_digit(c) || (legacy_letter(c) && c != '_'); }
 constexpr char ascii_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
-constexpr bool same_word(std::string_view a, std::string_view b) noexcept {
-    if (a.size() != b.size()) return false;
-    for (std::size_t i = 0; i != a.size(); ++i) if (ascii_lower(a[i]) != ascii_lower(b[i])) return false;
-    return true;
-}
-constexpr std::string_view trimmed(std::string_view s) noexcept {
-    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
-    while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
-    return s;
-}
 /// Takes the next element off a comma-separated list (without quoted strings).
 constexpr std::string_view next_element(std::string_view& list) noexcept {
     const std::size_t comma = list.find(',');
@@ -4288,8 +4278,8 @@ struct octet_classes {
     }
     constexpr bool is(char c, unsigned char what) const noexcept { return of[static_cast<unsigned char>(c)] & what; }
 };
-inline constexpr octet_classes octets{};
-constexpr bool token_char(char c) noexcept { return octets.is(c, octet_classes::token); }
+inline constexpr octet_classes classes{};
+constexpr bool token_char(char c) noexcept { return classes.is(c, octet_classes::token); }
 
 constexpr bool valid_ipv4(std::string_view s) noexcept {
     for (int part = 0; part != 4; ++part) {
@@ -4337,7 +4327,7 @@ constexpr bool valid_authority(std::string_view s) noexcept {
             std::size_t n = 1;
             while (n != inside.size() && hex_digit(inside[n]) >= 0) ++n;
             if (n == 1 || n + 1 >= inside.size() || inside[n] != '.') return false;
-            for (char c : inside.substr(n + 1)) if (c != ':' && !octets.is(c, octet_classes::name)) return false;
+            for (char c : inside.substr(n + 1)) if (c != ':' && !classes.is(c, octet_classes::name)) return false;
         } else if (!valid_ipv6(inside)) {
             return false;
         }
@@ -4345,7 +4335,7 @@ constexpr bool valid_authority(std::string_view s) noexcept {
     } else {
         while (!s.empty() && s[0] != ':') {
             const bool escape = s[0] == '%' && s.size() > 2 && hex_digit(s[1]) >= 0 && hex_digit(s[2]) >= 0;
-            if (!escape && !octets.is(s[0], octet_classes::name)) return false;
+            if (!escape && !classes.is(s[0], octet_classes::name)) return false;
             s.remove_prefix(escape ? 3 : 1);
         }
     }
@@ -4528,7 +4518,7 @@ std::size_t request_parser::feed(std::string_view in) {
             std::size_t& used = at_ == at::value ? section_ : line_;
             const std::size_t room = (at_ == at::value ? limits_->header_bytes : limits_->request_line) - used;
             std::size_t n = 0;
-            while (n != in.size() - i && n != room && octets.is(in[i + n], ordinary)) ++n;
+            while (n != in.size() - i && n != room && classes.is(in[i + n], ordinary)) ++n;
             if (at_ == at::target) head.target.append(in.data() + i, n);
             else if (field_ != known::none) value_.append(in.data() + i, n);
             used += n;
@@ -4581,7 +4571,7 @@ int request_parser::octet(char c) {
             return end_of_target();
         }
         if (c == '%') at_ = at::escape;
-        else if (!octets.is(c, octet_classes::target)) return 400;
+        else if (!classes.is(c, octet_classes::target)) return 400;
         head.target.push_back(c);
         return 0;
     case at::escape:
@@ -4635,7 +4625,7 @@ int request_parser::octet(char c) {
             at_ = at::value_lf;
             return 0;
         }
-        if (!octets.is(c, octet_classes::value)) return 400;
+        if (!classes.is(c, octet_classes::value)) return 400;
         if (field_ != known::none) value_.push_back(c);
         return 0;
     case at::value_lf:
@@ -5009,7 +4999,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines
-//      needs [36] [52] [58]
+//      needs [36] [58] [60]
 // =============================================================================
 #include <cerrno>
 #include <mutex>
@@ -5030,11 +5020,6 @@ namespace detail {
 
 // ---- text ----
 
-constexpr bool ascii_letter_or_digit(char c) noexcept { return legacy_digit(c) || (legacy_letter(c) && c != '_'); }
-constexpr bool token_char(char c) noexcept {  // RFC 9110 s.5.6.2
-    return ascii_letter_or_digit(c) || std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
-}
-constexpr char ascii_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 constexpr bool visible(std::string_view s) noexcept {
     for (char c : s) if (c <= ' ' || c > '~') return false;
     return true;
