@@ -3850,7 +3850,7 @@ struct clause {
     std::uint32_t q;  // millionths; what is not a number is taken for no offer
 };
 
-constexpr bool same_word(std::string_view word, std::string_view lower) noexcept {
+constexpr bool is_word(std::string_view word, std::string_view lower) noexcept {
     if (word.size() != lower.size()) return false;
     for (std::size_t i = 0; i != word.size(); ++i) {
         const char c = word[i];
@@ -3858,7 +3858,7 @@ constexpr bool same_word(std::string_view word, std::string_view lower) noexcept
     }
     return true;
 }
-constexpr std::string_view trimmed(std::string_view s) noexcept {
+constexpr std::string_view bare(std::string_view s) noexcept {
     while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
     while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
     return s;
@@ -3901,14 +3901,14 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
         more = end != list.size() && list[end] == ';';
         list.remove_prefix(end == list.size() ? end : end + 1);
         if (first) {
-            c.type = trimmed(part);
+            c.type = bare(part);
         } else if (equals != std::string_view::npos) {
-            const std::string_view name = trimmed(part.substr(0, equals));
-            std::string_view value = trimmed(part.substr(equals + 1));
+            const std::string_view name = bare(part.substr(0, equals));
+            std::string_view value = bare(part.substr(equals + 1));
             if (value.size() > 1 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
-            if (same_word(name, "q")) c.q = parse_q(value);
-            else if (same_word(name, "version")) c.version = value;
-            else if (same_word(name, "escaping")) c.escaping = value;
+            if (is_word(name, "q")) c.q = parse_q(value);
+            else if (is_word(name, "version")) c.version = value;
+            else if (is_word(name, "escaping")) c.escaping = value;
         }
     }
     return true;
@@ -3920,12 +3920,12 @@ constexpr unsigned openmetrics_formats = bit(format::openmetrics_1_0_0) | bit(fo
 
 // The formats that a clause speaks of. A version that we do not know is none of them.
 constexpr unsigned formats_of(const clause& c) noexcept {
-    if (same_word(c.type, "*/*")) return text_formats | openmetrics_formats;
-    if (same_word(c.type, "text/*")) return text_formats;
-    if (same_word(c.type, "text/plain"))
+    if (is_word(c.type, "*/*")) return text_formats | openmetrics_formats;
+    if (is_word(c.type, "text/*")) return text_formats;
+    if (is_word(c.type, "text/plain"))
         return c.version.empty() ? text_formats : c.version == "0.0.4" ? bit(format::text_0_0_4)
                : c.version == "1.0.0" ? bit(format::text_1_0_0) : 0;
-    if (same_word(c.type, "application/openmetrics-text"))
+    if (is_word(c.type, "application/openmetrics-text"))
         return c.version.empty() ? openmetrics_formats : c.version == "1.0.0" ? bit(format::openmetrics_1_0_0)
                : c.version == "0.0.1" ? bit(format::openmetrics_0_0_1) : 0;
     return 0;
@@ -3949,10 +3949,10 @@ constexpr bool gzip_wanted(std::string_view accept_encoding) noexcept {
     std::uint32_t gzip = 0, identity = 0;
     bool refused = false;
     for (clause c; next_clause(accept_encoding, c);) {
-        if (same_word(c.type, "gzip") || same_word(c.type, "x-gzip")) {
+        if (is_word(c.type, "gzip") || is_word(c.type, "x-gzip")) {
             gzip = c.q > gzip ? c.q : gzip;
             refused = refused || c.q == 0;
-        } else if (same_word(c.type, "identity")) {
+        } else if (is_word(c.type, "identity")) {
             identity = c.q;
         }
     }
@@ -4211,8 +4211,8 @@ PROMETHEUS_ASYNC_DECL std::string page_diff(std::string_view before, std::string
     const auto by_key = [](const entry& a, const entry& b) { return a.key < b.key; };
     const std::vector<entry> old = entries_of(before), now = entries_of(after);
     std::vector<entry> old_sorted = old, now_sorted = now;
-    std::stable_sort(old_sorted.begin(), old_sorted.end(), by_key);
-    std::stable_sort(now_sorted.begin(), now_sorted.end(), by_key);
+    std::sort(old_sorted.begin(), old_sorted.end(), by_key);
+    std::sort(now_sorted.begin(), now_sorted.end(), by_key);
     std::string out;
     for (const entry& e : old)
         if (!std::binary_search(now_sorted.begin(), now_sorted.end(), e, by_key)) out.append("- ").append(e.line).append("\n");
