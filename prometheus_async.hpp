@@ -4240,7 +4240,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [60] http syntax                                  request and response heads, chunks; no sockets
-//      needs [36] [52]
+//      needs [36]
 // =============================================================================
 //
 // RFC 9110 and 9112, strictly: what is not in the grammar is refused at the octet that breaks it. The
@@ -4250,6 +4250,16 @@ namespace detail {
 
 constexpr bool ascii_letter_or_digit(char c) noexcept { return legacy_digit(c) || (legacy_letter(c) && c != '_'); }
 constexpr char ascii_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+constexpr bool same_word(std::string_view a, std::string_view b) noexcept {
+    if (a.size() != b.size()) return false;
+    for (std::size_t i = 0; i != a.size(); ++i) if (ascii_lower(a[i]) != ascii_lower(b[i])) return false;
+    return true;
+}
+constexpr std::string_view trimmed(std::string_view s) noexcept {
+    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
+    while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
+    return s;
+}
 /// Takes the next element off a comma-separated list (without quoted strings).
 constexpr std::string_view next_element(std::string_view& list) noexcept {
     const std::size_t comma = list.find(',');
