@@ -5009,7 +5009,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines
-//      needs [36] [58] [60]
+//      needs [36] [58] [60] [62]
 // =============================================================================
 #include <cerrno>
 #include <mutex>
@@ -5019,7 +5019,6 @@ PROMETHEUS_ASYNC_END
 #include <unistd.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <csignal>
@@ -5251,32 +5250,24 @@ PROMETHEUS_ASYNC_DECL void response_parser::field(std::string_view text) {
     if (at_ == at::trailers) return;
     std::string_view value = trimmed(text.substr(colon + 1));
     if (same_word(name, "content-length")) {
-        // A list of equal values stands for one of them (RFC 9112 s.6.3); anything else is smuggling.
-        for (bool more = true; more;) {
-            const std::size_t comma = value.find(',');
-            const std::string_view digits = trimmed(value.substr(0, comma));
-            std::uint64_t n = 0;
+        if (value.empty() || value.back() == ',') return fail("malformed Content-Length");
+        while (!value.empty()) {  // equal values stand for one (RFC 9112 s.6.3), others are smuggling
+            const std::string_view digits = next_element(value);
+            std::size_t n = 0;
             for (char c : digits) {
                 if (!legacy_digit(c)) return fail("malformed Content-Length");
-                n = n * 10 + static_cast<std::uint64_t>(c - '0');
+                n = n > none / 16 ? none - 1 : n * 10 + static_cast<std::size_t>(c - '0');  // larger than any limit
             }
             if (digits.empty() || digits.size() > 18) return fail("malformed Content-Length");
-            if (n >= none) n = none - 1;  // 32 bits: larger than any limit anyway
             if (length_ != none) reuse_ = false;
             if (length_ != none && length_ != n) return fail("conflicting Content-Length");
-            length_ = static_cast<std::size_t>(n);
-            more = comma != std::string_view::npos;
-            if (more) value.remove_prefix(comma + 1);
+            length_ = n;
         }
     } else if (same_word(name, "transfer-encoding")) {
         if (chunked_ || !same_word(value, "chunked")) return fail("Transfer-Encoding is not chunked");
         chunked_ = true;
     } else if (same_word(name, "connection")) {
-        while (!value.empty()) {
-            const std::size_t comma = value.find(',');
-            if (same_word(trimmed(value.substr(0, comma)), "close")) reuse_ = false;
-            value.remove_prefix(comma == std::string_view::npos ? value.size() : comma + 1);
-        }
+        while (!value.empty()) if (same_word(next_element(value), "close")) reuse_ = false;
     } else if (same_word(name, "retry-after")) {
         retry_after_ = 0;
         for (char c : value) {
@@ -5315,8 +5306,7 @@ PROMETHEUS_ASYNC_DECL void response_parser::head_end() {
 PROMETHEUS_ASYNC_DECL void response_parser::chunk_size() {
     std::size_t n = 0, digits = 0;
     for (; digits != line_.size(); ++digits) {
-        const char c = ascii_lower(line_[digits]);
-        const int value = legacy_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        const int value = hex_digit(line_[digits]);
         if (value < 0) break;
         if (n > limit_) return fail("body too large");
         n = n * 16 + static_cast<std::size_t>(value);
@@ -5386,6 +5376,11 @@ private:
     std::coroutine_handle<> waiting_;
 };
 
+/// A timeout says what was waited for.
+inline error in_words(const error& why, std::string_view late) noexcept {
+    return why.code() == errc::timeout ? error(errc::timeout, late) : why;
+}
+
 PROMETHEUS_ASYNC_DECL void wait_scope::cancel() {
     canceled = true;
     if (now) now->wake(error(errc::canceled, "canceled"));
@@ -5422,7 +5417,6 @@ struct name_question {
     std::mutex lock;
     event_loop* loop;    // null once nobody asks any more; post() is called under the lock, so the
     io_wait* asks;       // loop is alive
-    bool answered = false;
     int code = 0;
     std::vector<socket_address> found;
 
@@ -5442,7 +5436,6 @@ struct name_question {
         const std::lock_guard hold(q->lock);
         q->code = code;
         q->found = std::move(found);
-        q->answered = true;
         if (q->loop) q->loop->post([q] { if (q->asks) q->asks->wake({}); });
         return nullptr;
     }
@@ -5460,7 +5453,7 @@ PROMETHEUS_ASYNC_DECL task<result<std::vector<socket_address>>> resolve(event_lo
     int code = look_up(to.host, to.port, AI_NUMERICHOST, found);
     if (code == 0) co_return std::move(found);
 #if PROMETHEUS_ASYNC_NO_THREADS
-    co_return error(errc::unsupported, "\"" + to.host + "\" needs a resolver, which blocks, and this build has no threads: give an address");
+    co_return error(errc::unsupported, "this build has no threads, and resolvers block: give an address for \"" + to.host + '"');
 #else
     const auto question = std::make_shared<name_question>();
     question->host = to.host;
@@ -5482,9 +5475,9 @@ PROMETHEUS_ASYNC_DECL task<result<std::vector<socket_address>>> resolve(event_lo
         ::pthread_detach(thread);
     }
     const result<void> waited = co_await answer;
-    if (!waited) co_return waited.why().code() == errc::timeout ? error(errc::timeout, "no address for \"" + to.host + "\" in time") : waited.why();
-    if (question->code) co_return error(errc::system, "no address for \"" + to.host + "\": " + ::gai_strerror(question->code));
-    co_return std::move(question->found);
+    if (!waited) co_return in_words(waited.why(), "no address for the name in time");
+    if (question->code == 0) co_return std::move(question->found);
+    co_return error(errc::system, "no address for \"" + to.host + "\": " + ::gai_strerror(question->code));
 #endif
 }
 
@@ -5501,13 +5494,6 @@ inline int open_socket(int family, int type) noexcept {
                     ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on) != 0))
         return ::close(fd), -1;
     return fd;
-#endif
-}
-inline ssize_t send_some(int fd, std::string_view octets) noexcept {
-#ifdef MSG_NOSIGNAL
-    return ::send(fd, octets.data(), octets.size(), MSG_NOSIGNAL);
-#else
-    return ::send(fd, octets.data(), octets.size(), 0);
 #endif
 }
 
@@ -5544,7 +5530,7 @@ public:
                 const http_deadlines& limits = {}) noexcept
         : loop_(loop), scope_(scope), to_(to), tls_(tls), limits_(limits) {}
     http_client(const http_client&) = delete;
-    PROMETHEUS_ASYNC_DECL ~http_client();
+    ~http_client() { close(); }
 
     /// Tries every address of the name; the whole time begins to run.
     PROMETHEUS_ASYNC_DECL task<result<void>> connect(const http_request& request);
@@ -5557,16 +5543,12 @@ public:
 
 private:
     task<result<void>> connect_to(const socket_address& address);
-    task<result<void>> handshake();
-    task<result<void>> flush();                            // what the TLS session has for the peer
-    task<result<void>> fill();                             // something from the peer for the TLS session
-    task<result<void>> send_raw(std::string_view octets);
-    task<result<std::size_t>> receive_raw(std::span<char> into);  // 0: the peer closed
-    task<result<void>> send(std::string_view octets);
-    task<result<std::size_t>> receive(std::span<char> into);
+    task<result<void>> wait_for(stream_status how);  // until it may be tried again
+    void step(seconds limit) noexcept {              // a deadline of its own, within the whole
+        until_ = loop_.now() + limit.count() < total_ ? loop_.now() + limit.count() : total_;
+    }
     void learn_local();
-    void close() noexcept;
-    error tls_error(std::string_view what) const;
+    void close() noexcept { if (fd_ >= 0) ::close(std::exchange(fd_, -1)); }
 
     event_loop& loop_;
     wait_scope& scope_;
@@ -5574,25 +5556,12 @@ private:
     tls_config tls_;
     http_deadlines limits_;
     int fd_ = -1;
-    double total_ = 0;       // when it must all be over
-    double until_ = 0;       // when the present step must be
+    double total_ = 0, until_ = 0;  // when it must all be over, and when the present step must
     bool loopback_ = false;
-    owned<tls_session> session_;
+    stream stream_;
     std::string local_;
-    std::string surplus_;    // received, and not yet taken by the session
+    char scratch_[4096];
 };
-
-PROMETHEUS_ASYNC_DECL http_client::~http_client() { close(); }
-
-PROMETHEUS_ASYNC_DECL void http_client::close() noexcept {
-    session_ = {};
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-}
-
-PROMETHEUS_ASYNC_DECL error http_client::tls_error(std::string_view what) const {
-    const std::string why = session_ ? session_->last_error() : std::string();
-    return {errc::tls, why.empty() ? std::string(what) : std::string(what) + ": " + why};
-}
 
 PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request& request) {
     bool good = !request.method.empty() && !request.target.empty() && request.target[0] == '/';
@@ -5601,14 +5570,15 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request
     if (!good || !visible(request.target)) co_return error(errc::invalid_option, "not a request target or method");
     if (!visible(request.secret)) co_return error(errc::invalid_option, "a token has only visible ASCII characters");
     if (to_.path.empty() && !host_text(to_.host)) co_return error(errc::invalid_option, "not a host name");
-    if (to_.tls && !tls_) co_return error(errc::invalid_option, "https needs a tls_config, and is never replaced by http");
+    if (to_.tls && !tls_) co_return error(errc::invalid_option, "https needs a tls_config");
 
     total_ = loop_.now() + limits_.total.count();
     std::vector<socket_address> addresses;
     if (!to_.path.empty()) {
         sockaddr_un local{};
         local.sun_family = AF_UNIX;
-        if (to_.path.size() >= sizeof local.sun_path) co_return error(errc::invalid_option, "unix socket path too long");
+        if (to_.path.size() >= sizeof local.sun_path)
+            co_return error(errc::invalid_option, "the path of the unix socket is too long");
         std::memcpy(local.sun_path, to_.path.data(), to_.path.size());
         addresses.push_back({{}, static_cast<socklen_t>(sizeof local)});
         std::memcpy(&addresses[0].any, &local, sizeof local);
@@ -5619,20 +5589,23 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request
     }
     result<void> tried = error(errc::system, "no address");
     for (const socket_address& address : addresses) {
-        until_ = loop_.now() + limits_.connect.count();
-        if (until_ > total_) until_ = total_;
+        step(limits_.connect);
         tried = co_await connect_to(address);
         if (tried || tried.why().code() == errc::canceled) break;
         close();
     }
-    if (!tried) co_return tried.why().code() == errc::timeout ? error(errc::timeout, "no connection in time") : tried.why();
+    if (!tried) co_return in_words(tried.why(), "no connection in time");
     learn_local();
+    stream_ = stream(fd_);
     if (!to_.tls) co_return {};
-    until_ = loop_.now() + limits_.handshake.count();
-    if (until_ > total_) until_ = total_;
-    result<void> shaken = co_await handshake();
-    if (!shaken && shaken.why().code() == errc::timeout) shaken = error(errc::timeout, "no TLS handshake in time");
-    co_return shaken;
+    if (!stream_.start_tls(tls_, to_.host)) co_return error(errc::tls, "no TLS session could be made");
+    step(limits_.handshake);
+    for (auto how = stream_status::want_write; how != stream_status::ok;) {
+        how = stream_.handshake(scratch_);
+        const result<void> waited = co_await wait_for(how);
+        if (!waited) co_return in_words(waited.why(), "no TLS handshake in time");
+    }
+    co_return {};
 }
 
 PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect_to(const socket_address& address) {
@@ -5672,93 +5645,18 @@ PROMETHEUS_ASYNC_DECL void http_client::learn_local() {
     }
 }
 
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::send_raw(std::string_view octets) {
-    while (!octets.empty()) {
-        const ssize_t n = send_some(fd_, octets);
-        if (n >= 0) {
-            octets.remove_prefix(static_cast<std::size_t>(n));
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            const result<void> writable = co_await io_wait(loop_, scope_, fd_, interest::write, until_);
-            if (!writable) co_return writable;
-        } else if (errno != EINTR) {
-            co_return error::from_errno("send", errno);
-        }
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::wait_for(stream_status how) {
+    switch (how) {
+    case stream_status::ok: co_return {};
+    case stream_status::want_read:
+    case stream_status::want_write: {
+        const bool read = how == stream_status::want_read;
+        const interest want = !read ? interest::write : stream_.pending() ? interest::both : interest::read;
+        co_return co_await io_wait(loop_, scope_, fd_, want, until_);
     }
-    co_return {};
-}
-
-PROMETHEUS_ASYNC_DECL task<result<std::size_t>> http_client::receive_raw(std::span<char> into) {
-    for (;;) {
-        const ssize_t n = ::recv(fd_, into.data(), into.size(), 0);
-        if (n >= 0) co_return static_cast<std::size_t>(n);
-        if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            const result<void> readable = co_await io_wait(loop_, scope_, fd_, interest::read, until_);
-            if (!readable) co_return readable.why();
-        } else if (errno != EINTR) {
-            co_return error::from_errno("receive", errno);
-        }
-    }
-}
-
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::flush() {
-    for (;;) {
-        char buffer[4096];
-        const std::size_t n = session_->drain(buffer).produced;
-        if (n == 0) co_return {};
-        const result<void> sent = co_await send_raw({buffer, n});
-        if (!sent) co_return sent;
-    }
-}
-
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::fill() {
-    if (surplus_.empty()) {
-        surplus_.resize(4096);
-        const result<std::size_t> got = co_await receive_raw(surplus_);
-        surplus_.resize(got ? *got : 0);
-        if (!got) co_return got.why();
-        if (*got == 0) co_return error(errc::tls, "closed without close_notify");
-    }
-    const tls_io fed = session_->feed(surplus_);
-    if (fed.status == tls_status::failed || fed.consumed == 0) co_return tls_error("TLS failed");
-    surplus_.erase(0, fed.consumed);
-    co_return {};
-}
-
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::handshake() {
-    session_ = tls_.open(tls_.context, to_.host.empty() ? std::string_view("localhost") : std::string_view(to_.host));
-    if (!session_) co_return error(errc::tls, "no TLS session could be made");
-    for (;;) {
-        const tls_status how = session_->handshake();
-        result<void> moved = co_await flush();  // also the alert of a failure
-        if (how == tls_status::ok) co_return moved;
-        if (how == tls_status::need_input && moved) moved = co_await fill();
-        else if (how != tls_status::need_output) co_return tls_error("TLS handshake failed");
-        if (!moved) co_return moved;
-    }
-}
-
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::send(std::string_view octets) {
-    if (!session_) co_return co_await send_raw(octets);
-    while (!octets.empty()) {
-        const tls_io put = session_->write(octets);
-        octets.remove_prefix(put.consumed);
-        const result<void> sent = co_await flush();
-        if (!sent) co_return sent;
-        if (put.status != tls_status::ok && put.status != tls_status::need_output) co_return tls_error("TLS write failed");
-    }
-    co_return {};
-}
-
-PROMETHEUS_ASYNC_DECL task<result<std::size_t>> http_client::receive(std::span<char> into) {
-    if (!session_) co_return co_await receive_raw(into);
-    for (;;) {
-        const tls_io got = session_->read(into);
-        if (got.produced) co_return got.produced;
-        if (got.status == tls_status::closed) co_return std::size_t{0};
-        if (got.status == tls_status::failed) co_return tls_error("TLS read failed");
-        result<void> moved = co_await flush();
-        if (moved && got.status != tls_status::need_output) moved = co_await fill();
-        if (!moved) co_return moved.why();
+    case stream_status::ended:
+    case stream_status::cut: co_return error(errc::tls, "closed without close_notify");
+    default: co_return stream_.why();
     }
 }
 
@@ -5767,35 +5665,37 @@ PROMETHEUS_ASYNC_DECL task<result<http_response>> http_client::exchange(const ht
     std::string& out = message.text;
     out.append(" ").append(request.target).append(" HTTP/1.1\r\nHost: ");
     out += to_.host.empty() ? "localhost" : bracketed(to_.host) + ':' + std::to_string(to_.port);
-    out += "\r\nUser-Agent: prometheus_async.hpp/" PROMETHEUS_ASYNC_VERSION_STRING "\r\nAccept: */*\r\nConnection: close\r\n";
+    out += "\r\nUser-Agent: prometheus_async.hpp/" PROMETHEUS_ASYNC_VERSION_STRING
+           "\r\nAccept: */*\r\nConnection: close\r\n";
     if (!request.body.empty()) out += "Content-Type: application/json\r\n";
     if (request.method != "GET") out += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
     out.reserve(out.size() + request.secret_name.size() + request.secret.size() + request.body.size() + 6);
     if (!request.secret.empty()) out.append(request.secret_name).append(": ").append(request.secret).append("\r\n");
     out.append("\r\n").append(request.body);
 
-    until_ = loop_.now() + limits_.first_octet.count();
-    if (until_ > total_) until_ = total_;
-    const result<void> sent = co_await send(out);
-    if (!sent && (sent.why().code() != errc::system || session_)) co_return sent.why();
+    step(limits_.first_octet);
+    std::string_view rest = out;
+    for (auto how = stream_status::want_write; how != stream_status::ok;) {
+        const stream_io sent = stream_.send(rest, scratch_);
+        rest.remove_prefix(sent.bytes);
+        how = sent.status;
+        const result<void> waited = co_await wait_for(how);
+        if (!waited) co_return in_words(waited.why(), "the request was not taken in time");
+    }
     response_parser answer;
-    auto got = response_parser::status::more;
-    while (got == response_parser::status::more) {
+    for (auto status = response_parser::status::more; status != response_parser::status::done;) {
         char buffer[4096];
-        const result<std::size_t> n = co_await receive(buffer);
-        if (!n && n.why().code() == errc::timeout)
-            co_return error(errc::timeout, until_ < total_ ? "no answer in time" : "no whole answer in time");
-        if (!n) co_return sent ? n.why() : sent.why();  // a peer that refused the body may still have said why
-        until_ = total_;
-        got = *n ? answer.feed({buffer, *n}) : answer.finish();
+        const stream_io got = stream_.receive(buffer, scratch_);
+        if (got.status == stream_status::ok || got.status == stream_status::ended) {
+            until_ = total_;
+            status = got.bytes ? answer.feed({buffer, got.bytes}) : answer.finish();
+            if (status == response_parser::status::failed)
+                co_return error(errc::protocol, std::string("bad answer: ") + answer.fault());
+        } else if (const result<void> waited = co_await wait_for(got.status); !waited) {
+            co_return in_words(waited.why(), until_ < total_ ? "no answer in time" : "no whole answer in time");
+        }
     }
-    if (got == response_parser::status::failed) co_return error(errc::protocol, std::string("bad answer: ") + answer.fault());
-    if (session_) {
-        session_->shutdown();
-        char buffer[256];
-        const std::size_t n = session_->drain(buffer).produced;
-        (void)send_some(fd_, {buffer, n});  // a courtesy: not waited for
-    }
+    (void)stream_.shutdown(scratch_);  // a courtesy: not waited for
     co_return http_response{answer.code(), answer.retry_after(), std::move(answer.body)};
 }
 
@@ -5966,12 +5866,15 @@ PROMETHEUS_ASYNC_DECL consul_settings::consul_settings(const consul_options& o)
 struct consul_member {
     consul_member(const consul_settings& copied, event_loop& its, std::string_view address_, std::string_view advertise,
                   std::uint16_t port_, bool https_)
-        : how(copied), loop(its), address(address_), server_advertises(unbracketed(advertise)), port(port_), https(https_) {
+        : how(copied), loop(its), address(address_), server_advertises(unbracketed(advertise)), port(port_),
+          https(https_) {
         registry& page = how.numbers.metrics ? *how.numbers.metrics : default_registry();
         const std::string_view by[] = {"id"}, id[] = {how.id};
-        auto up = page.try_family<gauge>("prometheus_async_consul_registered", "Whether the Consul agent knows this service.", by);
+        auto up = page.try_family<gauge>("prometheus_async_consul_registered",
+                                         "Whether the Consul agent knows this service.", by);
         if (up) (registered_metric = (*up)(id)).set(0);
-        auto failures = page.try_family<counter>("prometheus_async_consul_failures", "Failed requests to the Consul agent, and lost registrations.", by);
+        auto failures = page.try_family<counter>("prometheus_async_consul_failures_total",
+                                                 "Refused and failed requests to the Consul agent.", by);
         if (failures) failures_metric = (*failures)(id);
     }
 
@@ -6006,9 +5909,8 @@ struct consul_member {
         return pause < 60 ? pause : 60;
     }
     double period() const {
-        const double third = how.numbers.ttl.count() / 3;
-        return how.numbers.check == consul_check::ttl && (how.numbers.watch.count() <= 0 || third < how.numbers.watch.count())
-                   ? third : how.numbers.watch.count();
+        const double third = how.numbers.ttl.count() / 3, watch = how.numbers.watch.count();
+        return how.numbers.check == consul_check::ttl && (watch <= 0 || third < watch) ? third : watch;
     }
     double jitter();                      // 0 .. 1
     std::uint64_t seed = 0;
@@ -6045,7 +5947,8 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
     if (const consul_options& o = how.numbers; o.check != consul_check::none) {
         out.key("Check").open('{');
         if (o.check == consul_check::http) {
-            out.field("HTTP", (https ? "https://" : "http://") + bracketed(check_host) + ':' + std::to_string(port) + '/');
+            const char* scheme = https ? "https://" : "http://";
+            out.field("HTTP", scheme + bracketed(check_host) + ':' + std::to_string(port) + '/');
             out.field("Interval", go_duration(o.interval));
             if (o.timeout.count() > 0) out.field("Timeout", go_duration(o.timeout));
             if (o.tls_skip_verify) out.key("TLSSkipVerify").truth(true);
@@ -6061,8 +5964,9 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
 }
 
 /// One request to the agent. Registering needs to know our side of the connection for its body.
-PROMETHEUS_ASYNC_DECL task<result<http_response>> consul_ask(consul_member& m, wait_scope& scope, std::string_view method,
-                                                             std::string path, bool registers, double seconds_left = 15) {
+PROMETHEUS_ASYNC_DECL task<result<http_response>> consul_ask(
+    consul_member& m, wait_scope& scope, std::string_view method, std::string path, bool registers,
+    double seconds_left = 15) {
     http_deadlines limits;
     if (seconds_left < limits.total.count()) limits.total = seconds_left;
     if (!m.how.in_namespace.empty()) path += "?ns=" + percent_encoded(m.how.in_namespace);
@@ -6078,7 +5982,7 @@ PROMETHEUS_ASYNC_DECL task<result<http_response>> consul_ask(consul_member& m, w
         else if (any && !m.server_advertises.empty()) host = check = m.server_advertises;
         else if (any && client.loopback()) host = {}, check = any6 && client.local() == "::1" ? "::1" : "127.0.0.1";
         else if (any && !any6 && client.local().find(':') != std::string::npos)
-            co_return error(errc::invalid_option, "the server listens on IPv4, the Consul agent is on IPv6: set advertise");
+            co_return error(errc::invalid_option, "the server is on IPv4, the Consul agent on IPv6: set advertise");
         else if (any) host = check = client.local();
         body = consul_body(m.how, host, check, m.port, m.https);
         ask.body = body;
@@ -6093,8 +5997,8 @@ inline bool good(const http_response& answer) noexcept { return answer.status >=
 /// Newer agents say 404, older ones 500, of a service or check that they do not know.
 inline bool unknown(const http_response& answer) noexcept {
     const std::string_view said = answer.body;
-    return answer.status == 404 || (answer.status == 500 && (said.substr(0, 15) == "Unknown service" || said.substr(0, 7) == "CheckID" ||
-                                                             said.substr(0, 13) == "Unknown check"));
+    return answer.status == 404 ||
+           (answer.status == 500 && (said.substr(0, 7) == "Unknown" || said.substr(0, 7) == "CheckID"));
 }
 /// The agent's own words, on one line.
 inline error consul_no(std::string_view what, const http_response& answer) {
@@ -6113,7 +6017,7 @@ PROMETHEUS_ASYNC_DECL task<result<void>> consul_enroll(consul_member& m, double 
     m.retry_after = answer->retry_after;
     if (!good(*answer)) {
         m.maybe_there = before;
-        m.rejected = answer->status >= 400 && answer->status < 500 && answer->status != 403 && answer->status != 429 && answer->status != 408;
+        m.rejected = answer->status == 400 || answer->status == 405;
         co_return consul_no("Consul refused the registration:", *answer);
     }
     m.backoff = 0;
@@ -6248,7 +6152,7 @@ struct file_sd_target {
 };
 
 PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) {
-    const std::string beside = how.path + '.' + std::to_string(::getpid()) + ".tmp";  // a name no glob of Prometheus' takes
+    const std::string beside = how.path + '.' + std::to_string(::getpid()) + ".tmp";  // *.json does not match it
     const int fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0) return error::from_errno(beside, errno);
     int failed = 0;
@@ -6272,7 +6176,10 @@ PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) 
 
 PROMETHEUS_ASYNC_DECL result<void> file_sd_target::remove() {
     struct stat there;
-    if (::stat(how.path.c_str(), &there) != 0) return errno == ENOENT ? result<void>() : error::from_errno(how.path, errno);
+    if (::stat(how.path.c_str(), &there) != 0) {
+        if (errno != ENOENT) return error::from_errno(how.path, errno);
+        return {};
+    }
     if (there.st_dev != device || there.st_ino != inode) return {};
     if (how.keep_file) return write("[]\n");
     return ::unlink(how.path.c_str()) == 0 ? result<void>() : error::from_errno(how.path, errno);
@@ -6284,6 +6191,7 @@ PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd_start(std::shared_ptr<f
     const std::string_view path = t->how.path;
     if (path.size() < 6 || path.substr(path.size() - 5) != ".json")
         co_return error(errc::invalid_option, "file_sd: the path must end in .json");
+    if (t->target.empty()) co_return error(errc::invalid_option, "file_sd: Prometheus scrapes no unix socket");
     json_writer out;
     out.open('[').open('{').key("targets").open('[').text(t->target).close(']').key("labels").open('{');
     if (t->https) out.field("__scheme__", "https");
@@ -6298,16 +6206,19 @@ PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd_start(std::shared_ptr<f
 }  // namespace detail
 
 PROMETHEUS_ASYNC_DECL file_sd::file_sd(const file_sd_options& o)
-    : settings_(new detail::file_sd_settings{std::string(o.path), std::string(detail::unbracketed(o.advertise)), {}, o.keep_file}) {
+    : settings_(new detail::file_sd_settings{std::string(o.path), std::string(o.advertise), {}, o.keep_file}) {
     for (const label& l : o.labels) settings_->labels.emplace_back(l.name, l.value);
 }
 PROMETHEUS_ASYNC_DECL file_sd::~file_sd() { delete settings_; }
-PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd::register_server(event_loop&, const metrics_http_server& server) {
-    std::string target = settings_->advertise.empty() ? server.url() : "//" + detail::bracketed(settings_->advertise) + ':' + std::to_string(server.port()) + '/';
+PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd::register_server(event_loop&,
+                                                                          const metrics_http_server& server) {
+    std::string target = server.url();  // "http://host:port/"
     target.erase(0, target.find("//") + 2);
-    target.pop_back();
+    target.erase(target.find_last_not_of('/') + 1);
+    if (!settings_->advertise.empty())
+        target = detail::bracketed(detail::unbracketed(settings_->advertise)) + ':' + std::to_string(server.port());
     return detail::file_sd_start(std::make_shared<detail::file_sd_target>(
-        detail::file_sd_target{*settings_, std::move(target), server.https()}));
+        detail::file_sd_target{*settings_, server.port() ? target : std::string(), server.https()}));
 }
 
 PROMETHEUS_ASYNC_END
