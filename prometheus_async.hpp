@@ -427,7 +427,9 @@ enum class event_kind : std::uint8_t {
     series_overflowed,    // a family reached its max_series
     registration_failed,  // service discovery; it is tried again
     registration_lost,    // the agent forgot us; it is registered again
-    deregistration_failed
+    deregistration_failed,
+    exemplar_dropped,     // more than 128 code points, or a label's name that may not be
+    names_collided        // a family was left out: on this page its names are another's
 };
 
 /// errors   `why` holds no credentials
@@ -714,6 +716,9 @@ class state_set;
 class unknown;
 template <class Metric>
 class dynamic_family;
+class sample_sink;
+class collector;
+class collector_handle;
 
 /// How a metric is declared. The full name is name_space_subsystem_name_unit, without what is empty or
 /// already there.
@@ -791,6 +796,18 @@ public:
     /// Removes a metric and all its series, by the name it was declared with; false when there is none.
     PROMETHEUS_ASYNC_DECL bool unregister(std::string_view name);
 
+    /// Families made at scrape time, by a function or by an object with collect(). They stay as long as
+    /// the handle, or, once it was told to keep(), as long as the registry.
+    PROMETHEUS_ASYNC_DECL collector_handle add_collector(callback<void(sample_sink&)> collect);
+    PROMETHEUS_ASYNC_DECL collector_handle add_collector(collector& source);
+    /// The labels of the metric target_info, which stands first on the page.
+    PROMETHEUS_ASYNC_DECL void target_info(list<label> labels);
+
+    /// What a scrape would show of one sample, for tests: sample_value("h_bucket", {{"le", "1.0"}}).
+    ///
+    /// errors   refused: "no sample x{...}"
+    PROMETHEUS_ASYNC_DECL result<double> sample_value(std::string_view name, list<label> labels = {});
+
 private:
     friend struct detail::registry_state;
     detail::registry_state* state_ = nullptr;  // made when first used
@@ -808,6 +825,88 @@ PROMETHEUS_ASYNC_END
 // Metrics are handles of two to four words: copy them. Their functions are const because what they
 // change is not in them. Values are read back under the lock, for tests and for curiosity.
 PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+template <class T>
+concept has_to_label = requires(const T& v) { { to_label(v) } -> std::convertible_to<std::string_view>; };
+
+/// A label's value as text, valid as long as this and the value.
+class label_text {
+public:
+    template <class T>
+    label_text(const T& v) noexcept {
+        if constexpr (has_to_label<T>) {
+            text_ = to_label(v);
+        } else if constexpr (std::convertible_to<const T&, std::string_view>) {
+            text_ = v;
+        } else if constexpr (std::same_as<T, bool>) {
+            text_ = v ? std::string_view("true") : std::string_view("false");
+        } else if constexpr (std::same_as<T, char>) {
+            digits_[0] = v;
+            text_ = {digits_, 1};
+        } else if constexpr (std::integral<T>) {
+            digits(v < 0 ? 0 - static_cast<std::uint64_t>(v) : static_cast<std::uint64_t>(v), v < 0);
+        } else {
+            static_assert(has_to_label<T>, "a label value is a string, an integer, a bool, or has to_label(value) beside its type");
+        }
+    }
+    label_text(const label_text&) = delete;
+    std::string_view view() const noexcept { return text_; }
+
+private:
+    void digits(std::uint64_t n, bool negative) noexcept {
+        char* at = digits_ + sizeof digits_;
+        do *--at = static_cast<char>('0' + n % 10);
+        while ((n /= 10) != 0);
+        if (negative) *--at = '-';
+        text_ = {at, static_cast<std::size_t>(digits_ + sizeof digits_ - at)};
+    }
+    char digits_[21];
+    std::string_view text_;
+};
+
+}  // namespace detail
+
+/// What a single increment or observation belongs to (a trace): shown by OpenMetrics beside the sample.
+///
+/// shape    names and values together at most 128 code points, or it is dropped and counted
+/// threads  any; keeping one takes the lock, so give one to few updates, not to all
+struct exemplar {
+    list<label> labels;
+    double timestamp = 0;  // seconds since 1970; 0: now
+};
+static_assert(std::is_trivially_destructible_v<exemplar>);
+
+namespace detail {
+PROMETHEUS_ASYNC_DECL void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept;
+PROMETHEUS_ASYNC_DECL void reset_series(const series& s) noexcept;
+PROMETHEUS_ASYNC_DECL void set_info(const series& s, list<label> labels);
+PROMETHEUS_ASYNC_DECL bool set_state(const series& s, std::string_view state) noexcept;
+}  // namespace detail
+
+/// Measures the time from its making to its end: `auto t = h.timer();`.
+///
+/// unit     seconds, never negative
+/// clock    monotonic_now()
+template <class Metric>
+class [[nodiscard]] scoped_timer {
+public:
+    PROMETHEUS_ASYNC_DECL explicit scoped_timer(const Metric& metric) noexcept : metric_(metric), start_(monotonic_now()) {}
+    scoped_timer(const scoped_timer&) = delete;
+    PROMETHEUS_ASYNC_DECL ~scoped_timer() {
+        const double span = elapsed();
+        if constexpr (requires { metric_.observe(span); }) metric_.observe(span);
+        else metric_.set(span);
+    }
+    PROMETHEUS_ASYNC_DECL double elapsed() const noexcept {
+        const double span = monotonic_now() - start_;
+        return span > 0 ? span : 0;
+    }
+
+private:
+    Metric metric_;
+    double start_;
+};
 
 /// A number that only goes up.
 ///
@@ -836,7 +935,19 @@ public:
         if (detail::cell* run = detail::own_run(series_)) [[likely]] run[1].add(static_cast<double>(step));
         else detail::add_slowly(series_, static_cast<double>(step), 2, 0);
     }
+    template <class Step>
+        requires std::is_arithmetic_v<Step>
+    PROMETHEUS_ASYNC_DECL void inc(Step step, const exemplar& e) const noexcept {
+        inc(step);
+        detail::keep_exemplar(series_, 0, static_cast<double>(step), e);
+    }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
+    /// To zero, and made anew as far as _created tells.
+    PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    /// Counts one when the scope that holds the result is left by an exception.
+    auto count_exceptions() const noexcept;
+#endif
 
 private:
     PROMETHEUS_ASYNC_DECL void add(std::uint64_t n) const noexcept {
@@ -875,11 +986,55 @@ public:
         if (detail::own_run(series_)) [[likely]] series_.rec->value.set(value);
         else detail::set_slowly(series_, value);
     }
+    PROMETHEUS_ASYNC_DECL void set_to_current_time() const noexcept { set(wall_now()); }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
+    /// Sets the gauge to the seconds that the scope took.
+    PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<gauge>(*this); }
+    /// One up now, one down when the result ends.
+    auto track_inprogress() const noexcept;
 
 private:
     detail::series series_;
 };
+
+/// A gauge whose type nobody knows: for values passed on from elsewhere.
+class unknown : public gauge {
+public:
+    static constexpr metric_type type = metric_type::unknown;
+
+    unknown() noexcept = default;
+    unknown(metric_name name, std::string_view help, const metric_options& options = {})
+        : unknown(detail::declare_or_raise({type, name.view(), help, options})) {}
+    explicit unknown(const detail::declared& from) noexcept : gauge(from) {}
+};
+
+namespace detail {
+class [[nodiscard]] inprogress_scope {
+public:
+    PROMETHEUS_ASYNC_DECL explicit inprogress_scope(const gauge& g) noexcept : gauge_(g) { gauge_.inc(); }
+    inprogress_scope(const inprogress_scope&) = delete;
+    PROMETHEUS_ASYNC_DECL ~inprogress_scope() { gauge_.dec(); }
+
+private:
+    gauge gauge_;
+};
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+class [[nodiscard]] exceptions_scope {
+public:
+    PROMETHEUS_ASYNC_DECL explicit exceptions_scope(const counter& c) noexcept : counter_(c), before_(std::uncaught_exceptions()) {}
+    exceptions_scope(const exceptions_scope&) = delete;
+    PROMETHEUS_ASYNC_DECL ~exceptions_scope() { if (std::uncaught_exceptions() > before_) counter_.inc(); }
+
+private:
+    counter counter_;
+    int before_;
+};
+#endif
+}  // namespace detail
+inline auto gauge::track_inprogress() const noexcept { return detail::inprogress_scope(*this); }
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+inline auto counter::count_exceptions() const noexcept { return detail::exceptions_scope(*this); }
+#endif
 
 /// Counts observations in buckets of upper bounds, and sums them.
 ///
@@ -904,6 +1059,12 @@ public:
             detail::add_slowly(series_, value, bounds_ ? 2 + bounds_->bucket(value) : 2, 1);
         }
     }
+    PROMETHEUS_ASYNC_DECL void observe(double value, const exemplar& e) const noexcept {
+        observe(value);
+        if (bounds_) detail::keep_exemplar(series_, bounds_->bucket(value), value, e);
+    }
+    PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
+    PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
     PROMETHEUS_ASYNC_DECL double sum() const noexcept;
 
@@ -938,8 +1099,51 @@ public:
             detail::add_slowly(series_, value, 2, 1);
         }
     }
+    PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
+    PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
     PROMETHEUS_ASYNC_DECL double sum() const noexcept;
+
+private:
+    detail::series series_;
+};
+
+/// Facts that are labels; the value is always 1.
+///
+/// threads  any; set() takes the lock
+/// errors   set() raises for a label that the declaration already has, or twice the same
+class info {
+public:
+    static constexpr metric_type type = metric_type::info;
+
+    info() noexcept = default;
+    info(metric_name name, std::string_view help, const metric_options& options = {})
+        : info(detail::declare_or_raise({type, name.view(), help, options})) {}
+    explicit info(const detail::declared& from) noexcept : series_(from.one) {}
+
+    PROMETHEUS_ASYNC_DECL void set(list<label> labels) const { detail::set_info(series_, labels); }
+
+private:
+    detail::series series_;
+};
+
+/// Which one of several states something is in: metric_options::states.
+///
+/// threads  any; set() takes the lock
+/// errors   set() returns false for what is not one of its states
+class state_set {
+public:
+    static constexpr metric_type type = metric_type::state_set;
+
+    state_set() noexcept = default;
+    state_set(metric_name name, std::string_view help, const metric_options& options = {})
+        : state_set(detail::declare_or_raise({type, name.view(), help, options})) {}
+    explicit state_set(const detail::declared& from) noexcept : series_(from.one) {}
+
+    template <class State>
+    PROMETHEUS_ASYNC_DECL bool set(const State& state) const noexcept {
+        return detail::set_state(series_, detail::label_text(state).view());
+    }
 
 private:
     detail::series series_;
@@ -1060,44 +1264,6 @@ PROMETHEUS_ASYNC_DECL series make_child(const declared& family, const std::strin
 PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count) noexcept;
 PROMETHEUS_ASYNC_DECL std::size_t remove_children(const declared& family, list<label> where) noexcept;
 PROMETHEUS_ASYNC_DECL std::size_t count_children(const declared& family) noexcept;
-
-template <class T>
-concept has_to_label = requires(const T& v) { { to_label(v) } -> std::convertible_to<std::string_view>; };
-
-/// A label's value as text, valid as long as this and the value.
-class label_text {
-public:
-    template <class T>
-    label_text(const T& v) noexcept {
-        if constexpr (has_to_label<T>) {
-            text_ = to_label(v);
-        } else if constexpr (std::convertible_to<const T&, std::string_view>) {
-            text_ = v;
-        } else if constexpr (std::same_as<T, bool>) {
-            text_ = v ? std::string_view("true") : std::string_view("false");
-        } else if constexpr (std::same_as<T, char>) {
-            digits_[0] = v;
-            text_ = {digits_, 1};
-        } else if constexpr (std::integral<T>) {
-            digits(v < 0 ? 0 - static_cast<std::uint64_t>(v) : static_cast<std::uint64_t>(v), v < 0);
-        } else {
-            static_assert(has_to_label<T>, "a label value is a string, an integer, a bool, or has to_label(value) beside its type");
-        }
-    }
-    label_text(const label_text&) = delete;
-    std::string_view view() const noexcept { return text_; }
-
-private:
-    void digits(std::uint64_t n, bool negative) noexcept {
-        char* at = digits_ + sizeof digits_;
-        do *--at = static_cast<char>('0' + n % 10);
-        while ((n /= 10) != 0);
-        if (negative) *--at = '-';
-        text_ = {at, static_cast<std::size_t>(digits_ + sizeof digits_ - at)};
-    }
-    char digits_[21];
-    std::string_view text_;
-};
 
 template <class Metric>
 Metric child_metric(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count) {
@@ -1224,6 +1390,114 @@ PROMETHEUS_ASYNC_END
 // [24] collectors                                   metrics made at scrape time, process_*
 //      needs [20]
 // =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+
+namespace detail {
+struct collector_hook;
+struct sink_state;
+}
+
+/// What a collected series may have besides its value.
+struct sample_details {
+    double timestamp = 0;  // seconds since 1970; 0: none
+    double created = 0;
+    exemplar example{};    // of a counter
+    double example_value = 1;
+};
+
+/// Where a collector puts its families, while a page is made.
+///
+/// shape    family(), then its series, then the next family(). Nothing of a collector is shown before it
+///          has returned, and nothing at all when it threw, yielded nonsense (a bad name, the same series
+///          or family twice, a name that the page has already), or more than page_options::collector_bytes
+/// lifetime valid until collect() returns; copies what it is given
+/// errors   counted (event_kind::callback_failed); reported to page_options::on_event
+class sample_sink {
+public:
+    struct bucket { double upper; std::uint64_t count; };  // cumulative, ascending, +Inf last
+    struct quantile { double q; double value; };
+    struct state { std::string_view name; bool on; };
+
+    /// Begins a family: as declared metrics, `_total` and `_info` are added where the type wants them.
+    PROMETHEUS_ASYNC_DECL void family(metric_type type, std::string_view name, std::string_view help, std::string_view unit = {});
+    /// A series of a counter, gauge, unknown, or info (whose value is 1).
+    PROMETHEUS_ASYNC_DECL void sample(double value, list<label> labels = {}, const sample_details& more = {});
+    /// A series of a histogram or gauge_histogram. A NaN sum is shown, a histogram with negative bounds has none.
+    PROMETHEUS_ASYNC_DECL void histogram(list<bucket> buckets, double sum, list<label> labels = {}, const sample_details& more = {});
+    PROMETHEUS_ASYNC_DECL void summary(std::uint64_t count, double sum, list<quantile> quantiles = {}, list<label> labels = {},
+                                       const sample_details& more = {});
+    PROMETHEUS_ASYNC_DECL void states(list<state> states, list<label> labels = {});
+    /// Leaves this collector out of the page.
+    PROMETHEUS_ASYNC_DECL void fail(std::string_view why);
+
+private:
+    friend struct detail::sink_state;
+    explicit sample_sink(detail::sink_state& to) noexcept : to_(to) {}
+    detail::sink_state& to_;
+};
+
+/// Metrics read from elsewhere at each scrape. registry::add_collector also takes any function.
+///
+/// lifetime outlives its registration
+/// threads  called by whoever scrapes, two at once too, without any lock of the library: it may update,
+///          declare and remove metrics. One that blocks holds up its scrape and its removal
+class collector {
+public:
+    virtual void collect(sample_sink& out) = 0;
+
+protected:
+    ~collector() = default;
+};
+
+/// Keeps a collector registered until its end, and waits then for a scrape that is just calling it (unless
+/// it is that call which ends it).
+class [[nodiscard]] collector_handle {
+public:
+    collector_handle() noexcept = default;
+    explicit collector_handle(detail::collector_hook* hook) noexcept : hook_(hook) {}
+    collector_handle(collector_handle&& other) noexcept : hook_(std::exchange(other.hook_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL collector_handle& operator=(collector_handle&& other) noexcept {
+        if (this != &other) {
+            remove();
+            hook_ = std::exchange(other.hook_, nullptr);
+        }
+        return *this;
+    }
+    PROMETHEUS_ASYNC_DECL ~collector_handle() { remove(); }
+    PROMETHEUS_ASYNC_DECL void remove() noexcept;
+    /// From now on it lives as long as its registry.
+    PROMETHEUS_ASYNC_DECL void keep() noexcept;
+
+private:
+    detail::collector_hook* hook_ = nullptr;
+};
+
+/// A gauge whose value a function tells at each scrape.
+///
+/// lifetime the metric exists as long as this; it waits as collector_handle does
+/// threads  as a collector
+/// errors   the constructor raises as any declaration; a function that throws leaves the metric out
+class callback_gauge {
+public:
+    PROMETHEUS_ASYNC_DECL callback_gauge(metric_name name, std::string_view help, callback<double()> read,
+                                         const metric_options& options = {});
+
+private:
+    collector_handle handle_;
+};
+/// A counter whose value a function tells at each scrape: one that never goes down.
+class callback_counter {
+public:
+    PROMETHEUS_ASYNC_DECL callback_counter(metric_name name, std::string_view help, callback<double()> read,
+                                           const metric_options& options = {});
+
+private:
+    collector_handle handle_;
+};
+
+/// The metric prometheus_async_build_info: version, compiler, and how the library was built.
+PROMETHEUS_ASYNC_DECL void declare_build_info(registry& in = default_registry());
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [26] exposition                                   formats, negotiation, cursor, expose
