@@ -37,8 +37,9 @@
 //   [30] deferreds    deferred<T>, completion   [58] loop         timers, posting, closing work
 //   [32] instruments  time, count, track        [60] http syntax  heads, no sockets
 //   [34] loop         event_loop                [62] sessions     plain and TLS byte streams
-//   [36] server       start_http_server, TLS    [64] http server  connections, limits, fairness
-//   [38] discovery    consul_agent, file_sd     [66] server main  starting, closing, the thread
+//   [36] server       start_http_server, TLS    [63] authority    credentials, decisions
+//   [38] discovery    consul_agent, file_sd     [64] http server  connections, limits, fairness
+//                                               [66] server main  starting, closing, the thread
 //                                               [68] http client  one request, one response
 //                                               [70] json         a writer, a small reader
 //                                               [72] consul       registration that stays
@@ -5272,8 +5273,192 @@ PROMETHEUS_ASYNC_DECL error stream::why() const {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
+// [63] authority                                    credentials, decisions; no sockets
+//      needs [36]
+// =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// RFC 4648 s.4 with its padding, nothing else: no other alphabet, no white space, unused bits zero.
+/// Returns how many octets it wrote, or -1.
+inline int strict_base64(std::string_view text, std::span<unsigned char> into) noexcept {
+    if (text.empty() || text.size() % 4 != 0 || text.size() / 4 * 3 > into.size() + 2) return -1;
+    const std::size_t padding = text.back() != '=' ? 0 : text[text.size() - 2] != '=' ? 1 : 2;
+    std::size_t n = 0;
+    std::uint32_t bits = 0, have = 0;
+    for (char c : text.substr(0, text.size() - padding)) {
+        const int value = c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 :
+                          c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
+        if (value < 0) return -1;
+        bits = bits << 6 | static_cast<std::uint32_t>(value);
+        if ((have += 6) < 8) continue;
+        if (n == into.size()) return -1;
+        into[n++] = static_cast<unsigned char>(bits >> (have -= 8) & 0xFF);
+    }
+    return (bits & ((1u << have) - 1)) == 0 ? static_cast<int>(n) : -1;
+}
+
+/// What a server accepts, and how often it has said no of late.
+///
+/// threads  the loop's
+/// errors   open: invalid_option, which tells which credential by its place and never by its text
+class gate {
+public:
+    PROMETHEUS_ASYNC_DECL result<void> open(list<credential> accepted, const prometheus_async::authorizer& asked);
+
+    bool guards() const noexcept { return !kept_.empty() || asked_; }
+    bool has_credentials() const noexcept { return !kept_.empty(); }
+    const prometheus_async::authorizer& asked() const noexcept { return asked_; }
+    /// Whether the value of an Authorization field is one of the credentials. As long for a wrong one,
+    /// whatever is wrong with it, as for a right one.
+    PROMETHEUS_ASYNC_DECL bool matches(std::string_view authorization) const noexcept;
+    /// The WWW-Authenticate fields of every 401, each with its CRLF.
+    std::string_view challenge() const noexcept {
+        constexpr std::string_view both = "WWW-Authenticate: Basic realm=\"metrics\", charset=\"UTF-8\"\r\n"
+                                          "WWW-Authenticate: Bearer realm=\"metrics\"\r\n";
+        const std::size_t basic_size = both.find('\n') + 1;
+        return !bearers_ ? both.substr(0, basic_size) : basics_ ? both : both.substr(basic_size);
+    }
+    /// Called for each 401: how long its answer must wait. Ten a second go at once.
+    double delay(double now) noexcept {
+        if (now - since_ >= 1 || now < since_) since_ = now, refusals_ = 0;
+        return ++refusals_ > 10 ? 1 : 0;
+    }
+
+private:
+    static constexpr std::size_t longest = 512;
+    struct secret {
+        unsigned kind = 0;  // 1 + scheme; 0 is equal to none
+        unsigned size = 0;
+        unsigned char octets[longest] = {};
+
+        secret() noexcept = default;
+        secret(const secret&) noexcept = default;
+        secret& operator=(const secret&) = delete;
+        ~secret() { for (volatile unsigned char& c : octets) c = 0; }
+        bool put(std::string_view text) noexcept {
+            if (text.size() > longest - size) return false;
+            if (!text.empty()) std::memcpy(octets + size, text.data(), text.size());
+            size += static_cast<unsigned>(text.size());
+            return true;
+        }
+    };
+    static void parse(std::string_view authorization, secret& shown) noexcept;
+
+    std::vector<secret> kept_;
+    prometheus_async::authorizer asked_{};
+    bool basics_ = false, bearers_ = false;
+    double since_ = 0;
+    unsigned refusals_ = 0;
+};
+
+PROMETHEUS_ASYNC_DECL result<void> gate::open(list<credential> accepted, const prometheus_async::authorizer& asked) {
+    kept_.reserve(accepted.size());  // never moved: no copy is left behind
+    for (const credential& c : accepted) {
+        secret& s = kept_.emplace_back();
+        const bool has_user = c.kind == credential::scheme::basic;
+        (has_user ? basics_ : bearers_) = true;
+        s.kind = 1 + static_cast<unsigned>(c.kind);
+        bool good = !c.secret.empty() && c.user.find(':') == std::string_view::npos;
+        if (has_user) good = good && s.put(c.user) && s.put(":");
+        if (!good || !s.put(c.secret))
+            return error(errc::invalid_option, "credential " + std::to_string(kept_.size()) +
+                                                   " is empty, longer than 512 octets, or its user has a colon");
+    }
+    asked_ = asked;
+    return {};
+}
+
+PROMETHEUS_ASYNC_DECL void gate::parse(std::string_view authorization, secret& shown) noexcept {
+    const std::size_t space = authorization.find(' ');
+    if (space == std::string_view::npos) return;
+    const std::string_view scheme = authorization.substr(0, space);
+    const auto is = [&](std::string_view word) {
+        bool same = scheme.size() == word.size();
+        for (std::size_t i = 0; same && i != word.size(); ++i) same = (scheme[i] | 0x20) == word[i];
+        return same;
+    };
+    std::string_view rest = authorization.substr(space);
+    while (!rest.empty() && rest[0] == ' ') rest.remove_prefix(1);
+    if (is("basic")) {
+        const int n = strict_base64(rest, shown.octets);
+        shown.size = n < 0 ? 0 : static_cast<unsigned>(n);
+        shown.kind = n < 0 ? 0 : 1 + static_cast<unsigned>(credential::scheme::basic);
+    } else if (is("bearer") && shown.put(rest)) {
+        shown.kind = 1 + static_cast<unsigned>(credential::scheme::bearer);
+    }
+}
+
+PROMETHEUS_ASYNC_DECL bool gate::matches(std::string_view authorization) const noexcept {
+    secret shown;
+    parse(authorization, shown);
+    volatile unsigned found = 0;  // volatile: no compiler may stop at the first difference
+    for (const secret& s : kept_) {
+        volatile unsigned different = (s.kind ^ shown.kind) | (s.size ^ shown.size);
+        for (std::size_t i = 0; i != longest; ++i) different = different | (s.octets[i] ^ unsigned{shown.octets[i]});
+        found = found | ((different - 1) >> 31);  // 1 only for 0: it stays far below 2^31
+    }
+    return found != 0;
+}
+
+/// A task<bool> that its owner runs: started at once, ended by destruction, and told of by a call when
+/// it finishes later.
+///
+/// lifetime the owner may destroy it in the call
+class decision {
+public:
+    enum class state : std::uint8_t { none, waiting, no, yes, failed };
+
+    decision() noexcept = default;
+    decision(decision&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
+    decision& operator=(decision&& other) noexcept {
+        std::swap(frame_, other.frame_);
+        return *this;
+    }
+    ~decision() { if (frame_) frame_.destroy(); }
+
+    state now() const noexcept { return frame_ ? frame_.promise().is : state::none; }
+    /// Runs it to its end or its first wait; `told` is called only for an end after that.
+    state start(task<bool> work, void (*told)(void* self), void* self) {
+        *this = run(std::move(work));
+        frame_.resume();
+        if (now() == state::waiting) frame_.promise().told = told, frame_.promise().self = self;
+        return now();
+    }
+
+    struct promise_type {
+        struct last {
+            bool await_ready() const noexcept { return false; }
+            void await_suspend(std::coroutine_handle<promise_type> h) const noexcept {
+                promise_type& p = h.promise();
+                if (p.told) p.told(p.self);  // may destroy the frame; nothing is touched after
+            }
+            void await_resume() const noexcept {}
+        };
+        decision get_return_object() noexcept { return decision(std::coroutine_handle<promise_type>::from_promise(*this)); }
+        std::suspend_always initial_suspend() const noexcept { return {}; }
+        last final_suspend() const noexcept { return {}; }
+        void return_value(bool allowed) noexcept { is = allowed ? state::yes : state::no; }
+        void unhandled_exception() noexcept { is = state::failed; }
+
+        state is = state::waiting;
+        void (*told)(void*) = nullptr;
+        void* self = nullptr;
+    };
+
+private:
+    explicit decision(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+    static decision run(task<bool> work) { co_return co_await std::move(work); }
+
+    std::coroutine_handle<promise_type> frame_;
+};
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
 // [64] http server                                  connections, limits, fairness
-//      needs [36] [50] [52] [60] [62]
+//      needs [36] [50] [52] [60] [62] [63]
 // =============================================================================
 
 // =============================================================================
