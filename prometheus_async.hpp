@@ -3805,8 +3805,6 @@ struct cursor::state {
     void text(std::string_view s) {
         if (s.empty()) return;
         unit.reserve(unit.size + s.size());
-        if (s.empty()) return;
-        unit.reserve(unit.size + s.size());
         detail::put_text(unit.end(), s);
         unit.size += s.size();
     }
@@ -4003,7 +4001,8 @@ struct cursor::state {
                     if (out.room() != capacity) return false;
                     series_unit(f, *from);  // longer than any window
                     at_line = from->id + 1;
-                    return drain(out);
+                    if (!drain(out)) return false;
+                    continue;
                 }
                 char* to = detail::put_text(out.at, {from->text, from->size});
                 if (counts) {
