@@ -5470,7 +5470,6 @@ PROMETHEUS_ASYNC_END
 //      needs [36] [58] [60] [62]
 // =============================================================================
 #include <cerrno>
-#include <mutex>
 #include <memory>
 #include <fcntl.h>
 #include <netdb.h>
@@ -5480,6 +5479,7 @@ PROMETHEUS_ASYNC_END
 #include <sys/un.h>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <csignal>
+#include <mutex>
 #include <pthread.h>
 #endif
 PROMETHEUS_ASYNC_BEGIN
@@ -5900,16 +5900,16 @@ struct name_question {
 };
 #endif
 
-PROMETHEUS_ASYNC_DECL task<result<std::vector<socket_address>>> resolve(event_loop& loop, wait_scope& scope,
-                                                                        const http_endpoint& to, double until) {
+PROMETHEUS_ASYNC_DECL task<result<std::vector<socket_address>>> resolve(
+    [[maybe_unused]] event_loop& loop, [[maybe_unused]] wait_scope& scope, const http_endpoint& to,
+    [[maybe_unused]] double until) {
     std::vector<socket_address> found;
     if (same_word(to.host, "localhost")) {
         look_up("127.0.0.1", to.port, AI_NUMERICHOST, found);
         look_up("::1", to.port, AI_NUMERICHOST, found);
         co_return std::move(found);
     }
-    int code = look_up(to.host, to.port, AI_NUMERICHOST, found);
-    if (code == 0) co_return std::move(found);
+    if (look_up(to.host, to.port, AI_NUMERICHOST, found) == 0) co_return std::move(found);
 #if PROMETHEUS_ASYNC_NO_THREADS
     co_return error(errc::unsupported, "this build has no threads, and resolvers block: give an address for \"" + to.host + '"');
 #else
