@@ -1823,7 +1823,6 @@ class event_loop;
 namespace detail {
 
 struct loop_state;
-struct root_frame;  // a coroutine that the loop owns
 
 /// A timer inside its owner: arming and cancelling allocate nothing. Destroying it cancels it, and a
 /// loop that ends first disarms it.
@@ -1874,7 +1873,6 @@ private:
     interest want_ = interest::none;
     watch* next_ = nullptr;
     watch** prev_ = nullptr;
-    std::uint32_t slot_ = 0;  // the backend's
 };
 
 /// Something that must know when the loop ends before it does (a server, an agent).
@@ -1938,17 +1936,93 @@ public:
     /// As spawn, but run() (and the loop's destructor) gives it closing_budget to finish.
     PROMETHEUS_ASYNC_DECL void spawn_closing(task<void> work);
 
-    double now() const noexcept;   // the turn's monotonic time
+    /// The turn's monotonic time; outside a turn, the clock's.
+    PROMETHEUS_ASYNC_DECL double now() const noexcept;
     auto sleep(seconds span) noexcept;         // co_await: void
     auto readable(int fd) noexcept;            // co_await: result<void>
     auto writable(int fd) noexcept;            // co_await: result<void>
 
 private:
-    friend class detail::timer;
-    friend class detail::watch;
-    friend class detail::attachment;
+    friend struct detail::loop_state;
+    PROMETHEUS_ASYNC_DECL void run_main(task<void> main);
     detail::loop_state* state_;
 };
+
+namespace detail {
+
+class sleeping {
+public:
+    sleeping(event_loop& loop, seconds span) noexcept : timer_(loop, &wake, this), span_(span) {}
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> waiting) noexcept {
+        waiting_ = waiting;
+        timer_.after(span_);
+    }
+    void await_resume() const noexcept {}
+
+private:
+    static void wake(void* self) { static_cast<sleeping*>(self)->waiting_.resume(); }
+
+    timer timer_;
+    seconds span_;
+    std::coroutine_handle<> waiting_;
+};
+
+class until_ready {
+public:
+    until_ready(event_loop& loop, int fd, interest want) noexcept : watch_(loop, &wake, this), fd_(fd), want_(want) {}
+    bool await_ready() const noexcept { return false; }
+    bool await_suspend(std::coroutine_handle<> waiting) noexcept {
+        waiting_ = waiting;
+        return bool(done_ = watch_.set(fd_, want_));
+    }
+    result<void> await_resume() const noexcept { return done_; }
+
+private:
+    static void wake(void* self, interest) {
+        auto& me = *static_cast<until_ready*>(self);
+        me.watch_.forget();
+        me.waiting_.resume();
+    }
+
+    watch watch_;
+    int fd_;
+    interest want_;
+    result<void> done_;
+    std::coroutine_handle<> waiting_;
+};
+
+/// Puts what `main` ends with into `into`, which outlives it.
+template <class T>
+task<void> deliver(task<T> main, task_promise_value<T>& into) {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    try {
+#endif
+        if constexpr (std::is_void_v<T>) co_await static_cast<task<T>&&>(main);
+        else into.return_value(co_await static_cast<task<T>&&>(main));
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    } catch (...) {
+        into.unhandled_exception();
+    }
+#endif
+}
+
+}  // namespace detail
+
+template <class T>
+T event_loop::run(task<T> main) {
+    detail::task_promise_value<T> end;
+    run_main(detail::deliver(static_cast<task<T>&&>(main), end));
+    if constexpr (!std::is_void_v<T>) {
+        static_assert(std::default_initializable<T>, "run() of a task that is stopped returns T{}");
+        if (end.what == detail::task_promise_value<T>::holds::nothing) return T{};
+    }
+    return end.take();
+}
+
+inline auto event_loop::sleep(seconds span) noexcept { return detail::sleeping(*this, span); }
+inline auto event_loop::readable(int fd) noexcept { return detail::until_ready(*this, fd, interest::read); }
+inline auto event_loop::writable(int fd) noexcept { return detail::until_ready(*this, fd, interest::write); }
 
 PROMETHEUS_ASYNC_END
 
@@ -2306,6 +2380,498 @@ PROMETHEUS_ASYNC_END
 // [40] platform                                     system calls, fd, clock, errno
 //      needs [14]
 // =============================================================================
+#include <cerrno>
+#include <cstdio>  // the last words of a broken contract
+#include <ctime>
+
+PROMETHEUS_ASYNC_BEGIN
+
+const char* version() noexcept { return PROMETHEUS_ASYNC_VERSION_STRING; }
+
+namespace detail {
+
+void define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file() noexcept {}
+
+/// How much of `s` fits into `room` bytes without cutting a code point in two.
+static std::size_t whole_points(std::string_view s, std::size_t room) noexcept {
+    if (s.size() <= room) return s.size();
+    while (room != 0 && (static_cast<unsigned char>(s[room]) & 0xC0) == 0x80) --room;
+    return room;
+}
+
+// strerror is neither thread-safe nor free of the locale everywhere.
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
+static const char* system_words(int sys, std::span<char>) noexcept { return ::strerrordesc_np(sys); }
+#else
+static const char* chosen(int failed, const char* buffer) noexcept { return failed ? nullptr : buffer; }  // POSIX
+static const char* chosen(const char* text, const char*) noexcept { return text; }                        // GNU
+static const char* system_words(int sys, std::span<char> buffer) noexcept {
+    return chosen(::strerror_r(sys, buffer.data(), buffer.size()), buffer.data());
+}
+#endif
+
+}  // namespace detail
+
+error::error(errc code, std::string_view message, int sys) noexcept : code_(code), sys_(sys) {
+    const std::size_t n = detail::whole_points(message, sizeof text_ - 1);
+    message.copy(text_, n);
+    text_[n] = 0;
+}
+
+error error::from_errno(std::string_view what, int sys) noexcept {
+    char buffer[80];
+    const char* words = detail::system_words(sys, buffer);
+    if (!words) {
+        std::snprintf(buffer, sizeof buffer, "error %d", sys);
+        words = buffer;
+    }
+    error made(errc::system, {}, sys);
+    // A long `what` gives way: the reason is what the reader needs.
+    const std::string_view why(words);
+    const std::size_t n = detail::whole_points(what, sizeof made.text_ - 3 - why.size());
+    what.copy(made.text_, n);
+    std::memcpy(made.text_ + n, ": ", 2);
+    std::memcpy(made.text_ + n + 2, why.data(), why.size() + 1);
+    return made;
+}
+
+#ifndef PROMETHEUS_ASYNC_FATAL
+#define PROMETHEUS_ASYNC_FATAL(err) std::fprintf(stderr, "prometheus_async: %s\n", (err).describe())
+#endif
+
+namespace detail {
+
+void raise(const error& why) {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    throw failure(why);
+#else
+    PROMETHEUS_ASYNC_FATAL(why);
+    std::abort();
+#endif
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+/// Inside a catch block: what was thrown, as an error for on_event.
+static error caught(std::string_view where) noexcept {
+    try {
+        throw;
+    } catch (const failure& f) {
+        return f.why();
+    } catch (const std::exception& e) {
+        char text[120];
+        std::snprintf(text, sizeof text, "%.*s threw: %s", static_cast<int>(where.size()), where.data(), e.what());
+        return {errc::canceled, text};
+    } catch (...) {
+        char text[120];
+        std::snprintf(text, sizeof text, "%.*s threw", static_cast<int>(where.size()), where.data());
+        return {errc::canceled, text};
+    }
+}
+#endif
+
+/// Calls user code and lets nothing through: what it throws goes to `failed`, as an error.
+template <class F, class Failed>
+void contain(std::string_view where, F&& f, Failed&& failed) noexcept {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    try {
+        f();
+    } catch (...) {
+        failed(caught(where));
+    }
+#else
+    static_cast<void>(where), static_cast<void>(failed);
+    f();
+#endif
+}
+
+template <clockid_t Id>
+static double read_clock() {
+    timespec t;
+    ::clock_gettime(Id, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+constexpr clock real_clock{&read_clock<CLOCK_MONOTONIC>, &read_clock<CLOCK_REALTIME>};
+static constinit clock process_clock = real_clock;
+
+}  // namespace detail
+
+clock system_clock() noexcept { return detail::real_clock; }
+void set_clock(clock c) noexcept { detail::process_clock = c; }
+double monotonic_now() noexcept { return detail::process_clock.monotonic(); }
+double wall_now() noexcept { return detail::process_clock.wall(); }
+
+PROMETHEUS_ASYNC_END
+
+#if !PROMETHEUS_ASYNC_NO_NETWORK
+#include <arpa/inet.h>
+#include <csignal>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#endif
+
+// Tests put a namespace here whose functions fail as they are told: every system call of the rooms from
+// here on is sys::something.
+#ifndef PROMETHEUS_ASYNC_DETAIL_SYS
+#define PROMETHEUS_ASYNC_DETAIL_SYS
+#endif
+
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+namespace sys {
+using PROMETHEUS_ASYNC_DETAIL_SYS::bind;
+using PROMETHEUS_ASYNC_DETAIL_SYS::close;
+using PROMETHEUS_ASYNC_DETAIL_SYS::connect;
+using PROMETHEUS_ASYNC_DETAIL_SYS::fcntl;
+using PROMETHEUS_ASYNC_DETAIL_SYS::getpeername;
+using PROMETHEUS_ASYNC_DETAIL_SYS::getpid;
+using PROMETHEUS_ASYNC_DETAIL_SYS::getsockname;
+using PROMETHEUS_ASYNC_DETAIL_SYS::getsockopt;
+using PROMETHEUS_ASYNC_DETAIL_SYS::listen;
+using PROMETHEUS_ASYNC_DETAIL_SYS::poll;
+using PROMETHEUS_ASYNC_DETAIL_SYS::read;
+using PROMETHEUS_ASYNC_DETAIL_SYS::recv;
+using PROMETHEUS_ASYNC_DETAIL_SYS::send;
+using PROMETHEUS_ASYNC_DETAIL_SYS::sendmsg;
+using PROMETHEUS_ASYNC_DETAIL_SYS::setsockopt;
+using PROMETHEUS_ASYNC_DETAIL_SYS::shutdown;
+using PROMETHEUS_ASYNC_DETAIL_SYS::socket;
+using PROMETHEUS_ASYNC_DETAIL_SYS::unlink;
+using PROMETHEUS_ASYNC_DETAIL_SYS::write;
+#if defined(__linux__)
+using PROMETHEUS_ASYNC_DETAIL_SYS::accept4;
+using PROMETHEUS_ASYNC_DETAIL_SYS::epoll_create1;
+using PROMETHEUS_ASYNC_DETAIL_SYS::epoll_ctl;
+using PROMETHEUS_ASYNC_DETAIL_SYS::epoll_wait;
+using PROMETHEUS_ASYNC_DETAIL_SYS::eventfd;
+using PROMETHEUS_ASYNC_DETAIL_SYS::pipe2;
+using PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_create;
+using PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_settime;
+#else
+using PROMETHEUS_ASYNC_DETAIL_SYS::accept;
+using PROMETHEUS_ASYNC_DETAIL_SYS::pipe;
+#endif
+}  // namespace sys
+
+/// Sole owner of a file descriptor.
+class descriptor {
+public:
+    descriptor() noexcept = default;
+    explicit descriptor(int fd) noexcept : fd_(fd) {}
+    descriptor(descriptor&& other) noexcept : fd_(other.release()) {}
+    descriptor& operator=(descriptor&& other) noexcept {
+        if (this != &other) reset(other.release());
+        return *this;
+    }
+    ~descriptor() { reset(); }
+
+    explicit operator bool() const noexcept { return fd_ >= 0; }
+    int get() const noexcept { return fd_; }
+    int release() noexcept { return std::exchange(fd_, -1); }
+    void reset(int fd = -1) noexcept {
+        if (const int old = std::exchange(fd_, fd); old >= 0) {
+            const int kept = errno;
+            sys::close(old);  // never again after EINTR: the number may be another's by then
+            errno = kept;
+        }
+    }
+
+private:
+    int fd_ = -1;
+};
+
+/// Calls until it is not interrupted.
+template <class Call>
+auto uninterrupted(Call&& call) noexcept {
+    auto got = call();
+    while (got < 0 && errno == EINTR) got = call();
+    return got;
+}
+
+#if defined(__linux__)
+inline bool make_pipe(int (&ends)[2]) noexcept { return sys::pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0; }
+inline int raw_socket(int family, int type) noexcept {
+    return sys::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+inline int raw_accept(int listener, sockaddr* from, socklen_t* size) noexcept {
+    return sys::accept4(listener, from, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+#else
+// Another thread that forks and executes in between inherits the descriptor: there is no better way.
+inline bool make_quiet(int fd) noexcept {
+    return sys::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && sys::fcntl(fd, F_SETFL, O_NONBLOCK) == 0;
+}
+inline int quiet_or_closed(int fd) noexcept {
+    descriptor made(fd);
+    return fd >= 0 && make_quiet(fd) ? made.release() : -1;
+}
+inline bool make_pipe(int (&ends)[2]) noexcept {
+    if (sys::pipe(ends) != 0) return false;
+    descriptor out(ends[0]), in(ends[1]);
+    return make_quiet(ends[0]) && make_quiet(ends[1]) && out.release() >= 0 && in.release() >= 0;
+}
+inline int raw_socket(int family, int type) noexcept { return quiet_or_closed(sys::socket(family, type, 0)); }
+inline int raw_accept(int listener, sockaddr* from, socklen_t* size) noexcept {
+    return quiet_or_closed(sys::accept(listener, from, size));
+}
+#endif
+
+// A peer that is gone must not be a signal. Never a handler for the process.
+#if defined(MSG_NOSIGNAL)
+constexpr int send_quietly = MSG_NOSIGNAL;
+#else
+constexpr int send_quietly = 0;
+#endif
+#if defined(SO_NOSIGPIPE)
+inline void no_sigpipe(int fd) noexcept {
+    const int on = 1;
+    sys::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+}
+#else
+inline void no_sigpipe(int) noexcept {}
+#endif
+
+/// Where a socket is bound or connected: IPv4, IPv6 or unix, where a name that begins with @ is abstract.
+struct net_address {
+    sockaddr_storage any{};
+    socklen_t size = 0;
+
+    const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&any); }
+    sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&any); }
+    int family() const noexcept { return size == 0 ? AF_UNSPEC : any.ss_family; }
+    const sockaddr_in& v4() const noexcept { return reinterpret_cast<const sockaddr_in&>(any); }
+    const sockaddr_in6& v6() const noexcept { return reinterpret_cast<const sockaddr_in6&>(any); }
+    const sockaddr_un& local() const noexcept { return reinterpret_cast<const sockaddr_un&>(any); }
+    std::uint16_t port() const noexcept {
+        return family() == AF_INET ? ntohs(v4().sin_port) : family() == AF_INET6 ? ntohs(v6().sin6_port) : std::uint16_t{0};
+    }
+    bool loopback() const noexcept {
+        if (family() == AF_INET) return (ntohl(v4().sin_addr.s_addr) >> 24) == 127;
+        if (family() != AF_INET6) return family() == AF_UNIX;
+        return IN6_IS_ADDR_LOOPBACK(&v6().sin6_addr) ||
+               (IN6_IS_ADDR_V4MAPPED(&v6().sin6_addr) && v6().sin6_addr.s6_addr[12] == 127);
+    }
+    bool wildcard() const noexcept {
+        return (family() == AF_INET && v4().sin_addr.s_addr == htonl(INADDR_ANY)) ||
+               (family() == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&v6().sin6_addr));
+    }
+    /// "127.0.0.1", "fe80::1%eth0", "/run/x.sock", "@name"
+    std::string text() const {
+        char out[INET6_ADDRSTRLEN + 1] = "";
+        if (family() == AF_INET) ::inet_ntop(AF_INET, &v4().sin_addr, out, sizeof out);
+        if (family() == AF_INET6) ::inet_ntop(AF_INET6, &v6().sin6_addr, out, sizeof out);
+        if (family() == AF_UNIX && size > offsetof(sockaddr_un, sun_path)) {
+            const char* path = local().sun_path;
+            const std::size_t room = size - offsetof(sockaddr_un, sun_path);
+            if (*path == 0) return "@" + std::string(path + 1, room - 1);
+            return {path, ::strnlen(path, room)};
+        }
+        std::string made = out;
+        if (family() == AF_INET6 && v6().sin6_scope_id != 0) {
+            char name[IF_NAMESIZE] = "";
+            made += '%';
+            made += ::if_indextoname(v6().sin6_scope_id, name) ? std::string(name) : std::to_string(v6().sin6_scope_id);
+        }
+        return made;
+    }
+    /// "127.0.0.1:80", "[::1]:80", "unix:/run/x.sock"
+    std::string text_with_port() const {
+        if (family() == AF_UNIX) return "unix:" + text();
+        return (family() == AF_INET6 ? "[" + text() + "]" : text()) + ":" + std::to_string(port());
+    }
+};
+
+/// Takes what text() gives, "localhost" (IPv4) and "unix:..."; false when it is no such address.
+inline bool parse_address(std::string_view host, std::uint16_t port, net_address& to) noexcept {
+    to = {};
+    if (host.substr(0, 5) == "unix:") host.remove_prefix(5);
+    if (!host.empty() && (host[0] == '/' || host[0] == '@')) {
+        auto& made = reinterpret_cast<sockaddr_un&>(to.any);
+        made.sun_family = AF_UNIX;
+        if (host.size() >= sizeof made.sun_path || host.find('\0') != host.npos) return false;
+        std::memcpy(made.sun_path, host.data(), host.size());
+        const bool abstract = host[0] == '@';
+        if (abstract) made.sun_path[0] = 0;
+        to.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + host.size() + (abstract ? 0 : 1));
+        return true;
+    }
+    if (host == "localhost") host = "127.0.0.1";
+    char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1];
+    if (host.empty() || host.size() >= sizeof text) return false;
+    std::memcpy(text, host.data(), host.size());
+    text[host.size()] = 0;
+    auto& v4 = reinterpret_cast<sockaddr_in&>(to.any);
+    if (::inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
+        v4.sin_family = AF_INET;
+        v4.sin_port = htons(port);
+        to.size = sizeof v4;
+        return true;
+    }
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(to.any);
+    if (char* zone = std::strchr(text, '%')) {
+        *zone++ = 0;
+        v6.sin6_scope_id = ::if_nametoindex(zone);
+        if (v6.sin6_scope_id == 0) v6.sin6_scope_id = static_cast<std::uint32_t>(std::strtoul(zone, nullptr, 10));
+        if (v6.sin6_scope_id == 0) return false;
+    }
+    if (::inet_pton(AF_INET6, text, &v6.sin6_addr) != 1) return false;
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    to.size = sizeof v6;
+    return true;
+}
+
+inline net_address local_address(int fd) noexcept {
+    net_address at;
+    at.size = sizeof at.any;
+    if (sys::getsockname(fd, at.get(), &at.size) != 0) at.size = 0;
+    return at;
+}
+inline net_address peer_address(int fd) noexcept {
+    net_address at;
+    at.size = sizeof at.any;
+    if (sys::getpeername(fd, at.get(), &at.size) != 0) at.size = 0;
+    return at;
+}
+
+/// A stream socket, non-blocking, closed on exec, that raises no SIGPIPE.
+inline descriptor make_socket(int family, int type = SOCK_STREAM) noexcept {
+    descriptor made(raw_socket(family, type));
+    if (made) no_sigpipe(made.get());
+    return made;
+}
+
+inline void no_delay(int fd) noexcept {
+    const int on = 1;
+    sys::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on unix sockets, which need it not
+}
+
+/// Listens; "::" takes IPv4 too when `dual`. A unix socket that nobody listens on any more is replaced.
+inline result<descriptor> listen_on(const net_address& at, int backlog, bool dual = true) {
+    const auto failed = [&](int code) { return error::from_errno("cannot listen on " + at.text_with_port(), code); };
+    descriptor fd = make_socket(at.family());
+    if (!fd) return failed(errno);
+    const int on = 1, v6only = dual ? 0 : 1;
+    if (at.family() != AF_UNIX) sys::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (at.family() == AF_INET6) sys::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
+    int bound = sys::bind(fd.get(), at.get(), at.size);
+    if (bound != 0 && errno == EADDRINUSE && at.family() == AF_UNIX && at.local().sun_path[0] != 0) {
+        const descriptor probe = make_socket(AF_UNIX);
+        if (probe && sys::connect(probe.get(), at.get(), at.size) != 0 && errno == ECONNREFUSED &&
+            sys::unlink(at.local().sun_path) == 0)
+            bound = sys::bind(fd.get(), at.get(), at.size);
+        else errno = EADDRINUSE;
+    }
+    if (bound != 0 || sys::listen(fd.get(), backlog) != 0) return failed(errno);
+    return fd;
+}
+
+/// A connection, or -1 and errno.
+inline int accept_on(int listener, net_address& from) noexcept {
+    const int fd = uninterrupted([&] {
+        from.size = sizeof from.any;
+        return raw_accept(listener, from.get(), &from.size);
+    });
+    if (fd >= 0) no_sigpipe(fd), no_delay(fd);
+    return fd;
+}
+
+/// 0, or the errno that a connect ended with, once the descriptor was writable. kqueue's sockets may have
+/// told their SO_ERROR to the event already.
+inline int connect_error(int fd) noexcept {
+    int code = 0;
+    socklen_t size = sizeof code;
+    if (sys::getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size) != 0) return errno;
+    if (code != 0 || peer_address(fd).size != 0) return code;
+    char octet;
+    return uninterrupted([&] { return sys::recv(fd, &octet, 1, MSG_PEEK); }) < 0 ? errno : ENOTCONN;
+}
+
+/// A lock that costs nothing without threads.
+#if PROMETHEUS_ASYNC_NO_THREADS
+struct mutex {};
+struct locked {
+    explicit locked(mutex&) noexcept {}
+    ~locked() {}
+};
+#else
+struct mutex {
+    pthread_mutex_t raw = PTHREAD_MUTEX_INITIALIZER;
+};
+struct locked {
+    explicit locked(mutex& m) noexcept : held_(m) { pthread_mutex_lock(&held_.raw); }
+    locked(const locked&) = delete;
+    ~locked() { pthread_mutex_unlock(&held_.raw); }
+
+private:
+    mutex& held_;
+};
+#endif
+
+/// Wakes a waiting poller from any thread or signal handler: a descriptor that is readable once rung.
+class pipe_bell {
+public:
+    bool open() noexcept {
+        int ends[2];
+        if (!make_pipe(ends)) return false;
+        out_.reset(ends[0]);
+        in_.reset(ends[1]);
+        return true;
+    }
+    int fd() const noexcept { return out_.get(); }
+    void ring() const noexcept {  // async-signal-safe; a full pipe has rung already
+        const int kept = errno;
+        uninterrupted([&] { return sys::write(in_.get(), "", 1); });
+        errno = kept;
+    }
+    void silence() const noexcept {
+        char rings[64];
+        while (uninterrupted([&] { return sys::read(out_.get(), rings, sizeof rings); }) == sizeof rings) {}
+    }
+
+private:
+    descriptor out_, in_;
+};
+
+#if defined(__linux__)
+class event_bell {
+public:
+    bool open() noexcept {
+        fd_.reset(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+        return bool(fd_);
+    }
+    int fd() const noexcept { return fd_.get(); }
+    void ring() const noexcept {
+        const std::uint64_t one = 1;
+        const int kept = errno;
+        uninterrupted([&] { return sys::write(fd_.get(), &one, sizeof one); });
+        errno = kept;
+    }
+    void silence() const noexcept {
+        std::uint64_t rings;
+        uninterrupted([&] { return sys::read(fd_.get(), &rings, sizeof rings); });
+    }
+
+private:
+    descriptor fd_;
+};
+#endif
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+#endif
 
 // =============================================================================
 // [42] core                                         cells, records, tables, registry bodies
@@ -4506,11 +5072,713 @@ PROMETHEUS_ASYNC_END
 // [56] pollers                                      epoll, kqueue, poll: one shape, three bodies
 //      needs [34] [40]
 // =============================================================================
+//
+// A poller is a class with exactly these members. Nothing above this room knows which one it got.
+// Level-triggered; a descriptor that failed or hung up is ready for all that is wanted, so that recv or
+// send tells why. What is ready but did not fit into `out` comes with the next wait.
+//
+//     result<void> open()
+//     void         close()                              idempotent
+//     result<void> set(fd, from, to)                    add, change, or with none forget, before fd is closed
+//     int          wait(span<ready> out, int ms)        how many, or -errno; -1 ms waits for ever
+//     int          handle()                             one descriptor to poll for all of them, or -1
+//     void         alarm(double span)                   makes handle() readable by then, and wait() tell
+//                                                       alarm_fd; infinity: never
+//     size_t       fill(span<pollfd>)                   what to poll when there is no handle
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+struct ready {
+    int fd;
+    interest got;
+};
+
+constexpr int alarm_fd = -1;
+
+constexpr bool wants(interest mask, interest what) noexcept { return (mask & what) != interest::none; }
+constexpr interest either(bool readable, bool writable) noexcept {
+    return (readable ? interest::read : interest::none) | (writable ? interest::write : interest::none);
+}
+
+/// Everywhere: one entry for each descriptor, in no order.
+class poll_poller {
+public:
+    result<void> open() noexcept { return {}; }
+    void close() noexcept {
+        set_.clear();
+        at_.clear();
+    }
+    result<void> set(int fd, interest from, interest to) {
+        const auto key = static_cast<std::size_t>(fd);
+        if (from == interest::none) {
+            if (at_.size() <= key) at_.resize(key + 1);
+            at_[key] = static_cast<std::uint32_t>(set_.size());
+            set_.push_back({fd, 0, 0});
+        }
+        const std::size_t at = at_[key];
+        if (to == interest::none) {
+            set_[at] = set_.back();
+            at_[static_cast<std::size_t>(set_[at].fd)] = static_cast<std::uint32_t>(at);
+            set_.pop_back();
+        } else {
+            set_[at].events = static_cast<short>((wants(to, interest::read) ? POLLIN : 0) |
+                                                 (wants(to, interest::write) ? POLLOUT : 0));
+        }
+        return {};
+    }
+    int wait(std::span<ready> out, int ms) noexcept {
+        int left = sys::poll(set_.data(), static_cast<nfds_t>(set_.size()), ms);
+        if (left < 0) return -errno;
+        std::size_t n = 0;
+        for (std::size_t seen = 0; seen != set_.size() && left > 0 && n != out.size(); ++seen) {
+            if (next_ >= set_.size()) next_ = 0;  // goes round, so that nobody is always last
+            const pollfd& one = set_[next_++];
+            if (one.revents == 0) continue;
+            const bool gone = (one.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0;
+            out[n++] = {one.fd, either(gone || (one.revents & POLLIN) != 0, gone || (one.revents & POLLOUT) != 0)};
+            --left;
+        }
+        return static_cast<int>(n);
+    }
+    int handle() const noexcept { return -1; }
+    void alarm(double) noexcept {}
+    std::size_t fill(std::span<pollfd> out) const noexcept {
+        for (std::size_t i = 0; i != out.size() && i != set_.size(); ++i) out[i] = {set_[i].fd, set_[i].events, 0};
+        return set_.size();
+    }
+
+private:
+    std::vector<pollfd> set_;
+    std::vector<std::uint32_t> at_;  // by descriptor
+    std::size_t next_ = 0;
+};
+
+#if defined(__linux__)
+class epoll_poller {
+public:
+    result<void> open() noexcept {
+        fd_.reset(sys::epoll_create1(EPOLL_CLOEXEC));
+        if (!fd_) return error::from_errno("epoll_create1", errno);
+        timer_.reset(sys::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+        if (!timer_) return error::from_errno("timerfd_create", errno);
+        return set(timer_.get(), interest::none, interest::read);
+    }
+    void close() noexcept {
+        fd_.reset();
+        timer_.reset();
+    }
+    result<void> set(int fd, interest from, interest to) noexcept {
+        epoll_event event{};
+        event.data.fd = fd;
+        event.events = (wants(to, interest::read) ? std::uint32_t{EPOLLIN} : 0) |
+                       (wants(to, interest::write) ? std::uint32_t{EPOLLOUT} : 0);
+        if (to == interest::none) {
+            sys::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, &event);  // one closed too early is gone already
+            return {};
+        }
+        // The number may have been closed and opened again behind our back: then ask the other way.
+        const bool fresh = from == interest::none;
+        if (sys::epoll_ctl(fd_.get(), fresh ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) == 0) return {};
+        if (errno == (fresh ? EEXIST : ENOENT) &&
+            sys::epoll_ctl(fd_.get(), fresh ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) == 0)
+            return {};
+        return error::from_errno("epoll_ctl", errno);
+    }
+    int wait(std::span<ready> out, int ms) noexcept {
+        epoll_event events[64];
+        const int room = static_cast<int>(out.size() < 64 ? out.size() : 64);
+        const int got = sys::epoll_wait(fd_.get(), events, room, ms);
+        if (got < 0) return -errno;
+        std::size_t n = 0;
+        for (int i = 0; i != got; ++i) {
+            const std::uint32_t bits = events[i].events;
+            const bool gone = (bits & (EPOLLERR | EPOLLHUP)) != 0;
+            if (events[i].data.fd == timer_.get()) {
+                alarm(-1);  // silent until it is set again
+                out[n++] = {alarm_fd, interest::none};
+            } else {
+                out[n++] = {events[i].data.fd, either(gone || (bits & EPOLLIN) != 0, gone || (bits & EPOLLOUT) != 0)};
+            }
+        }
+        return static_cast<int>(n);
+    }
+    int handle() const noexcept { return fd_.get(); }
+    void alarm(double span) noexcept {
+        itimerspec when{};
+        if (span > 0 && span < 1e9) {
+            when.it_value.tv_sec = static_cast<time_t>(span);
+            when.it_value.tv_nsec = static_cast<long>((span - static_cast<double>(when.it_value.tv_sec)) * 1e9);
+        }
+        if (span >= 0 && span < 1e9 && when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0)
+            when.it_value.tv_nsec = 1;  // 0 would disarm
+        sys::timerfd_settime(timer_.get(), 0, &when, nullptr);
+    }
+    std::size_t fill(std::span<pollfd> out) const noexcept {
+        if (!out.empty()) out[0] = {fd_.get(), POLLIN, 0};
+        return 1;
+    }
+
+private:
+    descriptor fd_, timer_;
+};
+#endif
+
+template <class P>
+concept poller_shape = requires(P p, const P c, std::span<ready> out, std::span<pollfd> set) {
+    { p.open() } -> std::same_as<result<void>>;
+    { p.close() } -> std::same_as<void>;
+    { p.set(0, interest::none, interest::read) } -> std::same_as<result<void>>;
+    { p.wait(out, 0) } -> std::same_as<int>;
+    { c.handle() } -> std::same_as<int>;
+    { p.alarm(1.0) } -> std::same_as<void>;
+    { c.fill(set) } -> std::same_as<std::size_t>;
+};
+static_assert(poller_shape<poll_poller>);
+
+#if PROMETHEUS_ASYNC_POLLER_POLL || !defined(__linux__)
+using poller = poll_poller;
+using bell = pipe_bell;
+#else
+static_assert(poller_shape<epoll_poller>);
+using poller = epoll_poller;
+using bell = event_bell;
+#endif
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [58] loop                                         timers, posting, readiness, closing work
-//      needs [34] [56]
+//      needs [16] [34] [56]
 // =============================================================================
+//
+// A turn: wait, then descriptors, timers, posted callbacks, each only as far as they were due when the
+// waiting ended, so that no turn is endless. Descriptors come first: after a suspension of the machine, a
+// request that is already there is served rather than timed out.
+#include <limits>
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+constexpr double never = std::numeric_limits<double>::infinity();
+
+/// A coroutine that the loop owns: it destroys itself when it ends, or the loop does.
+struct root_promise;
+struct root_frame {
+    using promise_type = root_promise;
+    root_promise& promise;
+};
+struct root_promise {
+    enum class role : std::uint8_t { plain, closing, main };
+
+    root_promise() noexcept = default;
+    root_promise(const root_promise&) = delete;
+    ~root_promise() { if (loop) leave(); }
+    void leave() noexcept;
+
+    root_frame get_return_object() noexcept { return {*this}; }
+    std::suspend_always initial_suspend() const noexcept { return {}; }
+    std::suspend_never final_suspend() const noexcept { return {}; }
+    void return_void() const noexcept {}
+    void unhandled_exception() const noexcept { std::abort(); }  // the body catches all
+
+    loop_state* loop = nullptr;
+    root_promise* next = nullptr;
+    root_promise** prev = nullptr;
+    role is = role::plain;
+};
+
+struct loop_state {
+    struct watched {  // by descriptor
+        watch* first = nullptr;
+        interest set = interest::none;
+    };
+
+    clock time;
+    event_handler on_event;
+    void* context;
+    double budget;
+
+    poller polled;
+    bell wake;
+    pid_t process = sys::getpid();
+
+    double now = 0;         // of this turn
+    bool in_turn = false;
+    bool running = false;   // run() drives: the alarm is not needed
+    bool ending = false;
+    bool was_stopped = false;
+    bool guest = false;     // native_handle() was asked for
+    bool stop = false;      // any thread, signal handlers
+    double alarm_at = never;
+
+    timer* timers = nullptr;
+    std::uint64_t armed = 0;
+
+    std::vector<watched> watches;
+    watch* next_watch = nullptr;  // of the descriptor that is being told
+    ready batch[64];
+    std::size_t batch_at = 0, batch_end = 0;
+
+    attachment* attachments = nullptr;
+    root_promise* roots = nullptr;
+    root_promise* main = nullptr;
+    std::size_t closing = 0;
+
+    mutex lock;  // guards these two
+    std::vector<callback<void()>> posted;
+    bool rung = false;
+    std::vector<callback<void()>> due;  // what was posted before this turn
+
+    explicit loop_state(const loop_options& o)
+        : time(o.time.monotonic ? o.time : system_clock()), on_event(o.on_event), context(o.context),
+          budget(o.closing_budget.count()) {}
+
+    static loop_state& of(event_loop& loop) noexcept { return *loop.state_; }
+
+    // After a fork the descriptors behind the poller are the parent's: what a child closes or forgets there
+    // would be closed and forgotten for the parent.
+    bool ours() const noexcept { return sys::getpid() == process; }
+
+    double current() noexcept { return in_turn ? now : time.monotonic(); }
+
+    void report(const error& why) noexcept {
+        notice(event_kind::callback_failed);
+        if (on_event) on_event({event_kind::callback_failed, why}, context);
+    }
+    template <class F>
+    void call(std::string_view what, F&& f) noexcept {
+        contain(what, f, [this](const error& why) { report(why); });
+    }
+
+    // ---- timers: a pairing heap ----
+
+    static bool before(const timer& a, const timer& b) noexcept {
+        return a.when_ < b.when_ || (a.when_ == b.when_ && a.order_ < b.order_);
+    }
+    /// Of two heaps without siblings, one.
+    static timer* meld(timer* a, timer* b) noexcept {
+        if (!a || !b) return a ? a : b;
+        if (before(*b, *a)) std::swap(a, b);
+        if ((b->next_ = a->child_)) b->next_->prev_ = &b->next_;
+        a->child_ = b;
+        b->prev_ = &a->child_;
+        return a;
+    }
+    /// Of a list of siblings, one heap: in pairs from the left, then together from the right.
+    static timer* gather(timer* first) noexcept {
+        timer* pairs = nullptr;
+        while (first) {
+            timer* a = first;
+            timer* b = a->next_;
+            first = b ? b->next_ : nullptr;
+            a->next_ = nullptr;
+            if (b) b->next_ = nullptr;
+            a = meld(a, b);
+            a->next_ = pairs;
+            pairs = a;
+        }
+        timer* whole = nullptr;
+        while (pairs) {
+            timer* rest = std::exchange(pairs->next_, nullptr);
+            whole = meld(whole, pairs);
+            pairs = rest;
+        }
+        return whole;
+    }
+    void crown(timer* root) noexcept {
+        timers = root;
+        if (root) root->prev_ = &timers, root->next_ = nullptr;
+    }
+    void arm(timer& t, double when) noexcept {
+        disarm(t);
+        t.when_ = in_turn && when < now ? now : when;  // one that is always overdue lets others pass
+        t.order_ = ++armed;
+        crown(meld(timers, &t));
+        if (timers == &t) rearm();
+    }
+    void disarm(timer& t) noexcept {
+        if (!t.prev_) return;
+        if ((*t.prev_ = t.next_)) t.next_->prev_ = t.prev_;
+        timer* orphans = gather(std::exchange(t.child_, nullptr));
+        const bool root = t.prev_ == &timers;
+        t.next_ = nullptr;
+        t.prev_ = nullptr;
+        crown(root ? orphans : meld(timers, orphans));
+    }
+    void fire_timers(std::uint64_t until) noexcept {
+        while (timers && timers->when_ <= now && timers->order_ <= until) {
+            timer& t = *timers;
+            disarm(t);
+            call("a timer", [&] { t.fire_(t.self_); });
+        }
+    }
+    double deadline() const noexcept { return timers ? timers->when_ : never; }
+
+    /// Sees to it that a host that waits for native_handle() wakes in time.
+    void rearm() noexcept {
+        if (!guest || in_turn || running || !(deadline() < alarm_at) || !ours()) return;
+        alarm_at = deadline();
+        const double span = alarm_at - time.monotonic();
+        polled.alarm(span > 0 ? span : 0);
+    }
+
+    // ---- descriptors ----
+
+    interest wanted(int fd) const noexcept {
+        interest all = interest::none;
+        for (watch* w = watches[static_cast<std::size_t>(fd)].first; w; w = w->next_) all = all | w->want_;
+        return all;
+    }
+    result<void> refresh(int fd) {
+        watched& at = watches[static_cast<std::size_t>(fd)];
+        const interest all = wanted(fd);
+        if (all == at.set) return {};
+        result<void> done;
+        if (ours()) done = polled.set(fd, at.set, all);
+        if (done) at.set = all;
+        return done;
+    }
+    result<void> add(watch& w, int fd, interest want) {
+        if (fd < 0) return error::from_errno("event_loop", EBADF);
+        if (w.fd_ != fd) {
+            remove(w);
+            if (watches.size() <= static_cast<std::size_t>(fd)) watches.resize(static_cast<std::size_t>(fd) + 1);
+            watch*& first = watches[static_cast<std::size_t>(fd)].first;
+            if ((w.next_ = first)) first->prev_ = &w.next_;
+            w.prev_ = &first;
+            first = &w;
+            w.fd_ = fd;
+        }
+        const interest had = std::exchange(w.want_, want);
+        result<void> done = refresh(fd);
+        if (!done) {
+            if (had == interest::none) remove(w);
+            else w.want_ = had;
+        } else {
+            scrub(fd);
+        }
+        return done;
+    }
+    void remove(watch& w) noexcept {
+        if (!w.prev_) return;
+        const int fd = std::exchange(w.fd_, -1);
+        if (next_watch == &w) next_watch = w.next_;
+        if ((*w.prev_ = w.next_)) w.next_->prev_ = w.prev_;
+        w.next_ = nullptr;
+        w.prev_ = nullptr;
+        w.want_ = interest::none;
+        static_cast<void>(refresh(fd));
+        scrub(fd);
+    }
+    /// What was fetched and is no longer wanted must not reach whoever wants it later in this turn: by then
+    /// the number may be another descriptor's.
+    void scrub(int fd) noexcept {
+        for (std::size_t i = batch_at; i < batch_end; ++i)
+            if (batch[i].fd == fd) batch[i].got = batch[i].got & watches[static_cast<std::size_t>(fd)].set;
+    }
+    void tell(ready r) noexcept {
+        if (static_cast<std::size_t>(r.fd) >= watches.size()) return;
+        for (watch* w = watches[static_cast<std::size_t>(r.fd)].first; w; w = next_watch) {
+            next_watch = w->next_;
+            const interest got = r.got & w->want_;
+            if (got != interest::none) call("a watch", [&] { w->ready_(w->self_, got); });
+        }
+        next_watch = nullptr;
+    }
+
+    // ---- turns ----
+
+    bool stop_asked() const noexcept { return __atomic_load_n(&stop, __ATOMIC_ACQUIRE); }
+
+    bool anything_posted() noexcept {
+        const locked hold(lock);
+        return !posted.empty();
+    }
+    int milliseconds(double timeout) noexcept {
+        if (stop_asked() || anything_posted()) return 0;
+        if (timers && timeout > 0) {
+            const double left = deadline() - time.monotonic();
+            if (left < timeout) timeout = left;
+        }
+        if (!(timeout > 0)) return 0;
+        return timeout < 60 ? static_cast<int>(timeout * 1000 + 0.999) : 60000;  // late rather than early
+    }
+    void turn(double timeout) {
+        const int got = polled.wait(batch, milliseconds(timeout));
+        if (got < 0 && got != -EINTR) failed_wait(-got);
+        batch_at = 0;
+        batch_end = got > 0 ? static_cast<std::size_t>(got) : 0;
+        const turning scope(*this);
+        for (ready& r : std::span(batch, batch_end)) {
+            if (r.fd == wake.fd()) wake.silence();
+            else if (r.fd == alarm_fd) alarm_at = never;
+            else continue;
+            r.got = interest::none;
+        }
+        {
+            const locked hold(lock);
+            due.swap(posted);
+            rung = false;
+        }
+        const std::uint64_t until = armed;
+        while (batch_at != batch_end) {
+            const ready next = batch[batch_at++];
+            if (next.got != interest::none) tell(next);
+        }
+        fire_timers(until);
+        for (callback<void()>& work : due) {
+            call("a posted callback", work);
+            work.reset();
+        }
+        due.clear();
+    }
+    void failed_wait(int code) {
+        if (code != ENOMEM && code != EAGAIN) raise(error::from_errno("event_loop: waiting", code));
+        timespec pause{0, 10'000'000};  // the system is short of memory: nothing is ready, and no spinning
+        ::nanosleep(&pause, nullptr);
+    }
+    struct turning {
+        loop_state& loop;
+        explicit turning(loop_state& l) : loop(l) {
+            loop.now = loop.time.monotonic();
+            loop.in_turn = true;
+        }
+        turning(const turning&) = delete;
+        ~turning() { loop.in_turn = false; }
+    };
+
+    // ---- coroutines that the loop owns ----
+
+    void start(task<void> work, root_promise::role role) {
+        if (ending && role != root_promise::role::closing) return;
+        root_promise& p = own(*this, static_cast<task<void>&&>(work)).promise;
+        p.loop = this;
+        p.is = role;
+        if ((p.next = roots)) p.next->prev = &p.next;
+        p.prev = &roots;
+        roots = &p;
+        if (role == root_promise::role::main) main = &p;
+        if (role == root_promise::role::closing) ++closing;
+        std::coroutine_handle<root_promise>::from_promise(p).resume();
+    }
+    static root_frame own(loop_state& loop, task<void> work) {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            co_await static_cast<task<void>&&>(work);
+        } catch (...) {
+            loop.report(caught("a task"));
+        }
+#else
+        static_cast<void>(loop);
+        co_await static_cast<task<void>&&>(work);
+#endif
+    }
+    void drop(root_promise* p) noexcept {
+        if (p) std::coroutine_handle<root_promise>::from_promise(*p).destroy();
+    }
+    template <class Which>
+    void drop_all(Which which) noexcept {
+        for (root_promise* p = roots; p;) {
+            if (!which(*p)) {
+                p = p->next;
+            } else {
+                drop(p);  // whose end may have ended or begun others
+                p = roots;
+            }
+        }
+    }
+    void finish_closing() {
+        const double until = time.monotonic() + budget;
+        while (closing != 0) {
+            const double left = until - time.monotonic();
+            if (!(left > 0)) break;
+            __atomic_store_n(&stop, false, __ATOMIC_RELEASE);  // asked again: we are on our way
+            turn(left);
+        }
+        drop_all([](root_promise& p) { return p.is == root_promise::role::closing; });
+    }
+    struct run_scope {
+        loop_state& loop;
+        explicit run_scope(loop_state& l) : loop(l) {
+            loop.running = true;
+            loop.was_stopped = false;
+            if (std::exchange(loop.alarm_at, never) != never) loop.polled.alarm(never);
+        }
+        run_scope(const run_scope&) = delete;
+        ~run_scope() {
+            loop.drop(loop.main);
+            __atomic_store_n(&loop.stop, false, __ATOMIC_RELEASE);
+            loop.running = false;
+            loop.rearm();
+        }
+    };
+    /// Until stop(), or until `main` has ended if there is one.
+    void run(task<void> work) {
+        if (running || in_turn) raise({errc::invalid_option, "event_loop::run() inside the same loop"});
+        const run_scope scope(*this);
+        const bool has_main = bool(work);
+        if (has_main && !stop_asked()) {
+            const turning here(*this);
+            start(static_cast<task<void>&&>(work), root_promise::role::main);
+        } else if (has_main) {
+            work = {};
+            was_stopped = true;
+        }
+        while ((main || !has_main) && !stop_asked()) turn(never);
+        if (main || !has_main) was_stopped = true;
+        drop(main);
+        finish_closing();
+    }
+
+    void end() noexcept {
+        ending = true;
+        call("the loop's end", [&] {
+            drop_all([](root_promise& p) { return p.is != root_promise::role::closing; });
+            while (attachment* a = attachments) {
+                leave(*a);
+                a->gone_(a->self_);
+            }
+            running = true;
+            if (ours()) finish_closing();
+        });
+        budget = 0;
+        drop_all([](root_promise&) { return true; });
+        std::vector<callback<void()>> unused;
+        {
+            const locked hold(lock);
+            unused.swap(posted);
+        }
+        unused.clear();
+        while (attachment* a = attachments) {
+            leave(*a);
+            a->gone_(a->self_);
+        }
+        while (timers) {
+            timer& t = *timers;
+            disarm(t);
+            t.loop_ = nullptr;
+        }
+        for (watched& at : watches)
+            while (watch* w = at.first) {
+                remove(*w);
+                w->loop_ = nullptr;
+            }
+    }
+
+    void join(attachment& a) noexcept {
+        if ((a.next_ = attachments)) a.next_->prev_ = &a.next_;
+        a.prev_ = &attachments;
+        attachments = &a;
+    }
+    void leave(attachment& a) noexcept {
+        if ((*a.prev_ = a.next_)) a.next_->prev_ = a.prev_;
+        a.loop_ = nullptr;
+    }
+
+    /// The bell is rung once for all that is posted until the loop looks.
+    void post(callback<void()> work) {
+        {
+            const locked hold(lock);
+            posted.push_back(static_cast<callback<void()>&&>(work));
+            if (std::exchange(rung, true)) return;
+        }
+        if (ours()) wake.ring();
+    }
+    void ask_to_stop() noexcept {
+        __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+        if (ours()) wake.ring();
+    }
+
+    // What the classes of room [34] ask for.
+    static void arm(timer& t, double span, bool relative) noexcept {
+        loop_state* loop = t.loop_;
+        if (!loop) return;
+        if (span != span) span = 0;
+        loop->arm(t, relative ? loop->current() + (span > 0 ? span : 0) : span);
+    }
+    static void cancel(timer& t) noexcept {
+        if (t.prev_) t.loop_->disarm(t);
+    }
+};
+
+void root_promise::leave() noexcept {
+    if ((*prev = next)) next->prev = prev;
+    if (loop->main == this) loop->main = nullptr;
+    if (is == role::closing) --loop->closing;
+}
+
+timer::timer(event_loop& loop, void (*fire)(void*), void* self) noexcept
+    : loop_(&loop_state::of(loop)), fire_(fire), self_(self) {}
+void timer::at(double when) noexcept { loop_state::arm(*this, when, false); }
+void timer::after(seconds span) noexcept { loop_state::arm(*this, span.count(), true); }
+void timer::cancel() noexcept { loop_state::cancel(*this); }
+
+watch::watch(event_loop& loop, void (*ready)(void*, interest), void* self) noexcept
+    : loop_(&loop_state::of(loop)), ready_(ready), self_(self) {}
+result<void> watch::set(int fd, interest want) noexcept {
+    if (!loop_) return error(errc::canceled, "the event loop has ended");
+    return loop_->add(*this, fd, want);
+}
+void watch::forget() noexcept {
+    if (prev_) loop_->remove(*this);
+}
+
+attachment::attachment(event_loop& loop, void (*gone)(void*) noexcept, void* self) noexcept
+    : loop_(&loop_state::of(loop)), gone_(gone), self_(self) {
+    loop_->join(*this);
+}
+attachment::~attachment() {
+    if (loop_) loop_->leave(*this);
+}
+
+}  // namespace detail
+
+event_loop::event_loop(const loop_options& options) {
+    owned<detail::loop_state> made(new detail::loop_state(options));
+    if (!made->wake.open()) detail::raise(error::from_errno("event_loop", errno));
+    made->polled.open().value();
+    made->watches.resize(static_cast<std::size_t>(made->wake.fd()) + 1);
+    made->polled.set(made->wake.fd(), interest::none, interest::read).value();
+    state_ = made.release();
+}
+event_loop::~event_loop() {
+    state_->end();
+    delete state_;
+}
+
+void event_loop::run() { state_->run({}); }
+void event_loop::run_main(task<void> main) { state_->run(static_cast<task<void>&&>(main)); }
+void event_loop::stop() noexcept { state_->ask_to_stop(); }
+bool event_loop::stopped() const noexcept { return state_->was_stopped || state_->stop_asked(); }
+
+void event_loop::poll(seconds timeout) {
+    if (state_->in_turn) return;
+    state_->turn(timeout.count());
+    state_->rearm();
+}
+int event_loop::native_handle() const noexcept {
+    state_->guest = true;
+    state_->rearm();
+    return state_->polled.handle();
+}
+double event_loop::next_deadline() const noexcept {
+    return state_->anything_posted() ? state_->current() : state_->deadline();
+}
+std::size_t event_loop::fill(std::span<::pollfd> set) const noexcept {
+    state_->guest = true;
+    state_->rearm();
+    return state_->polled.fill(set);
+}
+
+void event_loop::post(callback<void()> work) { state_->post(static_cast<callback<void()>&&>(work)); }
+void event_loop::spawn(task<void> work) {
+    state_->start(static_cast<task<void>&&>(work), detail::root_promise::role::plain);
+}
+void event_loop::spawn_closing(task<void> work) {
+    state_->start(static_cast<task<void>&&>(work), detail::root_promise::role::closing);
+}
+double event_loop::now() const noexcept { return state_->current(); }
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [60] http syntax                                  request and response heads, chunks; no sockets
