@@ -4338,8 +4338,10 @@ inline char* put_text(char* to, std::string_view text) noexcept {
 }
 static char* put_counter(char* to, const run_sum& v) noexcept {
     if (v.real == 0) return put_u64(to, v.whole);
-    if (v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)))
-        return put_u64(to, v.whole + static_cast<std::uint64_t>(v.real));
+    std::uint64_t all = 0;
+    if (v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)) &&
+        !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all))
+        return put_u64(to, all);
     return put_double(to, static_cast<double>(v.whole) + v.real);
 }
 
@@ -4396,8 +4398,19 @@ struct cursor::state {
         else detail::append_name(out, name, names, is_label);
         return out;
     }
+    /// `_total` and `_info` are escaped with the name, which has them; other suffixes come after that, as
+    /// in the Go library: dots makes a_b_total `a__b__total`, but a_b's buckets `a__b_bucket`.
+    std::string shown_name(const detail::family_state& f, std::string_view base, std::string_view suffix = {}) const {
+        std::string whole, quoted;
+        detail::append_name(whole, f.name, names, false);
+        whole.resize(whole.size() - (f.name.size() - base.size()));
+        whole.append(suffix);
+        if (names != escaping::allow_utf8 || !detail::needs_quotes(whole, false)) return whole;
+        detail::append_quoted(quoted, whole);
+        return quoted;
+    }
     void name(const detail::family_state& f, std::string_view base, std::string_view suffix = {}) {
-        if (!plain(f)) return text(escaped(std::string(base).append(suffix), false));
+        if (!plain(f)) return text(shown_name(f, base, suffix));
         text(base);
         text(suffix);
     }
@@ -4419,7 +4432,8 @@ struct cursor::state {
         else if (f.type == metric_type::info || f.type == metric_type::state_set) text("gauge");
         else text(type_name(f.type));
         text("\n");
-        if (openmetrics() && !f.unit.empty()) {
+        // A unit that is not the end of the name, as escaping may have left it, fails the scrape.
+        if (openmetrics() && !f.unit.empty() && (plain(f) || detail::ends_with(shown_name(f, shown), "_" + f.unit))) {
             text("# UNIT ");
             name(f, shown);
             text(" ");
@@ -4488,6 +4502,8 @@ struct cursor::state {
             *to++ = '\n';
         }
         unit.size = static_cast<std::size_t>(to - unit.data);
+        // OpenMetrics has no sum over negative bounds, where it may fall, and no count without a sum.
+        if (openmetrics() && b.count != 0 && b.upper[0] < 0) return;
         sample(f, f.name, "_sum", own);
         value(sum.real);
         sample(f, f.name, "_count", own);

@@ -1,0 +1,290 @@
+// random_registry FOLDER FIRST LAST: for each seed a registry of random metrics, its page in every format and
+// escaping (SEED.N.page) and what it holds (SEED.json), for check_parsers.py to compare.
+//
+// Odd seeds keep to what OpenMetrics allows, so that its strict parser can be asked; even ones do not.
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include <cinttypes>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
+namespace prom = prometheus_async;
+
+namespace {
+
+struct generator {
+    std::uint64_t state;
+    std::uint64_t next() {
+        std::uint64_t z = state += 0x9e3779b97f4a7c15;
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+        z = (z ^ z >> 27) * 0x94d049bb133111eb;
+        return z ^ z >> 31;
+    }
+    std::size_t below(std::size_t n) { return static_cast<std::size_t>(next() % n); }
+    bool one_in(std::size_t n) { return below(n) == 0; }
+    template <class T, std::size_t N>
+    const T& pick(const T (&from)[N]) { return from[below(N)]; }
+
+    double value() {
+        static const double edges[] = {0.0, -0.0, 1, -1, 0.1, 1e-5, 1e-4, 123456, 999999.5, 1e6, 1e21, 1e23, 5e-324, 2.2250738585072014e-308,
+                                       1.7976931348623157e308, 9007199254740991.0, 9007199254740992.0, 9007199254740994.0, -9007199254740993.0,
+                                       std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(),
+                                       std::numeric_limits<double>::quiet_NaN()};
+        switch (below(4)) {
+        case 0: return pick(edges);
+        case 1: return static_cast<double>(next() % 100000) / 1000;
+        case 2: return static_cast<double>(next() % 1000000);
+        default: {
+            const double any = __builtin_bit_cast(double, next());
+            return any == any ? any : 0;
+        }
+        }
+    }
+    double positive() {
+        const double v = std::fabs(value());
+        return v == v && v < 1e200 ? v : 7;
+    }
+    std::string text() {
+        static const char* const pieces[] = {"a", "value", " ", "\"", "\\", "\n", "\\n", ",", "=", "{", "}", "{le=\"1\"}", "#", "# EOF", " # ", "\t", "\r", "'", "0",
+                                             "\xc3\xbc", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xff", "\xe2\x82", "\xed\xa0\x80", "\x7f", "\x01", "+Inf", "/", "\xe2\x80\xa8"};
+        std::string made;
+        for (std::size_t n = below(8); n != 0; --n) made += pick(pieces);
+        if (one_in(20)) made.append(below(600), 'x');
+        return made;
+    }
+    // Unique by its number, in every escaping.
+    std::string name(std::size_t number, bool is_label) {
+        static const char* const pieces[] = {"http", "requests", "_", "x", "Y", "le", "total", "bucket", "9", "__x"};
+        static const char* const wild[] = {".", "\xc3\xbc", "-", " ", "\"", "\\", "\xf0\x9f\x98\x80", "{", "/", "\n", "#", "="};
+        std::string made;
+        const bool exotic = one_in(4);
+        for (std::size_t n = 1 + below(4); n != 0; --n) made += exotic && one_in(2) ? pick(wild) : pick(pieces);
+        if (!is_label && one_in(10)) made += ":";
+        if (!exotic && made[0] >= '0' && made[0] <= '9') made.insert(0, "n");
+        made += (is_label ? "_l" : "_f") + std::to_string(number);
+        return is_label && made.substr(0, 2) == "__" ? "l" + made : made;
+    }
+};
+
+std::string hex(std::string_view s) {
+    std::string made = "\"";
+    for (char c : s) {
+        made += "0123456789abcdef"[static_cast<unsigned char>(c) >> 4];
+        made += "0123456789abcdef"[static_cast<unsigned char>(c) & 15];
+    }
+    return made + "\"";
+}
+std::string bits(double v) {
+    char text[32];
+    std::snprintf(text, sizeof text, "\"%016" PRIx64 "\"", __builtin_bit_cast(std::uint64_t, v));
+    return text;
+}
+
+using pairs = std::vector<std::pair<std::string, std::string>>;
+
+// What was put into the registry, as JSON.
+struct truth {
+    std::string json, samples;
+
+    static std::string pairs_json(const pairs& labels) {
+        std::string made = "[";
+        for (const auto& [n, v] : labels) made += (made.size() > 1 ? ",[" : "[") + hex(n) + "," + hex(v) + "]";
+        return made + "]";
+    }
+    void sample(std::string_view suffix, const pairs& labels, double v) {
+        samples += (samples.empty() ? "[\"" : ",\n  [\"") + std::string(suffix) + "\"," + pairs_json(labels) + "," + bits(v) + "]";
+    }
+    void family(std::string_view base, const char* type, std::string_view help, std::string_view unit) {
+        json += (json.empty() ? " {" : ",\n {") + ("\"name\":" + hex(base)) + ",\"type\":\"" + type + "\",\"help\":" + hex(help) + ",\"unit\":" + hex(unit) +
+                ",\"samples\":[" + samples + "]}";
+        samples.clear();
+    }
+};
+
+std::string bound_text(double b) {
+    char text[prom::detail::number_size];
+    return std::string(+text, prom::detail::put_bound(text, b));
+}
+
+struct world {
+    generator random;
+    bool strict;
+    prom::registry registry;
+    truth told;
+    std::size_t names = 0;
+
+    std::string name, help, unit;
+    pairs constant;
+    std::vector<std::string> labels;
+    std::vector<double> buckets;
+
+    prom::metric_options options(std::vector<prom::label>& kept) {
+        for (const auto& [n, v] : constant) kept.push_back({n, v});
+        prom::metric_options o;
+        o.registry = &registry;
+        o.unit = unit;
+        o.labels = kept;
+        o.buckets = buckets;
+        return o;
+    }
+    pairs all(const std::vector<std::string>& values) const {
+        pairs made = constant;
+        for (std::size_t i = 0; i != values.size(); ++i) made.emplace_back(labels[i], values[i]);
+        return made;
+    }
+    static pairs with(pairs labels_too, std::string_view n, std::string_view v) {
+        labels_too.emplace_back(n, v);
+        return labels_too;
+    }
+
+    // `fill(metric, labels)` updates one series and tells the truth of it.
+    template <class Metric, class Fill>
+    void declare(const char* type, std::string_view suffix, Fill fill) {
+        std::vector<prom::label> kept;
+        const prom::metric_options o = options(kept);
+        const std::string declared = name + (!suffix.empty() && random.one_in(2) ? std::string(suffix) : "");
+        if (labels.empty()) {
+            auto made = prom::detail::declare({Metric::type, declared, help, o});
+            if (!made) return std::fprintf(stderr, "%s\n", made.why().describe()), std::exit(1);
+            fill(Metric(*made), all({}));
+        } else {
+            std::vector<std::string_view> views(labels.begin(), labels.end());
+            auto made = registry.try_family<Metric>(declared, help, views, o);
+            if (!made) return std::fprintf(stderr, "%s\n", made.why().describe()), std::exit(1);
+            for (std::size_t n = 1 + random.below(5), i = 0; i != n; ++i) {
+                std::vector<std::string> values{"series " + std::to_string(i)};
+                while (values.size() < labels.size()) values.push_back(random.text());
+                fill((*made)(std::vector<std::string_view>(values.begin(), values.end())), all(values));
+            }
+        }
+        told.family(name + (unit.empty() ? "" : "_" + unit), type, help, unit);
+    }
+
+    void family() {
+        static const char* const units[] = {"seconds", "bytes", "ratio"};
+        name = random.name(names++, false);
+        help = random.text();
+        unit = random.one_in(3) ? random.pick(units) : "";
+        constant.clear();
+        labels.clear();
+        buckets.clear();
+        for (std::size_t n = random.one_in(4) ? 1 + random.below(2) : 0; n != 0; --n) constant.emplace_back(random.name(names++, true), random.text());
+        for (std::size_t n = random.below(4); n != 0; --n) labels.push_back(random.name(names++, true));
+
+        switch (random.below(5)) {
+        case 0:
+            return declare<prom::counter>("counter", "_total", [&](prom::counter c, const pairs& at) {
+                const std::uint64_t whole = random.one_in(4) ? ~std::uint64_t{0} - random.below(3) : random.next() >> random.below(64);
+                const double part = random.one_in(3) ? random.positive() : 0;
+                c.inc(whole);
+                c.inc(part);
+                // Whole steps add up exactly, as long as there is room for them.
+                std::uint64_t sum = 0;
+                const bool exact = part < 9007199254740992.0 && std::trunc(part) == part && !__builtin_add_overflow(whole, static_cast<std::uint64_t>(part), &sum);
+                told.sample("_total", at, exact ? static_cast<double>(sum) : static_cast<double>(whole) + part);
+            });
+        case 1:
+        case 2:
+            return declare<prom::gauge>("gauge", "", [&](prom::gauge g, const pairs& at) {
+                const double v = random.value();
+                if (random.one_in(2)) {
+                    g.set(v);
+                    told.sample("", at, v);
+                } else {
+                    g.inc(v);
+                    told.sample("", at, 0 + v);
+                }
+            });
+        case 3:
+            if (random.one_in(2)) {
+                double at = strict || random.one_in(2) ? random.positive() / 1e3 : -100;
+                for (std::size_t n = 1 + random.below(random.one_in(8) ? 250 : 12); n != 0; --n) buckets.push_back(at), at += (at < 0 ? -at : at) * 0.3 + 1e-6;
+            }
+            return declare<prom::histogram>("histogram", "", [&](prom::histogram h, const pairs& at) {
+                static const double standard[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
+                const std::vector<double> upper = buckets.empty() ? std::vector<double>(std::begin(standard), std::end(standard)) : buckets;
+                std::vector<std::uint64_t> counts(upper.size() + 1);
+                double sum = 0;
+                for (std::size_t n = random.below(40); n != 0; --n) {
+                    const double v = random.one_in(3) ? upper[random.below(upper.size())] : strict ? random.positive() : random.value();
+                    h.observe(v);
+                    sum += v;
+                    std::size_t i = 0;
+                    while (i != upper.size() && !(v <= upper[i])) ++i;
+                    ++counts[i];
+                }
+                std::uint64_t total = 0;
+                for (std::size_t i = 0; i != counts.size(); ++i)
+                    told.sample("_bucket", with(at, "le", i == upper.size() ? "+Inf" : bound_text(upper[i])), static_cast<double>(total += counts[i]));
+                told.sample("_sum", at, sum);
+                told.sample("_count", at, static_cast<double>(total));
+            });
+        default:
+            return declare<prom::summary>("summary", "", [&](prom::summary s, const pairs& at) {
+                double sum = 0;
+                const std::size_t n = random.below(20);
+                for (std::size_t i = 0; i != n; ++i) {
+                    const double v = strict ? random.positive() : random.value();
+                    s.observe(v);
+                    sum += v;
+                }
+                told.sample("_sum", at, sum);
+                told.sample("_count", at, static_cast<double>(n));
+            });
+        }
+    }
+};
+
+void write(const std::string& path, const std::string& text) {
+    std::FILE* file = std::fopen(path.c_str(), "wb");
+    if (!file || std::fwrite(text.data(), 1, text.size(), file) != text.size() || std::fclose(file) != 0) std::perror(path.c_str()), std::exit(1);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    if (count != 4) return std::fprintf(stderr, "random_registry FOLDER FIRST LAST\n"), 2;
+    const std::string folder = arguments[1];
+    for (int seed = std::atoi(arguments[2]); seed <= std::atoi(arguments[3]); ++seed) {
+        world w{{static_cast<std::uint64_t>(seed)}, seed % 2 != 0, {}, {}, 0, {}, {}, {}, {}, {}, {}};
+        for (std::size_t n = 3 + w.random.below(25); n != 0; --n) w.family();
+
+        static const prom::format formats[] = {prom::format::text_0_0_4, prom::format::text_1_0_0, prom::format::openmetrics_0_0_1, prom::format::openmetrics_1_0_0};
+        static const char* const escapings[] = {"underscores", "dots", "values", "allow-utf-8"};
+        std::string pages;
+        prom::registry* const one[] = {&w.registry};
+        for (std::size_t f = 0; f != std::size(formats); ++f)
+            for (std::size_t e = 0; e != std::size(escapings); ++e) {
+                if ((f == 0 || f == 2) && e != 0) continue;
+                prom::page_options asked;
+                asked.as = formats[f];
+                asked.names = static_cast<prom::escaping>(e);
+                asked.registries = one;
+                // Through a window of some odd size: where it ends must not matter.
+                std::string page;
+                std::vector<char> window(64 + w.random.below(w.random.one_in(2) ? 100 : 5000));
+                prom::cursor pull;
+                pull.start(asked);
+                for (;;) {
+                    const prom::pulled got = pull.next(window);
+                    page.append(window.data(), got.bytes);
+                    if (got.what == prom::pull::done) break;
+                    if (got.what == prom::pull::failed) return std::fprintf(stderr, "seed %d: the cursor failed\n", seed), 1;
+                }
+                if (page != prom::expose(asked)) return std::fprintf(stderr, "seed %d: the window's size matters\n", seed), 1;
+                const std::string file = std::to_string(seed) + "." + std::to_string(f) + escapings[e] + ".page";
+                write(folder + "/" + file, page);
+                pages += (pages.empty() ? " {" : ",\n {") + ("\"file\":\"" + file) + "\",\"openmetrics\":" + (f < 2 ? "false" : "true") + ",\"escaping\":\"" + escapings[e] +
+                         "\",\"content_type\":\"" + std::string(prom::content_type(asked.as, asked.names)) + "\"}";
+            }
+        std::string lint;
+        prom::page_options plain;
+        plain.registries = one;
+        for (const auto& finding : prom::lint_page(prom::expose(plain))) lint += (lint.empty() ? "" : ",") + hex(finding.metric + " " + finding.text);
+        write(folder + "/" + std::to_string(seed) + ".json", std::string("{\"strict\":") + (w.strict ? "true" : "false") + ",\"pages\":[\n" + pages + "],\n\"lint\":[" + lint +
+                                                                 "],\n\"families\":[\n" + w.told.json + "]}\n");
+    }
+}
