@@ -2164,7 +2164,6 @@ struct server_options {
     created_series created = created_series::off;
     bool self_metrics = false;         // of the scrape, in the default registry
     bool process_start_header = false; // Process-Start-Time-Unix on every page
-    bool gzip = true;
     event_handler on_event = nullptr;
     void* context = nullptr;
 };
@@ -6741,13 +6740,1269 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [64] http server                                  connections, limits, fairness
-//      needs [36] [50] [52] [60] [62] [63]
+//      needs [22] [36] [40] [50] [52] [58] [60] [62]
 // =============================================================================
+//
+// One http_connection is one peer: a parser, at most one buffer of output, and a phase. It does what its
+// stream allows, says what it waits for (wants, deadline), and knows neither loop nor timer: the
+// server_connection below waits on its behalf, and a test moves it by hand. While output is pending
+// nothing is read, so a peer that pipelines or reads slowly holds one buffer, never more.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+class http_connection;
+
+/// What output in progress takes: the piece to send is always one run of octets, head and chunk framing
+/// put before the body and after it.
+struct http_block {
+    static constexpr std::size_t head_size = 768, body_size = 16384, input_size = 2048;
+    cursor page;
+    http_block* next = nullptr;
+    std::size_t ahead = 0, ahead_end = 0;
+    char head[head_size + body_size + 8];  // the last ones for "\r\n0\r\n\r\n"
+    char input[input_size];                // what came with the request: pipelined ones
+    char* body() noexcept { return head + head_size; }
+};
+
+/// Connections in the order in which they began to wait, or last moved.
+struct http_queue {
+    http_connection* first = nullptr;
+    http_connection* last = nullptr;
+};
+
+struct http_route {
+    std::string path, text, content_type;
+    std::vector<registry*> registries;
+    bool is_text, open;
+};
+
+/// The scrapes themselves as metrics, in the default registry.
+struct http_metrics {
+    family<counter, "code", "format"> requests{"prometheus_async_http_requests_total", "Requests answered."};
+    histogram duration{"prometheus_async_http_response_seconds", "Time from a request's head to the last octet of its answer."};
+    counter octets{"prometheus_async_http_response_bytes_total", "Octets sent."};
+    gauge in_flight{"prometheus_async_http_responses_in_flight", "Answers being sent."};
+    gauge series{"prometheus_async_http_scrape_series", "Samples on the last whole page."};
+};
+
+/// What the connections of one server share.
+struct http_service {
+    server_limits limits;
+    std::vector<http_route> routes;
+    std::vector<std::string> allowed_hosts;  // in lower case
+    collector_errors on_collector_error = collector_errors::skip;
+    created_series created = created_series::off;
+    std::string process_start;               // the whole field, or empty
+    event_handler on_event = nullptr;
+    void* context = nullptr;
+    owned<http_metrics> metrics;
+
+    http_queue waiting;   // for the peer's octets: evicted first
+    http_queue moving;    // in an answer
+    std::size_t connections = 0;
+    std::vector<std::string_view> names;     // of one request, while it is answered
+    char input[http_block::input_size];
+    char scratch[16384];
+
+    http_service() = default;
+    http_service(const http_service&) = delete;
+    PROMETHEUS_ASYNC_DECL ~http_service();
+    PROMETHEUS_ASYNC_DECL void tell(event_kind kind, const error& why) noexcept;
+    PROMETHEUS_ASYNC_DECL http_block* take_block();
+    PROMETHEUS_ASYNC_DECL void give_block(http_block* block) noexcept;
+    PROMETHEUS_ASYNC_DECL bool allows(std::string_view host) const noexcept;
+    PROMETHEUS_ASYNC_DECL const http_route* find(std::string_view path) const noexcept;
+    /// Whom to drop so that another can be served, or null: the oldest that waits, else the one whose
+    /// peer has taken nothing for longest, and for a second at least.
+    PROMETHEUS_ASYNC_DECL http_connection* victim(double now) const noexcept;
+    PROMETHEUS_ASYNC_DECL std::string_view date() noexcept;
+
+private:
+    static constexpr std::size_t kept_blocks = 4;
+    http_block* free_ = nullptr;
+    std::size_t free_count_ = 0;
+    double date_second_ = -1;
+    char date_[29];
+};
+
+/// Copies into a head; what would not fit is cut (it never is: routes' content types are limited).
+struct head_writer {
+    char* at;
+    char* end;
+    void put(std::string_view s) noexcept {
+        const std::size_t n = s.size() < static_cast<std::size_t>(end - at) ? s.size() : static_cast<std::size_t>(end - at);
+        std::memcpy(at, s.data(), n);
+        at += n;
+    }
+    void number(std::size_t v, unsigned base = 10) noexcept {
+        char digits[20];
+        std::size_t n = sizeof digits;
+        do digits[--n] = "0123456789abcdef"[v % base];
+        while ((v /= base) != 0);
+        put({digits + n, sizeof digits - n});
+    }
+};
+
+class http_connection {
+public:
+    enum class phase : std::uint8_t { handshake, reading, deciding, writing, lingering, closed };
+
+    /// Owns `fd`, and closes it when it is destroyed: whoever watches it forgets it first.
+    PROMETHEUS_ASYNC_DECL http_connection(http_service& service, int fd, double now);
+    http_connection(const http_connection&) = delete;
+    PROMETHEUS_ASYNC_DECL ~http_connection();
+
+    /// Does what the descriptor allows, within a turn's budget of octets and requests.
+    PROMETHEUS_ASYNC_DECL void run(double now);
+    /// Acts on a deadline() that has passed.
+    PROMETHEUS_ASYNC_DECL void expire(double now);
+    PROMETHEUS_ASYNC_DECL double deadline() const noexcept;
+    interest wants() const noexcept { return wants_; }
+    phase at() const noexcept { return phase_; }
+    bool closed() const noexcept { return phase_ == phase::closed; }
+    int fd() const noexcept { return fd_; }
+    double moved() const noexcept { return moved_; }
+    /// Answers 503 to a newcomer for whom there is no room.
+    PROMETHEUS_ASYNC_DECL void refuse(double now);
+    PROMETHEUS_ASYNC_DECL void close() noexcept;
+    PROMETHEUS_ASYNC_DECL void reset() noexcept;  // the peer learns that what it has is not all
+
+private:
+    friend struct http_service;
+    static constexpr std::size_t turn_octets = 65536, linger_octets = 262144;
+    static constexpr int turn_requests = 8;
+
+    // Each does one step and returns whether to go on; if not, wants_ is set.
+    bool read();
+    bool write();
+    bool linger();
+    bool wait_for(stream_status how) noexcept;
+
+    void respond();
+    void answer();
+    void answer_fixed(int status);
+    void answer_text(const http_route& route);
+    void answer_page(const http_route& route);
+    void fill();
+    void begin_head(int status);
+    void send_head(std::string_view body) noexcept;
+    void finished();
+    void enter(phase next);
+    void count_samples(std::string_view part) noexcept;
+
+    http_service& service_;
+    http_connection* next_ = nullptr;
+    http_connection* previous_ = nullptr;
+    http_queue* in_ = nullptr;
+    stream stream_;
+    request_parser parser_;
+    http_block* block_ = nullptr;
+    const http_route* route_ = nullptr;
+    const char* out_ = nullptr;
+    const char* out_end_ = nullptr;
+    std::string_view rest_;      // of a text, after out_
+    double now_;
+    double since_;               // the phase began
+    double moved_;               // the last octet was taken
+    std::size_t octets_left_ = 0;
+    std::size_t requests_ = 0;
+    std::size_t discarded_ = 0;
+    std::size_t filled_ = 0;
+    std::size_t samples_ = 0;
+    head_writer head_{};
+    int fd_;
+    int status_ = 0;
+    int requests_left_ = 0;
+    phase phase_ = phase::reading;
+    interest wants_ = interest::read;
+    format format_ = format::text_0_0_4;
+    bool head_only_ = false, closing_ = false, page_open_ = false, chunked_ = false, head_sent_ = false;
+    bool page_waits_ = false, shut_ = false, line_start_ = true;
+};
+
+// ---- what connections share ----
+
+http_service::~http_service() {
+    while (http_block* block = free_) {
+        free_ = block->next;
+        delete block;
+    }
+}
+
+void http_service::tell(event_kind kind, const error& why) noexcept {
+    notice(kind);
+    if (on_event) on_event({kind, why}, context);
+}
+
+http_block* http_service::take_block() {
+    http_block* const block = free_;
+    if (!block) return new http_block;
+    free_ = block->next;
+    --free_count_;
+    return block;
+}
+void http_service::give_block(http_block* block) noexcept {
+    if (!block) return;
+    if (free_count_ == kept_blocks) {
+        delete block;
+        return;
+    }
+    block->ahead = block->ahead_end = 0;
+    block->next = std::exchange(free_, block);
+    ++free_count_;
+}
+
+bool http_service::allows(std::string_view host) const noexcept {
+    if (allowed_hosts.empty()) return true;
+    for (const std::string& ours : allowed_hosts) if (same_word(host, ours) || same_word(host_of(host), host_of(ours))) return true;
+    return false;
+}
+const http_route* http_service::find(std::string_view path) const noexcept {
+    for (const http_route& r : routes) if (same_path(path, r.path)) return &r;
+    return nullptr;
+}
+http_connection* http_service::victim(double now) const noexcept {
+    if (waiting.first) return waiting.first;
+    return moving.first && now - moving.first->moved() >= 1 ? moving.first : nullptr;
+}
+std::string_view http_service::date() noexcept {
+    const double now = wall_now();
+    if (now < date_second_ || now >= date_second_ + 1) {
+        date_second_ = static_cast<double>(static_cast<std::int64_t>(now));
+        http_date(now, date_);
+    }
+    return {date_, sizeof date_};
+}
+
+// ---- one connection ----
+
+http_connection::http_connection(http_service& service, int fd, double now)
+    : service_(service), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
+    ++service_.connections;
+    enter(phase::reading);
+}
+
+http_connection::~http_connection() {
+    close();
+    --service_.connections;
+    sys::close(fd_);  // not again after EINTR: the number may be another's by then
+}
+
+void http_connection::enter(phase next) {
+    http_queue* const to = next == phase::closed ? nullptr : next == phase::writing ? &service_.moving : &service_.waiting;
+    if (in_) {
+        (previous_ ? previous_->next_ : in_->first) = next_;
+        (next_ ? next_->previous_ : in_->last) = previous_;
+    }
+    in_ = to;
+    if (to) {
+        next_ = nullptr;
+        previous_ = std::exchange(to->last, this);
+        (previous_ ? previous_->next_ : to->first) = this;
+    }
+    phase_ = next;
+}
+
+void http_connection::close() noexcept {
+    if (closed()) return;
+    if (service_.metrics && phase_ == phase::writing) service_.metrics->in_flight.dec();
+    enter(phase::closed);
+    wants_ = interest::none;
+    service_.give_block(std::exchange(block_, nullptr));
+}
+void http_connection::reset() noexcept {
+    const ::linger at_once{1, 0};
+    if (!closed()) (void)sys::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close();
+}
+
+double http_connection::deadline() const noexcept {
+    const server_limits& l = service_.limits;
+    switch (phase_) {
+    case phase::handshake: return since_ + l.handshake.count();
+    case phase::reading: return since_ + (requests_ == 0 || parser_.begun() ? l.header : l.idle).count();
+    case phase::deciding: return since_ + l.response.count();
+    case phase::writing: {
+        const double stall = moved_ + l.stall.count(), whole = since_ + l.response.count(), first = stall < whole ? stall : whole;
+        return page_waits_ && now_ + 0.01 < whole ? now_ + 0.01 : first;
+    }
+    case phase::lingering: return since_ + l.lingering.count();
+    case phase::closed: break;
+    }
+    return never;
+}
+
+void http_connection::expire(double now) {
+    now_ = now;
+    switch (phase_) {
+    case phase::reading:
+        if (!parser_.begun()) return close();
+        closing_ = true;
+        answer_fixed(408);
+        return run(now);
+    case phase::writing:
+        if (page_waits_ && now < since_ + service_.limits.response.count()) {
+            fill();
+            return run(now);
+        }
+        service_.tell(event_kind::connection_stalled, {errc::timeout, "a reader took nothing for too long, or all too slowly"});
+        return reset();
+    case phase::handshake:
+    case phase::deciding:
+    case phase::lingering: return close();
+    case phase::closed: return;
+    }
+}
+
+void http_connection::refuse(double now) {
+    now_ = now;
+    closing_ = true;
+    answer_fixed(503);
+    run(now);
+}
+
+void http_connection::run(double now) {
+    now_ = now;
+    octets_left_ = turn_octets;
+    requests_left_ = turn_requests;
+    for (bool on = true; on;) {
+        switch (phase_) {
+        case phase::reading: on = read(); break;
+        case phase::writing: on = write(); break;
+        case phase::lingering: on = linger(); break;
+        case phase::handshake:
+        case phase::deciding:
+        case phase::closed: on = false; break;
+        }
+    }
+}
+
+// What a stream said it waits for, or the end of the connection.
+bool http_connection::wait_for(stream_status how) noexcept {
+    if (how == stream_status::want_read || how == stream_status::want_write)
+        wants_ = how == stream_status::want_write ? interest::write : stream_.pending() ? interest::both : interest::read;
+    else close();
+    return false;
+}
+
+bool http_connection::read() {
+    if (requests_left_ == 0) {  // the others first: a writable socket calls again in the next turn
+        wants_ = interest::write;
+        return false;
+    }
+    const bool ahead = block_ && block_->ahead != block_->ahead_end;
+    std::string_view in;
+    if (ahead) {
+        in = {block_->input + block_->ahead, block_->ahead_end - block_->ahead};
+    } else {
+        const stream_io got = stream_.receive(service_.input, service_.scratch);
+        if (got.bytes == 0) return wait_for(got.status);
+        in = {service_.input, got.bytes};
+    }
+    const bool fresh = !parser_.begun();
+    const std::size_t used = parser_.feed(in);
+    if (fresh && requests_ != 0) since_ = now_;  // the time for a head runs from its first octet
+    if (ahead) block_->ahead += used;
+    if (!parser_.done() && parser_.failed() == 0) {
+        service_.give_block(std::exchange(block_, nullptr));
+        const bool more = !ahead && (in.size() == sizeof service_.input || stream_.buffered());
+        return more || wait_for(stream_status::want_read);
+    }
+    if (!block_) block_ = service_.take_block();
+    if (!ahead) {
+        block_->ahead = 0;
+        block_->ahead_end = in.size() - used;
+        std::memcpy(block_->input, in.data() + used, block_->ahead_end);
+    }
+    --requests_left_;
+    respond();
+    return true;
+}
+
+bool http_connection::write() {
+    while (out_ != out_end_) {
+        if (octets_left_ == 0) {
+            wants_ = interest::write;
+            return false;
+        }
+        const auto whole = static_cast<std::size_t>(out_end_ - out_);
+        const stream_io sent = stream_.send({out_, whole < octets_left_ ? whole : octets_left_}, service_.scratch);
+        if (sent.bytes != 0) {
+            out_ += sent.bytes;
+            octets_left_ -= sent.bytes;
+            moved_ = now_;
+            enter(phase::writing);  // behind those that moved before
+            if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
+        }
+        if (sent.status != stream_status::ok) return wait_for(sent.status);
+    }
+    if (page_waits_) {
+        wants_ = interest::none;
+        return false;
+    }
+    if (!rest_.empty()) {
+        out_ = rest_.data();
+        out_end_ = out_ + std::exchange(rest_, {}).size();
+        return true;
+    }
+    if (page_open_) {
+        fill();
+        return true;
+    }
+    if (stream_.pending())
+        if (const stream_status how = stream_.flush(service_.scratch); how != stream_status::ok) return wait_for(how);
+    finished();
+    return true;
+}
+
+void http_connection::finished() {
+    if (service_.metrics) {
+        constexpr std::string_view names[] = {"text_0_0_4", "text_1_0_0", "openmetrics_0_0_1", "openmetrics_1_0_0"};
+        const bool page = status_ == 200 && route_ && !route_->is_text;
+        service_.metrics->requests(status_, page ? names[static_cast<std::size_t>(format_)] : std::string_view()).inc();
+        service_.metrics->duration.observe(now_ - since_);
+        service_.metrics->in_flight.dec();
+        if (page && !head_only_) service_.metrics->series.set(static_cast<double>(samples_));
+    }
+    since_ = now_;
+    if (closing_) {
+        service_.give_block(std::exchange(block_, nullptr));
+        return enter(phase::lingering);
+    }
+    if (block_->ahead == block_->ahead_end) service_.give_block(std::exchange(block_, nullptr));
+    parser_.reset();
+    enter(phase::reading);
+}
+
+// The peer may still be sending: to close now would reset the connection, and the answer with it.
+bool http_connection::linger() {
+    if (!shut_) {
+        if (const stream_status how = stream_.shutdown(service_.scratch); how != stream_status::ok) return wait_for(how);
+        if (sys::shutdown(fd_, SHUT_WR) != 0) return close(), false;
+        shut_ = true;
+    }
+    for (;;) {
+        const ssize_t n = sys::recv(fd_, service_.scratch, sizeof service_.scratch, 0);
+        if (n > 0) {
+            discarded_ += static_cast<std::size_t>(n);
+            if (discarded_ >= linger_octets) return close(), false;
+            wants_ = interest::read;
+            if (octets_left_ < static_cast<std::size_t>(n)) return false;
+            octets_left_ -= static_cast<std::size_t>(n);
+        } else if (n == 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) {
+            return close(), false;
+        } else if (errno != EINTR) {
+            wants_ = interest::read;
+            return false;
+        }
+    }
+}
+
+// ---- answers ----
+
+void http_connection::respond() {
+    const request_head& h = parser_.head;
+    ++requests_;
+    closing_ = parser_.failed() != 0 || h.close || h.http_1_0 || h.content || requests_ >= service_.limits.requests_per_connection;
+    route_ = nullptr;
+    if (parser_.failed() != 0) return answer_fixed(parser_.failed());
+    if (!service_.allows(h.host)) return answer_fixed(421);
+    route_ = service_.find(h.path());
+    answer();
+}
+
+void http_connection::answer() {
+    const request_head& h = parser_.head;
+    if (h.expects_other) return answer_fixed(417);
+    if (h.method == http_method::unknown) return answer_fixed(501);
+    if (!route_ && h.target != "*") return answer_fixed(404);
+    if (h.method == http_method::options) return answer_fixed(204);
+    if (h.method == http_method::other) return answer_fixed(405);
+    if (route_->is_text) return answer_text(*route_);
+    answer_page(*route_);
+}
+
+constexpr std::string_view reason_of(int status) noexcept {
+    switch (status) {
+    case 200: return "OK";
+    case 204: return "No Content";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 414: return "URI Too Long";
+    case 417: return "Expectation Failed";
+    case 421: return "Misdirected Request";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
+    }
+    return "";
+}
+
+// Every answer begins here: what is in the block is no longer needed.
+void http_connection::begin_head(int status) {
+    if (!block_) block_ = service_.take_block();
+    if (service_.metrics && phase_ != phase::writing) service_.metrics->in_flight.inc();
+    since_ = moved_ = now_;
+    enter(phase::writing);
+    head_only_ = parser_.head.verb == "HEAD";
+    page_open_ = chunked_ = head_sent_ = page_waits_ = false;
+    filled_ = 0;
+    rest_ = {};
+    out_ = out_end_ = nullptr;
+    status_ = status;
+    head_ = {block_->head, block_->body()};
+    head_.put("HTTP/1.1 ");
+    head_.number(static_cast<unsigned>(status));
+    head_.put(" ");
+    head_.put(reason_of(status));
+    head_.put("\r\nDate: ");
+    head_.put(service_.date());
+    head_.put("\r\n");
+    if (closing_) head_.put("Connection: close\r\n");
+}
+
+// The head goes right before the first octets of the body, so that both are one run.
+void http_connection::send_head(std::string_view body) noexcept {
+    head_.put("\r\n");
+    if (chunked_ && !head_only_) {
+        head_.number(body.size(), 16);
+        head_.put("\r\n");
+    }
+    const auto n = static_cast<std::size_t>(head_.at - block_->head);
+    char* const start = block_->body() - n;
+    std::memmove(start, block_->head, n);
+    if (body.data() != block_->body() && !head_only_) std::memcpy(block_->body(), body.data(), body.size());
+    out_ = start;
+    out_end_ = block_->body() + (head_only_ ? 0 : body.size());
+    head_sent_ = true;
+}
+
+void http_connection::answer_fixed(int status) {
+    begin_head(status);
+    if (status == 405 || status == 204) head_.put("Allow: GET, HEAD, OPTIONS\r\n");
+    if (status == 503) head_.put("Retry-After: 1\r\n");
+    if (status == 204) return send_head({});
+    const std::string_view text = status == 421             ? ""
+                                  : parser_.looks_like_tls() ? "this port speaks plain HTTP"
+                                                             : reason_of(status);
+    head_.put("Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
+    head_.number(text.size() + !text.empty());
+    head_.put("\r\n");
+    std::memcpy(block_->body(), text.data(), text.size());
+    block_->body()[text.size()] = '\n';
+    send_head({block_->body(), text.size() + !text.empty()});
+}
+
+constexpr std::string_view fields_of_200 = "Vary: Accept, Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
+
+void http_connection::answer_text(const http_route& route) {
+    begin_head(200);
+    head_.put("Content-Type: ");
+    head_.put(route.content_type);
+    head_.put("\r\nContent-Length: ");
+    head_.number(route.text.size());
+    head_.put("\r\n");
+    head_.put(fields_of_200);
+    const std::string_view text = route.text, first = text.substr(0, http_block::body_size);
+    send_head(first);
+    if (!head_only_) rest_ = text.substr(first.size());
+}
+
+void http_connection::answer_page(const http_route& route) {
+    const request_head& h = parser_.head;
+    service_.names.clear();
+    if (!query_names(parser_.head.target, service_.limits.names, service_.names)) {
+        closing_ = true;
+        return answer_fixed(400);
+    }
+    begin_head(200);
+    const negotiation agreed = negotiate(h.accept, h.accept_encoding);
+    format_ = agreed.as;
+    head_.put("Content-Type: ");
+    head_.put(content_type(agreed.as, agreed.names));
+    head_.put("\r\n");
+    head_.put(fields_of_200);
+    head_.put(service_.process_start);
+    block_->page.start({.as = agreed.as,
+                        .names = agreed.names,
+                        .registries = route.registries,
+                        .only = service_.names,
+                        .created = service_.created,
+                        .on_collector_error = service_.on_collector_error});
+    page_open_ = true;
+    samples_ = 0;
+    line_start_ = true;
+    fill();
+}
+
+// The next buffer of a page; before the first one goes its head, which knows by then how it is framed.
+void http_connection::fill() {
+    pull what = pull::more;
+    while (what == pull::more && http_block::body_size - filled_ >= 64) {
+        const pulled got = block_->page.next({block_->body() + filled_, http_block::body_size - filled_});
+        if (service_.metrics) count_samples({block_->body() + filled_, got.bytes});
+        filled_ += got.bytes;
+        what = got.what;
+    }
+    page_waits_ = what == pull::wait;
+    if (page_waits_) return;
+    if (what == pull::failed) {
+        service_.tell(event_kind::callback_failed, {errc::canceled, "a collector failed: no page"});
+        return head_sent_ ? reset() : answer_fixed(500);
+    }
+    page_open_ = what == pull::more && !head_only_;
+    const std::string_view body(block_->body(), std::exchange(filled_, 0));
+    if (!head_sent_) {
+        chunked_ = what == pull::more && !parser_.head.http_1_0;
+        if (chunked_) {
+            head_.put("Transfer-Encoding: chunked\r\n");
+        } else if (what == pull::done) {
+            head_.put("Content-Length: ");
+            head_.number(body.size());
+            head_.put("\r\n");
+        }
+        send_head(body);
+    } else {
+        head_ = {block_->head, block_->body()};
+        if (chunked_ && !body.empty()) {
+            head_.number(body.size(), 16);
+            head_.put("\r\n");
+        }
+        const auto n = static_cast<std::size_t>(head_.at - block_->head);
+        std::memmove(block_->body() - n, block_->head, n);
+        out_ = block_->body() - n;
+        out_end_ = block_->body() + body.size();
+    }
+    if (chunked_ && !head_only_) {
+        head_writer after{block_->body() + body.size(), block_->body() + http_block::body_size + 8};
+        if (!body.empty()) after.put("\r\n");
+        if (what == pull::done) after.put("0\r\n\r\n");
+        out_end_ = after.at;
+    }
+}
+
+void http_connection::count_samples(std::string_view part) noexcept {
+    while (!part.empty()) {
+        if (line_start_ && part[0] != '#') ++samples_;
+        const std::size_t end = part.find('\n');
+        line_start_ = end != std::string_view::npos;
+        part.remove_prefix(line_start_ ? end + 1 : part.size());
+    }
+}
+
+// ---- connections on a loop ----
+
+class http_server;
+
+/// A connection that waits: readiness and one timer, whose moment is only ever brought forward (it fires
+/// early at worst, and is then set again).
+class server_connection final : public http_connection {
+public:
+    PROMETHEUS_ASYNC_DECL server_connection(http_server& server, int fd);
+    /// After every move: waits for what the connection wants, or deletes it.
+    PROMETHEUS_ASYNC_DECL void settle() noexcept;
+
+    static void ready(void* self, interest) { static_cast<server_connection*>(self)->move(&http_connection::run); }
+    static void due(void* self) { static_cast<server_connection*>(self)->move(&http_connection::expire); }
+    PROMETHEUS_ASYNC_DECL void move(void (http_connection::*how)(double));
+
+private:
+    http_server& server_;
+    watch watch_;
+    timer timer_;
+};
+
+struct http_listener {
+    PROMETHEUS_ASYNC_DECL http_listener(http_server& owner, int descriptor);
+    http_listener(const http_listener&) = delete;
+    PROMETHEUS_ASYNC_DECL ~http_listener();
+    http_server& server;
+    const int fd;
+    watch readiness;
+};
+
+class http_server : public http_service {
+public:
+    PROMETHEUS_ASYNC_DECL explicit http_server(event_loop& loop);
+    PROMETHEUS_ASYNC_DECL ~http_server();
+
+    /// Owns `fd`, which listens and does not block.
+    PROMETHEUS_ASYNC_DECL result<void> add(int fd);
+    /// Closes listeners and connections at once.
+    PROMETHEUS_ASYNC_DECL void stop() noexcept;
+    event_loop& loop() noexcept { return loop_; }
+
+private:
+    friend struct http_listener;
+    static constexpr int turn_accepts = 16;
+    static constexpr double pause = 0.1;
+
+    void accept_from(http_listener& from);
+    bool evict() noexcept;
+    void rest() noexcept;  // stops accepting for a moment
+    static void rested(void* self);
+    static int open_reserve() noexcept { return raw_socket(AF_UNIX, SOCK_DGRAM); }
+
+    event_loop& loop_;
+    std::vector<owned<http_listener>> listeners_;
+    timer resting_;
+    descriptor reserve_;  // closed to accept and close what cannot be served when there are no descriptors left
+};
+
+server_connection::server_connection(http_server& server, int fd)
+    : http_connection(server, fd, server.loop().now()), server_(server), watch_(server.loop(), &ready, this), timer_(server.loop(), &due, this) {}
+
+void server_connection::move(void (http_connection::*how)(double)) {
+    const double now = server_.loop().now();
+    if (how == &http_connection::expire && deadline() > now) return settle();
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    try {
+        (this->*how)(now);
+    } catch (...) {  // no memory, or a user's callback: this connection only
+        close();
+    }
+#else
+    (this->*how)(now);
+#endif
+    settle();
+}
+
+void server_connection::settle() noexcept {
+    if (!closed()) {
+        const double when = deadline();
+        if (!timer_.armed() || when < timer_.when()) timer_.at(when);
+        if (watch_.set(fd(), wants())) return;
+    }
+    delete this;
+}
+
+http_listener::http_listener(http_server& owner, int descriptor)
+    : server(owner), fd(descriptor), readiness(
+          owner.loop(),
+          [](void* self, interest) {
+              auto& listener = *static_cast<http_listener*>(self);
+              listener.server.accept_from(listener);
+          },
+          this) {}
+http_listener::~http_listener() {
+    readiness.forget();
+    sys::close(fd);
+}
+
+http_server::http_server(event_loop& loop)
+    : loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {}
+http_server::~http_server() { stop(); }
+
+result<void> http_server::add(int fd) {
+    listeners_.push_back(owned<http_listener>(new http_listener(*this, fd)));
+    return listeners_.back()->readiness.set(fd, interest::read);
+}
+
+void http_server::stop() noexcept {
+    listeners_.clear();
+    resting_.cancel();
+    while (http_connection* c = waiting.first ? waiting.first : moving.first) delete static_cast<server_connection*>(c);
+    reserve_.reset();
+}
+
+bool http_server::evict() noexcept {
+    http_connection* const out = victim(loop_.now());
+    if (!out) return false;
+    tell(event_kind::connection_evicted, {errc::limit, "the oldest waiting connection made room for a new one"});
+    if (out->at() == http_connection::phase::writing) out->reset();
+    delete static_cast<server_connection*>(out);
+    return true;
+}
+
+void http_server::rest() noexcept {
+    for (const auto& l : listeners_) (void)l->readiness.set(l->fd, interest::none);
+    resting_.after(pause);
+}
+void http_server::rested(void* self) {
+    for (const auto& l : static_cast<http_server*>(self)->listeners_) (void)l->readiness.set(l->fd, interest::read);
+}
+
+void http_server::accept_from(http_listener& from) {
+    int failures = 0;
+    net_address peer;
+    for (int i = 0; i != turn_accepts; ++i) {
+        const int fd = accept_on(from.fd, peer);
+        if (fd < 0) {
+            const int why = errno;
+            if (why == EAGAIN || why == EWOULDBLOCK) return;
+            if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
+                if (evict()) continue;
+                tell(event_kind::accept_failed, error::from_errno("accept", why));
+                if (reserve_) {  // the queue drains, or the listener would stay readable for ever
+                    reserve_.reset();
+                    descriptor(accept_on(from.fd, peer)).reset();
+                    reserve_.reset(open_reserve());
+                }
+                return rest();
+            }
+            tell(event_kind::accept_failed, error::from_errno("accept", why));  // the newcomer's trouble
+            if (++failures == turn_accepts) return rest();
+            continue;
+        }
+        const bool full = connections >= limits.connections && !evict();
+        server_connection* c = nullptr;
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            c = new server_connection(*this, fd);
+        } catch (...) {
+            sys::close(fd);
+            return rest();
+        }
+#else
+        c = new server_connection(*this, fd);
+#endif
+        if (!full) {
+            c->settle();
+            continue;
+        }
+        tell(event_kind::connection_refused, {errc::limit, "no connection could be evicted for a new one"});
+        c->move(&http_connection::refuse);
+        return rest();
+    }
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [66] server main                                  starting, closing, the thread
 //      needs [38] [64]
 // =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+struct server_state final : http_server {
+    PROMETHEUS_ASYNC_DECL server_state(event_loop& loop, const server_options& options);
+    PROMETHEUS_ASYNC_DECL ~server_state();
+
+    PROMETHEUS_ASYNC_DECL result<void> listen();
+    PROMETHEUS_ASYNC_DECL void shut() noexcept;  // socket and connections; idempotent
+    PROMETHEUS_ASYNC_DECL std::string url() const;
+    PROMETHEUS_ASYNC_DECL registration leave();  // what there is to de-register, once
+    PROMETHEUS_ASYNC_DECL bool registered();
+    PROMETHEUS_ASYNC_DECL void end() noexcept;  // shuts, and hands de-registration to the loop
+
+    static metrics_http_server handle(server_state* s) noexcept { return metrics_http_server(s); }
+    void release() noexcept { if (--references == 0) delete this; }
+
+    unsigned references = 1;
+    std::string wanted, address, advertise;
+    std::uint16_t port = 0;
+    int handed_in = -1;
+    bool https = false, unix_socket = false;
+    service_discovery* discovery = nullptr;
+    result<void> valid;
+    registration with;
+    mutex lock;  // of `with`: is_registered() is for any thread
+    attachment attached;
+
+private:
+    result<void> listen_handed_in();
+    result<void> listen_unix(const net_address& at);
+    ::dev_t device_ = 0;  // of the socket's file, so that nobody else's is removed
+    ::ino_t file_ = 0;
+};
+
+server_state::server_state(event_loop& on, const server_options& o)
+    : http_server(on), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
+      discovery(o.service_discovery), attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
+    const auto bad = [this](std::string_view why) { if (valid) valid = error(errc::invalid_option, why); };
+    const auto plain = [](std::string_view s) {
+        for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
+        return s.size() <= 128;
+    };
+    limits = o.limits;
+    on_collector_error = o.on_collector_error;
+    created = o.created;
+    on_event = o.on_event;
+    context = o.context;
+    if (o.self_metrics) metrics = owned<http_metrics>(new http_metrics);
+    if (limits.connections == 0 || limits.requests_per_connection == 0 || limits.header_bytes < 64 || limits.request_line < 16)
+        bad("server limits: nothing could be served");
+    if (!plain(advertise) || advertise.find_first_of(" /?#@") != std::string::npos) bad("advertise: a host, without scheme, port or path");
+    for (std::string_view host : o.allowed_hosts) {
+        std::string& lower = allowed_hosts.emplace_back(host);
+        for (char& c : lower) c = ascii_lower(c);
+        if (lower.empty() || !valid_authority(lower)) bad("allowed_hosts: not a host");
+    }
+    for (const route& r : o.routes) {
+        if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
+        if (!plain(r.content_type)) bad("routes: a content type of at most 128 printable characters");
+        if (!r.text.empty() && !r.registries.empty()) bad("routes: either registries or a text");
+        routes.push_back({std::string(r.path), std::string(r.text), std::string(r.content_type), {r.registries.begin(), r.registries.end()},
+                          !r.text.empty(), r.open});
+    }
+    if (o.routes.empty()) {
+        routes.push_back({"/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>", "text/html", {}, true, false});
+        routes.push_back({"/metrics", {}, {}, {}, false, false});
+    }
+    if (o.process_start_header) process_start = "Process-Start-Time-Unix: " + std::to_string(static_cast<std::int64_t>(wall_now())) + "\r\n";
+}
+
+server_state::~server_state() { shut(); }
+
+void server_state::shut() noexcept {
+    stop();
+    struct ::stat now;
+    if (file_ != 0 && ::lstat(address.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == file_) ::unlink(address.c_str());
+    file_ = 0;
+}
+
+result<void> server_state::listen_handed_in() {
+    descriptor fd(handed_in);
+    int listens = 0;
+    socklen_t size = sizeof listens;
+    if (sys::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0)
+        return error(errc::invalid_option, "listen_fd: not a listening socket");
+    const int flags = sys::fcntl(fd.get(), F_GETFL);
+    if (flags < 0 || sys::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0 || sys::fcntl(fd.get(), F_SETFD, FD_CLOEXEC) != 0)
+        return error::from_errno("listen_fd", errno);
+    const net_address at = local_address(fd.get());
+    address = at.text();
+    port = at.port();
+    unix_socket = at.family() == AF_UNIX;
+    return add(fd.release());
+}
+
+result<void> server_state::listen_unix(const net_address& at) {
+    unix_socket = true;
+    address = at.text();
+    const ::mode_t before = ::umask(0117);  // for the owner and the group; other threads' files too, for this moment
+    result<descriptor> fd = listen_on(at, limits.backlog);
+    ::umask(before);
+    if (!fd) return fd.why();
+    struct ::stat file;
+    if (address[0] != '@' && ::lstat(address.c_str(), &file) == 0) device_ = file.st_dev, file_ = file.st_ino;
+    return add(fd->release());
+}
+
+result<void> server_state::listen() {
+    if (handed_in >= 0) return listen_handed_in();
+    std::string_view host = wanted;
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    net_address at;
+    if (!parse_address(host.empty() ? "::" : host, port, at))
+        return error(errc::invalid_option, "cannot listen on " + wanted + ": neither a numeric address nor localhost nor unix:/path");
+    if (at.family() == AF_UNIX) return listen_unix(at);
+    for (int attempt = 0;; ++attempt) {
+        result<descriptor> first = listen_on(at, limits.backlog);
+        if (!first && host.empty()) {  // of all interfaces, only IPv4 where there is no IPv6
+            const int why = first.why().sys();
+            net_address v4;
+            parse_address("0.0.0.0", port, v4);
+            if (why == EAFNOSUPPORT || why == EADDRNOTAVAIL) first = listen_on(v4, limits.backlog);
+            else return error::from_errno("cannot listen on " + v4.text_with_port(), why);
+        }
+        if (!first) return first.why();
+        const net_address bound = local_address(first->get());
+        descriptor second;
+        if (host == "localhost") {
+            net_address v6;
+            parse_address("::1", bound.port(), v6);
+            result<descriptor> also = listen_on(v6, limits.backlog);
+            if (also) second = std::move(*also);
+            else if (also.why().sys() != EAFNOSUPPORT && also.why().sys() != EADDRNOTAVAIL) {
+                if (port != 0 || attempt == 16) return also.why();
+                continue;  // the port that the system chose is taken on ::1
+            }
+        }
+        address = bound.text();
+        port = bound.port();
+        result<void> added = add(first->release());
+        return added && second ? add(second.release()) : added;
+    }
+}
+
+std::string server_state::url() const {
+    if (unix_socket) return "unix:" + address;
+    std::string host = !advertise.empty() ? advertise : address == "0.0.0.0" || address == "::" ? "127.0.0.1" : address;
+    if (host.find(':') != std::string::npos && host[0] != '[') host = '[' + host + ']';
+    return (https ? "https://" : "http://") + host + ':' + std::to_string(port) + '/';
+}
+
+registration server_state::leave() {
+    const locked hold(lock);
+    return std::exchange(with, {});
+}
+bool server_state::registered() {
+    const locked hold(lock);
+    return with.deregister && (!with.registered || with.registered());
+}
+
+// ---- de-registration: work that outlives its server, and whoever waits for it ----
+
+struct leaving {
+    registration with;
+    result<void> outcome;
+    bool done = false;
+    std::coroutine_handle<> waiter;
+    unsigned references = 1;
+    void release() noexcept { if (--references == 0) delete this; }
+    void finish(result<void> how) {
+        if (std::exchange(done, true)) return;
+        outcome = how;
+        if (auto waiting = std::exchange(waiter, nullptr)) waiting.resume();
+    }
+};
+template <class T>
+struct counted {
+    T* to;
+    explicit counted(T* p) noexcept : to(p) { ++to->references; }
+    counted(counted&& other) noexcept : to(std::exchange(other.to, nullptr)) {}
+    ~counted() { if (to) to->release(); }
+    T* operator->() const noexcept { return to; }
+};
+
+inline task<void> deregister(counted<leaving> l) {
+    result<void> how = error(errc::canceled, "de-registration was abandoned");
+    struct finisher {  // also when the loop's budget ends first
+        leaving& l;
+        result<void>& how;
+        ~finisher() { l.finish(how); }
+    } at_end{*l.to, how};
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    try {
+        how = co_await l->with.deregister();
+    } catch (...) {
+        how = caught("de-registration");
+    }
+#else
+    how = co_await l->with.deregister();
+#endif
+}
+
+/// Ready when de-registration has ended, or has taken longer than the loop's closing budget.
+struct left_in_time {
+    counted<leaving> l;
+    double budget;
+    timer limit;
+    left_in_time(event_loop& loop, leaving* of) noexcept
+        : l(of), budget(loop_state::of(loop).budget), limit(loop, [](void* self) {
+              static_cast<leaving*>(self)->finish(error(errc::timeout, "de-registration took longer than the closing budget"));
+          }, of) {}
+    left_in_time(const left_in_time&) = delete;
+    ~left_in_time() { l->waiter = nullptr; }
+    bool await_ready() const noexcept { return l->done; }
+    void await_suspend(std::coroutine_handle<> h) noexcept {
+        l->waiter = h;
+        limit.after(budget);
+    }
+    result<void> await_resume() const noexcept { return l->outcome; }
+};
+
+inline leaving* begin_leaving(server_state& server) {
+    registration with = server.leave();
+    if (!with.deregister) return nullptr;
+    auto* const l = new leaving{.with = std::move(with), .outcome = {}, .waiter = {}};
+    server.loop().spawn_closing(deregister(counted<leaving>(l)));
+    return l;
+}
+
+void server_state::end() noexcept {
+    shut();
+    contain("de-registration", [this] { if (leaving* const l = begin_leaving(*this)) l->release(); }, [](const error&) {});
+}
+
+inline task<result<void>> close_server(counted<server_state> server) {
+    struct closer {  // whatever de-registration does
+        server_state& server;
+        ~closer() { server.shut(); }
+    } at_end{*server.to};
+    if (leaving* const l = begin_leaving(*server.to)) {
+        left_in_time end(server->loop(), l);
+        l->release();
+        co_return co_await end;
+    }
+    co_return {};
+}
+
+inline task<result<void>> nothing_to_close() { co_return {}; }
+
+inline task<result<metrics_http_server>> start_server(owned<server_state> made) {
+    if (!made->valid) co_return made->valid.why();
+    if (const auto listening = made->listen(); !listening) co_return listening.why();
+    server_state& s = *made.get();
+    metrics_http_server server = server_state::handle(made.release());
+    if (s.discovery) {
+        result<registration> with = co_await s.discovery->register_server(s.loop(), server);
+        if (!with) co_return with.why();
+        s.with = std::move(*with);
+    }
+    co_return std::move(server);
+}
+
+}  // namespace detail
+
+task<result<metrics_http_server>> start_http_server(event_loop& loop, const server_options& options) {
+    return detail::start_server(owned<detail::server_state>(new detail::server_state(loop, options)));
+}
+
+metrics_http_server& metrics_http_server::operator=(metrics_http_server&& other) noexcept {
+    if (this != &other) {
+        metrics_http_server old(std::move(*this));
+        state_ = std::exchange(other.state_, nullptr);
+    }
+    return *this;
+}
+metrics_http_server::~metrics_http_server() {
+    if (detail::server_state* const s = std::exchange(state_, nullptr)) {
+        s->end();
+        s->release();
+    }
+}
+
+std::string_view metrics_http_server::address() const noexcept { return state_ ? std::string_view(state_->address) : std::string_view(); }
+std::uint16_t metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
+bool metrics_http_server::https() const noexcept { return state_ && state_->https; }
+void metrics_http_server::https(bool on) noexcept { if (state_) state_->https = on; }
+std::string metrics_http_server::url() const { return state_ ? state_->url() : std::string(); }
+std::string_view metrics_http_server::advertise() const noexcept { return state_ ? std::string_view(state_->advertise) : std::string_view(); }
+bool metrics_http_server::is_registered() const noexcept { return state_ && state_->registered(); }
+task<result<void>> metrics_http_server::close() {
+    return state_ ? detail::close_server(detail::counted<detail::server_state>(state_)) : detail::nothing_to_close();
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+// ---- a loop and a thread of its own ----
+
+struct threaded_metrics_http_server::state {
+    const server_options* options;       // until the start has ended
+    pthread_t thread{};
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+    bool started = false, closing = false, joined = false;
+    result<void> outcome;                // of the start, then of close()
+    event_loop* loop = nullptr;          // while it runs
+    metrics_http_server* server = nullptr;
+    std::coroutine_handle<> sleeper;     // serve(), until close() wakes it
+    std::string address, url;
+    std::uint16_t port = 0;
+    bool https = false;
+
+    struct woken {
+        state& s;
+        bool await_ready() const noexcept { return s.closing; }
+        void await_suspend(std::coroutine_handle<> h) const noexcept { s.sleeper = h; }
+        void await_resume() const noexcept {}
+    };
+    task<void> serve(event_loop& on);
+    void announce(result<void> how) noexcept;
+    static void* main(void* self) noexcept;
+};
+
+void threaded_metrics_http_server::state::announce(result<void> how) noexcept {
+    pthread_mutex_lock(&lock);
+    outcome = how;
+    started = true;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+task<void> threaded_metrics_http_server::state::serve(event_loop& on) {
+    auto made = co_await start_http_server(on, *options);
+    if (!made) {
+        announce(made.why());
+        co_return;
+    }
+    address = made->address();
+    url = made->url();
+    port = made->port();
+    https = made->https();
+    loop = &on;
+    server = &*made;
+    announce({});
+    co_await woken{*this};
+    result<void> how = co_await made->close();
+    pthread_mutex_lock(&lock);
+    server = nullptr;
+    outcome = how;
+    pthread_mutex_unlock(&lock);
+}
+
+void* threaded_metrics_http_server::state::main(void* self) noexcept {
+    auto& s = *static_cast<state*>(self);
+#if defined(__APPLE__)
+    pthread_setname_np("PromAsyncWeb");
+#elif defined(__linux__)
+    pthread_setname_np(pthread_self(), "PromAsyncWeb");
+#endif
+    detail::contain("the server's thread", [&s] {
+        event_loop own;
+        own.run(s.serve(own));
+    }, [&s](const error& why) { if (!s.started) s.announce(why); });
+    return nullptr;
+}
+
+result<threaded_metrics_http_server> start_http_server_in_thread(const server_options& options) {
+    threaded_metrics_http_server made;
+    auto* const s = made.state_ = new threaded_metrics_http_server::state{.options = &options, .outcome = {}, .sleeper = {}, .address = {}, .url = {}};
+    // Signals are for the program's own threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int failed = pthread_create(&s->thread, nullptr, &threaded_metrics_http_server::state::main, s);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (failed) {
+        s->joined = true;
+        return error::from_errno("cannot start a thread", failed);
+    }
+    pthread_mutex_lock(&s->lock);
+    while (!s->started) pthread_cond_wait(&s->changed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+    s->options = nullptr;
+    if (s->loop) return made;
+    pthread_join(s->thread, nullptr);
+    s->joined = true;
+    return s->outcome.why();
+}
+
+threaded_metrics_http_server& threaded_metrics_http_server::operator=(threaded_metrics_http_server&& other) noexcept {
+    if (this != &other) {
+        threaded_metrics_http_server old(std::move(*this));
+        state_ = std::exchange(other.state_, nullptr);
+    }
+    return *this;
+}
+threaded_metrics_http_server::~threaded_metrics_http_server() {
+    static_cast<void>(close());
+    delete state_;
+}
+std::string_view threaded_metrics_http_server::address() const noexcept { return state_ ? std::string_view(state_->address) : std::string_view(); }
+std::uint16_t threaded_metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
+bool threaded_metrics_http_server::https() const noexcept { return state_ && state_->https; }
+std::string threaded_metrics_http_server::url() const { return state_ ? state_->url : std::string(); }
+bool threaded_metrics_http_server::is_registered() const noexcept {
+    if (!state_) return false;
+    pthread_mutex_lock(&state_->lock);
+    const bool yes = state_->server && state_->server->is_registered();
+    pthread_mutex_unlock(&state_->lock);
+    return yes;
+}
+result<void> threaded_metrics_http_server::close() {
+    if (!state_) return {};
+    state& s = *state_;
+    if (!std::exchange(s.joined, true)) {
+        s.loop->post([&s] {
+            s.closing = true;
+            if (auto sleeper = std::exchange(s.sleeper, nullptr)) sleeper.resume();
+        });
+        pthread_join(s.thread, nullptr);
+    }
+    return s.outcome;
+}
+#endif
+
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines

@@ -1,0 +1,50 @@
+// Serves the metrics of a program that works in coroutines.
+//
+//     c++ -std=c++20 01_quickstart.cpp -o quickstart && ./quickstart 9464
+//     curl -s localhost:9464/metrics
+//
+// Prints http://127.0.0.1:9464/ and ends with 0 on Ctrl-C or SIGTERM.
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "../prometheus_async.hpp"
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+namespace prom = prometheus_async;
+using namespace std::chrono_literals;
+
+prom::histogram req_time{"req_time_seconds", "Time spent in requests."};
+prom::family<prom::counter, "method", "status"> requests{"http_requests_total", "Requests served."};
+
+prom::task<int> handle(prom::event_loop& loop, int x) {
+    co_await loop.sleep(100ms);
+    requests("GET", 200).inc();
+    co_return x * 2;
+}
+
+prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
+    auto server = co_await prom::start_http_server(loop, {.port = port});
+    if (!server) {
+        std::fprintf(stderr, "%s\n", server.why().describe());
+        co_return 1;
+    }
+    std::printf("%s\n", server->url().c_str());
+    std::fflush(stdout);
+    for (int i = 0;; ++i) {
+        const double before = loop.now();
+        co_await handle(loop, i);
+        req_time.observe(loop.now() - before);
+    }
+}
+
+prom::event_loop* running;
+extern "C" void end(int) { running->stop(); }
+
+int main(int argc, char** argv) {
+    prom::event_loop loop;
+    running = &loop;
+    std::signal(SIGINT, end), std::signal(SIGTERM, end);
+    return loop.run(run(loop, static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 9464)));
+}
