@@ -9,7 +9,9 @@
 #ifndef PROMETHEUS_ASYNC_TLS_MBEDTLS_HPP
 #define PROMETHEUS_ASYNC_TLS_MBEDTLS_HPP
 
+#ifndef PROMETHEUS_ASYNC_HPP
 #include "prometheus_async.hpp"
+#endif
 
 #include <arpa/inet.h>
 #include <mbedtls/ctr_drbg.h>
@@ -51,15 +53,15 @@ public:
 
     std::size_t size() const noexcept { return end_ - begin_; }
     bool put(const char* from, std::size_t n) noexcept {
-        if (end_ + n > capacity_) {
-            if (begin_) std::memmove(data_, data_ + begin_, size());
+        if (end_ + n > capacity_ && begin_) {
+            std::memmove(data_, data_ + begin_, size());
             end_ -= std::exchange(begin_, 0);
-            if (end_ + n > capacity_) {
-                void* more = std::realloc(data_, end_ + n);
-                if (!more) return false;
-                data_ = static_cast<char*>(more);
-                capacity_ = end_ + n;
-            }
+        }
+        if (end_ + n > capacity_) {
+            void* more = std::realloc(data_, end_ + n);
+            if (!more) return false;
+            data_ = static_cast<char*>(more);
+            capacity_ = end_ + n;
         }
         if (n) std::memcpy(data_ + end_, from, n);
         end_ += n;
@@ -349,7 +351,12 @@ private:
         for (const std::string* file : {&certificate_, &key_, &ca_}) {
             struct ::stat st {};
             if (!file->empty() && ::stat(file->c_str(), &st) == 0) {
-                s.parts[i] = static_cast<std::int64_t>(st.st_mtime);
+#ifdef __APPLE__
+                const timespec& changed = st.st_mtimespec;
+#else
+                const timespec& changed = st.st_mtim;
+#endif
+                s.parts[i] = static_cast<std::int64_t>(changed.tv_sec) * 1000000000 + changed.tv_nsec;
                 s.parts[i + 1] = static_cast<std::int64_t>(st.st_ino);
                 s.parts[i + 2] = static_cast<std::int64_t>(st.st_size);
             }

@@ -8,7 +8,9 @@
 #ifndef PROMETHEUS_ASYNC_TLS_OPENSSL_HPP
 #define PROMETHEUS_ASYNC_TLS_OPENSSL_HPP
 
+#ifndef PROMETHEUS_ASYNC_HPP
 #include "prometheus_async.hpp"
+#endif
 
 #include <arpa/inet.h>
 #include <openssl/err.h>
@@ -40,15 +42,15 @@ public:
 
     std::size_t size() const noexcept { return end_ - begin_; }
     bool put(const char* from, std::size_t n) noexcept {
-        if (end_ + n > capacity_) {
-            if (begin_) std::memmove(data_, data_ + begin_, size());
+        if (end_ + n > capacity_ && begin_) {
+            std::memmove(data_, data_ + begin_, size());
             end_ -= std::exchange(begin_, 0);
-            if (end_ + n > capacity_) {
-                void* more = std::realloc(data_, end_ + n);
-                if (!more) return false;
-                data_ = static_cast<char*>(more);
-                capacity_ = end_ + n;
-            }
+        }
+        if (end_ + n > capacity_) {
+            void* more = std::realloc(data_, end_ + n);
+            if (!more) return false;
+            data_ = static_cast<char*>(more);
+            capacity_ = end_ + n;
         }
         if (n) std::memcpy(data_ + end_, from, n);
         end_ += n;
@@ -246,7 +248,7 @@ public:
 
     // Everything is loaded and checked before anything is replaced.
     prom::result<void> load() {
-        const struct stat_stamp seen = stamp();
+        const stamps seen = look_at_files();
         SSL_CTX* fresh = nullptr;
         prom::result<void> made = build(fresh);
         if (!made) {
@@ -279,18 +281,23 @@ public:
     bool verify = true;
 
 private:
-    struct stat_stamp {
+    struct stamps {
         std::int64_t parts[9] = {};
-        bool operator==(const stat_stamp&) const = default;
+        bool operator==(const stamps&) const = default;
     };
 
-    stat_stamp stamp() const noexcept {
-        stat_stamp s;
+    stamps look_at_files() const noexcept {
+        stamps s;
         std::size_t i = 0;
         for (const std::string* file : {&certificate_, &key_, &ca_}) {
             struct ::stat st {};
             if (!file->empty() && ::stat(file->c_str(), &st) == 0) {
-                s.parts[i] = static_cast<std::int64_t>(st.st_mtime);
+#ifdef __APPLE__
+                const timespec& changed = st.st_mtimespec;
+#else
+                const timespec& changed = st.st_mtim;
+#endif
+                s.parts[i] = static_cast<std::int64_t>(changed.tv_sec) * 1000000000 + changed.tv_nsec;
                 s.parts[i + 1] = static_cast<std::int64_t>(st.st_ino);
                 s.parts[i + 2] = static_cast<std::int64_t>(st.st_size);
             }
@@ -304,7 +311,7 @@ private:
             const std::lock_guard hold(lock_);
             if (now < next_look_) return;
             next_look_ = now + 1;
-            if (stamp() == loaded_) return;
+            if (look_at_files() == loaded_) return;
         }
         if (auto done = load(); !done && on_event_)
             on_event_({prom::event_kind::certificate_rejected, done.why()}, event_context_);
@@ -360,7 +367,7 @@ private:
     const std::string certificate_, key_, ca_;
     std::mutex lock_;
     SSL_CTX* context_ = nullptr;
-    stat_stamp loaded_;
+    stamps loaded_;
     double next_look_ = 0;
     bool follow_ = false;
     prom::event_handler on_event_ = nullptr;

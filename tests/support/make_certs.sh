@@ -4,7 +4,8 @@
 #   server, server2    for localhost, 127.0.0.1 and ::1 (server2: the same again, to reload)
 #   wronghost          for other.example, by ca
 #   expired            for localhost, by ca, ended in 2021
-#   client             CN=scraper, O="Tests, Inc", by ca;  client-expired;  client-other: by other-ca
+#   client             CN=scraper, O="Tests, Inc", by ca;  stranger: by ca too;  client-expired;
+#                      client-other: by other-ca
 # NAME.pem and NAME.key each; broken.pem is no certificate.
 set -eu
 mkdir -p "$1"
@@ -49,6 +50,7 @@ leaf server2 ca /CN=localhost serverAuth "$here"
 leaf wronghost ca /CN=other.example serverAuth DNS:other.example
 leaf expired ca /CN=localhost serverAuth "$here" 20200101000000Z 20210101000000Z
 leaf client ca '/C=DE/O=Tests, Inc/CN=scraper' clientAuth ''
+leaf stranger ca /CN=stranger clientAuth ''
 leaf client-expired ca /CN=scraper clientAuth '' 20200101000000Z 20210101000000Z
 leaf client-other other-ca /CN=scraper clientAuth ''
 echo 'not a certificate' > broken.pem
