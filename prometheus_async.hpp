@@ -2767,9 +2767,10 @@ inline result<descriptor> listen_on(const net_address& at, int backlog, bool dua
     if (at.family() == AF_INET6) sys::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
     int bound = sys::bind(fd.get(), at.get(), at.size);
     if (bound != 0 && errno == EADDRINUSE && at.family() == AF_UNIX && at.local().sun_path[0] != 0) {
+        struct stat file;  // a regular file refuses connections too
         const descriptor probe = make_socket(AF_UNIX);
-        if (probe && sys::connect(probe.get(), at.get(), at.size) != 0 && errno == ECONNREFUSED &&
-            sys::unlink(at.local().sun_path) == 0)
+        if (probe && ::lstat(at.local().sun_path, &file) == 0 && S_ISSOCK(file.st_mode) && file.st_uid == ::geteuid() &&
+            sys::connect(probe.get(), at.get(), at.size) != 0 && errno == ECONNREFUSED && sys::unlink(at.local().sun_path) == 0)
             bound = sys::bind(fd.get(), at.get(), at.size);
         else errno = EADDRINUSE;
     }
@@ -6312,9 +6313,6 @@ PROMETHEUS_ASYNC_END
 // ways. All ciphertext in motion is in `scratch`, which one loop's streams share; a stream keeps only
 // what the socket did not take (at most about two TLS records) or, of a session that takes little, what
 // it could not be fed.
-#include <cerrno>
-#include <sys/socket.h>
-#include <unistd.h>
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -6393,7 +6391,7 @@ private:
 
 PROMETHEUS_ASYNC_DECL stream_io stream::receive_raw(std::span<char> into) noexcept {
     for (;;) {
-        const ssize_t n = ::recv(fd_, into.data(), into.size(), 0);
+        const ssize_t n = sys::recv(fd_, into.data(), into.size(), 0);
         if (n > 0) return {stream_status::ok, static_cast<std::size_t>(n)};
         if (n == 0) return {stream_status::ended};
         if (errno == EINTR) continue;
@@ -6405,14 +6403,9 @@ PROMETHEUS_ASYNC_DECL stream_io stream::receive_raw(std::span<char> into) noexce
 }
 
 PROMETHEUS_ASYNC_DECL stream_io stream::send_raw(std::string_view octets) noexcept {
-#ifdef MSG_NOSIGNAL
-    constexpr int quietly = MSG_NOSIGNAL;  // elsewhere SO_NOSIGPIPE was set when the socket was made
-#else
-    constexpr int quietly = 0;
-#endif
     std::size_t sent = 0;
     while (sent != octets.size()) {
-        const ssize_t n = ::send(fd_, octets.data() + sent, octets.size() - sent, quietly);
+        const ssize_t n = sys::send(fd_, octets.data() + sent, octets.size() - sent, send_quietly);
         if (n >= 0) {
             sent += static_cast<std::size_t>(n);
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
