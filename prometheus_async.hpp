@@ -3397,9 +3397,13 @@ inline decimal shortest(std::uint64_t bits) noexcept {
         const std::uint64_t middle = 4 * s + 2;
         found.digits += here > middle || (here == middle && s % 2 != 0);
     }
-    struct step { std::uint64_t by; int zeros; };
-    for (const step& cut : {step{100000000, 8}, step{10000, 4}, step{100, 2}, step{10, 1}})
-        if (found.digits % cut.by == 0) found = {found.digits / cut.by, found.exponent + cut.zeros};
+    const auto cut = [&](std::uint64_t by, int zeros) {  // inlined: a division by a constant is a multiplication
+        if (const std::uint64_t rest = found.digits / by; rest * by == found.digits) found = {rest, found.exponent + zeros};
+    };
+    cut(100000000, 8);
+    cut(10000, 4);
+    cut(100, 2);
+    cut(10, 1);
     return found;
 }
 
@@ -3434,38 +3438,37 @@ inline char* put_u64(char* to, std::uint64_t n) noexcept {
     return put_word(to, word >> (8 * zeros), 8 - zeros);
 }
 
-// Go's 'g' form: an exponent iff it is below -4 or above 5; or always the fixed form.
+// Go's 'g' form: an exponent iff it is below -4 or above 5; or always the fixed form. The digits are
+// written one place to the right, where most forms want them.
 inline char* put_decimal(char* to, const decimal& d, bool fixed) noexcept {
-    char digits[number_size];
-    const int count = static_cast<int>(put_u64(digits, d.digits) - digits);
+    char* end = put_u64(to + 1, d.digits);
+    const int count = static_cast<int>(end - to) - 1;
     const int exponent = count - 1 + d.exponent;  // of the first digit
-    const auto copy = [&](const char* from, int n) {
-        std::memcpy(to, from, static_cast<std::size_t>(n));
-        to += n;
-    };
-    const auto zeros = [&](int n) { while (n-- > 0) *to++ = '0'; };
     if (!fixed && (exponent < -4 || exponent > 5)) {
-        copy(digits, 1);
-        if (count > 1) *to++ = '.', copy(digits + 1, count - 1);
-        *to++ = 'e';
-        *to++ = exponent < 0 ? '-' : '+';
+        to[0] = to[1];
+        to[1] = '.';
+        if (count == 1) end = to + 1;
+        *end++ = 'e';
+        *end++ = exponent < 0 ? '-' : '+';
         const unsigned size = static_cast<unsigned>(exponent < 0 ? -exponent : exponent);
-        if (size < 10) *to++ = '0';
-        return put_u64(to, size);
+        if (size < 10) *end++ = '0';
+        return put_u64(end, size);
     }
     if (exponent < 0) {
-        copy("0.", 2);
-        zeros(-exponent - 1);
-        copy(digits, count);
-    } else if (count <= exponent + 1) {
-        copy(digits, count);
-        zeros(exponent + 1 - count);
-    } else {
-        copy(digits, exponent + 1);
-        *to++ = '.';
-        copy(digits + exponent + 1, count - exponent - 1);
+        const int zeros = -exponent - 1;
+        std::memmove(to + 2 + zeros, to + 1, static_cast<std::size_t>(count));
+        std::memcpy(to, "0.", 2);
+        std::memset(to + 2, '0', static_cast<std::size_t>(zeros));
+        return end + 1 + zeros;
     }
-    return to;
+    if (count <= exponent + 1) {
+        std::memmove(to, to + 1, static_cast<std::size_t>(count));
+        std::memset(to + count, '0', static_cast<std::size_t>(exponent + 1 - count));
+        return to + exponent + 1;
+    }
+    for (int i = 0; i <= exponent; ++i) to[i] = to[i + 1];
+    to[exponent + 1] = '.';
+    return end;
 }
 
 // Sign, infinities and NaN; true when that was all, else x is made positive (or +0).
