@@ -2519,6 +2519,16 @@ PROMETHEUS_ASYNC_END
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #endif
+#ifndef PROMETHEUS_ASYNC_POLLER_KQUEUE  // tests say 1 on Linux too, over a <sys/event.h> of their own
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__) || defined(__DragonFly__)
+#define PROMETHEUS_ASYNC_POLLER_KQUEUE 1
+#else
+#define PROMETHEUS_ASYNC_POLLER_KQUEUE 0
+#endif
+#endif
+#if PROMETHEUS_ASYNC_POLLER_KQUEUE
+#include <sys/event.h>
+#endif
 
 // Tests put a namespace here whose functions fail as they are told: every system call of the rooms from
 // here on is sys::something.
@@ -2561,6 +2571,10 @@ using PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_settime;
 #else
 using PROMETHEUS_ASYNC_DETAIL_SYS::accept;
 using PROMETHEUS_ASYNC_DETAIL_SYS::pipe;
+#endif
+#if PROMETHEUS_ASYNC_POLLER_KQUEUE
+using PROMETHEUS_ASYNC_DETAIL_SYS::kevent;
+using PROMETHEUS_ASYNC_DETAIL_SYS::kqueue;
 #endif
 }  // namespace sys
 
@@ -5130,6 +5144,7 @@ public:
     result<void> set(int fd, interest from, interest to) {
         const auto key = static_cast<std::size_t>(fd);
         if (from == interest::none) {
+            if (sys::fcntl(fd, F_GETFD) < 0) return error::from_errno("poll", errno);  // as the others do
             if (at_.size() <= key) at_.resize(key + 1);
             at_[key] = static_cast<std::uint32_t>(set_.size());
             set_.push_back({fd, 0, 0});
@@ -5242,6 +5257,76 @@ private:
 };
 #endif
 
+#if PROMETHEUS_ASYNC_POLLER_KQUEUE
+class kqueue_poller {
+public:
+    result<void> open() noexcept {
+        fd_.reset(sys::kqueue());
+        if (fd_ && sys::fcntl(fd_.get(), F_SETFD, FD_CLOEXEC) == 0) return {};
+        return error::from_errno("kqueue", errno);
+    }
+    void close() noexcept { fd_.reset(); }
+    result<void> set(int fd, interest from, interest to) noexcept {
+        const auto key = static_cast<std::uintptr_t>(fd);
+        for (const auto& [what, filter] : {side{interest::read, EVFILT_READ}, side{interest::write, EVFILT_WRITE}}) {
+            if (wants(from, what) && !wants(to, what)) change(key, filter, EV_DELETE);  // or it is gone already
+            if (wants(from, what) || !wants(to, what) || change(key, filter, EV_ADD)) continue;
+            const int code = errno;
+            if (what == interest::write && !wants(from, interest::read)) change(key, EVFILT_READ, EV_DELETE);
+            return error::from_errno("kevent", code);
+        }
+        return {};
+    }
+    int wait(std::span<ready> out, int ms) noexcept {
+        struct ::kevent events[64];
+        const int room = static_cast<int>(out.size() < 64 ? out.size() : 64);
+        const timespec timeout{ms / 1000, ms % 1000 * 1'000'000L};
+        const int got = sys::kevent(fd_.get(), nullptr, 0, events, room, ms < 0 ? nullptr : &timeout);
+        if (got < 0) return -errno;
+        std::size_t n = 0;
+        for (int i = 0; i != got; ++i) {
+            const auto& e = events[i];
+            const bool timed = e.filter == EVFILT_TIMER;
+            const bool gone = e.filter == EVFILT_WRITE && (e.flags & EV_EOF) != 0;  // half a close is no news to a writer
+            const ready one{timed ? alarm_fd : static_cast<int>(e.ident),
+                            either(gone || e.filter == EVFILT_READ, e.filter == EVFILT_WRITE)};
+            std::size_t at = 0;
+            while (at != n && out[at].fd != one.fd) ++at;
+            if (at == n) out[n++] = {one.fd, interest::none};
+            if (!timed) out[at].got = out[at].got | one.got;
+        }
+        return static_cast<int>(n);
+    }
+    int handle() const noexcept { return fd_.get(); }
+    void alarm(double span) noexcept {
+        // In milliseconds, which every kqueue knows; a long one may go off early.
+        if (span < 0 || span > 1e9) change(0, EVFILT_TIMER, EV_DELETE);
+        else change(0, EVFILT_TIMER, EV_ADD | EV_ONESHOT, span > 1e6 ? 1'000'000'000 : static_cast<int>(span * 1000) + 1);
+    }
+    std::size_t fill(std::span<pollfd> out) const noexcept {
+        if (!out.empty()) out[0] = {fd_.get(), POLLIN, 0};
+        return 1;
+    }
+
+private:
+    struct side {
+        interest what;
+        int filter;
+    };
+    /// In a call of its own, so that its error is not lost among events.
+    bool change(std::uintptr_t ident, int filter, int flags, int data = 0) noexcept {
+        struct ::kevent one{};
+        one.ident = ident;
+        one.filter = static_cast<decltype(one.filter)>(filter);
+        one.flags = static_cast<decltype(one.flags)>(flags);
+        one.data = data;
+        return uninterrupted([&] { return sys::kevent(fd_.get(), &one, 1, nullptr, 0, nullptr); }) == 0;
+    }
+
+    descriptor fd_;
+};
+#endif
+
 template <class P>
 concept poller_shape = requires(P p, const P c, std::span<ready> out, std::span<pollfd> set) {
     { p.open() } -> std::same_as<result<void>>;
@@ -5253,14 +5338,25 @@ concept poller_shape = requires(P p, const P c, std::span<ready> out, std::span<
     { c.fill(set) } -> std::same_as<std::size_t>;
 };
 static_assert(poller_shape<poll_poller>);
+#if PROMETHEUS_ASYNC_POLLER_KQUEUE
+static_assert(poller_shape<kqueue_poller>);
+#endif
+#if defined(__linux__)
+static_assert(poller_shape<epoll_poller>);
+#endif
 
-#if PROMETHEUS_ASYNC_POLLER_POLL || !defined(__linux__)
+#if PROMETHEUS_ASYNC_POLLER_POLL
 using poller = poll_poller;
 using bell = pipe_bell;
-#else
-static_assert(poller_shape<epoll_poller>);
+#elif PROMETHEUS_ASYNC_POLLER_KQUEUE
+using poller = kqueue_poller;
+using bell = pipe_bell;
+#elif defined(__linux__)
 using poller = epoll_poller;
 using bell = event_bell;
+#else
+using poller = poll_poller;
+using bell = pipe_bell;
 #endif
 
 }  // namespace detail
@@ -5317,8 +5413,8 @@ struct loop_state {
     void* context;
     double budget;
 
-    poller polled;
     bell wake;
+    poller polled;  // forgets the bell before that is closed
     pid_t process = sys::getpid();
 
     double now = 0;         // of this turn
