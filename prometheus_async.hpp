@@ -740,6 +740,7 @@ static_assert(std::is_trivially_destructible_v<metric_options>);
 namespace detail {
 struct registry_state;
 struct family_face;
+struct collector_hook;
 
 struct declaration {
     metric_type type;
@@ -747,6 +748,7 @@ struct declaration {
     std::string_view help;
     const metric_options& options;
     const list<std::string_view>* labels = nullptr;  // null: one series without labels
+    collector_hook* hook = nullptr;                  // not null: its value is told by a function
 };
 /// A declared metric: its only series, or its family.
 struct declared {
@@ -1521,6 +1523,9 @@ struct page_options {
     list<std::string_view> only{};   // name[]: by family or sample name; empty: everything
     created_series created = created_series::off;
     collector_errors on_collector_error = collector_errors::skip;
+    std::size_t collector_bytes = 4 << 20;  // what one collector may yield
+    event_handler on_event = nullptr;       // what was left out, and why
+    void* context = nullptr;
 };
 
 enum class pull : std::uint8_t { more, done, wait, failed };
@@ -3133,7 +3138,9 @@ static_assert(std::is_trivially_destructible_v<library>);
 thread_cells this_thread = {nullptr, 0, true};
 struct holding {
     holding() noexcept = default;
-    ~holding() { this_thread = {state.retired.pages, state.retired.count, true}; }  // the one block
+    ~holding() { pause(); }
+    void pause() noexcept { this_thread = {state.retired.pages, state.retired.count, true}; }  // the one block
+    void resume() noexcept {}
 };
 static thread_record* attach() noexcept { return nullptr; }
 #else
@@ -3142,8 +3149,10 @@ static constinit thread_local thread_record* this_record = nullptr;
 
 /// The lock, held.
 struct holding {
-    holding() noexcept { pthread_mutex_lock(&state.lock); }
-    ~holding() { pthread_mutex_unlock(&state.lock); }
+    holding() noexcept { resume(); }
+    ~holding() { pause(); }
+    void pause() noexcept { pthread_mutex_unlock(&state.lock); }  // around what the user wrote
+    void resume() noexcept { pthread_mutex_lock(&state.lock); }
     holding(const holding&) = delete;
 };
 
@@ -3155,6 +3164,8 @@ struct thread_end {
     }
 };
 
+PROMETHEUS_ASYNC_DECL void collectors_after_fork() noexcept;
+
 /// This thread's record, made if need be; null once the thread has ended. The lock is held.
 static thread_record* attach() noexcept {
     if (this_record || this_thread.ended) return this_record;
@@ -3165,6 +3176,7 @@ static thread_record* attach() noexcept {
                                next = t->next;
                                if (t != this_record) state.forget(t);
                            }
+                           collectors_after_fork();
                            pthread_mutex_unlock(&state.lock);
                        });
     static thread_local thread_end at_end;
@@ -3249,10 +3261,7 @@ static double gauge_value(const record& r, std::uint64_t place) noexcept {
     const std::uint64_t shared = r.value.load();
     return shared == shared_value::unset ? sum_run(r.id, place).real : __builtin_bit_cast(double, shared);
 }
-static run_sum sum_series(const series& s) noexcept {
-    const holding lock;
-    return alive(s) ? sum_run(s.id, place_of(s.page, s.offset)) : run_sum{0, 0};
-}
+PROMETHEUS_ASYNC_DECL run_sum sum_series(const series& s) noexcept;
 
 }  // namespace detail
 
@@ -3683,7 +3692,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [47] registration                                 declaring, making and removing series
-//      needs [22] [26] [42] [44] [46]
+//      needs [22] [24] [26] [42] [44] [46]
 // =============================================================================
 //
 // The locked side of registries: what was declared, which series live, and their text, rendered once
@@ -3691,10 +3700,35 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+struct kept_exemplar {
+    unsigned at;  // which bucket
+    double value, timestamp;
+    std::string labels;  // `a="b",c="d"`
+};
 /// What few series have.
 struct series_extra {
-    double base = 0;  // what reset() subtracts from the double cell
+    double base = 0;  // what reset() subtracts: the integers can be made zero exactly, the double cannot
+    std::vector<kept_exemplar> exemplars;
+    std::vector<std::pair<std::string, std::string>> info;
 };
+
+/// A function that yields families, or the value of one. Called without the lock, so it counts its calls:
+/// whoever takes it away waits for them to end, unless it is one of them.
+struct collector_hook {
+    callback<void(sample_sink&)> run;
+    family_state* family;  // its place in the registry; null once removed
+    std::uint32_t running;
+    std::uint32_t holders;  // handle, registry, and calls; the last deletes it, without the lock
+};
+struct collector_call {
+    const collector_hook* hook;
+    const collector_call* outer;
+};
+#if PROMETHEUS_ASYNC_NO_THREADS
+static constinit const collector_call* calling = nullptr;
+#else
+static constinit thread_local const collector_call* calling = nullptr;
+#endif
 
 /// A living series as a scrape sees it, in the order of making. A removed one leaves a hole (rec null)
 /// until there are too many.
@@ -3709,7 +3743,8 @@ struct line {
 struct family_state {
     std::uint64_t id;
     metric_type type;
-    bool exotic;  // a name in it is not legacy: it is escaped or quoted when shown
+    bool special;  // a series of it was reset or has an exemplar
+    bool exotic;   // a name in it is not legacy: it is escaped or quoted when shown
     registry_state* home;
     family_face* face;
     std::string name;  // as declared, with unit and _total
@@ -3719,6 +3754,7 @@ struct family_state {
     std::vector<std::pair<std::string, std::string>> constants;
     const bucket_bounds* bounds;
     std::size_t max_series;
+    collector_hook* hook;  // null: its series are in lines
     bag<line> lines;
     std::size_t living, entries;  // series; those in the table
 
@@ -3758,6 +3794,16 @@ struct registry_state {
         return at != by_base.end() && (*at)->base_name() == base_name ? *at : nullptr;
     }
 };
+
+/// The sums of a series, all threads together, since it was reset.
+static run_sum sum_since_reset(const record& r, std::uint64_t place, std::uint64_t* integers = nullptr) noexcept {
+    run_sum sum = sum_run(r.id, place, integers);
+    if (r.extra) {
+        sum.real -= r.extra->base;
+        if (sum.real < 0 && r.family->type == metric_type::counter) sum.real = 0;  // the last bit, rounded otherwise
+    }
+    return sum;
+}
 
 // ---- names ----
 
@@ -3983,7 +4029,20 @@ static void compact(family_state& f) noexcept {
     f.lines.size = f.living;
 }
 
+/// Waits for the calls of a hook that has no family any more.
+static void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    for (const collector_call* c = calling; c; c = c->outer) if (c->hook == &h) return;
+    while (h.running != 0) pthread_cond_wait(&state.collected, &state.lock);
+#endif
+}
+
 static void destroy_family(family_state* f) noexcept {
+    if (f->hook) {
+        f->hook->family = nullptr;
+        delete f;
+        return;
+    }
     family_face& face = *f->face;
     const std::uintptr_t table = face.table;
     __atomic_store_n(&face.table, std::uintptr_t{0}, __ATOMIC_RELEASE);
@@ -4052,30 +4111,34 @@ static std::string clean(std::string_view text) {
     return out;
 }
 
+/// Adds the unit and what the type's names end with.
+static bool complete_name(family_state& f, std::string_view unit) {
+    const std::string_view ending = f.type == metric_type::counter ? "_total" : f.type == metric_type::info ? "_info" : "";
+    if (!ending.empty() && ends_with(f.name, ending)) f.name.resize(f.name.size() - ending.size());
+    if (!unit.empty()) {
+        if (f.type == metric_type::info || f.type == metric_type::state_set) return false;
+        if (!ends_with(f.name, std::string("_").append(unit))) f.name.append("_").append(unit);
+    }
+    f.base = f.name.size();
+    f.name.append(ending);
+    f.unit = unit;
+    return true;
+}
+
 result<declared> declare(const declaration& what) {
     const metric_options& o = what.options;
     auto made = owned<family_state>(new family_state{});
     family_state& f = *made;
     f.type = what.type;
 
-    std::string& name = f.name;
-    for (std::string_view part : {o.name_space, o.subsystem})
-        if (!part.empty()) name.append(part).append("_");
-    name.append(what.name);
     if (what.name.empty()) return error{errc::invalid_name, "a metric needs a name"};
-    const bool counts = what.type == metric_type::counter;
-    const std::string_view ending = counts ? "_total" : what.type == metric_type::info ? "_info" : "";
-    if (!ending.empty() && ends_with(name, ending)) name.resize(name.size() - ending.size());
-    if (!o.unit.empty()) {
-        if (what.type == metric_type::info || what.type == metric_type::state_set)
-            return bad(errc::invalid_option, name, "an info or a state set has no unit");
-        if (!ends_with(name, std::string("_").append(o.unit))) name.append("_").append(o.unit);
-    }
-    f.base = name.size();
-    name.append(ending);
-    f.unit = o.unit;
+    for (std::string_view part : {o.name_space, o.subsystem})
+        if (!part.empty()) f.name.append(part).append("_");
+    f.name.append(what.name);
+    if (!complete_name(f, o.unit)) return bad(errc::invalid_option, f.name, "an info or a state set has no unit");
+    const std::string& name = f.name;
     if (!valid_utf8(name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
-    f.exotic = !legacy_metric_name(name);
+    f.exotic = !legacy_metric_name(name) || (what.type == metric_type::state_set && !legacy_label_name(name));
 
     const holding lock;
     f.help = clean(what.help);
@@ -4134,20 +4197,33 @@ result<declared> declare(const declaration& what) {
     if (!o.registry && !state.standard) state.standard = new registry;
     registry_state& home = registry_state::of(o.registry ? *o.registry : *state.standard);
     if (family_state* have = home.find(f.base_name()); have && have->name == f.name) {
-        if (same(*have, f)) return handle_of(*have, what.labels != nullptr);
+        if (same(*have, f) && !have->hook && !what.hook) return handle_of(*have, what.labels != nullptr);
         return conflict(*have, f);
     }
     if (const family_state* have = clash(home, f.base_name(), f.type)) return conflict(*have, f);
 
-    if (state.free_faces) f.face = std::exchange(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
-    else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
     f.id = state.next_id(0);
     f.home = &home;
+    if (what.hook) {
+        f.hook = what.hook;
+        what.hook->family = &f;
+        ++what.hook->holders;
+        home.by_base.insert(home.lower(f.base_name()), &f);
+        home.families.push_back(made.release());
+        return declared{};
+    }
+    if (state.free_faces) f.face = std::exchange(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
+    else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
     f.face->family = &f;
     release(f.face->id, f.id);
     if (!what.labels) make_series(f, nullptr, nullptr, 0);
     home.by_base.insert(home.lower(f.base_name()), &f);
-    home.families.push_back(&f);
+    if (f.name == "target_info" && f.type == metric_type::info) {
+        f.id = 1;  // first on the page
+        home.families.insert(home.families.begin(), &f);
+    } else {
+        home.families.push_back(&f);
+    }
     return handle_of(*made.release(), what.labels != nullptr);
 }
 
@@ -4270,10 +4346,133 @@ static result<Metric> try_metric(registry& home, std::string_view name, std::str
     if (!made) return made.why();
     return Metric(*made);
 }
-static void drop(registry_state& home, family_state* f) noexcept {
+/// Returns a hook that is now to be deleted, once the lock is given back, or null.
+static collector_hook* drop(registry_state& home, family_state* f) noexcept {
     home.families.erase(std::find(home.families.begin(), home.families.end(), f));
-    home.by_base.erase(std::find(home.by_base.begin(), home.by_base.end(), f));
+    if (const auto at = std::find(home.by_base.begin(), home.by_base.end(), f); at != home.by_base.end()) home.by_base.erase(at);
+    collector_hook* hook = f->hook;
     destroy_family(f);
+    if (!hook) return nullptr;
+    await_calls(*hook);
+    return --hook->holders == 0 ? hook : nullptr;
+}
+
+// ---- what few series have ----
+
+/// The lock is held; null when the series is gone.
+static series_extra* extra_of(const series& s) {
+    if (!alive(s)) return nullptr;
+    if (!s.rec->extra) s.rec->extra = new series_extra;
+    return s.rec->extra;
+}
+run_sum sum_series(const series& s) noexcept {
+    const holding lock;
+    return alive(s) ? sum_since_reset(*s.rec, s.rec->place) : run_sum{0, 0};
+}
+void reset_series(const series& s) noexcept {
+    const holding lock;
+    series_extra* extra = extra_of(s);
+    if (!extra) return;
+    std::uint64_t counts[256] = {};
+    cell* run = state.retired.run(s.rec->place);
+    extra->base = sum_run(s.id, s.rec->place, counts).real;
+    extra->exemplars.clear();
+    for (unsigned i = 2; i < run_length(s.id); ++i) run[i].store(run[i].own() - counts[i - 2]);
+    s.rec->created = wall_now();
+    s.rec->family->special = true;
+}
+void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept {
+    std::string text;
+    std::size_t points = 0;
+    bool good = s.id != 0;
+    for (const label& l : e.labels) {
+        good = good && legacy_label_name(l.name) && valid_utf8(l.value);
+        points += code_points(l.name) + (good ? code_points(l.value) : 0);
+        text.append(text.empty() ? "" : ",").append(l.name).append("=\"");
+        append_escaped_label(text, l.value);
+        text += '"';
+    }
+    const double now = e.timestamp != 0 ? e.timestamp : wall_now();
+    const holding lock;
+    if (!good || points > 128) {
+        ++state.noticed[static_cast<unsigned>(event_kind::exemplar_dropped)];
+        return;
+    }
+    series_extra* extra = extra_of(s);
+    if (!extra) return;
+    s.rec->family->special = true;
+    for (kept_exemplar& k : extra->exemplars)
+        if (k.at == at) return static_cast<void>(k = {at, value, now, std::move(text)});
+    extra->exemplars.push_back({at, value, now, std::move(text)});
+}
+void set_info(const series& s, list<label> labels) {
+    std::vector<std::pair<std::string, std::string>> facts;
+    const char* why = nullptr;
+    {
+        const holding lock;
+        series_extra* extra = extra_of(s);
+        if (!extra) return;
+        const family_state& f = *s.rec->family;
+        for (const label& l : labels) {
+            if (l.name.empty() || !valid_utf8(l.name) || reserved_label_name(l.name)) why = "a label's name is empty, reserved, or not UTF-8";
+            for (const auto& have : facts) if (have.first == l.name) why = "two labels have the same name";
+            for (const auto& have : f.constants) if (have.first == l.name) why = "two labels have the same name";
+            for (const auto& have : f.labels) if (have == l.name) why = "two labels have the same name";
+            facts.emplace_back(std::string(l.name), clean(l.value));
+        }
+        if (!why) extra->info = std::move(facts);
+    }
+    if (why) raise({errc::invalid_name, why});
+}
+bool set_state(const series& s, std::string_view name) noexcept {
+    const holding lock;
+    if (!alive(s)) return false;
+    const auto& states = s.rec->family->states;
+    const auto at = std::find(states.begin(), states.end(), name);
+    if (at == states.end()) return false;
+    s.rec->value.set(static_cast<double>(at - states.begin()));
+    return true;
+}
+
+// ---- collectors ----
+
+static void collectors_done() noexcept {
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    pthread_cond_broadcast(&state.collected);
+#endif
+}
+void collectors_after_fork() noexcept {
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    state.collected = PTHREAD_COND_INITIALIZER;
+    for (registry_state* r : state.registries)
+        for (family_state* f : r->families) {
+            if (!f->hook) continue;
+            f->hook->running = 0;  // but for this thread's own calls
+            for (const collector_call* c = calling; c; c = c->outer) f->hook->running += c->hook == f->hook;
+        }
+#endif
+}
+static collector_hook* add_metric(metric_type type, metric_name name, std::string_view help, callback<double()> read,
+                                  const metric_options& options) {
+    struct told {
+        metric_type type;
+        std::string name, help, unit;
+        std::vector<std::pair<std::string, std::string>> constants;
+        callback<double()> read;
+        void operator()(sample_sink& to) {
+            std::vector<label> labels;
+            for (const auto& c : constants) labels.push_back({c.first, c.second});
+            const double value = read();
+            to.family(type, name, help, unit);
+            to.sample(value, labels);
+        }
+    };
+    auto hook = owned<collector_hook>(new collector_hook{{}, nullptr, 0, 1});
+    declare({type, name.view(), help, options, nullptr, hook.get()}).value();
+    const holding lock;
+    const family_state& f = *hook->family;
+    hook->run = told{type, f.name, f.help, f.unit, f.constants, std::move(read)};
+    return hook.release();
 }
 
 }  // namespace detail
@@ -4284,12 +4483,17 @@ const char* type_name(metric_type type) noexcept {
 }
 
 registry::~registry() {
-    const detail::holding lock;
-    if (!state_) return;
-    for (detail::family_state* f : state_->families) detail::destroy_family(f);
-    auto& all = detail::state.registries;
-    for (auto*& r : all) if (r == state_) { r = all.back(); --all.size; break; }
-    delete state_;
+    std::vector<detail::collector_hook*> unused;
+    {
+        const detail::holding lock;
+        if (!state_) return;
+        auto& all = detail::state.registries;
+        for (auto*& r : all) if (r == state_) { r = all.back(); --all.size; break; }
+        while (!state_->families.empty())
+            if (detail::collector_hook* hook = detail::drop(*state_, state_->families.back())) unused.push_back(hook);
+        delete state_;
+    }
+    for (detail::collector_hook* hook : unused) delete hook;
 }
 registry& default_registry() noexcept {
     const detail::holding lock;
@@ -4297,11 +4501,68 @@ registry& default_registry() noexcept {
     return *detail::state.standard;
 }
 bool registry::unregister(std::string_view name) {
+    detail::collector_hook* unused = nullptr;
+    {
+        const detail::holding lock;
+        if (!state_) return false;
+        const auto at = std::find_if(state_->families.begin(), state_->families.end(),
+                                     [&](auto* f) { return f->base != 0 && (f->name == name || f->base_name() == name); });
+        if (at == state_->families.end()) return false;
+        unused = detail::drop(*state_, *at);
+    }
+    delete unused;
+    return true;
+}
+collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
+    auto* hook = new detail::collector_hook{std::move(collect), new detail::family_state{}, 0, 2};
     const detail::holding lock;
-    if (!state_) return false;
-    for (detail::family_state* f : state_->families)
-        if (f->name == name || f->base_name() == name) return detail::drop(*state_, f), true;
-    return false;
+    auto& home = detail::registry_state::of(*this);
+    hook->family->hook = hook;
+    hook->family->home = &home;
+    hook->family->id = detail::state.next_id(0);
+    home.families.push_back(hook->family);
+    return collector_handle(hook);
+}
+collector_handle registry::add_collector(collector& source) {
+    return add_collector([&source](sample_sink& to) { source.collect(to); });
+}
+void collector_handle::keep() noexcept {
+    detail::collector_hook* hook = std::exchange(hook_, nullptr);
+    if (!hook) return;
+    {
+        const detail::holding lock;
+        if (--hook->holders != 0) return;
+    }
+    delete hook;
+}
+void collector_handle::remove() noexcept {
+    detail::collector_hook* hook = std::exchange(hook_, nullptr);
+    if (!hook) return;
+    {
+        const detail::holding lock;
+        if (hook->family) detail::drop(*hook->family->home, hook->family);
+        else detail::await_calls(*hook);
+        if (--hook->holders != 0) return;
+    }
+    delete hook;
+}
+callback_gauge::callback_gauge(metric_name name, std::string_view help, callback<double()> read, const metric_options& options)
+    : handle_(detail::add_metric(metric_type::gauge, name, help, std::move(read), options)) {}
+callback_counter::callback_counter(metric_name name, std::string_view help, callback<double()> read, const metric_options& options)
+    : handle_(detail::add_metric(metric_type::counter, name, help, std::move(read), options)) {}
+
+void registry::target_info(list<label> labels) { make_info("target", "Target metadata").set(labels); }
+
+void declare_build_info(registry& in) {
+    in.make_info("prometheus_async_build", "How prometheus_async.hpp was built.")
+        .set({{"version", PROMETHEUS_ASYNC_VERSION_STRING},
+#if defined(__clang__)
+              {"compiler", "clang " __clang_version__},
+#else
+              {"compiler", "gcc " __VERSION__},
+#endif
+              {"exceptions", PROMETHEUS_ASYNC_EXCEPTIONS ? "true" : "false"},
+              {"threads", PROMETHEUS_ASYNC_NO_THREADS ? "false" : "true"}});
 }
 
 result<counter> registry::try_counter(std::string_view name, std::string_view help, const metric_options& options) {
@@ -4315,6 +4576,24 @@ result<histogram> registry::try_histogram(std::string_view name, std::string_vie
 }
 result<summary> registry::try_summary(std::string_view name, std::string_view help, const metric_options& options) {
     return detail::try_metric<summary>(*this, name, help, options);
+}
+result<info> registry::try_info(std::string_view name, std::string_view help, const metric_options& options) {
+    return detail::try_metric<info>(*this, name, help, options);
+}
+result<state_set> registry::try_state_set(std::string_view name, std::string_view help, const metric_options& options) {
+    return detail::try_metric<state_set>(*this, name, help, options);
+}
+result<unknown> registry::try_unknown(std::string_view name, std::string_view help, const metric_options& options) {
+    return detail::try_metric<unknown>(*this, name, help, options);
+}
+info registry::make_info(std::string_view name, std::string_view help, const metric_options& options) {
+    return try_info(name, help, options).value();
+}
+state_set registry::make_state_set(std::string_view name, std::string_view help, const metric_options& options) {
+    return try_state_set(name, help, options).value();
+}
+unknown registry::make_unknown(std::string_view name, std::string_view help, const metric_options& options) {
+    return try_unknown(name, help, options).value();
 }
 counter registry::make_counter(std::string_view name, std::string_view help, const metric_options& options) {
     return try_counter(name, help, options).value();
@@ -4344,10 +4623,12 @@ PROMETHEUS_ASYNC_END
 // series may come and go in between), and fills the caller's buffer. Lines of one sample are copied and
 // their values summed 64 at a time, thread by thread; what has several lines (a head, a histogram) is
 // rendered as one unit and handed out as room permits, so that +Inf equals _count however buffers fall.
+#include <clocale>
+
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-constexpr std::size_t number_room = 40;  // the longest value, a space and a newline
+constexpr std::size_t number_room = number_size + 8;  // the longest value, a space and a newline
 
 inline char* put_text(char* to, std::string_view text) noexcept {
     std::memcpy(to, text.data(), text.size());
@@ -4361,29 +4642,62 @@ static char* put_counter(char* to, const run_sum& v) noexcept {
         return put_u64(to, all);
     return put_double(to, static_cast<double>(v.whole) + v.real);
 }
+static registry_state* registry_of(std::uint64_t id) noexcept {
+    for (registry_state* r : state.registries) if (r->id == id) return r;
+    return nullptr;
+}
+/// Whether families of two registries are shown as one.
+static bool mergeable(const family_state& a, const family_state& b) noexcept {
+    return a.name == b.name && a.type == b.type && a.labels == b.labels && a.bounds == b.bounds && a.states == b.states &&
+           !a.hook && !b.hook && a.constants.size() == b.constants.size() &&
+           std::equal(a.constants.begin(), a.constants.end(), b.constants.begin(),
+                      [](const auto& x, const auto& y) { return x.first == y.first; });
+}
+/// Whether `f` has a series with the labels of one of another family that is shown as the same.
+static bool has_same_series(const family_state& f, const record& r) noexcept {
+    if (f.constants != r.family->constants || f.living == 0) return false;
+    if (f.labels.empty()) return true;
+    const auto* entries = reinterpret_cast<const std::uintptr_t*>(f.face->table & ~std::uintptr_t{63});
+    const std::size_t mask = (std::size_t{1} << (f.face->table & 63)) - 1;
+    std::size_t words = 2 * f.labels.size();
+    for (std::size_t i = 0; i != f.labels.size(); ++i)
+        if (const std::uint64_t high = r.key()[2 * i + 1]; high >> 56 == 0xff) words += ((high << 8 >> 8) + 7) / 8;
+    for (std::size_t i = static_cast<std::size_t>(r.hash) & mask; entries[i] != 0; i = (i + 1) & mask) {
+        const record& other = *record_of(entries[i]);
+        if (other.hash == r.hash && std::memcmp(other.key(), r.key(), 2 * f.labels.size() * 8) == 0 &&
+            std::memcmp(other.key(), r.key(), words * 8) == 0)
+            return true;
+    }
+    return false;
+}
 
 }  // namespace detail
 
 struct cursor::state {
+    using family_state = detail::family_state;
+    using line = detail::line;
+
     // ---- what was asked for ----
-    format as;
-    escaping names;
-    created_series created;
-    collector_errors on_error;
+    page_options asked;                     // without its lists, which are here:
     std::vector<std::uint64_t> registries;  // ids
     std::vector<std::string> only;
 
-    // ---- where it is ----
+    // ---- where it is: what has a smaller id is done ----
     std::size_t at_registry;
-    std::uint64_t at_family, at_line;  // ids; what has a smaller id is done
-    std::uint64_t limit;               // what was made after the start is not shown: it could be shown twice
-    bool begun;                        // the head of at_family was shown
-    bool ended;
-    detail::bag<char> unit;  // rendered, handed out from `drained`
-    std::size_t drained;
+    std::uint64_t at_family, at_line;
+    std::uint64_t limit;     // what was made after the start is not shown: it could be shown twice
+    std::size_t at_twin;     // the registry whose series of this family are being shown
+    bool begun;              // the head of at_family was shown
+    bool created_part;       // its _created samples are being shown, in a text format a family of their own
+    bool ended, failed;
+    std::vector<std::uint64_t> claimed;  // sample names of families whose names could be others' too
+
+    // ---- what was rendered, and is handed out from `drained` ----
+    detail::bag<char> unit;
+    std::size_t drained, capacity;
     std::string labels;
 
-    bool openmetrics() const noexcept { return as >= format::openmetrics_0_0_1; }
+    bool openmetrics() const noexcept { return asked.as >= format::openmetrics_0_0_1; }
 
     // ---- rendering into the unit ----
 
@@ -4398,93 +4712,93 @@ struct cursor::state {
         unit.reserve(unit.size + detail::number_room);
         unit.size = static_cast<std::size_t>(put(unit.end()) - unit.data);
     }
-    void value(double v) {
-        number([&](char* to) { return detail::put_double(to, v); });
-        text("\n");
+    void number(double v) { number([v](char* to) { return detail::put_double(to, v); }); }
+    void count(std::uint64_t n) { number([n](char* to) { return detail::put_u64(to, n); }); }
+    void timestamp(double when) {
+        text(" ");
+        number([&](char* to) { return openmetrics() ? detail::put_timestamp(to, when) : detail::put_milliseconds(to, when); });
     }
-    void count(std::uint64_t n) {
-        number([&](char* to) { return detail::put_u64(to, n); });
-        text("\n");
+    void example(std::string_view own, double v, double when) {
+        text(" # {");
+        text(own);
+        text("} ");
+        number(v);
+        if (when != 0) timestamp(when);
     }
     /// Whether names and prepared texts can be copied as they are.
-    bool plain(const detail::family_state& f) const noexcept { return !f.exotic && names != escaping::dots; }
+    bool plain(const family_state& f) const noexcept { return !f.exotic && asked.names != escaping::dots; }
 
     std::string escaped(std::string_view name, bool is_label) const {
         std::string out;
-        if (names == escaping::allow_utf8 && detail::needs_quotes(name, is_label)) detail::append_quoted(out, name);
-        else detail::append_name(out, name, names, is_label);
+        if (asked.names == escaping::allow_utf8 && detail::needs_quotes(name, is_label)) detail::append_quoted(out, name);
+        else detail::append_name(out, name, asked.names, is_label);
         return out;
     }
-    /// `_total` and `_info` are escaped with the name, which has them; other suffixes come after that, as
-    /// in the Go library: dots makes a_b_total `a__b__total`, but a_b's buckets `a__b_bucket`.
-    std::string shown_name(const detail::family_state& f, std::string_view base, std::string_view suffix = {}) const {
-        std::string whole, quoted;
-        detail::append_name(whole, f.name, names, false);
-        whole.resize(whole.size() - (f.name.size() - base.size()));
-        whole.append(suffix);
-        if (names != escaping::allow_utf8 || !detail::needs_quotes(whole, false)) return whole;
-        detail::append_quoted(quoted, whole);
-        return quoted;
-    }
-    void name(const detail::family_state& f, std::string_view base, std::string_view suffix = {}) {
-        if (!plain(f)) return text(shown_name(f, base, suffix));
+    void name(const family_state& f, std::string_view base, std::string_view suffix = {}) {
+        if (!plain(f)) return text(escaped(std::string(base).append(suffix), false));
         text(base);
         text(suffix);
     }
-    void head(const detail::family_state& f) {
-        const std::string_view shown = openmetrics() ? f.base_name() : std::string_view(f.name);
+    void head(const family_state& f, std::string_view suffix = {}) {
+        const bool alone = !suffix.empty();  // `x_created` in a text format: a gauge
+        const std::string_view base = openmetrics() || alone ? f.base_name() : std::string_view(f.name);
         if (!f.help.empty()) {
             text("# HELP ");
-            name(f, shown);
+            name(f, base, suffix);
             std::string help(" ");
             detail::append_escaped_help(help, f.help, openmetrics());
             text(help);
             text("\n");
         }
         text("# TYPE ");
-        name(f, shown);
+        name(f, base, suffix);
         text(" ");
         if (openmetrics()) text(type_name(f.type));
         else if (f.type == metric_type::unknown) text("untyped");
-        else if (f.type == metric_type::info || f.type == metric_type::state_set) text("gauge");
-        else text(type_name(f.type));
+        else if (alone || f.type == metric_type::info || f.type == metric_type::state_set) text("gauge");
+        else text(f.type == metric_type::gauge_histogram ? "histogram" : type_name(f.type));
         text("\n");
         // A unit that is not the end of the name, as escaping may have left it, fails the scrape.
         if (openmetrics() && !f.unit.empty() && (plain(f) || detail::ends_with(shown_name(f, shown), "_" + f.unit))) {
             text("# UNIT ");
-            name(f, shown);
+            name(f, base);
             text(" ");
             text(f.unit);
             text("\n");
         }
     }
+    /// Adds `name="value",` with a value that is escaped already.
+    void add_label(std::string& to, std::string_view name, std::string_view value, bool as_is) const {
+        if (as_is) to.append(name);
+        else to.append(escaped(name, true));
+        to.append("=\"").append(value).append("\",");
+    }
     /// The labels of a series as `a="b",`, names escaped as asked.
-    std::string_view labels_of(const detail::family_state& f, const detail::line& l) {
+    std::string_view labels_of(const family_state& f, const line& l) {
         std::string_view kept(l.text, l.size);
         if (f.one_sample() && !f.exotic) {  // `name{a="b"} `
             kept.remove_prefix(f.name.size() + 1);
             if (kept.empty()) return {};
             kept.remove_suffix(2);
+        } else if (plain(f)) {
+            return kept;
         }
-        if (plain(f) && !f.one_sample()) return kept;
         labels.clear();
         const auto add = [&](std::string_view label_name) {
             kept.remove_prefix(label_name.size() + 2);
             std::size_t end = 0;
             while (kept[end] != '"') end += kept[end] == '\\' ? 2U : 1U;
-            if (plain(f)) labels.append(label_name);
-            else labels.append(escaped(label_name, true));
-            labels.append("=\"").append(kept.substr(0, end)).append("\",");
+            add_label(labels, label_name, kept.substr(0, end), plain(f));
             kept.remove_prefix(kept.size() > end + 1 ? end + 2 : end + 1);
         };
         for (const auto& c : f.constants) add(c.first);
         for (const auto& n : f.labels) add(n);
         return labels;
     }
-    /// `name_suffix{a="b"} `, with `extra` as one more label.
-    void sample(const detail::family_state& f, std::string_view base, std::string_view suffix, std::string_view own,
+    /// `base_suffix{a="b"} `, with `extra` as the last label.
+    void sample(const family_state& f, std::string_view base, std::string_view suffix, std::string_view own,
                 std::string_view extra = {}) {
-        if (!plain(f) && names == escaping::allow_utf8 && !detail::legacy_metric_name(base)) {
+        if (!plain(f) && asked.names == escaping::allow_utf8 && !detail::legacy_metric_name(base)) {
             text("{");
             name(f, base, suffix);  // quoted
             if (!own.empty() || !extra.empty()) text(",");
@@ -4499,51 +4813,178 @@ struct cursor::state {
         text("} ");
     }
 
-    void histogram_unit(const detail::family_state& f, const detail::line& l) {
+    // ---- series ----
+
+    /// Whether and where a series tells when it was made.
+    bool tells_created(const family_state& f) const noexcept {
+        const bool has = f.type == metric_type::counter || f.type == metric_type::histogram || f.type == metric_type::summary;
+        return has && !f.hook && (asked.created == created_series::all || (openmetrics() && asked.created == created_series::openmetrics));
+    }
+    void created(const family_state& f, std::string_view own, double when) {
+        sample(f, f.base_name(), "_created", own);
+        if (openmetrics()) number([&](char* to) { return detail::put_timestamp(to, when); });
+        else number(when);
+        text("\n");
+    }
+    void histogram(const family_state& f, const line& l, std::string_view own) {
         const detail::bucket_bounds& b = *f.bounds;
         std::uint64_t counts[256] = {};
-        const detail::run_sum sum = detail::sum_run(l.id, l.place, counts);
-        const std::string_view own = labels_of(f, l);
+        const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place, counts);
+        const auto* kept = openmetrics() && l.rec->extra ? &l.rec->extra->exemplars : nullptr;
         const std::size_t start = unit.size;
         sample(f, f.name, "_bucket", own, "le=\"");
         unit.size -= 2;  // `} ` is in the text of the bound
-        const std::size_t prefix = unit.size - start;
-        unit.reserve(unit.size + (prefix + detail::number_room) * (b.count + 1) + b.ends[b.count]);
-        char* to = unit.end();
+        const std::string_view prefix(unit.data + start, unit.size - start);
+        labels.assign(prefix);
         std::uint64_t cumulative = 0;
+        unit.reserve(unit.size + (prefix.size() + detail::number_room) * (b.count + 1) + b.ends[b.count]);
         for (unsigned i = 0; i <= b.count; ++i) {
-            if (i != 0) to = detail::put_text(to, {unit.data + start, prefix});
+            char* to = unit.end();
+            if (i != 0) to = detail::put_text(to, labels);
             const unsigned from = i == 0 ? 0U : b.ends[i - 1];
             to = detail::put_text(to, {b.text + from, b.ends[i] - from});
             to = detail::put_u64(to, cumulative += counts[i]);
             *to++ = '\n';
+            unit.size = static_cast<std::size_t>(to - unit.data);
+            if (!kept) continue;
+            for (const auto& e : *kept) {
+                if (e.at != i) continue;
+                --unit.size;
+                example(e.labels, e.value, e.timestamp);
+                text("\n");
+                unit.reserve(unit.size + (labels.size() + detail::number_room) * (b.count + 1) + b.ends[b.count]);
+            }
         }
-        unit.size = static_cast<std::size_t>(to - unit.data);
-        // OpenMetrics has no sum over negative bounds, where it may fall, and no count without a sum.
-        if (openmetrics() && b.count != 0 && b.upper[0] < 0) return;
-        sample(f, f.name, "_sum", own);
-        value(sum.real);
-        sample(f, f.name, "_count", own);
-        count(cumulative);
-    }
-    void series_unit(const detail::family_state& f, const detail::line& l) {
-        if (f.type == metric_type::histogram) return histogram_unit(f, l);
-        if (f.type == metric_type::summary) {
-            const detail::run_sum sum = detail::sum_run(l.id, l.place);
-            const std::string_view own = labels_of(f, l);
+        own = labels_of(f, l);  // `labels` was used for the prefix
+        // With bounds below zero the sum may fall, and OpenMetrics has no count without a sum.
+        const bool sums = !(b.upper[0] < 0);
+        if (sums) {
             sample(f, f.name, "_sum", own);
-            value(sum.real);
-            sample(f, f.name, "_count", own);
-            return count(sum.whole);
-        }
-        sample(f, f.name, {}, labels_of(f, l));
-        if (f.type == metric_type::counter) {
-            number([&](char* to) { return detail::put_counter(to, detail::sum_run(l.id, l.place)); });
+            number(sum.real);
             text("\n");
-        } else {
-            value(detail::gauge_value(*l.rec, l.place));
+        }
+        if (sums || !openmetrics()) {
+            sample(f, f.name, "_count", own);
+            count(cumulative);
+            text("\n");
         }
     }
+    void series(const family_state& f, const line& l) {
+        std::string_view own = labels_of(f, l);
+        if (created_part) return created(f, own, l.rec->created);
+        switch (f.type) {
+        case metric_type::histogram:
+            histogram(f, l, own);
+            own = labels_of(f, l);
+            break;
+        case metric_type::summary: {
+            const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place);
+            sample(f, f.name, "_sum", own);
+            number(sum.real);
+            text("\n");
+            sample(f, f.name, "_count", own);
+            count(sum.whole);
+            text("\n");
+            break;
+        }
+        case metric_type::counter: {
+            const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place);
+            sample(f, f.name, {}, own);
+            number([&](char* to) { return detail::put_counter(to, sum); });
+            if (openmetrics() && l.rec->extra)
+                for (const auto& e : l.rec->extra->exemplars) example(e.labels, e.value, e.timestamp);
+            text("\n");
+            break;
+        }
+        case metric_type::info: {
+            std::string all(own);
+            if (l.rec->extra)
+                for (const auto& [label_name, label_value] : l.rec->extra->info) {
+                    std::string safe;
+                    detail::append_escaped_label(safe, label_value);
+                    add_label(all, label_name, safe, false);
+                }
+            sample(f, f.name, {}, all);
+            text("1\n");
+            break;
+        }
+        case metric_type::state_set: {
+            const std::uint64_t shared = l.rec->value.load();
+            const double now = shared == detail::shared_value::unset ? 0 : __builtin_bit_cast(double, shared);
+            std::string all(own);
+            for (std::size_t i = 0; i != f.states.size(); ++i) {
+                std::string safe;
+                detail::append_escaped_label(safe, f.states[i]);
+                all.resize(own.size());
+                add_label(all, f.base_name(), safe, false);
+                sample(f, f.name, {}, all);
+                text(now == static_cast<double>(i) ? "1\n" : "0\n");
+            }
+            break;
+        }
+        default:
+            sample(f, f.name, {}, own);
+            number(detail::gauge_value(*l.rec, l.place));
+            text("\n");
+        }
+        if (openmetrics() && tells_created(f)) created(f, own, l.rec->created);
+    }
+
+    // ---- what is shown ----
+
+    bool wanted(const family_state& f) const noexcept {
+        if (only.empty()) return true;
+        for (std::string_view o : only) {
+            if (o == f.name || o == f.base_name()) return true;
+            for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
+                if (detail::has_suffix(f.type, i) && detail::ends_with(o, detail::suffixes[i]) &&
+                    o.substr(0, o.size() - detail::suffixes[i].size()) == f.base_name())
+                    return true;
+        }
+        return false;
+    }
+    /// Takes the sample names of a family for this page; false when one is taken.
+    bool claim(std::string_view base, metric_type type) {
+        const std::size_t before = claimed.size();
+        const auto take = [&](std::string_view sample_name) {
+            const std::uint64_t hash = detail::long_key(sample_name).low;
+            if (std::find(claimed.begin(), claimed.end(), hash) != claimed.end()) return false;
+            claimed.push_back(hash);
+            return true;
+        };
+        bool good = take(base);
+        for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
+            if (detail::has_suffix(type, i)) good = good && take(std::string(base).append(detail::suffixes[i]));
+        if (!good) claimed.resize(before);
+        return good;
+    }
+    /// Whether the names of a family are its own on this page. The lock is held.
+    bool own_names(const family_state& f) {
+        const bool collected = f.home == nullptr;
+        for (std::size_t k = 0; k != registries.size(); ++k) {
+            detail::registry_state* r = detail::registry_of(registries[k]);
+            if (!r) continue;
+            // The name of an earlier registry wins, and any declared one over a collector's.
+            if (k < at_registry || (collected && !at_hook))
+                if (const family_state* g = detail::clash(*r, f.base_name(), f.type); g && g->id < limit)
+                    return !collected && mergeable(*g, f) ? false : collided();
+            if (!plain(f) && asked.names != escaping::dots)
+                if (const family_state* g = detail::clash(*r, escaped(f.base_name(), false), f.type))
+                    if (!g->exotic) return collided();
+        }
+        if (plain(f) && !collected) return true;
+        std::vector<std::string> seen;
+        for (const auto& c : f.constants) seen.push_back(escaped(c.first, true));
+        for (const auto& n : f.labels) seen.push_back(escaped(n, true));
+        std::sort(seen.begin(), seen.end());
+        if (std::adjacent_find(seen.begin(), seen.end()) != seen.end()) return collided();
+        return claim(escaped(f.base_name(), false), f.type) ? true : collided();
+    }
+    static bool collided() noexcept {
+        ++detail::state.noticed[static_cast<unsigned>(event_kind::names_collided)];
+        return false;
+    }
+    bool at_hook;  // a callback metric is being called, which has its name from its declaration
 
     // ---- pulling ----
 
@@ -4562,19 +5003,8 @@ struct cursor::state {
         unit.size = drained = 0;
         return true;
     }
-    bool wanted(const detail::family_state& f) const noexcept {
-        if (only.empty()) return true;
-        for (std::string_view o : only) {
-            if (o == f.name || o == f.base_name()) return true;
-            for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
-                if (detail::has_suffix(f.type, i) && detail::ends_with(o, detail::suffixes[i]) &&
-                    o.substr(0, o.size() - detail::suffixes[i].size()) == f.base_name())
-                    return true;
-        }
-        return false;
-    }
     /// Lines of one sample, copied; false when the window is full.
-    bool copy_lines(const detail::family_state& f, const detail::line* from, const detail::line* end, window& out) {
+    bool copy_lines(const family_state& f, const line* from, const line* end, window& out) {
         constexpr std::size_t chunk = 64;
         const bool counts = f.type == metric_type::counter;
         double real[chunk];
@@ -4598,8 +5028,8 @@ struct cursor::state {
                 if (!from->rec || from->id >= limit) continue;
                 if (from->size + detail::number_room > out.room()) {
                     if (out.room() != capacity) return false;
-                    series_unit(f, *from);  // longer than any window
                     at_line = from->id + 1;
+                    series(f, *from);  // longer than any window
                     if (!drain(out)) return false;
                     continue;
                 }
@@ -4617,43 +5047,71 @@ struct cursor::state {
         }
         return true;
     }
-    std::size_t capacity;  // of the window of this pull
-
-    /// False when the window is full.
-    bool family(const detail::family_state& f, window& out) {
-        if (!begun) {
-            begun = true;
-            at_line = 0;
-            head(f);
-            if (!drain(out)) return false;
-        }
-        const detail::line* l = std::lower_bound(f.lines.begin(), f.lines.end(), at_line,
-                                                 [](const detail::line& a, std::uint64_t id) { return a.id < id; });
-        if (f.one_sample() && plain(f)) return copy_lines(f, l, f.lines.end(), out);
+    /// The family of registry `k` whose series are shown with those of `f`.
+    const family_state* twin(const family_state& f, std::size_t k) const {
+        if (k == at_registry) return &f;
+        detail::registry_state* r = detail::registry_of(registries[k]);
+        const family_state* g = r ? r->find(f.base_name()) : nullptr;
+        return g && mergeable(f, *g) && g->id < limit ? g : nullptr;
+    }
+    bool lines(const family_state& first, const family_state& f, window& out) {
+        const line* l = std::lower_bound(f.lines.begin(), f.lines.end(), at_line, [](const line& a, std::uint64_t id) { return a.id < id; });
+        if (f.one_sample() && plain(f) && !f.special && at_twin == at_registry && !tells_created(f))
+            return copy_lines(f, l, f.lines.end(), out);
         for (; l != f.lines.end() && l->id < limit; ++l) {
             at_line = l->id + 1;
             if (!l->rec) continue;
-            series_unit(f, *l);
+            bool shown = false;
+            for (std::size_t k = at_registry; k != at_twin && !shown; ++k)
+                if (const family_state* g = twin(first, k)) shown = detail::has_same_series(*g, *l->rec);
+            if (shown) continue;
+            series(f, *l);
             if (!drain(out)) return false;
         }
         return true;
     }
+    /// False when the window is full.
+    bool family(const family_state& f, window& out) {
+        const auto begin = [&](std::string_view suffix) {
+            at_twin = at_registry;
+            at_line = 0;
+            head(f, suffix);
+            return drain(out);
+        };
+        if (!std::exchange(begun, true) && (created_part = false, !begin({}))) return false;
+        for (;;) {
+            for (; at_twin != registries.size(); ++at_twin, at_line = 0)
+                if (const family_state* g = twin(f, at_twin); g && !lines(f, *g, out)) return false;
+            if (created_part || openmetrics() || !tells_created(f)) return true;
+            created_part = true;
+            if (!begin("_created")) return false;
+        }
+    }
+    void call(detail::holding& lock, const family_state& f);
+
     pull walk(window& out) {
+        if (failed) return pull::failed;
         if (!drain(out)) return pull::more;
-        const detail::holding lock;
+        detail::holding lock;
         for (; at_registry != registries.size(); ++at_registry, at_family = 0, begun = false) {
-            detail::registry_state* home = nullptr;
-            for (detail::registry_state* r : detail::state.registries) if (r->id == registries[at_registry]) home = r;
-            if (!home) continue;
             for (;;) {
-                auto next = std::lower_bound(home->families.begin(), home->families.end(), at_family,
-                                             [](const detail::family_state* f, std::uint64_t id) { return f->id < id; });
+                detail::registry_state* home = detail::registry_of(registries[at_registry]);
+                if (!home) break;
+                const auto next = std::lower_bound(home->families.begin(), home->families.end(), at_family,
+                                                   [](const family_state* f, std::uint64_t id) { return f->id < id; });
                 if (next == home->families.end() || (*next)->id >= limit) break;
-                const detail::family_state& f = **next;
+                const family_state& f = **next;
                 if (f.id != at_family) begun = false;
                 at_family = f.id;
-                if ((begun || wanted(f)) && !family(f, out)) return pull::more;
-                ++at_family;
+                if (f.hook) {
+                    ++at_family;
+                    if (f.hook->run && (f.base == 0 || wanted(f))) call(lock, f);
+                    if (failed) return pull::failed;
+                    if (!drain(out)) return pull::more;
+                } else {
+                    if ((begun || (wanted(f) && own_names(f))) && !family(f, out)) return pull::more;
+                    ++at_family;
+                }
                 begun = false;
             }
         }
@@ -4662,24 +5120,265 @@ struct cursor::state {
     }
 };
 
+/// What a collector yields, rendered as it comes, judged before it is shown.
+struct detail::sink_state {
+    cursor::state& page;
+    family_state f{};
+    bool open = false, skipped = false, failed = false;
+    std::size_t families = 0;
+    std::string why{}, labels{};
+    std::vector<std::uint64_t> seen{};                            // the series of this family
+    std::vector<std::pair<const char*, std::string>> after{};    // families of their own in a text format
+
+    void fail(std::string_view reason) {
+        if (!std::exchange(failed, true)) why = std::string(f.name).append(f.name.empty() ? "" : ": ").append(reason);
+    }
+    void end_family() {
+        std::sort(seen.begin(), seen.end());
+        if (std::adjacent_find(seen.begin(), seen.end()) != seen.end()) fail("a series twice");
+        seen.clear();
+        for (const auto& [suffix, lines] : after) {
+            page.head(f, suffix);
+            page.text(lines);
+        }
+        after.clear();
+        open = false;
+    }
+    void family(metric_type type, std::string_view name, std::string_view help, std::string_view unit) {
+        if (open) end_family();
+        if (failed) return;
+        f = {};
+        f.type = type;
+        f.name = name;
+        if (name.empty() || !valid_utf8(name)) return fail("a metric's name is empty or not UTF-8");
+        if (!complete_name(f, unit)) return fail("an info or a state set has no unit");
+        f.exotic = !legacy_metric_name(f.name) || (type == metric_type::state_set && !legacy_label_name(f.name));
+        const holding lock;
+        f.help = clean(help);
+        open = true;
+        skipped = !page.wanted(f);
+        if (skipped) return;
+        if (!page.own_names(f)) return fail("its names are another family's on this page");
+        page.head(f);
+    }
+    /// The labels of a series as text in `labels`; false when nothing is to be shown.
+    bool begin(list<label> given, std::string_view reserved = {}) {
+        if (!open && !failed) fail("a series before its family");
+        if (failed || skipped) return false;
+        labels.clear();
+        std::uint64_t identity = 0;
+        for (std::size_t i = 0; i != given.size(); ++i) {
+            const label& l = given[i];
+            if (l.name.empty() || !valid_utf8(l.name) || reserved_label_name(l.name) || l.name == reserved)
+                return fail("a label's name is empty, reserved, or not UTF-8"), false;
+            const std::string shown = page.escaped(l.name, true);
+            for (std::size_t k = 0; k != i; ++k)
+                if (page.escaped(given[k].name, true) == shown) return fail("two labels have the same name"), false;
+            bool changed = false;
+            std::string safe;
+            append_escaped_label(safe, sanitize_utf8(l.value, changed));
+            page.add_label(labels, l.name, safe, false);
+            if (!l.value.empty()) identity += mix(long_key(l.name).low, long_key(l.value).low | 1);  // in any order
+        }
+        seen.push_back(identity);
+        return true;
+    }
+    void end_line(double when) {
+        if (when != 0) page.timestamp(when);
+        page.text("\n");
+        if (page.unit.size > page.asked.collector_bytes) fail("more than collector_bytes");
+    }
+    /// A sample that OpenMetrics has in the family, and a text format in a family of its own after it.
+    template <class Render>
+    void aside(const char* suffix, Render render) {
+        const std::size_t start = page.unit.size;
+        render();
+        if (page.openmetrics()) return;
+        auto at = std::find_if(after.begin(), after.end(), [&](const auto& a) { return a.first == suffix; });
+        if (at == after.end()) at = after.insert(at, {suffix, {}});
+        at->second.append(page.unit.data + start, page.unit.size - start);
+        page.unit.size = start;
+    }
+    void end_series(const sample_details& more) {
+        if (more.created != 0 && (page.openmetrics() ? page.asked.created != created_series::off : page.asked.created == created_series::all))
+            aside("_created", [&] { page.created(f, labels, more.created); });
+    }
+    void sample(double value, list<label> given, const sample_details& more) {
+        const bool counts = f.type == metric_type::counter, informs = f.type == metric_type::info;
+        if (open && !counts && !informs && f.type != metric_type::gauge && f.type != metric_type::unknown)
+            return fail("a single value of another type");
+        if (counts && !(value >= 0)) return fail("a counter is negative or NaN");
+        if (!begin(given)) return;
+        page.sample(f, f.name, {}, labels);
+        page.number(informs ? 1 : value);
+        if (counts && page.openmetrics() && !more.example.labels.empty()) {
+            std::string own;
+            for (const label& l : more.example.labels) {
+                own.append(own.empty() ? "" : ",").append(page.escaped(l.name, true)).append("=\"");
+                append_escaped_label(own, l.value);
+                own += '"';
+            }
+            if (more.timestamp != 0) page.timestamp(more.timestamp);
+            page.example(own, more.example_value, more.example.timestamp);
+            end_line(0);
+        } else {
+            end_line(more.timestamp);
+        }
+        if (counts) end_series(more);
+    }
+    void histogram(list<sample_sink::bucket> buckets, double sum, list<label> given, const sample_details& more) {
+        const bool gauges = f.type == metric_type::gauge_histogram;
+        if (open && !gauges && f.type != metric_type::histogram) return fail("buckets of another type");
+        if (!begin(given, "le")) return;
+        if (buckets.empty() || buckets[buckets.size() - 1].upper != __builtin_inf()) return fail("no bucket +Inf");
+        for (std::size_t i = 0; i != buckets.size(); ++i) {
+            if (i != 0 && (!(buckets[i - 1].upper < buckets[i].upper) || buckets[i].count < buckets[i - 1].count))
+                return fail("the buckets do not ascend");
+            if (buckets[i].upper != buckets[i].upper) return fail("a bound is NaN");
+            char bound[48] = "le=\"";
+            char* end = put_bound(bound + 4, buckets[i].upper);
+            *end++ = '"';
+            page.sample(f, f.name, "_bucket", labels, {bound, static_cast<std::size_t>(end - bound)});
+            page.count(buckets[i].count);
+            end_line(more.timestamp);
+        }
+        const bool sums = gauges || !(buckets[0].upper < 0);
+        const auto add_count = [&] {
+            page.sample(f, f.name, gauges ? "_gcount" : "_count", labels);
+            page.count(buckets[buckets.size() - 1].count);
+            end_line(more.timestamp);
+        };
+        const auto add_sum = [&] {
+            page.sample(f, f.name, gauges ? "_gsum" : "_sum", labels);
+            page.number(sum);
+            end_line(more.timestamp);
+        };
+        if (gauges) {
+            aside("_gcount", add_count);
+            return aside("_gsum", add_sum);
+        }
+        if (sums) add_sum();
+        if (sums || !page.openmetrics()) add_count();
+        end_series(more);
+    }
+    void summary(std::uint64_t count, double sum, list<sample_sink::quantile> quantiles, list<label> given, const sample_details& more) {
+        if (open && f.type != metric_type::summary) return fail("quantiles of another type");
+        if (!begin(given, "quantile")) return;
+        for (std::size_t i = 0; i != quantiles.size(); ++i) {
+            const double q = quantiles[i].q;
+            if (!(q >= 0 && q <= 1) || (i != 0 && !(quantiles[i - 1].q < q))) return fail("the quantiles do not ascend from 0 to 1");
+            char text[48] = "quantile=\"";
+            char* end = put_bound(text + 10, q);
+            *end++ = '"';
+            page.sample(f, f.name, {}, labels, {text, static_cast<std::size_t>(end - text)});
+            page.number(quantiles[i].value);
+            end_line(more.timestamp);
+        }
+        page.sample(f, f.name, "_sum", labels);
+        page.number(sum);
+        end_line(more.timestamp);
+        page.sample(f, f.name, "_count", labels);
+        page.count(count);
+        end_line(more.timestamp);
+        end_series(more);
+    }
+    void states(list<sample_sink::state> all, list<label> given) {
+        if (open && f.type != metric_type::state_set) return fail("states of another type");
+        if (!begin(given, f.name)) return;
+        const std::size_t own = labels.size();
+        for (std::size_t i = 0; i != all.size(); ++i) {
+            for (std::size_t k = 0; k != i; ++k) if (all[k].name == all[i].name) return fail("a state twice");
+            bool changed = false;
+            std::string safe;
+            append_escaped_label(safe, sanitize_utf8(all[i].name, changed));
+            labels.resize(own);
+            page.add_label(labels, f.name, safe, false);
+            page.sample(f, f.name, {}, labels);
+            page.text(all[i].on ? "1" : "0");
+            end_line(0);
+        }
+    }
+    void run(collector_hook& hook) {
+        sample_sink to(*this);
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            hook.run(to);
+        } catch (const std::exception& thrown) {
+            fail(thrown.what());
+        } catch (...) {
+            fail("threw");
+        }
+#else
+        hook.run(to);
+#endif
+        if (open) end_family();
+    }
+};
+void sample_sink::family(metric_type type, std::string_view name, std::string_view help, std::string_view unit) {
+    to_.family(type, name, help, unit);
+}
+void sample_sink::sample(double value, list<label> labels, const sample_details& more) { to_.sample(value, labels, more); }
+void sample_sink::histogram(list<bucket> buckets, double sum, list<label> labels, const sample_details& more) {
+    to_.histogram(buckets, sum, labels, more);
+}
+void sample_sink::summary(std::uint64_t count, double sum, list<quantile> quantiles, list<label> labels, const sample_details& more) {
+    to_.summary(count, sum, quantiles, labels, more);
+}
+void sample_sink::states(list<state> states, list<label> labels) { to_.states(states, labels); }
+void sample_sink::fail(std::string_view why) { to_.fail(why); }
+
+/// Calls a collector without the lock; what it yields is then in the unit, or left out.
+void cursor::state::call(detail::holding& lock, const family_state& f) {
+    detail::collector_hook& hook = *f.hook;
+    ++hook.running;
+    ++hook.holders;
+    const detail::collector_call here{&hook, detail::calling};
+    detail::calling = &here;
+    at_hook = f.base != 0;
+    const std::size_t names = claimed.size();
+    lock.pause();
+    detail::sink_state sink{*this};
+    sink.run(hook);
+    if (sink.failed) {
+        unit.size = 0;
+        const error why(errc::refused, "a collector is left out: " + sink.why);
+        if (asked.on_event) asked.on_event({event_kind::callback_failed, why}, asked.context);
+        failed = asked.on_collector_error == collector_errors::fail;
+    }
+    lock.resume();
+    if (sink.failed) {
+        claimed.resize(names < claimed.size() ? names : claimed.size());
+        ++detail::state.noticed[static_cast<unsigned>(event_kind::callback_failed)];
+    }
+    detail::calling = here.outer;
+    at_hook = false;
+    const bool unused = --hook.holders == 0;
+    if (--hook.running == 0 && !unused) detail::collectors_done();
+    if (!unused) return;
+    lock.pause();
+    delete &hook;
+    lock.resume();
+}
+
 void cursor::start(const page_options& options) {
     if (!state_) state_ = new state{};
     state& s = *state_;
-    s.as = options.as;
-    s.names = options.names;
-    s.created = options.created;
-    s.on_error = options.on_collector_error;
+    s.asked = options;
+    s.asked.registries = {};
+    s.asked.only = {};
     s.only.resize(options.only.size());
     for (std::size_t i = 0; i != s.only.size(); ++i) s.only[i] = options.only[i];
     s.registries.clear();
+    s.claimed.clear();
     s.at_registry = 0;
     s.at_family = s.at_line = 0;
-    s.begun = s.ended = false;
+    s.begun = s.ended = s.failed = false;
     s.unit.size = s.drained = 0;
     const detail::holding lock;
     s.limit = (detail::state.sequence + 1) << 12;
     const auto add = [&](const registry* r) {
-        if (const detail::registry_state* made = r ? detail::registry_state::peek(*r) : nullptr) s.registries.push_back(made->id);
+        const detail::registry_state* made = r ? detail::registry_state::peek(*r) : nullptr;
+        if (made && std::find(s.registries.begin(), s.registries.end(), made->id) == s.registries.end()) s.registries.push_back(made->id);
     };
     if (options.registries.empty()) add(detail::state.standard);
     for (const registry* r : options.registries) add(r);
@@ -4707,6 +5406,59 @@ std::string expose(const page_options& options) {
         out.append(buffer, got.bytes);
         if (got.what != pull::more) return out;
     }
+}
+
+namespace detail {
+/// A quoted text of a page, or a bare name, taken from `rest`.
+static std::string take_word(std::string_view& rest, std::string_view ends) {
+    std::string word;
+    std::size_t i = 0;
+    if (!rest.empty() && rest[0] == '"') {
+        for (i = 1; i < rest.size() && rest[i] != '"'; ++i) {
+            if (rest[i] == '\\') word += rest[++i] == 'n' ? '\n' : rest[i];
+            else word += rest[i];
+        }
+        ++i;
+    } else {
+        while (i < rest.size() && ends.find(rest[i]) == std::string_view::npos) word += rest[i++];
+    }
+    rest.remove_prefix(i);
+    return word;
+}
+}  // namespace detail
+
+result<double> registry::sample_value(std::string_view name, list<label> labels) {
+    registry* const mine[] = {this};
+    const std::string page = expose({.as = format::text_1_0_0, .names = escaping::allow_utf8, .registries = mine,
+                                     .created = created_series::all});
+    for (std::string_view left = page; !left.empty();) {
+        std::string_view rest = left.substr(0, left.find('\n'));
+        left.remove_prefix(rest.size() + 1);
+        if (rest[0] == '#') continue;
+        std::string found = rest[0] == '{' ? std::string() : detail::take_word(rest, "{ ");
+        std::size_t matched = 0, all = 0;
+        for (bool more = rest[0] == '{'; more; more = rest[0] == ',') {
+            rest.remove_prefix(1);
+            const std::string label_name = detail::take_word(rest, "=,}");
+            if (rest[0] != '=') {
+                found = label_name;  // `{"a name in quotes",...`
+                continue;
+            }
+            rest.remove_prefix(1);
+            const std::string value = detail::take_word(rest, ",}");
+            ++all;
+            for (const label& l : labels) if (l.name == label_name && l.value == value) ++matched;
+        }
+        if (found != name || matched != labels.size() || all != matched) continue;
+        std::string number(rest.substr(rest.find(' ') + 1));
+        number.resize(number.find(' ') == std::string::npos ? number.size() : number.find(' '));
+        if (const auto point = number.find('.'); point != std::string::npos)
+            number.replace(point, 1, std::localeconv()->decimal_point);  // strtod reads the locale's
+        return std::strtod(number.c_str(), nullptr);
+    }
+    std::string what = "no sample " + std::string(name) + '{';
+    for (const label& l : labels) what.append(l.name).append("=\"").append(l.value).append("\",");
+    return error{errc::refused, what + '}'};
 }
 PROMETHEUS_ASYNC_END
 
