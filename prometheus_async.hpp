@@ -4734,8 +4734,19 @@ struct cursor::state {
         else detail::append_name(out, name, asked.names, is_label);
         return out;
     }
+    /// `_total` and `_info` are escaped with the name, which has them; other suffixes come after that, as
+    /// in the Go library: dots makes a_b_total `a__b__total`, but a_b's buckets `a__b_bucket`.
+    std::string shown_name(const family_state& f, std::string_view base, std::string_view suffix = {}) const {
+        std::string whole, quoted;
+        detail::append_name(whole, f.name, asked.names, false);
+        whole.resize(whole.size() - (f.name.size() - base.size()));
+        whole.append(suffix);
+        if (asked.names != escaping::allow_utf8 || !detail::needs_quotes(whole, false)) return whole;
+        detail::append_quoted(quoted, whole);
+        return quoted;
+    }
     void name(const family_state& f, std::string_view base, std::string_view suffix = {}) {
-        if (!plain(f)) return text(escaped(std::string(base).append(suffix), false));
+        if (!plain(f)) return text(shown_name(f, base, suffix));
         text(base);
         text(suffix);
     }
@@ -4759,7 +4770,7 @@ struct cursor::state {
         else text(f.type == metric_type::gauge_histogram ? "histogram" : type_name(f.type));
         text("\n");
         // A unit that is not the end of the name, as escaping may have left it, fails the scrape.
-        if (openmetrics() && !f.unit.empty() && (plain(f) || detail::ends_with(shown_name(f, shown), "_" + f.unit))) {
+        if (openmetrics() && !f.unit.empty() && (plain(f) || detail::ends_with(shown_name(f, base), "_" + f.unit))) {
             text("# UNIT ");
             name(f, base);
             text(" ");
