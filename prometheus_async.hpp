@@ -1500,6 +1500,13 @@ private:
 
 /// The metric prometheus_async_build_info: version, compiler, and how the library was built.
 PROMETHEUS_ASYNC_DECL void declare_build_info(registry& in = default_registry());
+
+/// process_* as the official clients name them: CPU time, memory, files, threads, start time; read from
+/// /proc at each scrape. What the system does not tell is left out.
+///
+/// lifetime ends with the registry; once a registry, a second time is a collector that is always left out
+/// threads  as a collector
+PROMETHEUS_ASYNC_DECL void add_process_metrics(registry& to = default_registry(), std::string_view proc = "/proc");
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
@@ -4613,6 +4620,146 @@ PROMETHEUS_ASYNC_END
 // [48] collectors                                   callback metrics, process_*
 //      needs [24] [47]
 // =============================================================================
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
+
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+// ---- process_* ----
+
+class proc_file {
+public:
+    explicit proc_file(const std::string& path, int how = 0) noexcept : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | how)) {}
+    proc_file(const proc_file&) = delete;
+    ~proc_file() { if (fd_ >= 0) ::close(fd_); }
+    int fd() const noexcept { return fd_; }
+
+    std::size_t read(char* to, std::size_t room) const noexcept {
+        ssize_t n = -1;
+        if (fd_ >= 0) do n = ::read(fd_, to, room); while (n < 0 && errno == EINTR);
+        return n < 0 ? 0 : static_cast<std::size_t>(n);
+    }
+    /// The number at the begin of the line, behind `key`; /proc/stat has lines of many kilobytes.
+    bool number_after(std::string_view key, std::uint64_t& number) const noexcept {
+        char buffer[512];
+        std::size_t matched = 0;  // of the key, at the begin of a line; above its size: not this line
+        bool digits = false;
+        number = 0;
+        while (const std::size_t n = read(buffer, sizeof buffer))
+            for (const char c : std::string_view(buffer, n)) {
+                if (matched != key.size()) {
+                    matched = c == '\n' ? 0 : matched < key.size() && c == key[matched] ? matched + 1 : key.size() + 1;
+                } else if (legacy_digit(c)) {
+                    digits = true;
+                    number = number * 10 + static_cast<std::uint64_t>(c - '0');
+                } else if (digits || c != ' ') {
+                    if (!digits && c == 'u') number = ~std::uint64_t{0};  // unlimited
+                    return digits || c == 'u';
+                }
+            }
+        return digits;
+    }
+
+private:
+    int fd_;
+};
+
+/// What the system tells about this process.
+struct process_facts {
+    std::string proc;
+    double started = 0;  // once: the kernel's boot time moves with the clock
+
+    explicit process_facts(std::string_view from) : proc(from) {
+        std::uint64_t field[25], boot = 0;
+        if (stat(field) && proc_file(proc + "/stat").number_after("btime ", boot))
+            started = static_cast<double>(boot) + ticks(field[22]);
+    }
+    static double ticks(std::uint64_t n) noexcept { return static_cast<double>(n) / static_cast<double>(::sysconf(_SC_CLK_TCK)); }
+
+    /// Fields of /proc/self/stat by their numbers in proc(5), from the fourth on. The second is the name
+    /// of the program, which may hold anything.
+    bool stat(std::uint64_t (&field)[25]) const noexcept {
+        char buffer[1024];
+        const proc_file file(proc + "/self/stat");
+        const std::string_view text(buffer, file.read(buffer, sizeof buffer));
+        std::size_t at = text.rfind(')');
+        if (at == std::string_view::npos || (at += 4) > text.size()) return false;  // ") S "
+        for (std::size_t i = 4; i != 25; ++i) {
+            field[i] = 0;
+            while (at < text.size() && text[at] != ' ') {
+                if (legacy_digit(text[at])) field[i] = field[i] * 10 + static_cast<std::uint64_t>(text[at] - '0');
+                ++at;
+            }
+            if (at++ == text.size() && i != 24) return false;
+        }
+        return true;
+    }
+    bool open_files(std::uint64_t& count) const noexcept {
+#if defined(__linux__)
+        const proc_file folder(proc + "/self/fd", O_DIRECTORY);
+        if (folder.fd() < 0) return false;
+        alignas(8) char buffer[1024];
+        char own[number_size];
+        const std::string_view ours(own, static_cast<std::size_t>(put_u64(own, static_cast<unsigned>(folder.fd())) - own));
+        count = 0;
+        for (;;) {  // readdir would allocate
+            const long n = ::syscall(SYS_getdents64, folder.fd(), buffer, sizeof buffer);
+            if (n <= 0) return n == 0;
+            for (long at = 0; at < n;) {
+                std::uint16_t size = 0;  // struct linux_dirent64: u64, u64, u16 size, u8 type, name
+                std::memcpy(&size, buffer + at + 16, sizeof size);
+                const std::string_view name(buffer + at + 19);
+                count += name[0] != '.' && name != ours;
+                at += size;
+            }
+        }
+#else
+        return static_cast<void>(count), false;
+#endif
+    }
+    static void show(sample_sink& out, const char* name, const char* help, double value, const char* unit = "",
+                     metric_type type = metric_type::gauge) {
+        out.family(type, name, help, unit);
+        out.sample(value);
+    }
+    void collect(sample_sink& out) const {
+        std::uint64_t field[25], n = 0;
+        const bool known = stat(field);
+        rusage used;
+        const auto spent = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+        const auto cpu = [&](double value) {
+            show(out, "process_cpu_seconds", "Total user and system CPU time spent in seconds.", value, "seconds", metric_type::counter);
+        };
+        if (known) cpu(ticks(field[14] + field[15]));
+        else if (proc == "/proc" && ::getrusage(RUSAGE_SELF, &used) == 0) cpu(spent(used.ru_utime) + spent(used.ru_stime));
+        if (open_files(n)) show(out, "process_open_fds", "Number of open file descriptors.", static_cast<double>(n));
+        if (proc_file(proc + "/self/limits").number_after("Max open files", n))
+            show(out, "process_max_fds", "Maximum number of open file descriptors.", static_cast<double>(n));
+        if (known) show(out, "process_virtual_memory_bytes", "Virtual memory size in bytes.", static_cast<double>(field[23]), "bytes");
+        if (proc_file(proc + "/self/limits").number_after("Max address space", n))
+            show(out, "process_virtual_memory_max_bytes", "Maximum amount of virtual memory available in bytes.", static_cast<double>(n), "bytes");
+        if (known) {
+            show(out, "process_resident_memory_bytes", "Resident memory size in bytes.",
+                 static_cast<double>(field[24]) * static_cast<double>(::sysconf(_SC_PAGESIZE)), "bytes");
+            show(out, "process_threads", "Number of OS threads in the process.", static_cast<double>(field[20]));
+        }
+        if (started > 0)
+            show(out, "process_start_time_seconds", "Start time of the process since unix epoch in seconds.", started, "seconds");
+    }
+};
+
+}  // namespace detail
+
+PROMETHEUS_ASYNC_DECL void add_process_metrics(registry& to, std::string_view proc) {
+    to.add_collector([facts = detail::process_facts(proc)](sample_sink& out) { facts.collect(out); }).keep();
+}
+
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [50] encoder                                      the cursor over a registry
