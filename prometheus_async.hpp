@@ -1425,7 +1425,7 @@ public:
     PROMETHEUS_ASYNC_DECL void family(metric_type type, std::string_view name, std::string_view help, std::string_view unit = {});
     /// A series of a counter, gauge, unknown, or info (whose value is 1).
     PROMETHEUS_ASYNC_DECL void sample(double value, list<label> labels = {}, const sample_details& more = {});
-    /// A series of a histogram or gauge_histogram. A NaN sum is shown, a histogram with negative bounds has none.
+    /// A series of a histogram or gauge_histogram. A NaN sum is shown, a histogram with bounds below zero has none in OpenMetrics.
     PROMETHEUS_ASYNC_DECL void histogram(list<bucket> buckets, double sum, list<label> labels = {}, const sample_details& more = {});
     PROMETHEUS_ASYNC_DECL void summary(std::uint64_t count, double sum, list<quantile> quantiles = {}, list<label> labels = {},
                                        const sample_details& more = {});
@@ -5014,18 +5014,14 @@ struct cursor::state {
             }
         }
         own = labels_of(f, l);  // `labels` was used for the prefix
-        // With bounds below zero the sum may fall, and OpenMetrics has no count without a sum.
-        const bool sums = !(b.upper[0] < 0);
-        if (sums) {
-            sample(f, f.name, "_sum", own);
-            number(sum.real);
-            text("\n");
-        }
-        if (sums || !openmetrics()) {
-            sample(f, f.name, "_count", own);
-            count(cumulative);
-            text("\n");
-        }
+        // OpenMetrics has no sum over bounds below zero, where it may fall, and no count without a sum.
+        if (openmetrics() && b.upper[0] < 0) return;
+        sample(f, f.name, "_sum", own);
+        number(sum.real);
+        text("\n");
+        sample(f, f.name, "_count", own);
+        count(cumulative);
+        text("\n");
     }
     void series(const family_state& f, const line& l) {
         std::string_view own = labels_of(f, l);
@@ -5400,7 +5396,6 @@ struct detail::sink_state {
             page.count(buckets[i].count);
             end_line(more.timestamp);
         }
-        const bool sums = gauges || !(buckets[0].upper < 0);
         const auto add_count = [&] {
             page.sample(f, f.name, gauges ? "_gcount" : "_count", labels);
             page.count(buckets[buckets.size() - 1].count);
@@ -5415,8 +5410,10 @@ struct detail::sink_state {
             aside("_gcount", add_count);
             return aside("_gsum", add_sum);
         }
-        if (sums) add_sum();
-        if (sums || !page.openmetrics()) add_count();
+        if (!page.openmetrics() || !(buckets[0].upper < 0)) {
+            add_sum();
+            add_count();
+        }
         end_series(more);
     }
     void summary(std::uint64_t count, double sum, list<sample_sink::quantile> quantiles, list<label> given, const sample_details& more) {
