@@ -6464,7 +6464,10 @@ struct loop_state {
         if (fd < 0) return error::from_errno("event_loop", EBADF);
         if (w.fd_ != fd) {
             remove(w);
-            if (watches.size() <= static_cast<std::size_t>(fd)) watches.resize(static_cast<std::size_t>(fd) + 1);
+            if (watches.size() <= static_cast<std::size_t>(fd)) {
+                watches.resize(static_cast<std::size_t>(fd) + 1);
+                for (watched& moved : watches) if (moved.first) moved.first->prev_ = &moved.first;
+            }
             watch*& first = watches[static_cast<std::size_t>(fd)].first;
             if ((w.next_ = first)) first->prev_ = &w.next_;
             w.prev_ = &first;
