@@ -41,7 +41,7 @@
 //   [38] discovery    consul_agent, file_sd     [64] http server  connections, limits, fairness
 //                                               [66] server main  starting, closing, the thread
 //                                               [68] http client  one request, one response
-//                                               [70] json         a writer, a small reader
+//                                               [70] json         a writer
 //                                               [72] consul       registration that stays
 //                                               [74] file_sd      an atomic target file
 //                                               [88] epilogue     what the file leaves behind
@@ -2280,7 +2280,7 @@ protected:
 };
 
 enum class consul_check : std::uint8_t {
-    http,  // the agent asks for "/" every interval
+    http,  // the agent asks for "/" every interval; beside credentials, make it a route that is open
     ttl,   // we tell the agent that we live, three times per ttl
     none
 };
@@ -2320,6 +2320,8 @@ struct consul_options {
     void* context = nullptr;
 };
 
+static_assert(std::is_trivially_destructible_v<consul_options>);
+
 namespace detail {
 struct consul_settings;
 struct file_sd_settings;
@@ -2357,6 +2359,8 @@ struct file_sd_options {
     std::string_view advertise{};  // the host to tell; empty: that of the server's url()
     bool keep_file = false;        // de-registration leaves an empty list instead of no file
 };
+
+static_assert(std::is_trivially_destructible_v<file_sd_options>);
 
 /// Writes a target file for Prometheus' file_sd_configs: one server, one file, replaced atomically.
 ///
@@ -9702,7 +9706,7 @@ PROMETHEUS_ASYNC_DECL task<result<http_response>> http_client::exchange(const ht
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [70] json                                         a writer, and a reader just big enough
+// [70] json                                         a writer
 //      needs [46]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN

@@ -1,0 +1,50 @@
+// 07_consul: a metrics server that Consul knows while it runs, and Prometheus finds through consul_sd_configs.
+//
+//     consul agent -dev &
+//     c++ -std=c++20 examples/07_consul.cpp -o consul_demo -pthread && ./consul_demo
+//     curl -s http://127.0.0.1:8500/v1/agent/service/hello
+//
+// prints, and after Ctrl-C or SIGTERM the service is gone from the agent:
+//
+//     http://127.0.0.1:9464/ is registered in Consul as "hello"
+//
+// CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, ... are read as Consul's own tools read them.
+
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "../prometheus_async.hpp"
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+namespace prom = prometheus_async;
+using namespace std::chrono_literals;
+
+prom::counter ticks{"ticks_total", "Seconds since the start."};
+prom::event_loop* running;
+
+void say(const prom::event& e, void*) { std::fprintf(stderr, "%s\n", e.why.describe()); }
+
+prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
+    prom::consul_agent consul{{.name = "hello", .tags = {"demo"}, .status = "passing", .on_event = say}};
+    auto server = co_await prom::start_http_server(loop, {.port = port, .service_discovery = &consul});
+    if (!server) {
+        std::fprintf(stderr, "%s\n", server.why().describe());
+        co_return 1;
+    }
+    std::printf("%s is %s in Consul as \"hello\"\n", server->url().c_str(),
+                server->is_registered() ? "registered" : "not yet registered");
+    std::fflush(stdout);
+    for (;;) {
+        co_await loop.sleep(1s);
+        ticks.inc();
+    }
+}
+
+int main(int argc, char** argv) {
+    prom::event_loop loop;
+    running = &loop;
+    for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { running->stop(); });
+    return loop.run(run(loop, argc > 1 ? static_cast<std::uint16_t>(std::atoi(argv[1])) : std::uint16_t{9464}));
+}

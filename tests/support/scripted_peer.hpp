@@ -1,0 +1,161 @@
+// A peer on loopback that says what a script tells it, on the loop of the test, and a clock that only the test moves.
+#pragma once
+#include "prometheus_async.hpp"
+
+#include <doctest/doctest.h>
+
+#include <ctime>
+#include <functional>
+#include <memory>
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace scripted {
+
+namespace prom = prometheus_async;
+
+inline double now = 1000;
+inline prom::loop_options on_fake_time() { return {.time = {[] { return now; }, [] { return now; }}}; }
+
+/// Turns the loop until it is so. A test that hangs fails here; none depends on how long it takes.
+template <class Condition>
+void until(prom::event_loop& loop, Condition so) {
+    const std::time_t began = std::time(nullptr);
+    while (!so()) {
+        loop.poll(0.02);
+        if (std::time(nullptr) - began > 60) FAIL("the test waits for something that does not happen");
+    }
+}
+
+/// What a task returned, once it has.
+template <class T>
+struct outcome {
+    std::unique_ptr<T> value;
+    explicit operator bool() const { return value != nullptr; }
+    T* operator->() const { return value.get(); }
+    T& operator*() const { return *value; }
+};
+template <class T>
+prom::task<void> keep(prom::task<T> work, outcome<T>& out) {
+    T value = co_await std::move(work);
+    out.value = std::make_unique<T>(std::move(value));
+}
+template <class T>
+T finish(prom::event_loop& loop, prom::task<T> work) {
+    outcome<T> out;
+    loop.spawn(keep(std::move(work), out));
+    until(loop, [&] { return static_cast<bool>(out); });
+    return std::move(*out);
+}
+
+struct answer {
+    std::string octets;
+    enum { close, stall, reset } then = close;
+};
+inline answer http(int status, const std::string& body = {}) {
+    return {"HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body};
+}
+
+class peer {
+public:
+    using script = std::function<answer(const std::string& request)>;
+
+    peer(prom::event_loop& loop, script what) : says(std::move(what)), loop_(loop), listening_(loop, &arrived, this) { up(); }
+    ~peer() { down(); }
+
+    /// Stops listening and drops every connection, as a killed process does.
+    void down() {
+        listening_.forget();
+        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+        talks_.clear();
+    }
+    void up() {
+        fd_ = ::socket(AF_INET, SOCK_STREAM, 0);
+        const int on = 1;
+        ::setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        sockaddr_in at{};
+        at.sin_family = AF_INET;
+        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        at.sin_port = htons(port);
+        REQUIRE(::bind(fd_, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+        socklen_t size = sizeof at;
+        ::getsockname(fd_, reinterpret_cast<sockaddr*>(&at), &size);
+        port = ntohs(at.sin_port);
+        ::listen(fd_, 16);
+        ::fcntl(fd_, F_SETFL, O_NONBLOCK);
+        listening_.set(fd_, prom::interest::read).value();
+    }
+    std::string at() const { return "127.0.0.1:" + std::to_string(port); }
+
+    script says;
+    std::uint16_t port = 0;
+    std::size_t connections = 0;
+    std::vector<std::string> requests;
+
+private:
+    struct talk {
+        talk(peer& p, int descriptor) : owner(p), fd(descriptor), watch(p.loop_, &talk::ready, this) {
+            ::fcntl(fd, F_SETFL, O_NONBLOCK);
+            watch.set(fd, prom::interest::read).value();
+        }
+        ~talk() { end(); }
+        void end() {
+            watch.forget();
+            if (fd >= 0) ::close(std::exchange(fd, -1));
+        }
+        bool whole() const {
+            const std::size_t head = in.find("\r\n\r\n"), length = in.find("Content-Length: ");
+            if (head == std::string::npos) return false;
+            return in.size() >= head + 4 + (length < head ? std::strtoul(in.c_str() + length + 16, nullptr, 10) : 0);
+        }
+        static void ready(void* self, prom::interest) { static_cast<talk*>(self)->turn(); }
+        void turn() {
+            char buffer[4096];
+            const ssize_t n = ::recv(fd, buffer, sizeof buffer, 0);
+            if (n == 0) return end();
+            if (n > 0) in.append(buffer, static_cast<std::size_t>(n));
+            if (!answered && whole()) {
+                answered = true;
+                owner.requests.push_back(in);
+                says = owner.says(in);
+            }
+            if (!answered) return;
+            const ssize_t sent = ::send(fd, says.octets.data(), says.octets.size(), MSG_NOSIGNAL);
+            if (sent > 0) says.octets.erase(0, static_cast<std::size_t>(sent));
+            if (!says.octets.empty()) {
+                if (sent < 0 && errno != EAGAIN) return end();
+                watch.set(fd, prom::interest::both).value();
+                return;
+            }
+            watch.set(fd, prom::interest::read).value();
+            if (says.then == answer::stall) return;
+            const linger now_and_hard{1, 0};
+            if (says.then == answer::reset) ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now_and_hard, sizeof now_and_hard);
+            end();
+        }
+
+        peer& owner;
+        int fd;
+        prom::detail::watch watch;
+        std::string in;
+        bool answered = false;
+        answer says;
+    };
+    static void arrived(void* self, prom::interest) {
+        auto& p = *static_cast<peer*>(self);
+        const int fd = ::accept(p.fd_, nullptr, nullptr);
+        if (fd < 0) return;
+        ++p.connections;
+        p.talks_.push_back(std::make_unique<talk>(p, fd));
+    }
+
+    prom::event_loop& loop_;
+    int fd_ = -1;
+    prom::detail::watch listening_;
+    std::vector<std::unique_ptr<talk>> talks_;
+};
+
+}  // namespace scripted

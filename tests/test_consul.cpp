@@ -1,0 +1,590 @@
+// needs-network
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include "support/scripted_peer.hpp"
+
+#include <fstream>
+#include <thread>
+
+namespace prom = prometheus_async;
+using namespace prometheus_async::detail;
+using namespace scripted;
+
+namespace {
+
+/// Knows services as Consul does, and can be told to misbehave.
+struct agent {
+    explicit agent(prom::event_loop& loop) : there(loop, [this](const std::string& request) { return reply(request); }) {}
+
+    answer reply(const std::string& request) {
+        if (!next.empty()) {
+            const answer now_this = next.front();
+            next.erase(next.begin());
+            return now_this;
+        }
+        const std::string what = request.substr(0, request.find(" HTTP/1.1"));
+        const std::string id = what.substr(what.rfind('/') + 1);
+        if (what == "PUT /v1/agent/service/register") return known = 1, http(200);
+        if (what.find("PUT /v1/agent/service/deregister/") == 0) return known ? (known = 0, http(200)) : http(500, "Unknown service \"x\"");
+        if (what.find("PUT /v1/agent/check/pass/service%3A") == 0) return known ? http(200) : http(500, "CheckID \"x\" does not have associated TTL");
+        if (what.find("GET /v1/agent/service/") == 0) return known ? http(200, "{}") : http(404, "unknown service ID: " + id);
+        return http(404);
+    }
+    std::string body(std::size_t i) const { return there.requests.at(i).substr(there.requests.at(i).find("\r\n\r\n") + 4); }
+    std::string line(std::size_t i) const { return there.requests.at(i).substr(0, there.requests.at(i).find("\r\n")); }
+    std::size_t asked() const { return there.requests.size(); }
+
+    int known = 0;
+    std::vector<answer> next;
+    peer there;
+};
+
+/// A registration without a server: what register_server would be told of one.
+struct stage {
+    explicit stage(prom::consul_options o = {}) : consul(loop), options(o) {
+        where = consul.there.at();
+        if (options.agent.empty()) options.agent = where;
+        options.on_event = [](const prom::event& e, void* self) {
+            static_cast<stage*>(self)->events.push_back(e.kind);
+            static_cast<stage*>(self)->words.push_back(e.why.describe());
+        };
+        options.context = this;
+    }
+    prom::task<prom::result<prom::registration>> start(std::string_view address = "127.0.0.1", std::string_view advertise = {}, bool https = false) {
+        return consul_start(std::make_shared<consul_member>(consul_settings(options), loop, address, advertise, std::uint16_t{9464}, https));
+    }
+    prom::registration started() { return *finish(loop, start()); }
+    prom::result<void> left(prom::registration& r) { return finish(loop, r.deregister()); }
+    void until_asked(std::size_t n) { until(loop, [&] { return consul.asked() >= n; }); }
+    std::size_t heard(prom::event_kind kind) const {
+        std::size_t n = 0;
+        for (prom::event_kind k : events) n += k == kind;
+        return n;
+    }
+
+    prom::event_loop loop{on_fake_time()};
+    agent consul;
+    std::string where;
+    prom::consul_options options;
+    std::vector<prom::event_kind> events;
+    std::vector<std::string> words;
+};
+
+/// An environment variable, until the end of the test.
+struct environment_of {
+    const char* name;
+    environment_of(const char* n, const std::string& value) : name(n) { ::setenv(n, value.c_str(), 1); }
+    ~environment_of() { ::unsetenv(name); }
+};
+
+}  // namespace
+
+TEST_CASE("23. a service is registered as it is, and after its close it is gone only if it was to be de-registered") {
+    for (bool deregister : {true, false}) {
+        const std::string_view tags[] = {"demo", "a\"b"};
+        stage s({.name = "hello", .tags = tags, .deregister = deregister});
+        prom::registration r = s.started();
+        CHECK(s.consul.line(0) == "PUT /v1/agent/service/register HTTP/1.1");
+        CHECK(s.consul.body(0) == R"({"Name":"hello","ID":"hello","Tags":["demo","a\"b"],"Address":"127.0.0.1","Port":9464,)"
+                                  R"("Check":{"HTTP":"http://127.0.0.1:9464/","Interval":"10s"}})");
+        CHECK(r.registered());
+        CHECK(s.left(r));
+        CHECK(s.consul.known == !deregister);
+        CHECK(!r.registered());
+    }
+}
+
+TEST_CASE("24. registering is asked for once, with id, name, tags and URL, de-registering once with the id, or never") {
+    for (bool deregister : {true, false}) {
+        stage s({.service_id = "id/1 \xc3\xa9", .deregister = deregister});
+        prom::registration r = s.started();
+        CHECK(s.consul.body(0) == "{\"Name\":\"app-metrics\",\"ID\":\"id/1 \xc3\xa9\",\"Address\":\"127.0.0.1\",\"Port\":9464,"
+                                  "\"Check\":{\"HTTP\":\"http://127.0.0.1:9464/\",\"Interval\":\"10s\"}}");
+        CHECK(s.left(r));
+        REQUIRE(s.consul.asked() == (deregister ? 2 : 1));
+        if (deregister) CHECK(s.consul.line(1) == "PUT /v1/agent/service/deregister/id%2F1%20%C3%A9 HTTP/1.1");
+        CHECK(s.left(r));  // a second time does nothing
+        CHECK(s.consul.asked() == (deregister ? 2 : 1));
+    }
+}
+
+TEST_CASE("25. a registration that the agent calls bad is none: the server runs on, unregistered, and hears the agent's words") {
+    stage s;
+    s.consul.next = {http(400, "Request decode failed: x")};
+    prom::registration r = s.started();
+    CHECK(!r.deregister);
+    REQUIRE(s.events == std::vector{prom::event_kind::registration_failed});
+    CHECK(s.words[0] == "Consul refused the registration: 400: Request decode failed: x");
+    now += 3600;
+    s.loop.poll(0);
+    CHECK(s.consul.asked() == 1);
+}
+
+TEST_CASE("26. the token travels in X-Consul-Token, and only with one") {
+    stage with({.token = "tok-123"});
+    prom::registration r = with.started();
+    CHECK(with.left(r));
+    for (std::size_t i : {0u, 1u}) {
+        CHECK(with.consul.there.requests[i].find("\r\nX-Consul-Token: tok-123\r\n") != std::string::npos);
+        CHECK(with.consul.line(i).find("tok-123") == std::string::npos);
+    }
+    stage without;
+    without.started();
+    CHECK(without.consul.there.requests[0].find("X-Consul-Token") == std::string::npos);
+}
+
+TEST_CASE("everything that can be asked for is in the body") {
+    const prom::label meta[] = {{"version", "1"}, {"zone", "b"}};
+    stage s({.name = "n", .service_id = "i", .meta = meta, .interval = 1.5, .timeout = 2, .tls_skip_verify = true,
+             .deregister_critical_after = 90, .status = "passing", .advertise = "10.1.2.3", .in_namespace = "team a"});
+    prom::registration r = *finish(s.loop, s.start("0.0.0.0", "ignored", true));
+    CHECK(s.consul.line(0) == "PUT /v1/agent/service/register?ns=team%20a HTTP/1.1");
+    CHECK(s.consul.body(0) == R"({"Name":"n","ID":"i","Address":"10.1.2.3","Port":9464,"Meta":{"version":"1","zone":"b"},"Namespace":"team a",)"
+                              R"("Check":{"HTTP":"https://10.1.2.3:9464/","Interval":"1500ms","Timeout":"2s","TLSSkipVerify":true,)"
+                              R"("DeregisterCriticalServiceAfter":"90s","Status":"passing"}})");
+    stage none({.check = prom::consul_check::none});
+    none.started();
+    CHECK(none.consul.body(0) == R"({"Name":"app-metrics","ID":"app-metrics","Address":"127.0.0.1","Port":9464})");
+}
+
+TEST_CASE("a server on a wildcard is checked on loopback and told without an address to an agent on this host") {
+    const auto told = [](std::string_view address, std::string_view advertise = {}) {
+        stage s({.check = prom::consul_check::http});
+        finish(s.loop, s.start(address, advertise)).value();
+        const std::string body = s.consul.body(0);
+        const std::size_t from = body.find("\"ID\":\"app-metrics\",") + 19, url = body.find("\"HTTP\":\"") + 8;
+        return body.substr(from, body.find("\"Port\"") - from) + ' ' + body.substr(url, body.find('"', url) - url);
+    };
+    CHECK(told("0.0.0.0") == " http://127.0.0.1:9464/");
+    CHECK(told("::") == " http://127.0.0.1:9464/");
+    CHECK(told("10.0.0.9") == "\"Address\":\"10.0.0.9\", http://10.0.0.9:9464/");
+    CHECK(told("::1") == "\"Address\":\"::1\", http://[::1]:9464/");
+    CHECK(told("::", "metrics.example") == "\"Address\":\"metrics.example\", http://metrics.example:9464/");
+    CHECK(told("::", "[2001:db8::1]") == "\"Address\":\"2001:db8::1\", http://[2001:db8::1]:9464/");
+}
+
+TEST_CASE("what Consul could never de-register is refused before anything is sent") {
+    for (const char* id : {"/a", "a//b", "http://a", ".", "..", "a/../b", "./a", "a/.", "a\nb", "a\x7f", "a\xff"}) {
+        CAPTURE(id);
+        stage s({.service_id = id});
+        const auto r = finish(s.loop, s.start());
+        REQUIRE(!r);
+        CHECK(r.why().code() == prom::errc::invalid_option);
+        CHECK(std::string_view(r.why().describe()).find("Consul could never de-register this id: it ") == 0);
+        CHECK(s.consul.there.connections == 0);
+    }
+    for (const char* id : {"a/b", "a.b", "...", "a%2Fb", "a?b#c", "\xf0\x9f\x98\x80", "a b\"\\"}) CHECK(!consul_id_fault(id));
+}
+
+TEST_CASE("other options that cannot work are refused before anything is sent") {
+    const auto refused = [](prom::consul_options o) {
+        stage s(o);
+        const auto r = finish(s.loop, s.start());
+        REQUIRE(!r);
+        CHECK(r.why().code() == prom::errc::invalid_option);
+        CHECK(s.consul.there.connections == 0);
+        return std::string(r.why().describe());
+    };
+    CHECK(refused({.name = ""}) == "a Consul service needs a name");
+    CHECK(refused({.token = "a\r\nX: y"}) == "the Consul token has an octet that no field value may have");
+    CHECK(refused({.agent = "https://127.0.0.1:8501"}) == "an https agent needs consul_options::tls");
+    CHECK(refused({.agent = "127.0.0.1:8500/v1"}).find("the Consul agent's address is not host:port") == 0);
+    CHECK(refused({.advertise = "a b"}) == "the address to advertise is not a host");
+    stage unix_server;
+    const auto r = finish(unix_server.loop, consul_start(std::make_shared<consul_member>(consul_settings(unix_server.options), unix_server.loop, "/run/x", "", std::uint16_t{0}, false)));
+    REQUIRE(!r);
+    CHECK(r.why().code() == prom::errc::invalid_option);
+}
+
+TEST_CASE("the environment that Consul's own tools read fills what the options leave out") {
+    {
+        const environment_of addr("CONSUL_HTTP_ADDR", "10.9.8.7:1"), token("CONSUL_HTTP_TOKEN", "from-env"), ssl("CONSUL_HTTP_SSL", "true");
+        const consul_settings s{prom::consul_options{}};
+        CHECK(s.agent.host == "10.9.8.7");
+        CHECK(s.agent.tls);
+        CHECK(!s.usable);  // https without a tls_config
+        CHECK(s.token.text == "from-env");
+        const consul_settings own{{.token = "own", .agent = "http://a:2"}};
+        CHECK(own.agent.host == "a");
+        CHECK(!own.agent.tls);
+        CHECK(own.token.text == "own");
+        const std::string path = "/tmp/prometheus_async_test_" + std::to_string(::getpid()) + ".token";
+        std::ofstream(path) << "from-file\n";
+        const environment_of file("CONSUL_HTTP_TOKEN_FILE", path);
+        CHECK(consul_settings{prom::consul_options{}}.token.text == "from-file");
+        ::unlink(path.c_str());
+        CHECK(consul_settings{{.agent = "a"}}.usable.why().sys() == ENOENT);
+    }
+    const consul_settings s{prom::consul_options{}};
+    CHECK(s.usable);
+    CHECK(s.agent.host == "127.0.0.1");
+    CHECK(s.agent.port == 8500);
+}
+
+TEST_CASE("an agent that is down at the start is tried again until it is there") {
+    stage s;
+    s.consul.there.down();
+    prom::registration r = s.started();
+    CHECK(!r.registered());
+    CHECK(s.heard(prom::event_kind::registration_failed) == 1);
+    CHECK(s.words[0].find("Consul at " + s.where + ": connect: ") == 0);
+    now += 0.9;
+    s.loop.poll(0);
+    CHECK(s.heard(prom::event_kind::registration_failed) == 1);  // the first pause is at least 1 s
+    now += 0.4;
+    until(s.loop, [&] { return s.heard(prom::event_kind::registration_failed) == 2; });
+    s.consul.there.up();
+    now += 3;
+    until(s.loop, [&] { return r.registered(); });
+    CHECK(s.consul.known == 1);
+    CHECK(s.left(r));
+    CHECK(s.consul.known == 0);
+}
+
+TEST_CASE("the pauses grow from 1 s to 60 s, with jitter") {
+    stage s;
+    consul_member m(consul_settings(s.options), s.loop, "127.0.0.1", "", std::uint16_t{1}, false);
+    for (double base : {1, 2, 4, 8, 16, 32, 60, 60}) {
+        const double pause = m.next_pause();
+        CHECK(pause >= base);
+        CHECK(pause <= (base * 1.25 < 60 ? base * 1.25 : 60));
+    }
+    m.backoff = 0;
+    m.retry_after = 3600;
+    CHECK(m.next_pause() == 60);
+}
+
+TEST_CASE("a 403 may pass: it is tried again, and the agent's words are told") {
+    stage s;
+    s.consul.next = {http(403, "ACL not found")};
+    prom::registration r = s.started();
+    CHECK(!r.registered());
+    CHECK(s.words.at(0) == "Consul refused the registration: 403: ACL not found");
+    now += 1.3;
+    until(s.loop, [&] { return r.registered(); });
+    CHECK(s.consul.known == 1);
+}
+
+TEST_CASE("an agent without a leader, which takes 7 s, is waited for") {
+    stage s;
+    s.consul.next = {{"", answer::stall}};
+    outcome<prom::result<prom::registration>> out;
+    s.loop.spawn(keep(s.start(), out));
+    s.until_asked(1);
+    now += 7;
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    CHECK(!out);
+    now += 4;  // 11 s: no first octet
+    until(s.loop, [&] { return static_cast<bool>(out); });
+    prom::registration r = std::move(**out);
+    CHECK(!r.registered());
+    CHECK(s.words.at(0).find("no answer in time") != std::string::npos);
+    CHECK(s.left(r));  // it may have taken us after all
+    CHECK(s.consul.line(1).find("PUT /v1/agent/service/deregister/app-metrics") == 0);
+}
+
+TEST_CASE("wait returns once registered, and fails after its deadline") {
+    stage s({.on_failure = prom::on_failure::wait, .deadline = 10});
+    s.consul.next = {http(500, "No cluster leader"), {"garbage\r\n", answer::close}, {"", answer::reset}};
+    outcome<prom::result<prom::registration>> out;
+    s.loop.spawn(keep(s.start(), out));
+    for (std::size_t n : {1u, 2u, 3u}) {
+        until(s.loop, [&] { return s.heard(prom::event_kind::registration_failed) == n; });
+        CHECK(!out);
+        now += n == 1 ? 1.3 : n == 2 ? 2.6 : 5.1;
+    }
+    until(s.loop, [&] { return static_cast<bool>(out); });
+    CHECK((*out)->registered());
+
+    stage late({.on_failure = prom::on_failure::wait, .deadline = 2});
+    late.consul.there.down();
+    outcome<prom::result<prom::registration>> never;
+    late.loop.spawn(keep(late.start(), never));
+    until(late.loop, [&] { return late.events.size() == 1; });
+    now += 1.3;
+    until(late.loop, [&] { return static_cast<bool>(never); });
+    REQUIRE(!*never);
+    CHECK(never->why().sys() == ECONNREFUSED);
+}
+
+TEST_CASE("fail makes the start fail, and takes back what the agent may have heard") {
+    stage s({.on_failure = prom::on_failure::fail});
+    s.consul.next = {http(403, "Permission denied: Missing service:write on app-metrics")};
+    auto r = finish(s.loop, s.start());
+    REQUIRE(!r);
+    CHECK(r.why().code() == prom::errc::refused);
+    CHECK(s.consul.asked() == 1);  // a clear no needs no taking back
+    s.consul.next = {{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", answer::close}};
+    r = finish(s.loop, s.start());
+    CHECK(!r);
+    s.until_asked(3);
+    CHECK(s.consul.line(2).find("PUT /v1/agent/service/deregister/") == 0);
+}
+
+TEST_CASE("a start that is destroyed while it registers leaves nothing behind") {
+    stage s;
+    s.consul.next = {{"", answer::stall}};
+    {
+        outcome<prom::result<prom::registration>> out;
+        prom::task<void> work = keep(s.start(), out);
+        (void)std::move(work).operator co_await().await_suspend(std::noop_coroutine());
+        s.until_asked(1);
+    }
+    s.until_asked(2);
+    CHECK(s.consul.line(1).find("PUT /v1/agent/service/deregister/") == 0);
+}
+
+TEST_CASE("an agent that restarts and forgets the service is told again") {
+    stage s;
+    prom::registration r = s.started();
+    s.consul.known = 0;
+    now += 11.1;
+    until(s.loop, [&] { return s.consul.known == 1 && r.registered(); });
+    CHECK(s.events == std::vector{prom::event_kind::registration_lost});
+    CHECK(s.words[0] == "Consul forgot us: 404: unknown service ID: app-metrics");
+    CHECK(s.consul.line(1) == "GET /v1/agent/service/app-metrics HTTP/1.1");
+}
+
+TEST_CASE("an agent that is away for a while is found again") {
+    stage s;
+    prom::registration r = s.started();
+    s.consul.there.down();
+    s.consul.known = 0;
+    now += 11.1;
+    until(s.loop, [&] { return !r.registered(); });
+    CHECK(s.heard(prom::event_kind::registration_lost) == 1);
+    now += 1.3;
+    until(s.loop, [&] { return s.heard(prom::event_kind::registration_failed) == 1; });
+    s.consul.there.up();
+    now += 2.6;
+    until(s.loop, [&] { return r.registered(); });
+    CHECK(s.consul.known == 1);
+}
+
+TEST_CASE("a watch that the agent refuses is no loss") {
+    stage s;
+    prom::registration r = s.started();
+    s.consul.next = {http(403, "ACL not found")};
+    now += 11.1;
+    s.until_asked(2);
+    until(s.loop, [&] { return s.heard(prom::event_kind::registration_failed) == 1; });
+    CHECK(r.registered());
+    now += 1.3;
+    s.until_asked(3);
+    CHECK(s.consul.line(2).find("GET ") == 0);
+}
+
+TEST_CASE("a TTL check is fed at once and three times per TTL, and found again when it was lost") {
+    stage s({.check = prom::consul_check::ttl, .ttl = 15});
+    prom::registration r = s.started();
+    CHECK(s.consul.body(0).find("\"Check\":{\"TTL\":\"15s\"}") != std::string::npos);
+    s.until_asked(2);
+    CHECK(s.consul.line(1) == "PUT /v1/agent/check/pass/service%3Aapp-metrics HTTP/1.1");
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    now += 5.1;
+    s.until_asked(3);
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    s.consul.known = 0;
+    now += 5.1;
+    s.until_asked(6);
+    CHECK(s.consul.line(4).find("PUT /v1/agent/service/register") == 0);
+    CHECK(s.consul.line(5).find("PUT /v1/agent/check/pass/") == 0);
+}
+
+TEST_CASE("de-registering what the agent does not know is done, whichever way it says so") {
+    for (const answer& said : {http(404, "Unknown service ID \"x\""), http(500, "Unknown service {\"app-metrics\" {}}"), http(200)}) {
+        stage s;
+        prom::registration r = s.started();
+        s.consul.next = {said};
+        CHECK(s.left(r));
+        CHECK(s.events.empty());
+        CHECK(s.consul.asked() == 2);
+    }
+}
+
+TEST_CASE("de-registration has a budget and never hangs") {
+    stage s;
+    prom::registration r = s.started();
+    s.consul.next = {{"", answer::stall}};
+    outcome<prom::result<void>> out;
+    s.loop.spawn(keep(r.deregister(), out));
+    s.until_asked(2);
+    now += 1.9;
+    s.loop.poll(0);
+    CHECK(!out);
+    now += 0.2;
+    until(s.loop, [&] { return static_cast<bool>(out); });
+    CHECK(!*out);
+    CHECK(s.events == std::vector{prom::event_kind::deregistration_failed});
+}
+
+TEST_CASE("a de-registration that fails at once is tried again within its budget, but not at a closed door") {
+    stage s;
+    prom::registration r = s.started();
+    s.consul.next = {http(403, "ACL not found"), {"", answer::reset}};
+    outcome<prom::result<void>> out;
+    s.loop.spawn(keep(r.deregister(), out));
+    s.until_asked(2);
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    now += 0.25;
+    s.until_asked(3);
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    now += 0.45;
+    until(s.loop, [&] { return static_cast<bool>(out); });
+    CHECK(*out);
+    CHECK(s.consul.known == 0);
+
+    stage gone;
+    prom::registration q = gone.started();
+    gone.consul.there.down();
+    const auto left = gone.left(q);
+    REQUIRE(!left);
+    CHECK(left.why().sys() == ECONNREFUSED);
+}
+
+TEST_CASE("closing in the midst of registering again ends that first") {
+    stage s;
+    prom::registration r = s.started();
+    s.consul.known = 0;
+    s.consul.next = {http(404), {"", answer::stall}};
+    now += 11.1;
+    s.until_asked(3);  // the watchdog registers, and the agent does not answer
+    CHECK(s.left(r));
+    CHECK(s.consul.line(3).find("PUT /v1/agent/service/deregister/") == 0);
+    now += 100;
+    s.loop.poll(0);
+    CHECK(s.consul.asked() == 4);
+}
+
+TEST_CASE("huge, garbled and cut answers to a registration are failures that are tried again") {
+    for (const answer& said : {http(200, std::string(2 << 20, 'x')), answer{std::string(100000, 'a'), answer::close}, answer{"HTTP/1.1 200", answer::close}, answer{"", answer::close},
+                               answer{"HTTP/1.1 301 Moved Permanently\r\nLocation: /v1/agent/service/other\r\nContent-Length: 0\r\n\r\n", answer::close}}) {
+        stage s;
+        s.consul.next = {said};
+        prom::registration r = s.started();
+        CHECK(!r.registered());
+        CHECK(s.heard(prom::event_kind::registration_failed) == 1);
+        now += 1.3;
+        until(s.loop, [&] { return r.registered(); });
+    }
+}
+
+TEST_CASE("the agent's words are told on one line, cut, and without the token") {
+    stage s({.token = "s3cret"});
+    s.consul.next = {http(403, "line one\nline two\x1b[31m" + std::string(500, 'x'))};
+    prom::registration r = s.started();
+    REQUIRE(s.words.size() == 1);
+    CHECK(s.words[0].find("Consul refused the registration: 403: line one line two [31mxxx") == 0);
+    CHECK(s.words[0].find("s3cret") == std::string::npos);
+}
+
+// ---- with a real server ----
+
+namespace {
+prom::task<prom::result<prom::metrics_http_server>> serve(stage& s, prom::consul_agent& consul) {
+    prom::server_options options{.addr = "127.0.0.1"};
+    options.service_discovery = &consul;
+    return prom::start_http_server(s.loop, options);
+}
+}  // namespace
+
+TEST_CASE("a server is registered under its own address while it runs, and gone after its close") {
+    stage s({.name = "hello"});
+    auto consul = std::make_unique<prom::consul_agent>(s.options);
+    auto server = finish(s.loop, serve(s, *consul)).value();
+    consul.reset();  // the agent's object may die first
+    CHECK(server.is_registered());
+    const std::string port = std::to_string(server.port());
+    CHECK(s.consul.body(0) == R"({"Name":"hello","ID":"hello","Address":"127.0.0.1","Port":)" + port + R"(,"Check":{"HTTP":"http://127.0.0.1:)" + port + R"(/","Interval":"10s"}})");
+    CHECK(finish(s.loop, server.close()));
+    CHECK(!server.is_registered());
+    CHECK(s.consul.known == 0);
+    CHECK(finish(s.loop, server.close()));
+    CHECK(s.consul.asked() == 2);
+}
+
+TEST_CASE("a server that is destroyed is de-registered by its loop") {
+    stage s;
+    prom::consul_agent consul(s.options);
+    { auto server = finish(s.loop, serve(s, consul)).value(); }
+    until(s.loop, [&] { return s.consul.known == 0; });
+}
+
+TEST_CASE("a server whose task ends, or is stopped, is de-registered before run returns") {
+    for (bool stopped : {false, true}) {
+        stage s;
+        prom::consul_agent consul(s.options);
+        s.loop.run([](stage& st, prom::consul_agent& agent, bool stop) -> prom::task<void> {
+            auto server = (co_await serve(st, agent)).value();
+            if (stop) st.loop.stop();
+            if (stop) co_await st.loop.sleep(3600);
+        }(s, consul, stopped));
+        CHECK(s.consul.known == 0);
+        CHECK(s.consul.asked() == 2);
+    }
+}
+
+TEST_CASE("a server closes also when its de-registration fails, and says so") {
+    stage s;
+    prom::consul_agent consul(s.options);
+    auto server = finish(s.loop, serve(s, consul)).value();
+    s.consul.there.down();
+    const auto closed = finish(s.loop, server.close());
+    REQUIRE(!closed);
+    CHECK(closed.why().sys() == ECONNREFUSED);
+    CHECK(!server.is_registered());
+    CHECK(s.heard(prom::event_kind::deregistration_failed) == 1);
+}
+
+TEST_CASE("a start that fails to register leaves nothing open, and one that is refused for good runs on") {
+    stage s({.on_failure = prom::on_failure::fail});
+    s.consul.there.down();
+    prom::consul_agent consul(s.options);
+    CHECK(!finish(s.loop, serve(s, consul)));
+    s.consul.there.up();
+    s.options.on_failure = prom::on_failure::retry;
+    prom::consul_agent again(s.options);
+    s.consul.next = {http(400, "Missing service name")};
+    auto server = finish(s.loop, serve(s, again)).value();
+    CHECK(!server.is_registered());
+    CHECK(finish(s.loop, server.close()));
+    CHECK(s.consul.asked() == 1);
+}
+
+TEST_CASE("the registration is a metric") {
+    prom::registry page;
+    stage s({.service_id = "one", .metrics = &page});
+    s.consul.next = {http(500, "no")};
+    prom::registration r = s.started();
+    const auto shows = [&](std::string_view line) {
+        prom::registry* pages[] = {&page};
+        return prom::expose({.registries = pages}).find(line) != std::string::npos;
+    };
+    CHECK(shows("\nprometheus_async_consul_registered{id=\"one\"} 0\n"));
+    CHECK(shows("\nprometheus_async_consul_failures_total{id=\"one\"} 1\n"));
+    now += 1.3;
+    until(s.loop, [&] { return r.registered(); });
+    CHECK(shows("\nprometheus_async_consul_registered{id=\"one\"} 1\n"));
+    CHECK(s.left(r));
+    CHECK(shows("\nprometheus_async_consul_registered{id=\"one\"} 0\n"));
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("a server in a thread is registered when it has started, and gone when it is closed") {
+    prom::event_loop loop;
+    agent there(loop);
+    std::thread program([&, at = there.there.at()] {
+        prom::consul_agent consul{{.name = "hello", .agent = at}};
+        auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &consul}).value();
+        CHECK(server.is_registered());
+        CHECK(server.close());
+        CHECK(!server.is_registered());
+        loop.stop();
+    });
+    loop.run();
+    program.join();
+    CHECK(there.known == 0);
+    CHECK(there.asked() == 2);
+}
+#endif

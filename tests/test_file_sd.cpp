@@ -1,0 +1,101 @@
+// needs-network
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include "support/scripted_peer.hpp"
+
+#include <dirent.h>
+#include <fstream>
+#include <sstream>
+#include <sys/stat.h>
+
+namespace prom = prometheus_async;
+using namespace prometheus_async::detail;
+using namespace scripted;
+
+namespace {
+
+/// A directory of its own, gone after the test.
+struct directory {
+    std::string path = "/tmp/prometheus_async_test_" + std::to_string(::getpid());
+    directory() { REQUIRE(::mkdir(path.c_str(), 0755) == 0); }
+    ~directory() {
+        for (const std::string& f : files()) ::unlink((path + '/' + f).c_str());
+        ::rmdir(path.c_str());
+    }
+    std::vector<std::string> files() const {
+        std::vector<std::string> found;
+        DIR* open = ::opendir(path.c_str());
+        while (const dirent* e = ::readdir(open))
+            if (e->d_name[0] != '.') found.push_back(e->d_name);
+        ::closedir(open);
+        return found;
+    }
+    std::string read(const std::string& name) const {
+        std::ostringstream text;
+        text << std::ifstream(path + '/' + name).rdbuf();
+        return text.str();
+    }
+};
+
+prom::result<prom::registration> start(prom::event_loop& loop, const std::string& path, bool keep = false, bool https = false) {
+    return finish(loop, file_sd_start(std::make_shared<file_sd_target>(
+                            file_sd_target{{path, "", {{"team", "a\"b"}}, keep}, "[::1]:9464", https})));
+}
+
+}  // namespace
+
+TEST_CASE("the file names the server with its labels, and is gone after the close") {
+    prom::event_loop loop(on_fake_time());
+    directory d;
+    auto r = start(loop, d.path + "/x.json");
+    REQUIRE(r);
+    CHECK(d.files() == std::vector<std::string>{"x.json"});
+    CHECK(d.read("x.json") == "[{\"targets\":[\"[::1]:9464\"],\"labels\":{\"team\":\"a\\\"b\"}}]\n");
+    CHECK(finish(loop, r->deregister()));
+    CHECK(d.files().empty());
+    CHECK(finish(loop, r->deregister()));
+}
+
+TEST_CASE("a server with TLS is told as https") {
+    prom::event_loop loop(on_fake_time());
+    directory d;
+    REQUIRE(start(loop, d.path + "/x.json", false, true));
+    CHECK(d.read("x.json").find("\"labels\":{\"__scheme__\":\"https\",\"team\"") != std::string::npos);
+}
+
+TEST_CASE("keep_file leaves an empty list") {
+    prom::event_loop loop(on_fake_time());
+    directory d;
+    auto r = start(loop, d.path + "/x.json", true);
+    CHECK(finish(loop, r->deregister()));
+    CHECK(d.read("x.json") == "[]\n");
+}
+
+TEST_CASE("the file of a successor is left alone") {
+    prom::event_loop loop(on_fake_time());
+    directory d;
+    auto old = start(loop, d.path + "/x.json");
+    auto successor = start(loop, d.path + "/x.json");
+    CHECK(finish(loop, old->deregister()));
+    CHECK(d.files().size() == 1);
+    CHECK(finish(loop, successor->deregister()));
+    CHECK(d.files().empty());
+}
+
+TEST_CASE("a path that Prometheus would not read as JSON is refused, and one that cannot be written is an error") {
+    prom::event_loop loop(on_fake_time());
+    directory d;
+    for (const char* name : {"", "/x.yml", "/x.json.tmp", "/json"}) {
+        const auto r = start(loop, d.path + name);
+        REQUIRE(!r);
+        CHECK(r.why().code() == prom::errc::invalid_option);
+    }
+    const auto r = start(loop, d.path + "/missing/x.json");
+    REQUIRE(!r);
+    CHECK(r.why().sys() == ENOENT);
+    ::mkdir((d.path + "/d.json").c_str(), 0755);
+    CHECK(!start(loop, d.path + "/d.json"));
+    CHECK(d.files() == std::vector<std::string>{"d.json"});  // nothing half-written is left
+    ::rmdir((d.path + "/d.json").c_str());
+}
