@@ -306,8 +306,9 @@ constexpr bool legacy_label_name(std::string_view s) noexcept {
 }
 constexpr bool reserved_label_name(std::string_view s) noexcept { return s.substr(0, 2) == "__"; }
 
-// Never defined: calling one in a constant expression is the compile error, and its name the message.
-void a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits();
+// Not constexpr: calling one in a constant expression is the compile error, and its name the message.
+// Defined all the same, because clang 16 emits consteval constructors at -O0.
+inline void a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits() {}
 }  // namespace detail
 
 /// A metric's name, checked when the program is compiled: [a-zA-Z_:][a-zA-Z0-9_:]*.
