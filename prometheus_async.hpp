@@ -33,12 +33,13 @@
 //   [22] families     labelled metrics          [50] encoder      the cursor over a registry
 //   [24] collectors   metrics made at scrape    [52] negotiation  Accept, escaping, name[]
 //   [26] exposition   cursor, expose            [54] lint         promlint's rules, page diff
-//   [28] tasks        task<T>, awaitables       [56] pollers      epoll, kqueue, poll: one shape
-//   [30] deferreds    deferred<T>, completion   [58] loop         timers, posting, closing work
-//   [32] instruments  time, count, track        [60] http syntax  heads, no sockets
-//   [34] loop         event_loop                [62] sessions     plain and TLS byte streams
-//   [36] server       start_http_server, TLS    [63] authority    credentials, decisions
-//   [38] discovery    consul_agent, file_sd     [64] http server  connections, limits, fairness
+//   [28] tasks        task<T>, awaitables       [55] unhandled    failures that nobody saw
+//   [30] deferreds    deferred<T>, completion   [56] pollers      epoll, kqueue, poll: one shape
+//   [32] instruments  time, count, track        [58] loop         timers, posting, closing work
+//   [34] loop         event_loop                [60] http syntax  heads, no sockets
+//   [36] server       start_http_server, TLS    [62] sessions     plain and TLS byte streams
+//   [38] discovery    consul_agent, file_sd     [63] authority    credentials, decisions
+//                                               [64] http server  connections, limits, fairness
 //                                               [66] server main  starting, closing, the thread
 //                                               [68] http client  one request, one response
 //                                               [70] json         a writer
@@ -1800,11 +1801,1215 @@ PROMETHEUS_ASYNC_END
 // [30] deferreds                                    deferred<T>, completion handlers
 //      needs [28]
 // =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+
+template <class T>
+class deferred;
+template <class T>
+class outcome;
+
+/// Why a deferred failed: an exception, or, in a build without exceptions, an error.
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+using fault = std::exception_ptr;
+#else
+using fault = error;
+#endif
+
+/// Called with every failure that nobody saw, when the last handle of its deferred goes: no errback ran
+/// after it, and nobody awaited it. One per process, none by default.
+///
+/// threads  set it before threads that use deferreds are started; called where that last handle goes
+using unhandled_handler = void (*)(const fault& why, void* context);
+PROMETHEUS_ASYNC_DECL void on_unhandled_failure(unhandled_handler handler, void* context = nullptr) noexcept;
+
+namespace detail {
+
+PROMETHEUS_ASYNC_DECL void unhandled(const fault& why) noexcept;
+
+struct nothing {};  // the value of a void
+
+template <class T>
+struct is_deferred : std::false_type {};
+template <class T>
+struct is_deferred<deferred<T>> : std::true_type {};
+template <class T>
+struct is_outcome : std::false_type {};
+template <class T>
+struct is_outcome<outcome<T>> : std::true_type {};
+
+// std::invoke, which would cost <functional>.
+template <class F, class... Args>
+constexpr decltype(auto) invoke(F&& f, Args&&... args) {
+    return static_cast<F&&>(f)(static_cast<Args&&>(args)...);
+}
+template <class C, class Member, class Object, class... Args>
+constexpr decltype(auto) invoke(Member C::*member, Object&& object, Args&&... args) {
+    auto on = [](auto&& o) -> decltype(auto) {
+        using O = decltype(o);
+        if constexpr (std::is_base_of_v<C, std::remove_cvref_t<O>>) return static_cast<O>(o);
+        else if constexpr (requires { o.get(); } && !requires { *o; }) return (o.get());  // reference_wrapper
+        else return (*static_cast<O>(o));
+    };
+    if constexpr (std::is_function_v<Member>)
+        return (on(static_cast<Object&&>(object)).*member)(static_cast<Args&&>(args)...);
+    else return (on(static_cast<Object&&>(object)).*member);
+}
+
+}  // namespace detail
+
+/// A value, or the fault that kept it from being: what a deferred holds once it has fired.
+///
+/// errors   value() raises: throws the exception itself, or, without exceptions, PROMETHEUS_ASYNC_FATAL
+template <class T>
+class outcome {
+    using stored = std::conditional_t<std::is_void_v<T>, detail::nothing, T>;
+    static_assert(std::is_object_v<stored>, "a deferred holds a value or void: use a pointer for a reference");
+
+public:
+    using value_type = T;
+
+    outcome() noexcept requires std::is_void_v<T> : outcome(stored{}) {}
+    outcome(stored value) : good_(true) { ::new (static_cast<void*>(&value_)) stored(std::move(value)); }
+    outcome(const fault& why) noexcept : good_(false), why_(why) {}
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    outcome(const error& why) : outcome(std::make_exception_ptr(failure(why))) {}
+#endif
+    outcome(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) : good_(other.good_) {
+        if (good_) ::new (static_cast<void*>(&value_)) stored(std::move(other.value_));
+        else ::new (static_cast<void*>(&why_)) fault(other.why_);
+    }
+    outcome& operator=(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) {
+        if (this != &other) {
+            this->~outcome();
+            ::new (static_cast<void*>(this)) outcome(std::move(other));
+        }
+        return *this;
+    }
+    ~outcome() {
+        if (good_) value_.~stored();
+        else why_.~fault();
+    }
+
+    explicit operator bool() const noexcept { return good_; }
+    stored& operator*() & noexcept { return value_; }
+    const stored& operator*() const& noexcept { return value_; }
+    stored&& operator*() && noexcept { return std::move(value_); }
+    const fault& why() const noexcept { return why_; }
+    T value() && {
+        if (!good_) raise();
+        if constexpr (!std::is_void_v<T>) return std::move(value_);
+    }
+
+private:
+    [[noreturn]] void raise() const {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        std::rethrow_exception(why_);
+#else
+        detail::raise(why_);
+#endif
+    }
+
+    bool good_;
+    union {
+        stored value_;
+        fault why_;
+    };
+};
+
+namespace detail {
+
+struct deferred_core;
+
+/// What waits for a deferred: a callback, which owns itself, or an awaiter, which its coroutine owns.
+struct deferred_node {
+    /// Without a core: the deferred is gone and never fired.
+    void (*act)(deferred_node*, deferred_core*, deferred_core*& ready);
+    deferred_node* next = nullptr;
+};
+
+// Fires once; then its callbacks run in order, each on the outcome that the one before it left. What a
+// callback makes ready (a deferred that waited for this one) is run next, from a list and not by
+// recursion: a chain of a million deferreds needs no stack.
+struct deferred_core {
+    void (*destroy)(deferred_core*) noexcept;
+    deferred_node* first = nullptr;
+    deferred_node** end = &first;
+    deferred_core* next_ready = nullptr;
+    std::coroutine_handle<> source;  // the coroutine that is to fire it
+    std::uint32_t refs = 1;
+    bool fired = false;
+    bool running = false;  // in a list of ready ones
+    bool waiting = false;  // for a deferred that a callback returned
+    bool seen = false;     // somebody looked at the failure
+
+    explicit deferred_core(void (*d)(deferred_core*) noexcept) noexcept : destroy(d) {}
+    deferred_core(const deferred_core&) = delete;
+    deferred_core& operator=(const deferred_core&) = delete;
+    ~deferred_core() {
+        if (source) source.destroy();
+        deferred_core* none = nullptr;
+        while (first) {
+            deferred_node* node = pop();
+            node->act(node, nullptr, none);
+        }
+    }
+
+    bool idle() const noexcept { return fired && !running && !waiting; }
+    void keep() noexcept { __atomic_add_fetch(&refs, 1U, __ATOMIC_RELAXED); }
+    void release() noexcept {
+        if (__atomic_sub_fetch(&refs, 1U, __ATOMIC_ACQ_REL) == 0) destroy(this);
+    }
+    void append(deferred_node* node) noexcept {
+        *end = node;
+        end = &node->next;
+    }
+    deferred_node* pop() noexcept {
+        deferred_node* node = first;
+        first = node->next;
+        if (!first) end = &first;
+        return node;
+    }
+    void unlink(deferred_node* node) noexcept {
+        deferred_node** at = &first;
+        while (*at != node) at = &(*at)->next;
+        *at = node->next;
+        if (!*at) end = at;
+    }
+    void make_ready(deferred_core*& ready) noexcept {
+        keep();
+        running = true;
+        next_ready = std::exchange(ready, this);
+    }
+    static void run(deferred_core* ready) {
+        while (ready) {
+            deferred_core* now = ready;
+            if (now->first && !now->waiting) {
+                deferred_node* node = now->pop();
+                node->act(node, now, ready);
+            } else {
+                ready = now->next_ready;
+                now->running = false;
+                now->release();
+            }
+        }
+    }
+};
+
+template <class T>
+struct deferred_state;
+struct deferred_access {
+    template <class T>
+    static deferred_state<T>& state(const deferred<T>& d) noexcept { return *d.state_; }
+};
+
+template <class T>
+struct deferred_state : deferred_core {
+    outcome<T> now;
+
+    deferred_state() noexcept
+        : deferred_core([](deferred_core* self) noexcept { delete static_cast<deferred_state*>(self); }), now(none()) {}
+    ~deferred_state() {
+        if (fired && !now && !seen) unhandled(now.why());
+    }
+    static fault none() noexcept {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        return nullptr;
+#else
+        return error(errc::canceled, "a deferred was not fired");
+#endif
+    }
+
+    void become(outcome<T> next) noexcept(std::is_nothrow_move_constructible_v<outcome<T>>) {
+        now = std::move(next);
+        seen = false;
+    }
+    outcome<T> take() {
+        seen = true;
+        return std::move(now);  // a fault stays, for whoever looks next
+    }
+    void fire(outcome<T> with) {
+        if (fired) raise(error(errc::conflict, "a deferred fires once: this one had fired before"));
+        fired = true;
+        become(std::move(with));
+        deferred_core* ready = nullptr;
+        make_ready(ready);
+        run(ready);
+    }
+    /// Step(state, ready) runs now, or when it is its turn.
+    template <class Step>
+    void add(Step step) {
+        struct node final : deferred_node {
+            Step step;
+            explicit node(Step&& s) : deferred_node{&go}, step(std::move(s)) {}
+            static void go(deferred_node* self, deferred_core* core, deferred_core*& ready) {
+                const owned<node> mine(static_cast<node*>(self));
+                if (core) mine->step(*static_cast<deferred_state*>(core), ready);
+            }
+        };
+        if (!idle()) return append(new node(std::move(step)));
+        deferred_core* ready = nullptr;
+        make_ready(ready);
+        step(*this, ready);
+        run(ready);
+    }
+    /// The outcome of `inner` becomes ours; our callbacks wait until then.
+    void follow(deferred_state& inner) {
+        if (&inner == this) raise(error(errc::invalid_option, "a callback returned its own deferred"));
+        if (inner.idle()) return become(inner.take());
+        waiting = true;
+        keep();
+        inner.add(following{this});
+    }
+    /// Has an outcome now, unless it waits for one.
+    void settle(deferred_core*& ready) noexcept {
+        if (waiting) return;
+        fired = true;
+        if (!running) make_ready(ready);
+    }
+
+private:
+    struct following {
+        deferred_state* outer;
+        explicit following(deferred_state* o) noexcept : outer(o) {}
+        following(following&& other) noexcept : outer(std::exchange(other.outer, nullptr)) {}
+        ~following() { if (outer) outer->release(); }
+        void operator()(deferred_state& inner, deferred_core*& ready) {
+            outer->become(inner.take());
+            outer->waiting = false;
+            outer->settle(ready);
+        }
+    };
+};
+
+/// Calls f and makes what it returns, unless that is nothing, the outcome of `to`.
+template <class T, class F, class... Args>
+void deferred_step(deferred_state<T>& to, F& f, Args&&... args) {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    try {
+#endif
+        using R = std::remove_cvref_t<std::invoke_result_t<F&, Args...>>;
+        if constexpr (is_deferred<R>::value) {
+            static_assert(std::is_same_v<R, deferred<T>>, "a callback of a deferred<T> returns a deferred of the same T: use then()");
+            const R inner = detail::invoke(f, static_cast<Args&&>(args)...);
+            to.follow(deferred_access::state(inner));
+        } else if constexpr (std::is_void_v<R>) {
+            detail::invoke(f, static_cast<Args&&>(args)...);
+        } else if constexpr (std::is_convertible_v<R, outcome<T>>) {
+            to.become(detail::invoke(f, static_cast<Args&&>(args)...));
+        } else {
+            static_assert(std::is_convertible_v<R, T>,
+                          "a callback of a deferred<T> returns a T, a deferred<T>, an outcome<T>, a fault, or nothing: use then()");
+            if constexpr (std::is_convertible_v<R, T>) to.become(T(detail::invoke(f, static_cast<Args&&>(args)...)));
+        }
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    } catch (...) {
+        to.become(std::current_exception());
+    }
+#endif
+}
+template <class T, class F, class U>
+void deferred_step_with_value(deferred_state<T>& to, F& f, outcome<U>& from) {
+    if constexpr (std::is_void_v<U>) {
+        deferred_step(to, f);
+    } else if constexpr (std::is_invocable_v<F&, U&>) {
+        // What returns nothing leaves the value where it is; anything else may move from it.
+        if constexpr (std::is_void_v<std::invoke_result_t<F&, U&>>) deferred_step(to, f, *from);
+        else if constexpr (std::is_invocable_v<F&, U>) deferred_step(to, f, std::move(*from));
+        else deferred_step(to, f, *from);
+    } else if constexpr (std::is_invocable_v<F&, U>) {
+        deferred_step(to, f, std::move(*from));
+    } else {
+        static_assert(std::is_invocable_v<F&>, "a callback of a deferred<T> takes a T, or nothing");
+        deferred_step(to, f);
+    }
+}
+
+template <class T, class F>
+struct then_result {
+    using type = std::remove_cvref_t<typename std::conditional_t<
+        std::is_invocable_v<F&, T>, std::invoke_result<F&, T>,
+        std::conditional_t<std::is_invocable_v<F&, std::add_lvalue_reference_t<T>>,
+                           std::invoke_result<F&, std::add_lvalue_reference_t<T>>, std::invoke_result<F&>>>::type>;
+};
+template <class F>
+struct then_result<void, F> : std::invoke_result<F&> {};
+template <class R>
+struct unwrapped { using type = std::remove_cvref_t<R>; };
+template <class R>
+struct unwrapped<deferred<R>> { using type = R; };
+template <class R>
+struct unwrapped<outcome<R>> { using type = R; };
+
+template <class T>
+struct deferred_awaiter : deferred_node {
+    deferred_state<T>* state;
+    std::coroutine_handle<> waiting;
+
+    explicit deferred_awaiter(deferred_state<T>* s) noexcept : deferred_node{&go}, state(s) { state->keep(); }
+    deferred_awaiter(const deferred_awaiter&) = delete;
+    deferred_awaiter& operator=(const deferred_awaiter&) = delete;
+    ~deferred_awaiter() {
+        if (waiting) state->unlink(this);
+        state->release();
+    }
+    bool await_ready() const noexcept { return state->idle(); }
+    void await_suspend(std::coroutine_handle<> h) noexcept {
+        waiting = h;
+        state->append(this);
+    }
+    static void go(deferred_node* self, deferred_core*, deferred_core*&) {
+        std::exchange(static_cast<deferred_awaiter*>(self)->waiting, nullptr).resume();
+    }
+};
+
+}  // namespace detail
+
+/// What will be there later, for code that is written with callbacks: Twisted's Deferred.
+///
+/// It fires once, with a value or a fault. Callbacks, errbacks and boths run in the order in which they
+/// were added, each on the outcome that the one before it left; those added after it fired run at once.
+/// What one of them returns becomes the outcome; one that returns nothing leaves it as it is; what it
+/// throws becomes the fault; if it returns a deferred, those after it wait for that one. A deferred is
+/// awaitable, is made from a coroutine by make_deferred(), and from a callback API by firing it there:
+///
+///     prom::deferred<int> d;
+///     old_api_read(fd, [d](int n) { n < 0 ? d.fail(...) : d.fire(n); });
+///     return d;
+///
+/// shape    a handle: copies share one deferred. One allocation for it and one for each callback
+/// lifetime the last handle takes with it the callbacks that did not run and the coroutine it was made
+///          from; a callback that captures its own deferred keeps it until it has fired
+/// threads  handles may be copied and dropped anywhere; all else happens on one thread
+/// errors   firing twice is raised; a failure that nobody saw goes to on_unhandled_failure()
+template <class T = void>
+class deferred {
+public:
+    using value_type = T;
+
+    deferred() : state_(new detail::deferred_state<T>) {}
+    deferred(const deferred& other) noexcept : state_(other.state_) { if (state_) state_->keep(); }
+    deferred(deferred&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    deferred& operator=(deferred other) noexcept {
+        std::swap(state_, other.state_);
+        return *this;
+    }
+    ~deferred() { if (state_) state_->release(); }
+
+    friend bool operator==(const deferred& a, const deferred& b) noexcept { return a.state_ == b.state_; }
+
+    bool fired() const noexcept { return state_->fired; }
+    void fire() const requires std::is_void_v<T> { state_->fire({}); }
+    template <class V>
+        requires std::is_constructible_v<outcome<T>, V>
+    void fire(V&& value) const { state_->fire(outcome<T>(static_cast<V&&>(value))); }
+    void fail(const fault& why) const { state_->fire(why); }
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    void fail(const error& why) const { state_->fire(why); }
+#endif
+
+    /// f(value) or f(), if all went well so far.
+    template <class F>
+    const deferred& add_callback(F f) const {
+        return add([f = std::move(f)](detail::deferred_state<T>& s) mutable {
+            if (s.now) detail::deferred_step_with_value(s, f, s.now);
+        });
+    }
+    /// f(fault) or f(), if not. The failure counts as seen, also when f returns nothing and so leaves it.
+    template <class F>
+    const deferred& add_errback(F f) const {
+        return add([f = std::move(f)](detail::deferred_state<T>& s) mutable {
+            if (s.now) return;
+            s.seen = true;
+            const fault why = s.now.why();
+            if constexpr (std::is_invocable_v<F&, const fault&>) detail::deferred_step(s, f, why);
+            else detail::deferred_step(s, f);
+        });
+    }
+    /// f(outcome<T>&) or f(), either way.
+    template <class F>
+    const deferred& add_both(F f) const {
+        return add([f = std::move(f)](detail::deferred_state<T>& s) mutable {
+            s.seen = true;
+            if constexpr (std::is_invocable_v<F&, outcome<T>&>) detail::deferred_step(s, f, s.now);
+            else detail::deferred_step(s, f);
+        });
+    }
+    /// Another deferred, for what f(value) returns, or the same fault. It takes the value.
+    template <class F>
+    auto then(F f) const {
+        using U = typename detail::unwrapped<typename detail::then_result<T, F>::type>::type;
+        deferred<U> out;
+        state_->add([f = std::move(f), out](detail::deferred_state<T>& s, detail::deferred_core*& ready) mutable {
+            detail::deferred_state<U>& to = *out.state_;
+            s.seen = true;
+            if constexpr (std::is_void_v<U>) to.become({});
+            if (s.now) detail::deferred_step_with_value(to, f, s.now);
+            else to.become(s.now.why());
+            to.settle(ready);
+        });
+        return out;
+    }
+    /// f(const outcome<T>&), which does not count as having seen a failure: for instruments.
+    template <class F>
+    const deferred& watch(F f) const {
+        return add([f = std::move(f)](detail::deferred_state<T>& s) mutable { f(std::as_const(s.now)); });
+    }
+
+    /// Awaiting gives the value, and takes it: callbacks added later find it moved from. A fault is raised.
+    auto operator co_await() const noexcept {
+        struct awaiter : detail::deferred_awaiter<T> {
+            using detail::deferred_awaiter<T>::deferred_awaiter;
+            T await_resume() { return this->state->take().value(); }
+        };
+        return awaiter(state_);
+    }
+    /// Awaiting this gives an outcome<T>: for code without exceptions.
+    auto settled() const noexcept {
+        struct awaiter : detail::deferred_awaiter<T> {
+            using detail::deferred_awaiter<T>::deferred_awaiter;
+            outcome<T> await_resume() { return this->state->take(); }
+        };
+        return awaiter(state_);
+    }
+
+private:
+    template <class>
+    friend class deferred;
+    friend struct detail::deferred_access;
+
+    template <class F>
+    const deferred& add(F f) const {
+        state_->add([f = std::move(f)](detail::deferred_state<T>& s, detail::deferred_core*&) mutable { f(s); });
+        return *this;
+    }
+
+    detail::deferred_state<T>* state_;
+};
+
+namespace detail {
+
+// A coroutine whose end fires a deferred, which owns it until then.
+template <class T>
+struct deferred_source {
+    struct promise_type {
+        deferred_state<T>* to = nullptr;
+        outcome<T> result{deferred_state<T>::none()};
+
+        struct last {
+            bool await_ready() const noexcept { return false; }
+            void await_suspend(std::coroutine_handle<promise_type> self) const noexcept {
+                deferred_state<T>* fires = self.promise().to;
+                outcome<T> with = std::move(self.promise().result);
+                fires->source = nullptr;
+                self.destroy();
+                fires->fire(std::move(with));
+            }
+            void await_resume() const noexcept {}
+        };
+        deferred_source get_return_object() noexcept {
+            return {std::coroutine_handle<promise_type>::from_promise(*this)};
+        }
+        std::suspend_always initial_suspend() const noexcept { return {}; }
+        last final_suspend() const noexcept { return {}; }
+        void return_value(outcome<T> with) { result = std::move(with); }
+        void unhandled_exception() noexcept {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+            result = outcome<T>(std::current_exception());
+#else
+            std::abort();
+#endif
+        }
+    };
+    std::coroutine_handle<promise_type> frame;
+};
+template <class T, class A>
+deferred_source<T> pump(A a) {
+    if constexpr (std::is_void_v<T>) {
+        co_await static_cast<A&&>(a);
+        co_return outcome<void>();
+    } else {
+        co_return outcome<T>(co_await static_cast<A&&>(a));
+    }
+}
+
+}  // namespace detail
+
+/// Starts an awaitable (a task, an awaiter) and fires the deferred when it ends.
+///
+/// lifetime the deferred owns it: when the last handle goes, it is destroyed where it is suspended. An
+///          awaitable given as an lvalue is awaited where it stands
+template <class Awaitable>
+[[nodiscard]] auto make_deferred(Awaitable&& awaitable) {
+    using T = std::remove_cvref_t<decltype(detail::get_awaiter(std::declval<Awaitable>()).await_resume())>;
+    deferred<T> made;
+    detail::deferred_state<T>& state = detail::deferred_access::state(made);
+    auto source = detail::pump<T, Awaitable>(static_cast<Awaitable&&>(awaitable));
+    source.frame.promise().to = &state;
+    state.source = source.frame;
+    source.frame.resume();
+    return made;
+}
+
+namespace detail {
+// Nested types that the handler has, so that asio finds them without traits.
+template <class H>
+struct executor_of {};
+template <class H>
+    requires requires { typename H::executor_type; }
+struct executor_of<H> { using executor_type = typename H::executor_type; };
+template <class H>
+struct allocator_of {};
+template <class H>
+    requires requires { typename H::allocator_type; }
+struct allocator_of<H> { using allocator_type = typename H::allocator_type; };
+template <class H>
+struct cancellation_slot_of {};
+template <class H>
+    requires requires { typename H::cancellation_slot_type; }
+struct cancellation_slot_of<H> { using cancellation_slot_type = typename H::cancellation_slot_type; };
+
+struct no_scope {
+    template <class... Args>
+    void completed(const Args&...) noexcept {}
+};
+}  // namespace detail
+
+/// A completion handler under measurement; made by completion() and the verbs.
+///
+/// shape    called once; move-only; its executor, allocator and cancellation slot are the handler's.
+///          Traits of asio's that are specialised for a handler need examples/asio_tokens.hpp
+/// errors   what the handler itself throws is its own: the measured operation is over before it runs
+template <class Handler, class Scope = detail::no_scope>
+class completion_handler : public detail::executor_of<Handler>,
+                           public detail::allocator_of<Handler>,
+                           public detail::cancellation_slot_of<Handler> {
+public:
+    completion_handler(Scope scope, Handler handler) : scope_(std::move(scope)), handler_(std::move(handler)) {}
+
+    template <class... Args>
+        requires std::is_invocable_v<Handler&, Args...>
+    decltype(auto) operator()(Args&&... args) & {
+        scope_.completed(std::as_const(args)...);
+        return detail::invoke(handler_, static_cast<Args&&>(args)...);
+    }
+    template <class... Args>
+        requires std::is_invocable_v<Handler, Args...>
+    decltype(auto) operator()(Args&&... args) && {
+        scope_.completed(std::as_const(args)...);
+        return detail::invoke(std::move(handler_), static_cast<Args&&>(args)...);
+    }
+
+    const Handler& handler() const noexcept { return handler_; }
+    auto get_executor() const noexcept requires requires(const Handler& h) { h.get_executor(); } {
+        return handler_.get_executor();
+    }
+    auto get_allocator() const noexcept requires requires(const Handler& h) { h.get_allocator(); } {
+        return handler_.get_allocator();
+    }
+    auto get_cancellation_slot() const noexcept requires requires(const Handler& h) { h.get_cancellation_slot(); } {
+        return handler_.get_cancellation_slot();
+    }
+
+private:
+    Scope scope_;
+    Handler handler_;
+};
+
+/// Says that x is a handler that an operation will call once, and not a function to decorate:
+///
+///     async_read(fd, prom::time(read_time, prom::completion(handler)));
+template <class Handler>
+auto completion(Handler&& handler) {
+    return completion_handler<std::decay_t<Handler>>({}, static_cast<Handler&&>(handler));
+}
+
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [32] instruments                                  time, count_exceptions, track_inprogress
 //      needs [20] [28] [30]
 // =============================================================================
+//
+// verb(metric, x) measures x by what it is: (1) a deferred, the same comes back; (2) an awaitable of a
+// coroutine type, the same type comes back, with one more frame; (3) any other awaitable, an awaitable
+// that allocates nothing; (4) a function, a decorated function. verb(metric) is the decorator, and
+// a | b is a(b(x)). What happens to x is told to a scope, one small type for each verb: it is made at the
+// call and moves to where x ends.
+PROMETHEUS_ASYNC_BEGIN
+
+/// What time() asks of a metric. A foreign one is adapted in three lines:
+///
+///     struct seconds_of {
+///         prometheus::Histogram& theirs;
+///         void observe(double s) const { theirs.Observe(s); }
+///     };
+template <class M>
+concept observer = requires(M& m) { m.observe(0.5); };
+/// What count_exceptions() and count_failures() ask.
+template <class M>
+concept incrementer = requires(M& m) { m.inc(); };
+/// What track_inprogress() asks.
+template <class M>
+concept up_down = incrementer<M> && requires(M& m) { m.dec(); };
+
+/// What count_failures() takes for a failure unless it is told: an expected, result or outcome without its
+/// value, an error_code that is set, an exception_ptr that points to one.
+struct failed {
+    template <class R, class... Rest>
+    bool operator()(const R& r, const Rest&...) const {
+        if constexpr (requires { r.has_value(); }) return !r.has_value();
+        else if constexpr (requires { r.why(); } || requires { r.error(); } || requires { r.category(); }) {
+            if constexpr (requires { r.category(); }) return static_cast<bool>(r);
+            else return !static_cast<bool>(r);
+        }
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        else if constexpr (std::is_same_v<R, std::exception_ptr>) return r != nullptr;
+#endif
+        else
+            static_assert(sizeof(R) == 0, "count_failures() cannot tell when this result is a failure: give it a predicate");
+    }
+};
+
+namespace detail {
+
+// Our handles and rvalues are kept by value, other metrics where they stand.
+template <class M>
+concept metric_handle = requires { requires std::is_same_v<std::remove_cv_t<decltype(M::type)>, metric_type>; };
+template <class M>
+using kept_metric = std::conditional_t<std::is_lvalue_reference_v<M> && !metric_handle<std::remove_cvref_t<M>>, M,
+                                       std::remove_cvref_t<M>>;
+
+// ---- scopes
+
+// at_call: the work starts with the call. at_await: it starts when it is awaited, and the call only made it.
+enum class starts : bool { at_call, at_await };
+enum class phase : std::uint8_t { before, during, after };
+
+// start(): the work starts. end(): it is over; the destructor says so too, if it had started.
+// cut_short(): the call that should have made the work threw. thrown(): in the handler of an exception
+// that leaves. failed_with(), result(): what it came to. completed(): all that a handler is told.
+template <class Scope>
+struct scope_base {
+    static constexpr bool sees_exceptions = false;
+    static constexpr bool sees_results = false;
+    void start() noexcept {}
+    void end() noexcept {}
+    void cut_short() noexcept {}
+    void thrown() noexcept {}
+    void failed_with(const fault&) noexcept {}
+    template <class... Args>
+    void result(const Args&...) noexcept {}
+    template <class... Args>
+    void completed(const Args&... args) {
+        Scope& self = static_cast<Scope&>(*this);
+        self.start();
+        self.look(args...);
+        self.end();
+    }
+    template <class... Args>
+    void look(const Args&...) noexcept {}
+};
+
+template <class M>
+class time_scope : public scope_base<time_scope<M>> {
+public:
+    time_scope(const M& metric, starts when) : metric_(metric), restarts_(when == starts::at_await), began_(monotonic_now()) {}
+    time_scope(time_scope&& other) noexcept
+        : metric_(static_cast<M&&>(other.metric_)), phase_(std::exchange(other.phase_, phase::after)),
+          restarts_(other.restarts_), began_(other.began_) {}
+    ~time_scope() { end(); }
+
+    void start() noexcept {
+        if (phase_ != phase::before) return;
+        phase_ = phase::during;
+        if (restarts_) began_ = monotonic_now();
+    }
+    void cut_short() noexcept { phase_ = phase::during; }
+    void end() noexcept {
+        if (std::exchange(phase_, phase_ == phase::during ? phase::after : phase_) == phase::during)
+            metric_.observe(monotonic_now() - began_);
+    }
+
+private:
+    M metric_;
+    phase phase_ = phase::before;
+    bool restarts_;
+    double began_;
+};
+
+template <class M>
+class track_scope : public scope_base<track_scope<M>> {
+public:
+    track_scope(const M& metric, starts when) : metric_(metric) { if (when == starts::at_call) raise(); }
+    track_scope(track_scope&& other) noexcept
+        : metric_(static_cast<M&&>(other.metric_)), phase_(std::exchange(other.phase_, phase::after)) {}
+    ~track_scope() { end(); }
+
+    void start() noexcept { if (phase_ == phase::before) raise(); }
+    void end() noexcept { if (std::exchange(phase_, phase::after) == phase::during) metric_.dec(); }
+
+private:
+    void raise() noexcept {
+        metric_.inc();
+        phase_ = phase::during;
+    }
+    M metric_;
+    phase phase_ = phase::before;
+};
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+// Of the exception being handled.
+template <class E>
+bool current_is() noexcept {
+    try {
+        throw;
+    } catch (const E&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+#endif
+
+template <class M, class... E>
+class count_scope : public scope_base<count_scope<M, E...>> {
+public:
+    static constexpr bool sees_exceptions = true;
+    count_scope(const M& metric, starts) : metric_(metric) {}
+    count_scope(count_scope&&) = default;
+
+    void thrown() noexcept {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        if constexpr (sizeof...(E) == 0) metric_.inc();
+        else if ((current_is<E>() || ...)) metric_.inc();
+#endif
+    }
+    void failed_with(const fault& why) noexcept {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        if (!why) return;
+        if constexpr (sizeof...(E) == 0) {
+            metric_.inc();
+        } else {
+            try {
+                std::rethrow_exception(why);
+            } catch (...) {
+                thrown();
+            }
+        }
+#else
+        (void)why;
+        metric_.inc();
+#endif
+    }
+    template <class First, class... Rest>
+    void look(const First& first, const Rest&...) noexcept {
+        if constexpr (std::is_same_v<First, fault> && PROMETHEUS_ASYNC_EXCEPTIONS) failed_with(first);
+    }
+    void look() noexcept {}
+
+private:
+    M metric_;
+};
+
+template <class M, class Predicate>
+class failure_scope : public scope_base<failure_scope<M, Predicate>> {
+public:
+    static constexpr bool sees_results = true;
+    failure_scope(const M& metric, const Predicate& p, starts) : metric_(metric), predicate_(p) {}
+    failure_scope(failure_scope&&) = default;
+
+    template <class... Args>
+    void result(const Args&... args) {
+        if (failing(args...)) metric_.inc();
+    }
+    template <class... Args>
+    void look(const Args&... args) { result(args...); }
+
+private:
+    template <class... Args>
+    bool failing(const Args&... args) {
+        if constexpr (std::is_invocable_v<Predicate&, const Args&...>) return static_cast<bool>(detail::invoke(predicate_, args...));
+        else return failing_first(args...);
+    }
+    template <class First, class... Rest>
+    bool failing_first(const First& first, const Rest&...) {
+        static_assert(std::is_invocable_v<Predicate&, const First&>, "the predicate of count_failures() does not take this result");
+        return static_cast<bool>(detail::invoke(predicate_, first));
+    }
+    M metric_;
+    Predicate predicate_;
+};
+
+// ---- what x may be
+
+template <class A>
+concept awaiter_like = requires(A& a) {
+    static_cast<bool>(a.await_ready());
+    a.await_resume();
+};
+template <class A>
+concept awaitable = requires(A&& a) {
+    { detail::get_awaiter(static_cast<A&&>(a)) } -> awaiter_like;
+};
+template <class A>
+using promise_of = typename std::coroutine_traits<A>::promise_type;
+// A coroutine type that can await its like: asio's awaitable can in no other coroutine.
+template <class A>
+concept coroutine_type = requires { typename promise_of<A>; } && (awaitable<A> || requires(promise_of<A>& p, A&& a) {
+    { p.await_transform(static_cast<A&&>(a)) } -> awaitable;
+});
+template <class A>
+decltype(auto) awaiter_in_its_like(A&& a, promise_of<A>& p) {
+    if constexpr (awaitable<A>) return detail::get_awaiter(static_cast<A&&>(a));
+    else return detail::get_awaiter(p.await_transform(static_cast<A&&>(a)));
+}
+template <class A>
+using awaited = decltype(detail::awaiter_in_its_like(std::declval<A>(), std::declval<promise_of<A>&>()).await_resume());
+template <class A>
+concept eager = requires(promise_of<A>& p) {
+    { p.initial_suspend() } -> std::same_as<std::suspend_never>;
+};
+
+struct call_operator { void operator()(); };
+template <class F>
+struct call_probe : F, call_operator {};
+// Also if operator() is overloaded or a template: then its name is ambiguous in the probe.
+template <class F>
+concept has_call_operator = std::is_class_v<F> && (std::is_final_v<F> || !requires { &call_probe<F>::operator(); });
+template <class F>
+concept function_like = std::is_member_pointer_v<F> || std::is_function_v<std::remove_pointer_t<F>> || has_call_operator<F>;
+
+template <class T>
+struct is_completion : std::false_type {};
+template <class H, class S>
+struct is_completion<completion_handler<H, S>> : std::true_type {};
+
+// ---- measuring
+
+template <class Scope, class F>
+decltype(auto) catching([[maybe_unused]] Scope& scope, F&& f) {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    if constexpr (Scope::sees_exceptions) {
+        try {
+            return static_cast<F&&>(f)();
+        } catch (...) {
+            scope.thrown();
+            throw;
+        }
+    } else
+#endif
+        return static_cast<F&&>(f)();
+}
+template <class Scope, class F>
+decltype(auto) finishing(Scope& scope, F&& f) {
+    using R = std::invoke_result_t<F>;
+    if constexpr (!Scope::sees_results) {
+        return detail::catching(scope, static_cast<F&&>(f));
+    } else {
+        static_assert(!std::is_void_v<R>, "count_failures() needs a result to look at, and this has none");
+        R result = static_cast<F&&>(f)();
+        scope.result(std::as_const(result));
+        if constexpr (std::is_reference_v<R>) return static_cast<R>(result);
+        else return result;
+    }
+}
+template <class Scope>
+struct ending {
+    Scope& scope;
+    ~ending() { scope.end(); }
+};
+// The call that makes the work: when it throws, there is none.
+template <class Scope, class F>
+decltype(auto) making([[maybe_unused]] Scope& scope, F&& f) {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    try {
+        return static_cast<F&&>(f)();
+    } catch (...) {
+        scope.thrown();
+        scope.cut_short();
+        throw;
+    }
+#else
+    return static_cast<F&&>(f)();
+#endif
+}
+
+template <class T, class Scope>
+void watch_deferred(const deferred<T>& d, Scope scope) {
+    d.watch([scope = std::move(scope)](const outcome<T>& came) mutable {
+        scope.start();
+        if (!came) scope.failed_with(came.why());
+        else if constexpr (!std::is_void_v<T>) scope.result(*came);
+        scope.end();
+    });
+}
+
+// The scope is a parameter, so that it ends with the frame if the body never starts.
+template <class A, class Scope>
+A wrap(Scope scope, A a) {
+    Scope during(std::move(scope));
+    during.start();
+    if constexpr (Scope::sees_results) {
+        static_assert(!std::is_void_v<awaited<A>>, "count_failures() needs a result to look at, and this has none");
+        decltype(auto) result = co_await std::move(a);
+        during.result(std::as_const(result));
+        co_return static_cast<decltype(result)&&>(result);
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    } else if constexpr (Scope::sees_exceptions) {
+        try {
+            co_return co_await std::move(a);
+        } catch (...) {
+            during.thrown();
+            throw;
+        }
+#endif
+    } else {
+        co_return co_await std::move(a);
+    }
+}
+
+template <class Scope, class Awaiter>
+struct measured_awaiter {
+    Scope& scope;
+    Awaiter awaiter;  // or a reference to one
+
+    bool await_ready() {
+        scope.start();
+        return detail::catching(scope, [this] { return static_cast<bool>(awaiter.await_ready()); });
+    }
+    template <class Promise>
+    decltype(auto) await_suspend(std::coroutine_handle<Promise> h) {  // *this may be gone when it returns
+        return detail::catching(scope, [this, h]() -> decltype(auto) { return awaiter.await_suspend(h); });
+    }
+    decltype(auto) await_resume() {
+        const ending<Scope> at_end{scope};
+        return detail::finishing(scope, [this]() -> decltype(auto) { return awaiter.await_resume(); });
+    }
+};
+
+/// What the verbs make of an awaitable that is not a coroutine type: A is a value, or a reference.
+template <class Scope, class A>
+class [[nodiscard]] measured {
+    template <class B>
+    using awaiter_of = measured_awaiter<Scope, decltype(detail::get_awaiter(std::declval<B>()))>;
+
+public:
+    template <class Make>
+    measured(Scope& scope, Make&& make) : awaitable_(static_cast<Make&&>(make)()), scope_(std::move(scope)) {}
+
+    auto operator co_await() && -> awaiter_of<A&&> { return {scope_, detail::get_awaiter(static_cast<A&&>(awaitable_))}; }
+    auto operator co_await() & -> awaiter_of<A&> requires awaitable<A&> { return {scope_, detail::get_awaiter(awaitable_)}; }
+
+private:
+    A awaitable_;
+    Scope scope_;
+};
+
+}  // namespace detail
+
+/// A function under measurement: calls it at once, with its arguments forwarded, and measures what it
+/// returned. The clock starts when the work starts: with the call, or, if that only makes a lazy
+/// awaitable, when this is awaited.
+///
+/// lifetime nothing is copied but the function itself; arguments live as long as in the plain call
+/// errors   the function's own; a synchronous throw is measured too
+template <class Verb, class F>
+class decorated {
+public:
+    decorated(Verb verb, F function) : verb_(std::move(verb)), function_(std::move(function)) {}
+
+    template <class... Args>
+        requires std::is_invocable_v<F&, Args...>
+    decltype(auto) operator()(Args&&... args) & { return call<F&>(*this, static_cast<Args&&>(args)...); }
+    template <class... Args>
+        requires std::is_invocable_v<const F&, Args...>
+    decltype(auto) operator()(Args&&... args) const& { return call<const F&>(*this, static_cast<Args&&>(args)...); }
+    template <class... Args>
+        requires std::is_invocable_v<F, Args...>
+    decltype(auto) operator()(Args&&... args) && { return call<F>(*this, static_cast<Args&&>(args)...); }
+
+    struct the_decorated_function_does_not_take_these_arguments {};
+    template <class... Args>
+        requires(!std::is_invocable_v<const F&, Args...>)
+    the_decorated_function_does_not_take_these_arguments operator()(Args&&...) const& = delete;
+
+private:
+    template <class G, class Self, class... Args>
+    static decltype(auto) call(Self& self, Args&&... args) {
+        using R = std::invoke_result_t<G, Args...>;
+        using D = std::remove_cvref_t<R>;
+        auto work = [&]() -> R { return detail::invoke(static_cast<G&&>(self.function_), static_cast<Args&&>(args)...); };
+        if constexpr (detail::is_deferred<D>::value) {
+            auto scope = self.verb_.scope(detail::starts::at_call);
+            R made = detail::making(scope, work);
+            detail::watch_deferred(made, std::move(scope));
+            return static_cast<R>(made);
+        } else if constexpr (detail::coroutine_type<D> && !std::is_lvalue_reference_v<R>) {
+            auto scope = self.verb_.scope(detail::eager<D> ? detail::starts::at_call : detail::starts::at_await);
+            D made = detail::making(scope, work);
+            return detail::wrap<D>(std::move(scope), std::move(made));
+        } else if constexpr (detail::awaitable<R>) {
+            auto scope = self.verb_.scope(detail::starts::at_await);
+            return detail::measured<decltype(scope), R>(scope, [&]() -> R { return detail::making(scope, work); });
+        } else {
+            auto scope = self.verb_.scope(detail::starts::at_call);
+            scope.start();
+            return detail::finishing(scope, work);
+        }
+    }
+
+    [[no_unique_address]] Verb verb_;
+    [[no_unique_address]] F function_;
+};
+
+namespace detail {
+
+template <class Verb, class X>
+auto measure(const Verb& verb, X&& x) {
+    using D = std::remove_cvref_t<X>;
+    if constexpr (is_deferred<D>::value) {
+        D same(static_cast<X&&>(x));
+        detail::watch_deferred(same, verb.scope(starts::at_call));
+        return same;
+    } else if constexpr (is_completion<D>::value) {
+        auto scope = verb.scope(starts::at_call);
+        return completion_handler<D, decltype(scope)>(std::move(scope), static_cast<X&&>(x));
+    } else if constexpr (coroutine_type<D>) {
+        static_assert(std::is_constructible_v<D, X>, "a coroutine is measured where it ends: move it, as in time(metric, std::move(task))");
+        return detail::wrap<D>(verb.scope(starts::at_call), D(static_cast<X&&>(x)));
+    } else if constexpr (awaitable<X>) {
+        using A = std::conditional_t<std::is_lvalue_reference_v<X>, X, D>;
+        auto scope = verb.scope(starts::at_call);
+        return measured<decltype(scope), A>(scope, [&]() -> A { return static_cast<X&&>(x); });
+    } else if constexpr (function_like<std::decay_t<X>>) {
+        return decorated<Verb, std::decay_t<X>>(verb, static_cast<X&&>(x));
+    } else {
+        static_assert(sizeof(D) == 0, "what can be measured is a deferred, a coroutine, another awaitable, or a function");
+    }
+}
+
+template <class M>
+struct timing {
+    static_assert(observer<std::remove_reference_t<M>>, "time() takes a metric that has observe(double): a histogram, a summary");
+    M metric;
+    time_scope<M> scope(starts when) const { return {metric, when}; }
+};
+template <class M, class... E>
+struct counting {
+    static_assert(incrementer<std::remove_reference_t<M>>, "count_exceptions() takes a metric that has inc(): a counter");
+    static_assert(sizeof...(E) == 0 || PROMETHEUS_ASYNC_EXCEPTIONS, "without exceptions there are no types to tell apart");
+    M metric;
+    count_scope<M, E...> scope(starts when) const { return {metric, when}; }
+};
+template <class M>
+struct tracking {
+    static_assert(up_down<std::remove_reference_t<M>>, "track_inprogress() takes a metric that has inc() and dec(): a gauge");
+    M metric;
+    track_scope<M> scope(starts when) const { return {metric, when}; }
+};
+template <class M, class Predicate>
+struct failing {
+    static_assert(incrementer<std::remove_reference_t<M>>, "count_failures() takes a metric that has inc(): a counter");
+    M metric;
+    Predicate predicate;
+    failure_scope<M, Predicate> scope(starts when) const { return {metric, predicate, when}; }
+    template <class P>
+    failing<M, P> when(P other) const { return {metric, std::move(other)}; }
+};
+
+struct decorates {};
+template <class D>
+concept decorating = std::is_base_of_v<decorates, D>;
+
+}  // namespace detail
+
+/// A verb that has its metric and waits for what to measure: time(metric).
+template <class Verb>
+class [[nodiscard]] decorator : detail::decorates {
+public:
+    explicit decorator(Verb verb) : verb_(std::move(verb)) {}
+    template <class X>
+    auto operator()(X&& x) const { return detail::measure(verb_, static_cast<X&&>(x)); }
+
+    /// count_failures(metric).when(predicate)
+    template <class Predicate>
+    auto when(Predicate p) const requires requires(Verb v) { v.when(p); } {
+        return decorator<decltype(verb_.when(p))>(verb_.when(std::move(p)));
+    }
+
+private:
+    Verb verb_;
+};
+
+/// (a | b)(x) is a(b(x)): the leftmost is outermost.
+template <class Outer, class Inner>
+class [[nodiscard]] composed : detail::decorates {
+public:
+    composed(Outer outer, Inner inner) : outer_(std::move(outer)), inner_(std::move(inner)) {}
+    template <class X>
+    auto operator()(X&& x) const { return outer_(inner_(static_cast<X&&>(x))); }
+
+private:
+    Outer outer_;
+    Inner inner_;
+};
+template <detail::decorating Outer, detail::decorating Inner>
+composed<Outer, Inner> operator|(Outer outer, Inner inner) { return {std::move(outer), std::move(inner)}; }
+
+/// Observes how long x takes, whether it ends well or not.
+///
+/// unit     seconds of monotonic_now()
+/// clock    starts at this call; for a decorated function, when its work starts (see decorated)
+/// shape    a result, an exception, a reference pass through unchanged. Destroyed half way it is observed,
+///          never awaited it is not; nor is a deferred or handler that is dropped
+/// lifetime handles of this library and rvalue metrics are copied; other metrics must outlive x
+template <class M, class X>
+auto time(M&& metric, X&& x) {
+    return detail::measure(detail::timing<detail::kept_metric<M>>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
+}
+template <class M>
+auto time(M&& metric) {
+    return decorator(detail::timing<detail::kept_metric<M>>{static_cast<M&&>(metric)});
+}
+
+/// Counts the exceptions that leave x, of the types E or all of them: thrown, a fault of a deferred, or
+/// the std::exception_ptr that a handler is given first. A cancellation counts if the library throws one;
+/// being destroyed half way is none.
+///
+/// errors   the same exception object goes on. Without exceptions only faults of deferreds are counted
+template <class... E, class M, class X>
+auto count_exceptions(M&& metric, X&& x) {
+    return detail::measure(detail::counting<detail::kept_metric<M>, E...>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
+}
+template <class... E, class M>
+auto count_exceptions(M&& metric) {
+    return decorator(detail::counting<detail::kept_metric<M>, E...>{static_cast<M&&>(metric)});
+}
+
+/// Raises the metric now (a decorated function: when its work starts) and lowers it when x is over:
+/// finished, thrown, destroyed half way, or dropped without having been awaited.
+template <class M, class X>
+auto track_inprogress(M&& metric, X&& x) {
+    return detail::measure(detail::tracking<detail::kept_metric<M>>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
+}
+template <class M>
+auto track_inprogress(M&& metric) {
+    return decorator(detail::tracking<detail::kept_metric<M>>{static_cast<M&&>(metric)});
+}
+
+/// Counts the results for which the predicate is true. A handler's predicate gets all its arguments, or
+/// the first. Exceptions are not results: (count_failures(a) | count_exceptions(b))(f) counts both.
+template <class M, class X, class Predicate = failed>
+auto count_failures(M&& metric, X&& x, Predicate predicate = {}) {
+    return detail::measure(detail::failing<detail::kept_metric<M>, Predicate>{static_cast<M&&>(metric), std::move(predicate)},
+                           static_cast<X&&>(x));
+}
+template <class M>
+auto count_failures(M&& metric) {
+    return decorator(detail::failing<detail::kept_metric<M>, failed>{static_cast<M&&>(metric), {}});
+}
+
+PROMETHEUS_ASYNC_END
 
 #if !PROMETHEUS_ASYNC_NO_NETWORK  // rooms [34] to [38]
 
@@ -6009,6 +7214,26 @@ PROMETHEUS_ASYNC_DECL std::string page_diff(std::string_view before, std::string
     return out;
 }
 
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [55] unhandled                                    failures that nobody saw
+//      needs [30]
+// =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+struct unhandled_hook {
+    unhandled_handler handler;
+    void* context;
+};
+PROMETHEUS_ASYNC_DECL constinit unhandled_hook nobody_saw{nullptr, nullptr};
+PROMETHEUS_ASYNC_DECL void unhandled(const fault& why) noexcept {
+    if (nobody_saw.handler) nobody_saw.handler(why, nobody_saw.context);
+}
+}  // namespace detail
+PROMETHEUS_ASYNC_DECL void on_unhandled_failure(unhandled_handler handler, void* context) noexcept {
+    detail::nobody_saw = {handler, context};
+}
 PROMETHEUS_ASYNC_END
 
 #if !PROMETHEUS_ASYNC_NO_NETWORK  // rooms [56] to [74]
