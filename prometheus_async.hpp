@@ -5598,20 +5598,28 @@ void reset_series(const series& s) noexcept {
     s.rec->created = wall_now();
     s.rec->family->special = true;
 }
-void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept {
-    std::string text;
+/// `a="b",c="d"`; false when OpenMetrics forbids it.
+static bool exemplar_text(list<label> labels, std::string& text) {
     std::size_t points = 0;
-    bool good = s.id != 0;
-    for (const label& l : e.labels) {
-        good = good && legacy_label_name(l.name) && valid_utf8(l.value);
-        points += code_points(l.name) + (good ? code_points(l.value) : 0);
+    bool changed = false;
+    for (std::size_t i = 0; i != labels.size(); ++i) {
+        const label& l = labels[i];
+        if (!legacy_label_name(l.name)) return false;
+        for (std::size_t k = 0; k != i; ++k) if (labels[k].name == l.name) return false;
+        const std::string safe = sanitize_utf8(l.value, changed);
+        points += code_points(l.name) + code_points(safe);
         text.append(text.empty() ? "" : ",").append(l.name).append("=\"");
-        append_escaped_label(text, l.value);
+        append_escaped_label(text, safe);
         text += '"';
     }
+    return points <= 128;
+}
+void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept {
+    std::string text;
+    const bool good = exemplar_text(e.labels, text);
     const double now = e.timestamp != 0 ? e.timestamp : wall_now();
     const holding lock;
-    if (!good || points > 128) {
+    if (!good) {
         ++state.noticed[static_cast<unsigned>(event_kind::exemplar_dropped)];
         return;
     }
@@ -5645,7 +5653,9 @@ bool set_state(const series& s, std::string_view name) noexcept {
     const holding lock;
     if (!alive(s)) return false;
     const auto& states = s.rec->family->states;
-    const auto at = std::find(states.begin(), states.end(), name);
+    auto at = std::find(states.begin(), states.end(), name);
+    bool changed = false;
+    if (at == states.end()) at = std::find(states.begin(), states.end(), sanitize_utf8(name, changed));  // as declared
     if (at == states.end()) return false;
     s.rec->value.set(static_cast<double>(at - states.begin()));
     return true;
@@ -6188,10 +6198,11 @@ struct cursor::state {
         const bool has = f.type == metric_type::counter || f.type == metric_type::histogram || f.type == metric_type::summary;
         return has && !f.hook && (asked.created == created_series::all || (openmetrics() && asked.created == created_series::openmetrics));
     }
-    void created(const family_state& f, std::string_view own, double when) {
+    void created(const family_state& f, std::string_view own, double made, double when = 0) {
         sample(f, f.base_name(), "_created", own);
-        if (openmetrics()) number([&](char* to) { return detail::put_timestamp(to, when); });
-        else number(when);
+        if (openmetrics()) number([&](char* to) { return detail::put_timestamp(to, made); });
+        else number(made);
+        if (when != 0) timestamp(when);  // all of a point have one, or none
         text("\n");
     }
     void histogram(const family_state& f, const line& l, std::string_view own) {
@@ -6565,7 +6576,7 @@ struct detail::sink_state {
     }
     void end_series(const sample_details& more) {
         if (more.created != 0 && (page.openmetrics() ? page.asked.created != created_series::off : page.asked.created == created_series::all))
-            aside("_created", [&] { page.created(f, labels, more.created); });
+            aside("_created", [&] { page.created(f, labels, more.created, more.timestamp); });
     }
     void sample(double value, list<label> given, const sample_details& more) {
         const bool counts = f.type == metric_type::counter, informs = f.type == metric_type::info;
@@ -6575,13 +6586,8 @@ struct detail::sink_state {
         if (!begin(given)) return;
         page.sample(f, f.name, {}, labels);
         page.number(informs ? 1 : value);
-        if (counts && page.openmetrics() && !more.example.labels.empty()) {
-            std::string own;
-            for (const label& l : more.example.labels) {
-                own.append(own.empty() ? "" : ",").append(page.escaped(l.name, true)).append("=\"");
-                append_escaped_label(own, l.value);
-                own += '"';
-            }
+        std::string own;
+        if (counts && page.openmetrics() && !more.example.labels.empty() && exemplar_text(more.example.labels, own)) {
             if (more.timestamp != 0) page.timestamp(more.timestamp);
             page.example(own, more.example_value, more.example.timestamp);
             end_line(0);
@@ -7108,7 +7114,7 @@ struct linter {
             line.remove_prefix(7);
             const std::string_view of = take_name(line, " ");
             if (of != name) begin(of);
-            if (head == "# HELP ") helped = line.size() > 1;
+            if (head == "# HELP ") helped = line.find_first_not_of(" \t") != std::string_view::npos;
             else type = line.substr(line.empty() ? 0 : 1);
             return;
         }
