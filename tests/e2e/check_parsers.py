@@ -26,6 +26,14 @@ def unhex(s):
     return bytes.fromhex(s).decode("utf-8", "replace")
 
 
+def double(bits_of_it):
+    return struct.unpack(">d", bytes.fromhex(bits_of_it))[0]
+
+
+def key_of(name, labels):
+    return (name, frozenset((n, v) for n, v in labels.items() if v))
+
+
 def bits(value):
     return "NaN" if math.isnan(value) else struct.pack(">d", value).hex()
 
@@ -51,7 +59,7 @@ class Truth:
         with open(path) as f:
             told = json.load(f)
         self.seed = os.path.basename(path)[:-5]
-        self.strict, self.pages = told["strict"], told["pages"]
+        self.strict, self.created, self.pages = told["strict"], told["created"], told["pages"]
         self.lint = {unhex(line) for line in told["lint"]}
         self.families = told["families"]
 
@@ -67,19 +75,23 @@ class Truth:
             families[shown] = (f["type"], unhex(f["help"]).strip(), unit if shown.endswith("_" + unit) else "")
             negative = f["type"] == "histogram" and any(
                 s[0] == "_bucket" and float(unhex(dict(s[1])["6c65"])) < 0 for s in f["samples"])
-            for suffix, labels, value, *more in f["samples"]:
-                if openmetrics and negative and suffix in ("_sum", "_count"):
-                    continue  # OpenMetrics has no sum over negative bounds, and no count without a sum
-                name = shown + suffix
+
+            def tell(suffix, labels, value, stamp):
                 pairs = {escape(unhex(n), scheme, True): unhex(v) for n, v in labels}
-                key = (name, frozenset((n, v) for n, v in pairs.items() if v))
-                value = struct.unpack(">d", bytes.fromhex(value))[0]
+                key = key_of(shown + suffix, pairs)
                 assert key not in samples, key
-                samples[key] = bits(value)
-                if more and openmetrics:
-                    e = more[0]
-                    exemplars[key] = (frozenset((unhex(n), unhex(v)) for n, v in e["labels"]),
-                                      bits(struct.unpack(">d", bytes.fromhex(e["value"]))[0]), e.get("timestamp"))
+                samples[key] = (bits(value), stamp)
+                return key
+
+            for suffix, labels, value, more in f["samples"]:
+                # OpenMetrics has no sum over negative bounds, and no count without a sum.
+                if not (negative and openmetrics and suffix in ("_sum", "_count")):
+                    key = tell(suffix, labels, double(value), more.get("timestamp"))
+                if "exemplar" in more and openmetrics:
+                    e = more["exemplar"]
+                    exemplars[key] = (frozenset((unhex(n), unhex(v)) for n, v in e["labels"]), bits(double(e["value"])), e["timestamp"])
+                if "created" in more and (self.created == 2 or (self.created == 1 and openmetrics)):
+                    tell("_created", labels, double(more["created"]), more.get("timestamp"))
         return samples, families, exemplars
 
 
@@ -88,10 +100,6 @@ def difference(got, expected):
     lines += [f"+ {k} {got[k]}" for k in got if k not in expected]
     lines += [f"! {k} {expected[k]} read as {got[k]}" for k in expected if k in got and got[k] != expected[k]]
     return "\n".join(lines[:5])
-
-
-def key_of(name, labels):
-    return (name, frozenset((n, v) for n, v in labels.items() if v))
 
 
 # ---- the official Python client ----
@@ -113,9 +121,9 @@ def python_parser(truth, page, text):
                 if key in got:
                     raise ValueError(f"twice: {key}")
                 value = float(s.value)
-                if value == 0 and isinstance(s.value, int) and samples.get(key) == bits(-0.0):
+                if value == 0 and isinstance(s.value, int) and samples.get(key, (0,))[0] == bits(-0.0):
                     value = -0.0  # its int("-0") forgets the sign
-                got[key] = bits(value)
+                got[key] = (bits(value), None if s.timestamp is None else f"{float(s.timestamp):.3f}")
                 if s.exemplar:
                     stamp = s.exemplar.timestamp
                     read[key] = (frozenset(s.exemplar.labels.items()), bits(float(s.exemplar.value)), None if stamp is None else f"{float(stamp):.3f}")
@@ -225,7 +233,7 @@ def ask_prometheus(version, jobs, port_of_pages, scratch):
                 del labels["job"], labels["instance"]
                 if metric != "up" and not metric.startswith("scrape_"):
                     got[key_of(metric, labels)] = bits(float(series["value"][1]))
-            fault = difference(got, samples)
+            fault = difference(got, {key: value for key, (value, _) in samples.items()})
             check(f"Prometheus {version} has the values that were put in, bit for bit", not fault, f"{name}:\n{fault}")
             if not exemplars:
                 continue
@@ -239,7 +247,10 @@ def ask_prometheus(version, jobs, port_of_pages, scratch):
                     stamp = f"{float(e['timestamp']):.3f}"
                     key = key_of(metric, labels)
                     read[key] = (frozenset(e["labels"].items()), bits(float(e["value"])), stamp if exemplars.get(key, (0, 0, None))[2] else None)
-            fault = difference(read, exemplars)
+            # It leaves the values of their labels as they were escaped, and empty ones out.
+            raw = {key: (frozenset((n, v.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')) for n, v in labels if v), value, stamp)
+                   for key, (labels, value, stamp) in exemplars.items()}
+            fault = difference(read, raw)
             check(f"Prometheus {version} has the exemplars that were put in", not fault, f"{name}:\n{fault}")
 
 

@@ -9,11 +9,15 @@
 #include <cinttypes>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <limits>
 
 namespace prom = prometheus_async;
 
 namespace {
+
+// Near the true time, since Prometheus has samples of the last five minutes only; .25 is exact.
+double now = 0;
 
 struct generator {
     std::uint64_t state;
@@ -94,8 +98,9 @@ struct truth {
         for (const auto& [n, v] : labels) made += (made.size() > 1 ? ",[" : "[") + hex(n) + "," + hex(v) + "]";
         return made + "]";
     }
-    void sample(std::string_view suffix, const pairs& labels, double v) {
-        samples += (samples.empty() ? "[\"" : ",\n  [\"") + std::string(suffix) + "\"," + pairs_json(labels) + "," + bits(v) + "]";
+    // `more`: members of an object, `"exemplar":...,"timestamp":...`
+    void sample(std::string_view suffix, const pairs& labels, double v, const std::string& more = {}) {
+        samples += (samples.empty() ? "[\"" : ",\n  [\"") + std::string(suffix) + "\"," + pairs_json(labels) + "," + bits(v) + ",{" + more + "}]";
     }
     void family(std::string_view base, const char* type, std::string_view help, std::string_view unit) {
         json += (json.empty() ? " {" : ",\n {") + ("\"name\":" + hex(base)) + ",\"type\":\"" + type + "\",\"help\":" + hex(help) + ",\"unit\":" + hex(unit) +
@@ -109,22 +114,54 @@ std::string bound_text(double b) {
     return std::string(+text, prom::detail::put_bound(text, b));
 }
 
+std::string seconds_text(double seconds) {
+    char text[40];
+    std::snprintf(text, sizeof text, "\"%.3f\"", seconds);
+    return text;
+}
+
+// An exemplar to give, and its truth.
+struct example {
+    std::string id;
+    std::vector<prom::label> labels;
+    prom::exemplar given;
+    std::string json;
+
+    example(generator& random, double value) {
+        do id = random.text();
+        while (id.size() > 80 || id.find('}') != std::string::npos);  // at a brace the Python parser is lost
+        if (!random.one_in(5)) labels.push_back({"trace_id", id});
+        if (random.one_in(3)) labels.push_back({"span", "17"});
+        if (labels.empty()) labels.push_back({"span", ""});
+        given.labels = labels;
+        if (random.one_in(2)) given.timestamp = now - 10;
+        pairs told;
+        for (const auto& l : labels) told.emplace_back(l.name, l.value);
+        json = "\"exemplar\":{\"labels\":" + truth::pairs_json(told) + ",\"value\":" + bits(value) + ",\"timestamp\":" +
+               seconds_text(given.timestamp == 0 ? now : given.timestamp) + "}";
+    }
+    example(const example&) = delete;
+};
+
 struct world {
     generator random;
     bool strict;
-    prom::registry registry;
+    prom::registry registries[2];
     truth told;
     std::size_t names = 0;
 
     std::string name, help, unit;
     pairs constant;
-    std::vector<std::string> labels;
+    std::vector<std::string> labels, states;
+    std::vector<std::string_view> state_views;
     std::vector<double> buckets;
 
     prom::metric_options options(std::vector<prom::label>& kept) {
         for (const auto& [n, v] : constant) kept.push_back({n, v});
         prom::metric_options o;
-        o.registry = &registry;
+        o.registry = &registries[random.below(2)];
+        state_views.assign(states.begin(), states.end());
+        o.states = state_views;
         o.unit = unit;
         o.labels = kept;
         o.buckets = buckets;
@@ -152,7 +189,7 @@ struct world {
             fill(Metric(*made), all({}));
         } else {
             std::vector<std::string_view> views(labels.begin(), labels.end());
-            auto made = registry.try_family<Metric>(declared, help, views, o);
+            auto made = o.registry->try_family<Metric>(declared, help, views, o);
             if (!made) return std::fprintf(stderr, "%s\n", made.why().describe()), std::exit(1);
             for (std::size_t n = 1 + random.below(5), i = 0; i != n; ++i) {
                 std::vector<std::string> values{"series " + std::to_string(i)};
@@ -171,20 +208,29 @@ struct world {
         constant.clear();
         labels.clear();
         buckets.clear();
+        states.clear();
         for (std::size_t n = random.one_in(4) ? 1 + random.below(2) : 0; n != 0; --n) constant.emplace_back(random.name(names++, true), random.text());
         for (std::size_t n = random.below(4); n != 0; --n) labels.push_back(random.name(names++, true));
 
-        switch (random.below(5)) {
+        switch (random.below(9)) {
         case 0:
             return declare<prom::counter>("counter", "_total", [&](prom::counter c, const pairs& at) {
                 const std::uint64_t whole = random.one_in(4) ? ~std::uint64_t{0} - random.below(3) : random.next() >> random.below(64);
                 const double part = random.one_in(3) ? random.positive() : 0;
                 c.inc(whole);
-                c.inc(part);
+                std::string more;
+                if (random.one_in(3)) {
+                    const example e(random, part);
+                    c.inc(part, e.given);
+                    more = e.json + ",";
+                } else {
+                    c.inc(part);
+                }
+                more += "\"created\":" + bits(now);
                 // Whole steps add up exactly, as long as there is room for them.
                 std::uint64_t sum = 0;
                 const bool exact = part < 9007199254740992.0 && std::trunc(part) == part && !__builtin_add_overflow(whole, static_cast<std::uint64_t>(part), &sum);
-                told.sample("_total", at, exact ? static_cast<double>(sum) : static_cast<double>(whole) + part);
+                told.sample("_total", at, exact ? static_cast<double>(sum) : static_cast<double>(whole) + part, more);
             });
         case 1:
         case 2:
@@ -207,21 +253,54 @@ struct world {
                 static const double standard[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
                 const std::vector<double> upper = buckets.empty() ? std::vector<double>(std::begin(standard), std::end(standard)) : buckets;
                 std::vector<std::uint64_t> counts(upper.size() + 1);
+                std::vector<std::string> examples(upper.size() + 1);
                 double sum = 0;
                 for (std::size_t n = random.below(40); n != 0; --n) {
                     const double v = random.one_in(3) ? upper[random.below(upper.size())] : strict ? random.positive() : random.value();
-                    h.observe(v);
-                    sum += v;
                     std::size_t i = 0;
                     while (i != upper.size() && !(v <= upper[i])) ++i;
                     ++counts[i];
+                    if (random.one_in(10)) {
+                        const example e(random, v);
+                        h.observe(v, e.given);
+                        examples[i] = e.json;
+                    } else {
+                        h.observe(v);
+                    }
+                    sum += v;
                 }
                 std::uint64_t total = 0;
                 for (std::size_t i = 0; i != counts.size(); ++i)
-                    told.sample("_bucket", with(at, "le", i == upper.size() ? "+Inf" : bound_text(upper[i])), static_cast<double>(total += counts[i]));
+                    told.sample("_bucket", with(at, "le", i == upper.size() ? "+Inf" : bound_text(upper[i])), static_cast<double>(total += counts[i]), examples[i]);
                 told.sample("_sum", at, sum);
-                told.sample("_count", at, static_cast<double>(total));
+                told.sample("_count", at, static_cast<double>(total), "\"created\":" + bits(now));
             });
+        case 4:
+            return declare<prom::unknown>("unknown", "", [&](prom::unknown u, const pairs& at) {
+                const double v = random.value();
+                u.set(v);
+                told.sample("", at, v);
+            });
+        case 5:
+            unit.clear();
+            return declare<prom::info>("info", "_info", [&](prom::info i, pairs at) {
+                std::vector<prom::label> given;
+                const std::size_t before = at.size();
+                for (std::size_t n = random.below(3); n != 0; --n) at.emplace_back(random.name(names++, true), random.text());
+                for (std::size_t n = before; n != at.size(); ++n) given.push_back({at[n].first, at[n].second});
+                i.set(given);
+                told.sample("_info", at, 1);
+            });
+        case 6:
+            unit.clear();
+            while (name.find(':') != std::string::npos) name.erase(name.find(':'), 1);  // no label may have one
+            for (std::size_t n = 1 + random.below(4); n != 0; --n) states.push_back("state " + std::to_string(n) + random.text());
+            return declare<prom::state_set>("stateset", "", [&](prom::state_set s, const pairs& at) {
+                const std::size_t on = random.below(states.size());
+                s.set(states[on]);
+                for (std::size_t n = 0; n != states.size(); ++n) told.sample("", with(at, name, states[n]), n == on ? 1 : 0);
+            });
+        case 7: return collected();
         default:
             return declare<prom::summary>("summary", "", [&](prom::summary s, const pairs& at) {
                 double sum = 0;
@@ -232,9 +311,97 @@ struct world {
                     sum += v;
                 }
                 told.sample("_sum", at, sum);
-                told.sample("_count", at, static_cast<double>(n));
+                told.sample("_count", at, static_cast<double>(n), "\"created\":" + bits(now));
             });
         }
+    }
+
+    // A family that a collector yields; its calls are recorded, for each page to repeat.
+    struct recorded {
+        prom::metric_type type;
+        std::string name, help, unit;
+        struct series {
+            pairs labels;
+            std::vector<prom::sample_sink::bucket> buckets;
+            std::vector<prom::sample_sink::quantile> quantiles;
+            std::vector<std::string> states;
+            double value;
+            std::uint64_t count;
+            prom::sample_details details;
+        };
+        std::vector<series> all;
+
+        void yield(prom::sample_sink& out) const {
+            out.family(type, name, help, unit);
+            for (const series& s : all) {
+                std::vector<prom::label> given;
+                for (const auto& [n, v] : s.labels) given.push_back({n, v});
+                std::vector<prom::sample_sink::state> shown;
+                for (std::size_t i = 0; i != s.states.size(); ++i) shown.push_back({s.states[i], i == s.count});
+                if (type == prom::metric_type::histogram || type == prom::metric_type::gauge_histogram) out.histogram(s.buckets, s.value, given, s.details);
+                else if (type == prom::metric_type::summary) out.summary(s.count, s.value, s.quantiles, given, s.details);
+                else if (type == prom::metric_type::state_set) out.states(shown, given);
+                else out.sample(s.value, given, s.details);
+            }
+        }
+    };
+    void collected() {
+        recorded f;
+        f.type = static_cast<prom::metric_type>(random.below(8));
+        const bool bare = f.type == prom::metric_type::info || f.type == prom::metric_type::state_set;
+        while (bare && name.find(':') != std::string::npos) name.erase(name.find(':'), 1);
+        f.name = name;
+        f.help = help;
+        f.unit = bare ? "" : unit;
+        const bool timed = random.one_in(3);
+        for (std::size_t n = 1 + random.below(4), k = 0; k != n; ++k) {
+            recorded::series s{};
+            s.labels = {{"series_l", std::to_string(k)}, {"text_l", random.text()}};
+            std::string more;
+            if (timed && !bare) {
+                s.details.timestamp = now - 3;
+                more = "\"timestamp\":" + seconds_text(s.details.timestamp);
+            }
+            std::string created = more;
+            if (random.one_in(2) && (f.type == prom::metric_type::counter || f.type == prom::metric_type::histogram || f.type == prom::metric_type::summary)) {
+                s.details.created = now - 100;
+                created += (more.empty() ? "\"created\":" : ",\"created\":") + bits(s.details.created);
+            }
+            s.value = f.type == prom::metric_type::info ? 1 : strict || f.type == prom::metric_type::counter ? random.positive() : random.value();
+            s.count = random.below(1000);
+            switch (f.type) {
+            case prom::metric_type::histogram:
+            case prom::metric_type::gauge_histogram: {
+                double upper = random.positive() / 1e3;
+                for (std::size_t b = random.below(6); b != 0; --b) s.buckets.push_back({upper, s.count += random.below(9)}), upper += upper + 1e-3;
+                s.buckets.push_back({std::numeric_limits<double>::infinity(), s.count += random.below(9)});
+                for (const auto& b : s.buckets) told.sample("_bucket", with(s.labels, "le", bound_text(b.upper)), static_cast<double>(b.count), more);
+                const bool gauges = f.type == prom::metric_type::gauge_histogram;
+                told.sample(gauges ? "_gsum" : "_sum", s.labels, s.value, more);
+                told.sample(gauges ? "_gcount" : "_count", s.labels, static_cast<double>(s.count), created);
+                break;
+            }
+            case prom::metric_type::summary:
+                for (double q : {0.0, 0.5, 0.99, 1.0})
+                    if (random.one_in(2)) s.quantiles.push_back({q, strict ? random.positive() : random.value()});
+                for (const auto& q : s.quantiles) told.sample("", with(s.labels, "quantile", bound_text(q.q)), q.value, more);
+                told.sample("_sum", s.labels, s.value, more);
+                told.sample("_count", s.labels, static_cast<double>(s.count), created);
+                break;
+            case prom::metric_type::state_set:
+                for (std::size_t n_states = 1 + random.below(3), i = 0; i != n_states; ++i) s.states.push_back(std::to_string(i) + random.text());
+                s.count = random.below(s.states.size());
+                for (std::size_t i = 0; i != s.states.size(); ++i) told.sample("", with(s.labels, name, s.states[i]), i == s.count ? 1 : 0, more);
+                break;
+            default:
+                told.sample(f.type == prom::metric_type::counter ? "_total" : f.type == prom::metric_type::info ? "_info" : "", s.labels, s.value,
+                            f.type == prom::metric_type::counter ? created : more);
+            }
+            f.all.push_back(std::move(s));
+        }
+        static const char* const type_names[] = {"counter", "gauge", "histogram", "summary", "info", "stateset", "unknown", "gaugehistogram"};
+        told.family(name + (f.unit.empty() ? "" : "_" + f.unit), type_names[static_cast<unsigned>(f.type)], help, f.unit);
+        registries[random.below(2)].add_collector([kept = std::move(f)](prom::sample_sink& out) { kept.yield(out); }).keep();
     }
 };
 
@@ -248,21 +415,31 @@ void write(const std::string& path, const std::string& text) {
 int main(int count, char** arguments) {
     if (count != 4) return std::fprintf(stderr, "random_registry FOLDER FIRST LAST\n"), 2;
     const std::string folder = arguments[1];
+    now = static_cast<double>(std::time(nullptr)) + 0.25;
+    prom::set_clock({[] { return 1.0; }, [] { return now; }});
     for (int seed = std::atoi(arguments[2]); seed <= std::atoi(arguments[3]); ++seed) {
-        world w{{static_cast<std::uint64_t>(seed)}, seed % 2 != 0, {}, {}, 0, {}, {}, {}, {}, {}, {}};
+        world w{{static_cast<std::uint64_t>(seed)}, seed % 2 != 0, {}, {}, 0, {}, {}, {}, {}, {}, {}, {}, {}};
+        if (w.random.one_in(3)) {
+            const std::string text = w.random.text();
+            w.registries[0].target_info({{"service", text}});
+            w.told.sample("_info", {{"service", text}}, 1);
+            w.told.family("target", "info", "Target metadata", "");
+        }
+        const auto created = static_cast<prom::created_series>(w.random.below(3));
         for (std::size_t n = 3 + w.random.below(25); n != 0; --n) w.family();
 
         static const prom::format formats[] = {prom::format::text_0_0_4, prom::format::text_1_0_0, prom::format::openmetrics_0_0_1, prom::format::openmetrics_1_0_0};
         static const char* const escapings[] = {"underscores", "dots", "values", "allow-utf-8"};
         std::string pages;
-        prom::registry* const one[] = {&w.registry};
+        prom::registry* const both[] = {&w.registries[0], &w.registries[1]};
         for (std::size_t f = 0; f != std::size(formats); ++f)
             for (std::size_t e = 0; e != std::size(escapings); ++e) {
                 if ((f == 0 || f == 2) && e != 0) continue;
                 prom::page_options asked;
                 asked.as = formats[f];
                 asked.names = static_cast<prom::escaping>(e);
-                asked.registries = one;
+                asked.registries = both;
+                asked.created = created;
                 // Through a window of some odd size: where it ends must not matter.
                 std::string page;
                 std::vector<char> window(64 + w.random.below(w.random.one_in(2) ? 100 : 5000));
@@ -282,9 +459,10 @@ int main(int count, char** arguments) {
             }
         std::string lint;
         prom::page_options plain;
-        plain.registries = one;
+        plain.registries = both;
+        plain.created = created;
         for (const auto& finding : prom::lint_page(prom::expose(plain))) lint += (lint.empty() ? "" : ",") + hex(finding.metric + " " + finding.text);
-        write(folder + "/" + std::to_string(seed) + ".json", std::string("{\"strict\":") + (w.strict ? "true" : "false") + ",\"pages\":[\n" + pages + "],\n\"lint\":[" + lint +
+        write(folder + "/" + std::to_string(seed) + ".json", std::string("{\"created\":") + std::to_string(static_cast<int>(created)) + ",\"strict\":" + (w.strict ? "true" : "false") + ",\"pages\":[\n" + pages + "],\n\"lint\":[" + lint +
                                                                  "],\n\"families\":[\n" + w.told.json + "]}\n");
     }
 }
