@@ -1583,6 +1583,7 @@ struct stats_request {
     std::string_view accept{};
     list<registry*> registries{};
     list<std::string_view> only{};
+    created_series created = created_series::off;
 };
 struct stats_page {
     int status;                    // 200
@@ -7013,6 +7014,7 @@ PROMETHEUS_ASYNC_DECL stats_page server_stats(const stats_request& request) {
     page.names = agreed.names;
     page.registries = request.registries;
     page.only = request.only;
+    page.created = request.created;
     return {200, content_type(agreed.as, agreed.names), expose(page)};
 }
 
