@@ -3674,7 +3674,7 @@ void raise(const error& why) {
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 /// Inside a catch block: what was thrown, as an error for on_event.
-static error caught(std::string_view where) noexcept {
+inline error caught(std::string_view where) noexcept {
     try {
         throw;
     } catch (const failure& f) {
