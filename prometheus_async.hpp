@@ -7563,6 +7563,7 @@ struct loop_state {
     pid_t process = sys::getpid();
 
     double now = 0;         // of this turn
+    std::uint64_t turns = 0;
     bool in_turn = false;
     bool running = false;   // run() drives: the alarm is not needed
     bool ending = false;
@@ -7805,6 +7806,7 @@ struct loop_state {
         explicit turning(loop_state& l) : loop(l) {
             loop.now = loop.time.monotonic();
             loop.in_turn = true;
+            ++loop.turns;
         }
         turning(const turning&) = delete;
         ~turning() { loop.in_turn = false; }
@@ -8613,7 +8615,8 @@ public:
     /// Sends what is kept. pending() is false when it returns ok.
     PROMETHEUS_ASYNC_DECL stream_status flush(std::span<char> scratch);
     bool pending() const noexcept { return !kept_.empty(); }
-    /// Queues close_notify, once, and flushes. Nothing is sent after it.
+    /// Queues close_notify, once, and flushes; after a TLS failure, what is left of the alert. Nothing is
+    /// sent after it.
     PROMETHEUS_ASYNC_DECL stream_status shutdown(std::span<char> scratch);
 
     /// Of a finished handshake; null on a plain stream. Made when it is asked for.
@@ -8774,8 +8777,8 @@ PROMETHEUS_ASYNC_DECL stream_io stream::send(std::string_view octets, std::span<
 }
 
 PROMETHEUS_ASYNC_DECL stream_status stream::shutdown(std::span<char> scratch) {
-    if (failed_) return stream_status::failed;
-    if (secured_) (void)session_->shutdown();
+    if (sys_) return stream_status::failed;
+    if (secured_ && !failed_) (void)session_->shutdown();
     return flush(scratch);
 }
 
@@ -8980,7 +8983,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [64] http server                                  connections, limits, fairness
-//      needs [22] [36] [40] [50] [52] [58] [60] [62]
+//      needs [22] [36] [40] [50] [52] [58] [60] [62] [63]
 // =============================================================================
 //
 // One http_connection is one peer: a parser, at most one buffer of output, and a phase. It does what its
@@ -9036,10 +9039,17 @@ struct http_service {
     event_handler on_event = nullptr;
     void* context = nullptr;
     owned<http_metrics> metrics;
+    tls_config tls{};
+    gate door;
+    void (*decided)(http_connection& who) = nullptr;  // by an asynchronous authoriser: to call decide()
 
     http_queue waiting;   // for the peer's octets: evicted first
+    http_queue shaking;   // hands: the oldest makes room for one too many
     http_queue moving;    // in an answer
     std::size_t connections = 0;
+    std::size_t handshakes = 0;
+    std::size_t delayed = 0;                 // refusals that wait
+    bool shook = false;                      // a handshake went a step further in this turn
     std::vector<std::string_view> names;     // of one request, while it is answered
     char input[http_block::input_size];
     char scratch[16384];
@@ -9096,6 +9106,8 @@ public:
     PROMETHEUS_ASYNC_DECL void run(double now);
     /// Acts on a deadline() that has passed.
     PROMETHEUS_ASYNC_DECL void expire(double now);
+    /// Goes on with what an asynchronous authoriser has decided.
+    PROMETHEUS_ASYNC_DECL void decide(double now);
     PROMETHEUS_ASYNC_DECL double deadline() const noexcept;
     interest wants() const noexcept { return wants_; }
     phase at() const noexcept { return phase_; }
@@ -9112,13 +9124,19 @@ private:
     static constexpr std::size_t turn_octets = 65536, linger_octets = 262144;
     static constexpr int turn_requests = 8;
 
+    static constexpr std::size_t most_delayed = 32;
+
     // Each does one step and returns whether to go on; if not, wants_ is set.
+    bool shake();
     bool read();
     bool write();
     bool linger();
     bool wait_for(stream_status how) noexcept;
 
     void respond();
+    void authorize();
+    void judge(decision::state is);
+    void leave();
     void answer();
     void answer_fixed(int status);
     void answer_text(const http_route& route);
@@ -9136,6 +9154,8 @@ private:
     http_queue* in_ = nullptr;
     stream stream_;
     request_parser parser_;
+    authorization_request asking_{};
+    decision decision_;
     http_block* block_ = nullptr;
     const http_route* route_ = nullptr;
     const char* out_ = nullptr;
@@ -9157,7 +9177,7 @@ private:
     interest wants_ = interest::read;
     format format_ = format::text_0_0_4;
     bool head_only_ = false, closing_ = false, page_open_ = false, chunked_ = false, head_sent_ = false;
-    bool page_waits_ = false, shut_ = false, line_start_ = true;
+    bool page_waits_ = false, shut_ = false, line_start_ = true, delayed_ = false;
 };
 
 // ---- what connections share ----
@@ -9202,6 +9222,7 @@ const http_route* http_service::find(std::string_view path) const noexcept {
     return nullptr;
 }
 http_connection* http_service::victim(double now) const noexcept {
+    if (shaking.first && (!waiting.first || shaking.first->since_ < waiting.first->since_)) return shaking.first;
     if (waiting.first) return waiting.first;
     return moving.first && now - moving.first->moved() >= 1 ? moving.first : nullptr;
 }
@@ -9219,7 +9240,8 @@ std::string_view http_service::date() noexcept {
 http_connection::http_connection(http_service& service, int fd, double now)
     : service_(service), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
     ++service_.connections;
-    enter(phase::reading);
+    if (service.tls) stream_.expect_tls(service.tls);
+    enter(service.tls ? phase::handshake : phase::reading);
 }
 
 http_connection::~http_connection() {
@@ -9229,7 +9251,12 @@ http_connection::~http_connection() {
 }
 
 void http_connection::enter(phase next) {
-    http_queue* const to = next == phase::closed ? nullptr : next == phase::writing ? &service_.moving : &service_.waiting;
+    http_queue* const to = next == phase::closed                            ? nullptr
+                           : next == phase::writing                         ? &service_.moving
+                           : next == phase::handshake && stream_.shaking() ? &service_.shaking
+                                                                            : &service_.waiting;
+    service_.handshakes += to == &service_.shaking;
+    service_.handshakes -= in_ == &service_.shaking;
     if (in_) {
         (previous_ ? previous_->next_ : in_->first) = next_;
         (next_ ? next_->previous_ : in_->last) = previous_;
@@ -9248,7 +9275,15 @@ void http_connection::close() noexcept {
     if (service_.metrics && phase_ == phase::writing) service_.metrics->in_flight.dec();
     enter(phase::closed);
     wants_ = interest::none;
+    service_.delayed -= std::exchange(delayed_, false);
+    decision_ = {};
     service_.give_block(std::exchange(block_, nullptr));
+}
+// Over TLS an end is told, so that the peer need not think that it was cut off.
+void http_connection::leave() {
+    if (!stream_.secured()) return close();
+    since_ = now_;
+    enter(phase::lingering);
 }
 void http_connection::reset() noexcept {
     const ::linger at_once{1, 0};
@@ -9261,7 +9296,7 @@ double http_connection::deadline() const noexcept {
     switch (phase_) {
     case phase::handshake: return since_ + l.handshake.count();
     case phase::reading: return since_ + (requests_ == 0 || parser_.begun() ? l.header : l.idle).count();
-    case phase::deciding: return since_ + l.response.count();
+    case phase::deciding: return since_ + (delayed_ ? 1 : l.response.count());
     case phase::writing: {
         const double stall = moved_ + l.stall.count(), whole = since_ + l.response.count(), first = stall < whole ? stall : whole;
         return page_waits_ && now_ + 0.01 < whole ? now_ + 0.01 : first;
@@ -9276,9 +9311,8 @@ void http_connection::expire(double now) {
     now_ = now;
     switch (phase_) {
     case phase::reading:
-        if (!parser_.begun()) return close();
         closing_ = true;
-        answer_fixed(408);
+        parser_.begun() ? answer_fixed(408) : leave();
         return run(now);
     case phase::writing:
         if (page_waits_ && now < since_ + service_.limits.response.count()) {
@@ -9288,7 +9322,12 @@ void http_connection::expire(double now) {
         service_.tell(event_kind::connection_stalled, {errc::timeout, "a reader took nothing for too long, or all too slowly"});
         return reset();
     case phase::handshake:
+        if (stream_.shaking()) service_.tell(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
+        return close();
     case phase::deciding:
+        if (!delayed_) return close();
+        answer_fixed(401);
+        return run(now);
     case phase::lingering: return close();
     case phase::closed: return;
     }
@@ -9297,6 +9336,7 @@ void http_connection::expire(double now) {
 void http_connection::refuse(double now) {
     now_ = now;
     closing_ = true;
+    if (service_.tls) return close();  // a handshake only to say no would cost more than a yes
     answer_fixed(503);
     run(now);
 }
@@ -9307,10 +9347,10 @@ void http_connection::run(double now) {
     requests_left_ = turn_requests;
     for (bool on = true; on;) {
         switch (phase_) {
+        case phase::handshake: on = shake(); break;
         case phase::reading: on = read(); break;
         case phase::writing: on = write(); break;
         case phase::lingering: on = linger(); break;
-        case phase::handshake:
         case phase::deciding:
         case phase::closed: on = false; break;
         }
@@ -9319,10 +9359,39 @@ void http_connection::run(double now) {
 
 // What a stream said it waits for, or the end of the connection.
 bool http_connection::wait_for(stream_status how) noexcept {
-    if (how == stream_status::want_read || how == stream_status::want_write)
+    if (how == stream_status::want_read || how == stream_status::want_write) {
         wants_ = how == stream_status::want_write ? interest::write : stream_.pending() ? interest::both : interest::read;
-    else close();
-    return false;
+        return false;
+    }
+    how == stream_status::ended && phase_ == phase::reading ? leave() : close();
+    return !closed();
+}
+
+// One a turn: its arithmetic is what takes longest here, and the others are not to wait for many of them.
+bool http_connection::shake() {
+    wants_ = interest::read;
+    if (std::exchange(service_.shook, true)) return false;
+    const bool begun = stream_.shaking();
+    const stream_status how = stream_.handshake(service_.scratch);
+    if (how == stream_status::ok) {
+        since_ = now_;
+        enter(phase::reading);
+        return true;
+    }
+    if (how == stream_status::want_read || how == stream_status::want_write) {
+        if (!begun && stream_.shaking()) enter(phase::handshake);
+        return wait_for(how);
+    }
+    closing_ = true;
+    if (stream_.plain_peer()) {
+        answer_fixed(400);
+        return true;
+    }
+    if (how == stream_status::failed) service_.tell(event_kind::handshake_failed, stream_.why());
+    else if (begun) service_.tell(event_kind::handshake_failed, {errc::tls, "TLS: the peer left amid the handshake"});
+    since_ = now_;
+    enter(phase::lingering);
+    return true;
 }
 
 bool http_connection::read() {
@@ -9448,7 +9517,54 @@ void http_connection::respond() {
     if (parser_.failed() != 0) return answer_fixed(parser_.failed());
     if (!service_.allows(h.host)) return answer_fixed(421);
     route_ = service_.find(h.path());
+    if (service_.door.guards() && !(route_ && route_->open)) return authorize();
     answer();
+}
+
+void http_connection::authorize() {
+    const request_head& h = parser_.head;
+    using verdict = decision::state;
+    if (service_.door.matches(h.authorization)) return answer();
+    const authorizer& asked = service_.door.asked();
+    if (!asked) return judge(verdict::no);
+    asking_ = {h.verb, h.path(), h.authorization, stream_.peer()};
+    verdict is = verdict::failed;
+    contain("the authoriser", [&] {
+        is = asked.now ? (asked.now(asking_, asked.context) ? verdict::yes : verdict::no)
+                       : decision_.start(asked.later(asking_, asked.context), [](void* self) {
+                             auto& me = *static_cast<http_connection*>(self);
+                             me.service_.decided(me);
+                         }, this);
+    }, [this](const error& why) { service_.tell(event_kind::callback_failed, why); });
+    if (is != verdict::waiting) return judge(is);
+    since_ = now_;
+    wants_ = interest::none;
+    enter(phase::deciding);
+}
+
+void http_connection::decide(double now) {
+    now_ = now;
+    const decision::state is = decision_.now();
+    decision_ = {};
+    if (is == decision::state::failed) service_.tell(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
+    judge(is);
+    run(now);
+}
+
+void http_connection::judge(decision::state is) {
+    if (is == decision::state::yes) return answer();
+    if (is == decision::state::failed) return answer_fixed(500);
+    service_.tell(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
+    const bool late = service_.door.delay(now_) != 0;
+    if (!late || service_.delayed == most_delayed) {
+        closing_ = closing_ || late;
+        return answer_fixed(401);
+    }
+    ++service_.delayed;
+    delayed_ = true;
+    since_ = now_;
+    wants_ = interest::none;
+    enter(phase::deciding);
 }
 
 void http_connection::answer() {
@@ -9486,6 +9602,7 @@ constexpr std::string_view reason_of(int status) noexcept {
 // Every answer begins here: what is in the block is no longer needed.
 void http_connection::begin_head(int status) {
     if (!block_) block_ = service_.take_block();
+    service_.delayed -= std::exchange(delayed_, false);
     if (service_.metrics && phase_ != phase::writing) service_.metrics->in_flight.inc();
     since_ = moved_ = now_;
     enter(phase::writing);
@@ -9526,9 +9643,11 @@ void http_connection::answer_fixed(int status) {
     begin_head(status);
     if (status == 405 || status == 204) head_.put("Allow: GET, HEAD, OPTIONS\r\n");
     if (status == 503) head_.put("Retry-After: 1\r\n");
+    if (status == 401) head_.put(service_.door.challenge());
     if (status == 204) return send_head({});
     const std::string_view text = status == 421             ? ""
-                                  : parser_.looks_like_tls() ? "this port speaks plain HTTP"
+                                  : stream_.plain_peer()     ? "this port speaks TLS: https"
+                             : parser_.looks_like_tls() ? "this port speaks plain HTTP"
                                                              : reason_of(status);
     head_.put("Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
     head_.number(text.size() + !text.empty());
@@ -9682,13 +9801,16 @@ private:
     static constexpr int turn_accepts = 16;
     static constexpr double pause = 0.1;
 
+    friend class server_connection;
     void accept_from(http_listener& from);
     bool evict() noexcept;
+    void evict(http_connection* out) noexcept;
     void rest() noexcept;  // stops accepting for a moment
     static void rested(void* self);
     static int open_reserve() noexcept { return raw_socket(AF_UNIX, SOCK_DGRAM); }
 
     event_loop& loop_;
+    std::uint64_t turn_ = 0;
     std::vector<owned<http_listener>> listeners_;
     timer resting_;
     descriptor reserve_;  // closed to accept and close what cannot be served when there are no descriptors left
@@ -9700,6 +9822,8 @@ server_connection::server_connection(http_server& server, int fd)
 void server_connection::move(void (http_connection::*how)(double)) {
     const double now = server_.loop().now();
     if (how == &http_connection::expire && deadline() > now) return settle();
+    const std::uint64_t turn = loop_state::of(server_.loop()).turns;
+    if (std::exchange(server_.turn_, turn) != turn) server_.shook = false;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
         (this->*how)(now);
@@ -9709,6 +9833,7 @@ void server_connection::move(void (http_connection::*how)(double)) {
 #else
     (this->*how)(now);
 #endif
+    if (server_.handshakes > server_.limits.handshakes && server_.shaking.first != this) server_.evict(server_.shaking.first);
     settle();
 }
 
@@ -9735,7 +9860,9 @@ http_listener::~http_listener() {
 }
 
 http_server::http_server(event_loop& loop)
-    : loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {}
+    : loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {
+    decided = [](http_connection& who) { static_cast<server_connection&>(who).move(&http_connection::decide); };
+}
 http_server::~http_server() { stop(); }
 
 result<void> http_server::add(int fd) {
@@ -9746,17 +9873,19 @@ result<void> http_server::add(int fd) {
 void http_server::stop() noexcept {
     listeners_.clear();
     resting_.cancel();
-    while (http_connection* c = waiting.first ? waiting.first : moving.first) delete static_cast<server_connection*>(c);
+    for (http_queue* q : {&waiting, &shaking, &moving}) while (q->first) delete static_cast<server_connection*>(q->first);
     reserve_.reset();
 }
 
 bool http_server::evict() noexcept {
     http_connection* const out = victim(loop_.now());
-    if (!out) return false;
+    if (out) evict(out);
+    return out != nullptr;
+}
+void http_server::evict(http_connection* out) noexcept {
     tell(event_kind::connection_evicted, {errc::limit, "the oldest waiting connection made room for a new one"});
     if (out->at() == http_connection::phase::writing) out->reset();
     delete static_cast<server_connection*>(out);
-    return true;
 }
 
 void http_server::rest() noexcept {
@@ -9862,12 +9991,14 @@ server_state::server_state(event_loop& on, const server_options& o)
         return s.size() <= 128;
     };
     limits = o.limits;
+    tls = o.tls;
+    if (const auto opened = door.open(o.credentials, o.authorizer); !opened) valid = opened;
     on_collector_error = o.on_collector_error;
     created = o.created;
     on_event = o.on_event;
     context = o.context;
     if (o.self_metrics) metrics = owned<http_metrics>(new http_metrics);
-    if (limits.connections == 0 || limits.requests_per_connection == 0 || limits.header_bytes < 64 || limits.request_line < 16)
+    if (limits.connections == 0 || limits.handshakes == 0 || limits.requests_per_connection == 0 || limits.header_bytes < 64 || limits.request_line < 16)
         bad("server limits: nothing could be served");
     if (!plain(advertise) || advertise.find_first_of(" /?#@") != std::string::npos) bad("advertise: a host, without scheme, port or path");
     for (std::string_view host : o.allowed_hosts) {
@@ -10072,6 +10203,8 @@ inline task<result<metrics_http_server>> start_server(owned<server_state> made) 
     if (!made->valid) co_return made->valid.why();
     if (const auto listening = made->listen(); !listening) co_return listening.why();
     server_state& s = *made.get();
+    if (s.door.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && s.address.compare(0, 4, "127.") != 0)
+        s.tell(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens cross the network in clear: use TLS"});
     metrics_http_server server = server_state::handle(made.release());
     if (s.discovery) {
         result<registration> with = co_await s.discovery->register_server(s.loop(), server);

@@ -1,0 +1,159 @@
+// A server on a loop that the test turns, with a clock that the test moves, and its clients, all on
+// one thread. Include after prometheus_async.hpp.
+#ifndef TESTS_SUPPORT_SERVED_HPP
+#define TESTS_SUPPORT_SERVED_HPP
+
+#include <doctest/doctest.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace prom = prometheus_async;
+
+struct served {
+    static double& now() {
+        static double seconds = 1000;
+        return seconds;
+    }
+    static double real() {
+        timespec t;
+        ::clock_gettime(CLOCK_MONOTONIC, &t);
+        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+    }
+
+    prom::event_loop loop{{.time = {[] { return now(); }, [] { return now() + 1.7e9; }}}};
+    prom::metrics_http_server server;
+    std::vector<std::pair<prom::event_kind, std::string>> events;
+    bool started = false;
+    std::string fault;
+
+    explicit served(prom::server_options options) {
+        if (options.addr.empty()) options.addr = "127.0.0.1";
+        options.on_event = [](const prom::event& e, void* self) {
+            static_cast<served*>(self)->events.emplace_back(e.kind, e.why.describe());
+        };
+        options.context = this;
+        loop.spawn(start(prom::start_http_server(loop, options)));
+        REQUIRE(until([this] { return started; }));
+    }
+    prom::task<void> start(prom::task<prom::result<prom::metrics_http_server>> starting) {
+        auto made = co_await std::move(starting);
+        started = true;
+        if (made) server = *std::move(made);
+        else fault = made.why().describe();
+    }
+
+    /// Turns the loop until it is so. The limit is real time, and long: it only ends what is broken.
+    template <class Done>
+    bool until(Done done) {
+        for (const double end = real() + 20; !done();) {
+            if (real() > end) return false;
+            loop.poll(0.001);
+        }
+        return true;
+    }
+    /// Moves the clock, and lets what is then due happen.
+    void pass(double seconds) {
+        loop.poll(0);
+        now() += seconds;
+        for (int i = 0; i != 20; ++i) loop.poll(0);
+    }
+    int told(prom::event_kind kind) const {
+        int n = 0;
+        for (const auto& e : events) n += e.first == kind;
+        return n;
+    }
+};
+
+struct caller {
+    served& at;
+    int fd;
+    prom::detail::stream s;
+    std::string got{};
+    prom::detail::stream_status last = prom::detail::stream_status::want_read;
+    char scratch[16384];
+
+    explicit caller(served& on, int receive_buffer = 0) : at(on), fd(::socket(AF_INET, SOCK_STREAM, 0)), s(fd) {
+        if (receive_buffer) ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+        sockaddr_in to{};
+        to.sin_family = AF_INET;
+        to.sin_port = htons(at.server.port());
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0);
+        ::fcntl(fd, F_SETFL, O_NONBLOCK);
+    }
+    caller(const caller&) = delete;
+    caller& operator=(const caller&) = delete;
+    ~caller() { hang_up(); }
+    void hang_up() {
+        if (fd >= 0) ::close(std::exchange(fd, -1));
+    }
+
+    bool over() const {
+        using prom::detail::stream_status;
+        return last == stream_status::ended || last == stream_status::cut || last == stream_status::failed;
+    }
+    bool handshake(const prom::tls_config& tls, std::string_view host = "localhost") {
+        REQUIRE(s.start_tls(tls, host));
+        at.until([this] {
+            last = s.handshake(scratch);
+            return s.secured() || over();
+        });
+        return s.secured();
+    }
+    void send(std::string_view octets) {
+        at.until([&] {
+            const auto put = s.send(octets, scratch);
+            octets.remove_prefix(put.bytes);
+            return (octets.empty() && !s.pending()) || put.status == prom::detail::stream_status::failed;
+        });
+    }
+    /// Takes what is there; false when there is nothing, for now or for good.
+    bool take() {
+        char some[8192];
+        const auto in = s.receive(some, scratch);
+        got.append(some, in.bytes);
+        last = in.status;
+        return in.bytes != 0;
+    }
+    bool ends() {
+        return at.until([this] {
+            while (take()) {}
+            return over();
+        });
+    }
+    bool hears(std::string_view text) {
+        return at.until([&] {
+            take();
+            return got.find(text) != std::string::npos || over();
+        }) && got.find(text) != std::string::npos;
+    }
+    /// One request on a kept connection; the answer's head and (small) content.
+    std::string ask(std::string_view path, std::string_view fields = {}, std::string_view method = "GET") {
+        got.clear();
+        send(std::string(method) + " " + std::string(path) + " HTTP/1.1\r\nHost: localhost\r\n" + std::string(fields) + "\r\n");
+        at.until([this] {
+            take();
+            return over() || whole();
+        });
+        return got;
+    }
+    bool whole() const {
+        const auto head = got.find("\r\n\r\n");
+        if (head == std::string::npos) return false;
+        if (got.find("Transfer-Encoding: chunked") < head) return got.ends_with("0\r\n\r\n");
+        const auto length = got.find("Content-Length: ");
+        return length < head && got.size() >= head + 4 + std::strtoul(got.c_str() + length + 16, nullptr, 10);
+    }
+    int status() const { return got.size() > 12 ? std::atoi(got.c_str() + 9) : 0; }
+};
+
+#endif
