@@ -4234,6 +4234,7 @@ struct library {
 
     bucket_bounds* bounds = nullptr;
     bag<registry_state*> registries = {};
+    bag<char> scratch = {};
     registry* standard = nullptr;
 
     std::uint64_t next_id(unsigned length) noexcept { return ++sequence << 12 | length; }
@@ -5051,9 +5052,14 @@ static family_state* clash(registry_state& home, std::string_view base_name, met
         return nullptr;
     };
     if (family_state* f = owner(base_name)) return f;
-    for (std::size_t i = 0; i != std::size(suffixes); ++i)
-        if (has_suffix(type, i))
-            if (family_state* f = owner(std::string(base_name).append(suffixes[i]))) return f;
+    for (std::size_t i = 0; i != std::size(suffixes); ++i) {
+        if (!has_suffix(type, i)) continue;
+        auto& whole = state.scratch;
+        whole.reserve(base_name.size() + suffixes[i].size());
+        std::memcpy(whole.data, base_name.data(), base_name.size());
+        std::memcpy(whole.data + base_name.size(), suffixes[i].data(), suffixes[i].size());
+        if (family_state* f = owner({whole.data, base_name.size() + suffixes[i].size()})) return f;
+    }
     return nullptr;
 }
 
@@ -6063,7 +6069,7 @@ struct cursor::state {
     // ---- what was rendered, and is handed out from `drained` ----
     detail::bag<char> unit;
     std::size_t drained, capacity;
-    std::string labels;
+    std::string labels, word, quoted, all;  // kept, so that a page that is made again allocates nothing
 
     bool openmetrics() const noexcept { return asked.as >= format::openmetrics_0_0_1; }
 
@@ -6096,21 +6102,23 @@ struct cursor::state {
     /// Whether names and prepared texts can be copied as they are.
     bool plain(const family_state& f) const noexcept { return !f.exotic && asked.names != escaping::dots; }
 
-    std::string escaped(std::string_view name, bool is_label) const {
-        std::string out;
-        if (asked.names == escaping::allow_utf8 && detail::needs_quotes(name, is_label)) detail::append_quoted(out, name);
-        else detail::append_name(out, name, asked.names, is_label);
-        return out;
+    /// In `word` until the next call.
+    std::string_view escaped(std::string_view name, bool is_label) {
+        word.clear();
+        if (asked.names == escaping::allow_utf8 && detail::needs_quotes(name, is_label)) detail::append_quoted(word, name);
+        else detail::append_name(word, name, asked.names, is_label);
+        return word;
     }
     /// `_total` and `_info` are escaped with the name, which has them; other suffixes come after that, as
     /// in the Go library: dots makes a_b_total `a__b__total`, but a_b's buckets `a__b_bucket`.
-    std::string shown_name(const family_state& f, std::string_view base, std::string_view suffix = {}) const {
-        std::string whole, quoted;
-        detail::append_name(whole, f.name, asked.names, false);
-        whole.resize(whole.size() - (f.name.size() - base.size()));
-        whole.append(suffix);
-        if (asked.names != escaping::allow_utf8 || !detail::needs_quotes(whole, false)) return whole;
-        detail::append_quoted(quoted, whole);
+    std::string_view shown_name(const family_state& f, std::string_view base, std::string_view suffix = {}) {
+        word.clear();
+        detail::append_name(word, f.name, asked.names, false);
+        word.resize(word.size() - (f.name.size() - base.size()));
+        word.append(suffix);
+        if (asked.names != escaping::allow_utf8 || !detail::needs_quotes(word, false)) return word;
+        quoted.clear();
+        detail::append_quoted(quoted, word);
         return quoted;
     }
     void name(const family_state& f, std::string_view base, std::string_view suffix = {}) {
@@ -6124,9 +6132,9 @@ struct cursor::state {
         if (!f.help.empty()) {
             text("# HELP ");
             name(f, base, suffix);
-            std::string help(" ");
-            detail::append_escaped_help(help, f.help, openmetrics());
-            text(help);
+            word = ' ';
+            detail::append_escaped_help(word, f.help, openmetrics());
+            text(word);
             text("\n");
         }
         text("# TYPE ");
@@ -6138,7 +6146,7 @@ struct cursor::state {
         else text(f.type == metric_type::gauge_histogram ? "histogram" : type_name(f.type));
         text("\n");
         // A unit that is not the end of the name, as escaping may have left it, fails the scrape.
-        if (openmetrics() && !f.unit.empty() && (plain(f) || detail::ends_with(shown_name(f, base), "_" + f.unit))) {
+        if (openmetrics() && !f.unit.empty() && (plain(f) || ends_with_unit(shown_name(f, base), f.unit))) {
             text("# UNIT ");
             name(f, base);
             text(" ");
@@ -6146,8 +6154,11 @@ struct cursor::state {
             text("\n");
         }
     }
+    static bool ends_with_unit(std::string_view name, std::string_view unit) noexcept {
+        return detail::ends_with(name, unit) && name[name.size() - unit.size() - 1] == '_';
+    }
     /// Adds `name="value",` with a value that is escaped already.
-    void add_label(std::string& to, std::string_view name, std::string_view value, bool as_is) const {
+    void add_label(std::string& to, std::string_view name, std::string_view value, bool as_is) {
         if (as_is) to.append(name);
         else to.append(escaped(name, true));
         to.append("=\"").append(value).append("\",");
@@ -6272,27 +6283,25 @@ struct cursor::state {
             text("\n");
             break;
         }
-        case metric_type::info: {
-            std::string all(own);
+        case metric_type::info:
+            all = own;
             if (l.rec->extra)
                 for (const auto& [label_name, label_value] : l.rec->extra->info) {
-                    std::string safe;
-                    detail::append_escaped_label(safe, label_value);
-                    add_label(all, label_name, safe, false);
+                    quoted.clear();
+                    detail::append_escaped_label(quoted, label_value);
+                    add_label(all, label_name, quoted, false);
                 }
             sample(f, f.name, {}, all);
             text("1\n");
             break;
-        }
         case metric_type::state_set: {
             const std::uint64_t shared = l.rec->value.load();
             const double now = shared == detail::shared_value::unset ? 0 : __builtin_bit_cast(double, shared);
-            std::string all(own);
             for (std::size_t i = 0; i != f.states.size(); ++i) {
-                std::string safe;
-                detail::append_escaped_label(safe, f.states[i]);
-                all.resize(own.size());
-                add_label(all, f.base_name(), safe, false);
+                quoted.clear();
+                detail::append_escaped_label(quoted, f.states[i]);
+                all = own;
+                add_label(all, f.base_name(), quoted, false);
                 sample(f, f.name, {}, all);
                 text(now == static_cast<double>(i) ? "1\n" : "0\n");
             }
@@ -6322,15 +6331,16 @@ struct cursor::state {
     /// Takes the sample names of a family for this page; false when one is taken.
     bool claim(std::string_view base, metric_type type) {
         const std::size_t before = claimed.size();
-        const auto take = [&](std::string_view sample_name) {
-            const std::uint64_t hash = detail::long_key(sample_name).low;
+        const auto take = [&](std::string_view suffix) {
+            all.assign(base).append(suffix);
+            const std::uint64_t hash = detail::long_key(all).low;
             if (std::find(claimed.begin(), claimed.end(), hash) != claimed.end()) return false;
             claimed.push_back(hash);
             return true;
         };
-        bool good = take(base);
+        bool good = take({});
         for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
-            if (detail::has_suffix(type, i)) good = good && take(std::string(base).append(detail::suffixes[i]));
+            if (detail::has_suffix(type, i)) good = good && take(detail::suffixes[i]);
         if (!good) claimed.resize(before);
         return good;
     }
@@ -6349,11 +6359,13 @@ struct cursor::state {
                     if (!g->exotic) return collided();
         }
         if (plain(f) && !collected) return true;
-        std::vector<std::string> seen;
-        for (const auto& c : f.constants) seen.push_back(escaped(c.first, true));
-        for (const auto& n : f.labels) seen.push_back(escaped(n, true));
-        std::sort(seen.begin(), seen.end());
-        if (std::adjacent_find(seen.begin(), seen.end()) != seen.end()) return collided();
+        const auto label_name = [&](std::size_t i) -> std::string_view {
+            return i < f.constants.size() ? f.constants[i].first : f.labels[i - f.constants.size()];
+        };
+        for (std::size_t i = 0; i != f.constants.size() + f.labels.size(); ++i) {
+            all = escaped(label_name(i), true);
+            for (std::size_t k = 0; k != i; ++k) if (escaped(label_name(k), true) == all) return collided();
+        }
         return claim(escaped(f.base_name(), false), f.type) ? true : collided();
     }
     static bool collided() noexcept {
@@ -6547,7 +6559,7 @@ struct detail::sink_state {
             const label& l = given[i];
             if (l.name.empty() || !valid_utf8(l.name) || reserved_label_name(l.name) || l.name == reserved)
                 return fail("a label's name is empty, reserved, or not UTF-8"), false;
-            const std::string shown = page.escaped(l.name, true);
+            const std::string shown(page.escaped(l.name, true));
             for (std::size_t k = 0; k != i; ++k)
                 if (page.escaped(given[k].name, true) == shown) return fail("two labels have the same name"), false;
             bool changed = false;

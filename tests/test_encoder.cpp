@@ -1,0 +1,602 @@
+// The cursor: pages in every format, in windows of every size, while everything changes.
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <clocale>
+#include <cstdlib>
+#include <map>
+#include <new>
+#include <stdexcept>
+#include <string>
+#if !PROMETHEUS_ASYNC_NO_THREADS
+#include <atomic>
+#include <thread>
+#endif
+
+namespace prom = prometheus_async;
+using type = prom::metric_type;
+
+namespace {
+std::string page(prom::registry& r, prom::page_options options = {}) {
+    prom::registry* const shown[] = {&r};
+    options.registries = shown;
+    return prom::expose(options);
+}
+unsigned long allocations = 0;
+constexpr prom::page_options openmetrics{.as = prom::format::openmetrics_1_0_0};
+
+std::string pulled_by(prom::registry& r, std::size_t window, prom::page_options options = {}) {
+    prom::registry* const shown[] = {&r};
+    options.registries = shown;
+    prom::cursor c;
+    c.start(options);
+    std::string out, buffer(window, '\0');
+    for (;;) {
+        const prom::pulled got = c.next(buffer);
+        out.append(buffer, 0, got.bytes);
+        if (got.what != prom::pull::more) return out;
+        if (got.bytes == 0) return "nothing came, but more was promised";
+    }
+}
+struct fixed_clock {
+    fixed_clock() { prom::set_clock({[] { return 0.0; }, [] { return 1520430000.123; }}); }
+    ~fixed_clock() { prom::set_clock(prom::system_clock()); }
+};
+/// One of everything.
+struct everything {
+    fixed_clock clock;
+    prom::registry r;
+    prom::counter c{"jobs", "Jobs \"done\"\nand \\ so on.", {.registry = &r, .labels = {{"zone", "a\"b\\c\nd"}}}};
+    prom::gauge g{"temperature_celsius", "", {.registry = &r, .unit = "celsius"}};
+    prom::family<prom::histogram, "path"> h{"latency_seconds", "Latency.", {.registry = &r, .buckets = {0.1, 1, 1e6}}};
+    prom::summary s{"size_bytes", "Size.", {.registry = &r}};
+    prom::info i{"build", "Build.", {.registry = &r}};
+    prom::family<prom::state_set, "disk"> st{"mode", "Mode.", {.registry = &r, .states = {"idle", "busy"}}};
+    prom::unknown u{"legacy", "Who knows.", {.registry = &r}};
+    everything() {
+        c.inc(3);
+        g.set(-21.5);
+        h("/a").observe(0.05);
+        h("/a").observe(2);
+        s.observe(1000);
+        i.set({{"version", "1.2"}, {"rev", "x\"y"}});
+        st(1).set("busy");
+        st(2);
+        u.set(1e23);
+        r.target_info({{"service.name", "shop"}});
+    }
+};
+}  // namespace
+
+__attribute__((noinline)) void* operator new(std::size_t n) {
+    ++allocations;
+    void* p = std::malloc(n != 0 ? n : 1);
+    if (!p) std::abort();
+    return p;
+}
+__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
+__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+TEST_CASE("text 0.0.4 shows every type") {
+    everything e;
+    CHECK(page(e.r) ==
+          "# HELP target_info Target metadata\n# TYPE target_info gauge\ntarget_info{service_name=\"shop\"} 1\n"
+          "# HELP jobs_total Jobs \"done\"\\nand \\\\ so on.\n# TYPE jobs_total counter\njobs_total{zone=\"a\\\"b\\\\c\\nd\"} 3\n"
+          "# TYPE temperature_celsius gauge\ntemperature_celsius -21.5\n"
+          "# HELP latency_seconds Latency.\n# TYPE latency_seconds histogram\n"
+          "latency_seconds_bucket{path=\"/a\",le=\"0.1\"} 1\nlatency_seconds_bucket{path=\"/a\",le=\"1.0\"} 1\n"
+          "latency_seconds_bucket{path=\"/a\",le=\"1e+06\"} 2\nlatency_seconds_bucket{path=\"/a\",le=\"+Inf\"} 2\n"
+          "latency_seconds_sum{path=\"/a\"} 2.05\nlatency_seconds_count{path=\"/a\"} 2\n"
+          "# HELP size_bytes Size.\n# TYPE size_bytes summary\nsize_bytes_sum 1000\nsize_bytes_count 1\n"
+          "# HELP build_info Build.\n# TYPE build_info gauge\nbuild_info{version=\"1.2\",rev=\"x\\\"y\"} 1\n"
+          "# HELP mode Mode.\n# TYPE mode gauge\nmode{disk=\"1\",mode=\"idle\"} 0\nmode{disk=\"1\",mode=\"busy\"} 1\n"
+          "mode{disk=\"2\",mode=\"idle\"} 1\nmode{disk=\"2\",mode=\"busy\"} 0\n"
+          "# HELP legacy Who knows.\n# TYPE legacy untyped\nlegacy 1e+23\n");
+}
+
+TEST_CASE("OpenMetrics 1.0.0 shows every type, units, and when series were made if asked") {
+    everything e;
+    CHECK(page(e.r, openmetrics) ==
+          "# HELP target Target metadata\n# TYPE target info\ntarget_info{service_name=\"shop\"} 1\n"
+          "# HELP jobs Jobs \\\"done\\\"\\nand \\\\ so on.\n# TYPE jobs counter\njobs_total{zone=\"a\\\"b\\\\c\\nd\"} 3\n"
+          "# TYPE temperature_celsius gauge\n# UNIT temperature_celsius celsius\ntemperature_celsius -21.5\n"
+          "# HELP latency_seconds Latency.\n# TYPE latency_seconds histogram\n"
+          "latency_seconds_bucket{path=\"/a\",le=\"0.1\"} 1\nlatency_seconds_bucket{path=\"/a\",le=\"1.0\"} 1\n"
+          "latency_seconds_bucket{path=\"/a\",le=\"1e+06\"} 2\nlatency_seconds_bucket{path=\"/a\",le=\"+Inf\"} 2\n"
+          "latency_seconds_sum{path=\"/a\"} 2.05\nlatency_seconds_count{path=\"/a\"} 2\n"
+          "# HELP size_bytes Size.\n# TYPE size_bytes summary\nsize_bytes_sum 1000\nsize_bytes_count 1\n"
+          "# HELP build Build.\n# TYPE build info\nbuild_info{version=\"1.2\",rev=\"x\\\"y\"} 1\n"
+          "# HELP mode Mode.\n# TYPE mode stateset\nmode{disk=\"1\",mode=\"idle\"} 0\nmode{disk=\"1\",mode=\"busy\"} 1\n"
+          "mode{disk=\"2\",mode=\"idle\"} 1\nmode{disk=\"2\",mode=\"busy\"} 0\n"
+          "# HELP legacy Who knows.\n# TYPE legacy unknown\nlegacy 1e+23\n# EOF\n");
+    const std::string_view only[] = {"jobs", "size_bytes"};
+    CHECK(page(e.r, {.as = prom::format::openmetrics_1_0_0, .only = only, .created = prom::created_series::openmetrics}) ==
+          "# HELP jobs Jobs \\\"done\\\"\\nand \\\\ so on.\n# TYPE jobs counter\njobs_total{zone=\"a\\\"b\\\\c\\nd\"} 3\n"
+          "jobs_created{zone=\"a\\\"b\\\\c\\nd\"} 1520430000.123\n"
+          "# HELP size_bytes Size.\n# TYPE size_bytes summary\nsize_bytes_sum 1000\nsize_bytes_count 1\nsize_bytes_created 1520430000.123\n# EOF\n");
+    CHECK(page(e.r, {.only = only, .created = prom::created_series::openmetrics}).find("_created") == std::string::npos);
+}
+
+TEST_CASE("behaviour 17: an old scraper gets the counter, then a gauge family of when it was made") {
+    const fixed_clock clock;
+    prom::registry r;
+    const prom::counter c{"test_server_stats", "cnt", {.registry = &r}};
+    c.inc();
+    CHECK(page(r, {.created = prom::created_series::all}) ==
+          "# HELP test_server_stats_total cnt\n# TYPE test_server_stats_total counter\ntest_server_stats_total 1\n"
+          "# HELP test_server_stats_created cnt\n# TYPE test_server_stats_created gauge\ntest_server_stats_created 1.520430000123e+09\n");
+}
+
+TEST_CASE("behaviour 18: OpenMetrics has the family without _total, and ends with EOF") {
+    const fixed_clock clock;
+    prom::registry r;
+    const prom::counter c{"test_server_stats", "cnt", {.registry = &r}};
+    c.inc();
+    CHECK(page(r, {.as = prom::format::openmetrics_1_0_0, .created = prom::created_series::all}) ==
+          "# HELP test_server_stats cnt\n# TYPE test_server_stats counter\ntest_server_stats_total 1\n"
+          "test_server_stats_created 1520430000.123\n# EOF\n");
+}
+
+TEST_CASE("a page is the same through windows of every size") {
+    everything e;
+    for (int i = 0; i < 30; ++i) e.h("/path/" + std::string(static_cast<std::size_t>(i * 3), 'x')).observe(i);
+    const prom::family<prom::counter, "l"> f{"f", "h", {.registry = &e.r}};
+    for (int i = 0; i < 200; ++i) f(std::string(static_cast<std::size_t>(i), 'v') + std::to_string(i)).inc(static_cast<std::uint64_t>(i));
+    for (const auto& options : {prom::page_options{}, openmetrics, prom::page_options{.names = prom::escaping::dots, .created = prom::created_series::all}}) {
+        const std::string whole = page(e.r, options);
+        for (std::size_t window = 64; window < 600; window += window < 140 ? 1 : 13) CHECK(pulled_by(e.r, window, options) == whole);
+    }
+    CHECK(prom::expose({.as = prom::format::text_0_0_4}).find("jobs") == std::string::npos);
+    prom::cursor refused;
+    refused.start({});
+    char tiny[63];
+    CHECK(refused.next(tiny).what == prom::pull::failed);
+}
+
+TEST_CASE("a name in UTF-8 is quoted, or escaped as the scraper asked") {
+    prom::registry r;
+    const prom::family<prom::counter, "ok"> f{prom::utf8("http.requests"), "h", {.registry = &r, .labels = {{"a.b", "c\"d"}}}};
+    f(1).inc();
+    const prom::gauge g{prom::utf8("温度"), "", {.registry = &r}};
+    g.set(2);
+    const prom::gauge labels_only{"plain_name", "", {.registry = &r, .labels = {{"x-y", "z"}}}};
+    CHECK(page(r) == "# HELP http_requests_total h\n# TYPE http_requests_total counter\nhttp_requests_total{a_b=\"c\\\"d\",ok=\"1\"} 1\n"
+                     "# TYPE __ gauge\n__ 2\n# TYPE plain_name gauge\nplain_name{x_y=\"z\"} 0\n");
+    CHECK(page(r, {.as = prom::format::text_1_0_0, .names = prom::escaping::allow_utf8}) ==
+          "# HELP \"http.requests_total\" h\n# TYPE \"http.requests_total\" counter\n"
+          "{\"http.requests_total\",\"a.b\"=\"c\\\"d\",ok=\"1\"} 1\n# TYPE \"温度\" gauge\n{\"温度\"} 2\n"
+          "# TYPE plain_name gauge\nplain_name{\"x-y\"=\"z\"} 0\n");
+    CHECK(page(r, {.names = prom::escaping::values}).find("U__http_2e_requests__total{U__a_2e_b=\"c\\\"d\",ok=\"1\"} 1\n") != std::string::npos);
+    CHECK(page(r, {.names = prom::escaping::dots}).find("http_dot_requests__total{a_dot_b=\"c\\\"d\",ok=\"1\"} 1\n") != std::string::npos);
+    CHECK(page(r, {.names = prom::escaping::dots}).find("plain__name{x__y=\"z\"} 0\n") != std::string::npos);
+}
+
+TEST_CASE("of two names that escaping makes one, the second is left out and counted") {
+    prom::registry r;
+    prom::gauge{"a_b", "", {.registry = &r}}.set(1);
+    prom::gauge{prom::utf8("a.b"), "", {.registry = &r}}.set(2);
+    prom::gauge{prom::utf8("a-b"), "", {.registry = &r}}.set(3);
+    prom::gauge{prom::utf8("c.d"), "", {.registry = &r}}.set(4);
+    prom::gauge{prom::utf8("c-d"), "", {.registry = &r}}.set(5);
+    prom::gauge{"labels", "", {.registry = &r, .labels = {{"e.f", "1"}, {"e_f", "2"}}}}.set(6);
+    const std::uint64_t before = prom::event_count(prom::event_kind::names_collided);
+    CHECK(page(r) == "# TYPE a_b gauge\na_b 1\n# TYPE c_d gauge\nc_d 4\n");
+    CHECK(prom::event_count(prom::event_kind::names_collided) == before + 4);
+    const std::string quoted = page(r, {.as = prom::format::text_1_0_0, .names = prom::escaping::allow_utf8});
+    CHECK(quoted.find("{\"a-b\"} 3\n") != std::string::npos);
+    CHECK(quoted.find("labels{\"e.f\"=\"1\",e_f=\"2\"} 6\n") != std::string::npos);
+}
+
+TEST_CASE("name[] takes family names and sample names") {
+    everything e;
+    const auto has = [&](std::string_view name, std::string_view found) {
+        const std::string_view only[] = {name};
+        const std::string got = page(e.r, {.only = only});
+        return got.find(found) != std::string::npos && std::count(got.begin(), got.end(), '#') <= 2;
+    };
+    CHECK(has("jobs_total", "jobs_total{"));
+    CHECK(has("jobs", "jobs_total{"));
+    CHECK(has("latency_seconds", "latency_seconds_count{"));
+    CHECK(has("latency_seconds_bucket", "latency_seconds_bucket{"));
+    CHECK(has("size_bytes_sum", "size_bytes_sum "));
+    CHECK(has("build_info", "build_info{"));
+    CHECK(has("target_info", "target_info{"));
+    const std::string_view none[] = {"jobs_bucket", "nothing"};
+    CHECK(page(e.r, {.only = none}).empty());
+}
+
+TEST_CASE("exemplars stand beside the sample in OpenMetrics, and nowhere else") {
+    const fixed_clock clock;
+    prom::registry r;
+    const prom::counter c{"c", "", {.registry = &r}};
+    const prom::histogram h{"h", "", {.registry = &r, .buckets = {1, 2}}};
+    c.inc(2, prom::exemplar{{{"trace_id", "a\"b"}}});
+    h.observe(1.5, prom::exemplar{{{"trace_id", "old"}}, 12.5});
+    h.observe(1.75, prom::exemplar{{{"trace_id", "new"}, {"span_id", "s"}}, 13.5});
+    h.observe(99, prom::exemplar{{}});
+    CHECK(page(r, openmetrics) ==
+          "# TYPE c counter\nc_total 2 # {trace_id=\"a\\\"b\"} 2 1520430000.123\n# TYPE h histogram\nh_bucket{le=\"1.0\"} 0\n"
+          "h_bucket{le=\"2.0\"} 2 # {trace_id=\"new\",span_id=\"s\"} 1.75 13.5\nh_bucket{le=\"+Inf\"} 3 # {} 99 1520430000.123\n"
+          "h_sum 102.25\nh_count 3\n# EOF\n");
+    CHECK(page(r).find("trace_id") == std::string::npos);
+    const std::uint64_t before = prom::event_count(prom::event_kind::exemplar_dropped);
+    std::string umlauts;
+    for (int i = 0; i < 120; ++i) umlauts += "\xc3\xbc";
+    c.inc(1, prom::exemplar{{{"trace_id", umlauts}}});  // 128 code points
+    CHECK(prom::event_count(prom::event_kind::exemplar_dropped) == before);
+    CHECK(page(r, openmetrics).find(umlauts) != std::string::npos);
+    umlauts += 'x';
+    c.inc(1, prom::exemplar{{{"trace_id", umlauts}}});
+    c.inc(1, prom::exemplar{{{"trace id", "x"}}});
+    c.inc(1, prom::exemplar{{{"trace_id", "\xff"}}});
+    CHECK(prom::event_count(prom::event_kind::exemplar_dropped) == before + 3);
+    CHECK(c.value() == 6);
+}
+
+TEST_CASE("registries on one page are merged: a name has one head, a series one line") {
+    prom::registry a, b;
+    const prom::family<prom::counter, "l"> fa{"f", "h", {.registry = &a}}, fb{"f", "other help", {.registry = &b}};
+    fa("1").inc();
+    fa("a value of more than sixteen bytes").inc();
+    fb("1").inc(10);
+    fb("2").inc(10);
+    fb("a value of more than sixteen bytes").inc(10);
+    fb("a value of more than sixteen bytez").inc(10);
+    prom::gauge{"same", "", {.registry = &a}}.set(1);
+    prom::gauge{"same", "", {.registry = &b}}.set(2);
+    prom::gauge{"kind", "", {.registry = &a}}.set(1);
+    prom::counter{"kind", "", {.registry = &b}}.inc();
+    prom::gauge{"constant", "", {.registry = &a, .labels = {{"from", "a"}}}}.set(1);
+    prom::gauge{"constant", "", {.registry = &b, .labels = {{"from", "b"}}}}.set(2);
+    prom::gauge{"only_b", "", {.registry = &b}}.set(3);
+    prom::registry* const both[] = {&a, &b, &a};
+    const std::string expected =
+        "# HELP f_total h\n# TYPE f_total counter\nf_total{l=\"1\"} 1\nf_total{l=\"a value of more than sixteen bytes\"} 1\n"
+        "f_total{l=\"2\"} 10\nf_total{l=\"a value of more than sixteen bytez\"} 10\n"
+        "# TYPE same gauge\nsame 1\n# TYPE kind gauge\nkind 1\n"
+        "# TYPE constant gauge\nconstant{from=\"a\"} 1\nconstant{from=\"b\"} 2\n# TYPE only_b gauge\nonly_b 3\n";
+    CHECK(prom::expose({.registries = both}) == expected);
+    prom::cursor c;
+    c.start({.registries = both});
+    std::string out;
+    char window[64];
+    for (prom::pulled got{0, prom::pull::more}; got.what == prom::pull::more;) {
+        got = c.next(window);
+        out.append(window, got.bytes);
+    }
+    CHECK(out == expected);
+}
+
+TEST_CASE("a collector yields families of every type") {
+    const fixed_clock clock;
+    prom::registry r;
+    const auto handle = r.add_collector([](prom::sample_sink& to) {
+        to.family(type::counter, "hits", "Hits.");
+        to.sample(5, {{"a", "x\n"}}, {.created = 3, .example = {{{"id", "7"}}, 4.5}, .example_value = 2});
+        to.sample(6, {{"a", "y"}}, {.timestamp = 1.5});
+        to.family(type::gauge, "level", "", "bytes");
+        to.sample(-1);
+        to.family(type::histogram, "h", "");
+        to.histogram({{1, 2}, {__builtin_inf(), 3}}, 4.5, {{"a", "b"}});
+        to.family(type::gauge_histogram, "gh", "");
+        to.histogram({{1, 2}, {__builtin_inf(), 3}}, 4.5);
+        to.family(type::summary, "s", "");
+        to.summary(3, 4.5, {{0.5, 1}, {0.99, 2}});
+        to.family(type::info, "i", "");
+        to.sample(1, {{"v", "1"}});
+        to.family(type::state_set, "st", "");
+        to.states({{"on", true}, {"off", false}}, {{"a", "b"}});
+        to.family(type::unknown, "u", "");
+        to.sample(1);
+        to.family(type::gauge, "empty", "");
+    });
+    CHECK(page(r, {.created = prom::created_series::all}) ==
+          "# HELP hits_total Hits.\n# TYPE hits_total counter\nhits_total{a=\"x\\n\"} 5\nhits_total{a=\"y\"} 6 1500\n"
+          "# HELP hits_created Hits.\n# TYPE hits_created gauge\nhits_created{a=\"x\\n\"} 3\n"
+          "# TYPE level_bytes gauge\nlevel_bytes -1\n"
+          "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1.0\"} 2\nh_bucket{a=\"b\",le=\"+Inf\"} 3\nh_sum{a=\"b\"} 4.5\nh_count{a=\"b\"} 3\n"
+          "# TYPE gh histogram\ngh_bucket{le=\"1.0\"} 2\ngh_bucket{le=\"+Inf\"} 3\n"
+          "# TYPE gh_gcount gauge\ngh_gcount 3\n# TYPE gh_gsum gauge\ngh_gsum 4.5\n"
+          "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.99\"} 2\ns_sum 4.5\ns_count 3\n"
+          "# TYPE i_info gauge\ni_info{v=\"1\"} 1\n# TYPE st gauge\nst{a=\"b\",st=\"on\"} 1\nst{a=\"b\",st=\"off\"} 0\n"
+          "# TYPE u untyped\nu 1\n# TYPE empty gauge\n");
+    CHECK(page(r, openmetrics) ==
+          "# HELP hits Hits.\n# TYPE hits counter\nhits_total{a=\"x\\n\"} 5 # {id=\"7\"} 2 4.5\nhits_total{a=\"y\"} 6 1.5\n"
+          "# TYPE level_bytes gauge\n# UNIT level_bytes bytes\nlevel_bytes -1\n"
+          "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1.0\"} 2\nh_bucket{a=\"b\",le=\"+Inf\"} 3\nh_sum{a=\"b\"} 4.5\nh_count{a=\"b\"} 3\n"
+          "# TYPE gh gaugehistogram\ngh_bucket{le=\"1.0\"} 2\ngh_bucket{le=\"+Inf\"} 3\ngh_gcount 3\ngh_gsum 4.5\n"
+          "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.99\"} 2\ns_sum 4.5\ns_count 3\n"
+          "# TYPE i info\ni_info{v=\"1\"} 1\n# TYPE st stateset\nst{a=\"b\",st=\"on\"} 1\nst{a=\"b\",st=\"off\"} 0\n"
+          "# TYPE u unknown\nu 1\n# TYPE empty gauge\n# EOF\n");
+    const std::string_view only[] = {"level_bytes", "s_sum"};
+    CHECK(page(r, {.only = only}) ==
+          "# TYPE level_bytes gauge\nlevel_bytes -1\n# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.99\"} 2\ns_sum 4.5\ns_count 3\n");
+}
+
+TEST_CASE("a collector that yields nonsense is left out, counted and reported; the page stays valid") {
+    using sink = prom::sample_sink;
+    static void (*const nonsense[])(sink&) = {
+        [](sink& to) { to.sample(1); },
+        [](sink& to) { to.family(type::gauge, "", ""); },
+        [](sink& to) { to.family(type::gauge, "\xff", ""); },
+        [](sink& to) { to.family(type::gauge, "before", ""); to.sample(1); },
+        [](sink& to) { to.family(type::gauge, "after_sum", ""); to.sample(1); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1); to.family(type::counter, "x", ""); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1); to.family(type::gauge, "x", ""); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1); to.sample(1); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1, {{"a", "1"}, {"b", "2"}}); to.sample(2, {{"b", "2"}, {"a", "1"}, {"c", ""}}); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1, {{"a", "1"}, {"a", "2"}}); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1, {{"", "1"}}); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1, {{"__name__", "1"}}); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.summary(1, 1); },
+        [](sink& to) { to.family(type::summary, "x", ""); to.sample(1); },
+        [](sink& to) { to.family(type::summary, "x", ""); to.summary(1, 1, {}, {{"quantile", "1"}}); },
+        [](sink& to) { to.family(type::summary, "x", ""); to.summary(1, 1, {{1.5, 1}}); },
+        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 1}}, 1); },
+        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {__builtin_inf(), 1}}, 1); },
+        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {__builtin_inf(), 3}}, 1, {{"le", "1"}}); },
+        [](sink& to) { to.family(type::counter, "x", ""); to.sample(-1); },
+        [](sink& to) { to.family(type::counter, "x", ""); to.sample(__builtin_nan("")); },
+        [](sink& to) { to.family(type::info, "x", "", "seconds"); },
+        [](sink& to) { to.family(type::state_set, "x", ""); to.states({{"a", true}, {"a", false}}); },
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1); to.fail("changed its mind"); },
+        [](sink& to) {
+            to.family(type::gauge, "x", "");
+            for (int i = 0; i < 100000; ++i) to.sample(1, {{"i", std::to_string(i)}});
+        },
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1); throw std::runtime_error("no sensor"); },
+        [](sink&) { throw 1; },
+#endif
+    };
+    static std::string told;
+    for (std::size_t i = 0; i != std::size(nonsense); ++i) {
+        CAPTURE(i);
+        prom::registry r;
+        prom::gauge{"before", "", {.registry = &r}}.set(1);
+        const auto handle = r.add_collector(nonsense[i]);
+        const auto good = r.add_collector([](sink& to) {
+            to.family(type::gauge, "x", "");
+            to.sample(7);
+        });
+        const prom::summary after{"after", "", {.registry = &r}};
+        told.clear();
+        const std::uint64_t before = prom::event_count(prom::event_kind::callback_failed);
+        const prom::page_options options{.collector_bytes = 100000, .on_event = [](const prom::event& e, void*) { told = e.why.describe(); }};
+        CHECK(page(r, options) == "# TYPE before gauge\nbefore 1\n# TYPE x gauge\nx 7\n# TYPE after summary\nafter_sum 0\nafter_count 0\n");
+        CHECK(told.substr(0, 24) == "a collector is left out:");
+        CHECK(prom::event_count(prom::event_kind::callback_failed) == before + 1);
+        prom::registry* const shown[] = {&r};
+        prom::cursor c;
+        c.start({.registries = shown, .on_collector_error = prom::collector_errors::fail, .collector_bytes = 100000});
+        char window[1024];
+        CHECK(c.next(window).what == prom::pull::failed);
+        CHECK(c.next(window).what == prom::pull::failed);
+    }
+}
+
+TEST_CASE("a collector may update, declare, remove, scrape, and end itself") {
+    prom::registry r;
+    const prom::counter calls{"calls", "", {.registry = &r}};
+    const prom::family<prom::gauge, "l"> f{"f", "", {.registry = &r}};
+    prom::collector_handle handle;
+    handle = r.add_collector([&](prom::sample_sink& to) {
+        calls.inc();
+        f(static_cast<int>(calls.value())).set(1);
+        f.remove(static_cast<int>(calls.value()) - 1);
+        r.make_gauge("born_" + std::to_string(static_cast<int>(calls.value())), "");
+        prom::registry other;
+        prom::gauge{"g", "", {.registry = &other}}.set(1);
+        CHECK(page(other) == "# TYPE g gauge\ng 1\n");
+        to.family(type::gauge, "x", "");
+        to.sample(1);
+        if (calls.value() == 3) handle.remove();
+    });
+    CHECK(page(r).find("x 1\n") != std::string::npos);
+    CHECK(page(r).find("born_1 0\n") != std::string::npos);
+    CHECK(page(r).find("x 1\n") != std::string::npos);  // the call that ends it still counts
+    CHECK(page(r).find("x 1\n") == std::string::npos);
+    CHECK(calls.value() == 3);
+}
+
+namespace {
+struct probe final : prom::collector {
+    int calls = 0;
+    void collect(prom::sample_sink& out) override {
+        out.family(type::gauge, "probe", "");
+        out.sample(++calls);
+    }
+};
+}  // namespace
+
+TEST_CASE("collectors live as long as their handle, or, kept, as their registry") {
+    probe p;
+    {
+        prom::registry r;
+        {
+            const auto handle = r.add_collector(p);
+            CHECK(page(r) == "# TYPE probe gauge\nprobe 1\n");
+        }
+        CHECK(page(r).empty());
+        r.add_collector(p).keep();
+        CHECK(page(r) == "# TYPE probe gauge\nprobe 2\n");
+    }
+    prom::collector_handle orphan;
+    {
+        prom::registry r;
+        orphan = r.add_collector(p);
+    }
+    orphan.remove();
+    CHECK(p.calls == 2);
+}
+
+TEST_CASE("callback metrics ask a function at each scrape") {
+    prom::registry r;
+    double depth = 3;
+    {
+        const prom::callback_gauge g{"depth", "h", [&] { return depth; }, {.registry = &r, .name_space = "app", .labels = {{"a", "b"}}}};
+        const prom::callback_counter c{"ticks", "", [] { return 42.0; }, {.registry = &r}};
+        CHECK(page(r) == "# HELP app_depth h\n# TYPE app_depth gauge\napp_depth{a=\"b\"} 3\n# TYPE ticks_total counter\nticks_total 42\n");
+        depth = 4;
+        CHECK(r.sample_value("app_depth", {{"a", "b"}}).value() == 4);
+        CHECK(r.try_gauge("ticks", "").why().code() == prom::errc::conflict);
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        CHECK_THROWS_AS((prom::callback_gauge{"ticks", "", [] { return 1.0; }, {.registry = &r}}), prom::failure);
+        const prom::callback_gauge broken{"broken", "", []() -> double { throw std::runtime_error("no"); }, {.registry = &r}};
+        CHECK(page(r).find("broken") == std::string::npos);
+#endif
+    }
+    CHECK(page(r).empty());
+    prom::gauge{"ticks", "", {.registry = &r}}.set(1);
+}
+
+TEST_CASE("sample_value reads any sample, in any locale") {
+    everything e;
+    CHECK(e.r.sample_value("jobs_total", {{"zone", "a\"b\\c\nd"}}).value() == 3);
+    CHECK(e.r.sample_value("latency_seconds_bucket", {{"le", "1.0"}, {"path", "/a"}}).value() == 1);
+    CHECK(e.r.sample_value("latency_seconds_sum", {{"path", "/a"}}).value() == 2.05);
+    CHECK(e.r.sample_value("jobs_created", {{"zone", "a\"b\\c\nd"}}).value() == 1520430000.123);
+    CHECK(e.r.sample_value("mode", {{"disk", "1"}, {"mode", "busy"}}).value() == 1);
+    CHECK(e.r.sample_value("legacy").value() == 1e23);
+    prom::gauge{prom::utf8("a b"), "", {.registry = &e.r, .labels = {{"c d", "e f"}}}}.set(0.1);
+    if (std::setlocale(LC_ALL, "de_DE.UTF-8")) {
+        CHECK(e.r.sample_value("a b", {{"c d", "e f"}}).value() == 0.1);
+        std::setlocale(LC_ALL, "C");
+    }
+    CHECK(e.r.sample_value("a b", {{"c d", "e f"}}).value() == 0.1);
+    CHECK(std::string(e.r.sample_value("jobs_total", {{"zone", "x"}}).why().describe()) == "no sample jobs_total{zone=\"x\",}");
+    CHECK(!e.r.sample_value("latency_seconds_sum"));
+}
+
+TEST_CASE("series that come and go during a scrape: none twice, those that stay exactly once") {
+    prom::registry r;
+    const prom::family<prom::counter, "l"> f{"f", "", {.registry = &r}};
+    const prom::family<prom::histogram, "l"> h{"h", "", {.registry = &r, .buckets = {1}}};
+    for (int i = 0; i < 500; ++i) {
+        f(i).inc();
+        h(i).observe(1);
+    }
+    for (const std::size_t window : {64U, 200U, 1000U}) {
+        prom::registry* const shown[] = {&r};
+        prom::cursor c;
+        c.start({.registries = shown});
+        std::string out, buffer(window, '\0');
+        int step = 0;
+        for (prom::pulled got{0, prom::pull::more}; got.what == prom::pull::more; ++step) {
+            got = c.next(buffer);
+            out.append(buffer, 0, got.bytes);
+            const int i = (step * 7) % 500;
+            if (i % 2) {  // the even ones stay
+                f.remove(i);
+                h.remove(i);
+                f(i).inc();
+                h(i).observe(2);
+                f("new " + std::to_string(step)).inc();
+            }
+        }
+        std::map<std::string, int> seen;
+        for (std::size_t at = 0; at < out.size();) {
+            const std::size_t end = out.find('\n', at);
+            ++seen[out.substr(at, out.find(' ', out.find('"', out.find('"', at) + 1)) - at)];
+            at = end + 1;
+        }
+        for (const auto& [key, times] : seen) {
+            CAPTURE(key);
+            CHECK(times == 1);
+        }
+        for (int i = 0; i < 500; i += 2) {
+            CHECK(seen["f_total{l=\"" + std::to_string(i) + "\"}"] == 1);
+            CHECK(seen["h_count{l=\"" + std::to_string(i) + "\"}"] == 1);
+        }
+    }
+}
+
+TEST_CASE("a registry or family that ends during a scrape leaves the rest of the page whole") {
+    for (int variant = 0; variant < 3; ++variant) {
+        prom::registry kept;
+        auto* dies = new prom::registry;
+        const prom::family<prom::counter, "l"> f{"f", "", {.registry = dies}};
+        for (int i = 0; i < 100; ++i) f(i).inc();
+        prom::gauge{"g", "", {.registry = dies}}.set(1);
+        prom::gauge{"last", "", {.registry = &kept}}.set(1);
+        prom::registry* const shown[] = {dies, &kept};
+        prom::cursor c;
+        c.start({.registries = shown});
+        std::string out;
+        char window[256];
+        for (int step = 0;; ++step) {
+            if (step == 2 && variant == 0) dies->unregister("f");
+            if (step == 2 && variant == 1) delete std::exchange(dies, nullptr);
+            const prom::pulled got = c.next(window);
+            out.append(window, got.bytes);
+            if (got.what == prom::pull::done) break;
+        }
+        delete dies;
+        CHECK(out.substr(out.size() - 25) == "# TYPE last gauge\nlast 1\n");
+        CHECK((out.find("g 1\n") != std::string::npos) == (variant != 1));
+        CHECK(std::count(out.begin(), out.end(), '\n') == static_cast<long>(std::count(out.begin(), out.end(), ' ') - 2 * std::count(out.begin(), out.end(), '#')));
+    }
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("+Inf equals the count on every page, while observers run") {
+    prom::registry r;
+    const prom::histogram h{"h", "", {.registry = &r}};
+    std::atomic<bool> stop{false};
+    std::thread other([&] {
+        for (int i = 0; !stop; ++i) h.observe(0.001 * (i % 20000));
+    });
+    for (int i = 0; i < 200; ++i) {
+        const std::string p = pulled_by(r, 64 + static_cast<std::size_t>(i % 50));
+        const auto number = [&](std::string_view after) {
+            const std::size_t at = p.find(after) + after.size();
+            return p.substr(at, p.find('\n', at) - at);
+        };
+        CHECK(number("le=\"+Inf\"} ") == number("h_count "));
+    }
+    stop = true;
+    other.join();
+}
+
+TEST_CASE("removing a collector waits for the scrape that is calling it") {
+    prom::registry r;
+    std::atomic<int> step{0};
+    std::atomic<bool> ended{false};
+    auto handle = r.add_collector([&](prom::sample_sink&) {
+        step = 1;
+        while (step != 2) std::this_thread::yield();
+        for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+        ended = true;
+    });
+    std::thread scraper([&] { page(r); });
+    while (step != 1) std::this_thread::yield();
+    step = 2;
+    handle.remove();
+    CHECK(ended);
+    scraper.join();
+}
+#endif
+
+TEST_CASE("a cursor that is used again allocates nothing for declared metrics") {
+    everything e;
+    prom::registry more;
+    prom::gauge{prom::utf8("a name in UTF-8"), "A help text.", {.registry = &more, .labels = {{"a label in UTF-8", "with a value"}}}}.set(1);
+    prom::gauge{"temperature_celsius", "", {.registry = &more, .labels = {{"a", "b"}}}}.set(1);
+    prom::registry* const shown[] = {&e.r, &more};
+    for (const auto names : {prom::escaping::underscores, prom::escaping::dots, prom::escaping::allow_utf8})
+        for (const auto as : {prom::format::text_0_0_4, prom::format::openmetrics_1_0_0}) {
+            prom::cursor c;
+            unsigned long before = 0;
+            for (int round = 0; round < 3; ++round) {
+                if (round == 2) before = allocations;
+                char window[4096];
+                c.start({.as = as, .names = names, .registries = shown, .created = prom::created_series::all});
+                while (c.next(window).what == prom::pull::more) {}
+            }
+            CHECK(allocations == before);
+        }
+}
