@@ -1,0 +1,19 @@
+#!/bin/sh
+# compile_fail.sh COMPILER FILE...: each file must not compile, and the text after its "// expect: " must stand in
+# the first error or in that error's first note (their source lines included). Ends with "N passed, N failed".
+set -u
+cxx=$1; shift
+passed=0 failed=0
+for file in "$@"; do
+    expect=$(sed -n 's,^// expect: ,,p' "$file")
+    out=$($cxx -std=c++20 -I. -fsyntax-only -fdiagnostics-color=never "$file" 2>&1)
+    rc=$?
+    said=$(printf '%s\n' "$out" | awk '/ error: /{ if (++errors == 2) exit } / note: / && errors { if (++notes == 2) exit } errors')
+    if [ $rc != 0 ] && [ -n "$expect" ] && printf '%s\n' "$said" | tr "‘’" "''" | grep -qF -- "$expect"; then passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        if [ $rc = 0 ]; then echo "FAILED: $file compiles"; else echo "FAILED: $file does not say: $expect"; printf '%s\n' "$said" | head -n 20; fi
+    fi
+done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
