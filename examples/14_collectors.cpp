@@ -1,0 +1,43 @@
+// 14_collectors: metrics that are read from elsewhere when a page is made.
+//
+//     c++ -std=c++20 examples/14_collectors.cpp -o collectors -pthread && ./collectors
+//
+// prints
+//
+//     # HELP pool_size Workers that exist.
+//     # TYPE pool_size gauge
+//     pool_size 8
+//     # HELP disk_free_bytes Free space.
+//     # TYPE disk_free_bytes gauge
+//     disk_free_bytes{mount="/"} 1048576
+//     disk_free_bytes{mount="/var"} 4096
+//     # HELP rpc_seconds Time of remote calls.
+//     # TYPE rpc_seconds summary
+//     rpc_seconds{quantile="0.5"} 0.25
+//     rpc_seconds{quantile="0.99"} 0.75
+//     rpc_seconds_sum 12.5
+//     rpc_seconds_count 40
+
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#define PROMETHEUS_ASYNC_NO_NETWORK 1  // metrics and text only
+#include "../prometheus_async.hpp"
+
+#include <cstdio>
+
+namespace prom = prometheus_async;
+
+int main() {
+    int workers = 8;
+    prom::callback_gauge size{"pool_size", "Workers that exist.", [&workers] { return double(workers); }};
+
+    // A family at a time, its series after it. Should the function throw, its families are left out and the page stays valid.
+    auto disks = prom::default_registry().add_collector([](prom::sample_sink& out) {
+        out.family(prom::metric_type::gauge, "disk_free_bytes", "Free space.");
+        out.sample(1048576, {{"mount", "/"}});
+        out.sample(4096, {{"mount", "/var"}});
+        out.family(prom::metric_type::summary, "rpc_seconds", "Time of remote calls.");
+        out.summary(40, 12.5, {{0.5, 0.25}, {0.99, 0.75}});
+    });
+
+    std::fputs(prom::expose().c_str(), stdout);
+}
