@@ -1,9 +1,9 @@
-// Serves the metrics of a program that works in coroutines.
+// 01_quickstart: a program that works in coroutines serves its metrics from its own event loop.
 //
-//     c++ -std=c++20 01_quickstart.cpp -o quickstart && ./quickstart 9464
+//     c++ -std=c++20 examples/01_quickstart.cpp -o quickstart -pthread && ./quickstart 9464
 //     curl -s localhost:9464/metrics
 //
-// Prints http://127.0.0.1:9464/ and ends with 0 on Ctrl-C or SIGTERM.
+// prints http://127.0.0.1:9464/ and ends with 0 on Ctrl-C or SIGTERM.
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
 
@@ -32,11 +32,8 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
     }
     std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
-    for (int i = 0;; ++i) {
-        const double before = loop.now();
-        co_await handle(loop, i);
-        req_time.observe(loop.now() - before);
-    }
+    auto timed = prom::time(req_time)(handle);  // a decorated function: each call's time is observed
+    for (int i = 0;; ++i) co_await timed(loop, i);
 }
 
 prom::event_loop* running;
