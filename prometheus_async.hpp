@@ -7219,17 +7219,22 @@ PROMETHEUS_ASYNC_DECL std::string page_diff(std::string_view before, std::string
         return all;
     };
     const auto by_key = [](const entry& a, const entry& b) { return a.key < b.key; };
+    const auto by_line = [](const entry& a, const entry& b) {
+        return a.key != b.key ? a.key < b.key : a.line < b.line;
+    };
     const std::vector<entry> old = entries_of(before), now = entries_of(after);
     std::vector<entry> old_sorted = old, now_sorted = now;
-    std::sort(old_sorted.begin(), old_sorted.end(), by_key);
-    std::sort(now_sorted.begin(), now_sorted.end(), by_key);
+    std::sort(old_sorted.begin(), old_sorted.end(), by_line);
+    std::sort(now_sorted.begin(), now_sorted.end(), by_line);
     std::string out;
     for (const entry& e : old)
-        if (!std::binary_search(now_sorted.begin(), now_sorted.end(), e, by_key)) out.append("- ").append(e.line).append("\n");
+        if (!std::binary_search(now_sorted.begin(), now_sorted.end(), e, by_key))
+            out.append("- ").append(e.line).append("\n");
     for (const entry& e : now) {
+        if (std::binary_search(old_sorted.begin(), old_sorted.end(), e, by_line)) continue;
         const auto was = std::lower_bound(old_sorted.begin(), old_sorted.end(), e, by_key);
         if (was == old_sorted.end() || was->key != e.key) out.append("+ ").append(e.line).append("\n");
-        else if (was->line != e.line) out.append("  ").append(e.key).append(" ").append(was->value()).append(" -> ").append(e.value()).append("\n");
+        else out.append("  ").append(e.key).append(" ").append(was->value()).append(" -> ").append(e.value()).append("\n");
     }
     return out;
 }

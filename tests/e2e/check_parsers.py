@@ -26,6 +26,10 @@ def unhex(s):
     return bytes.fromhex(s).decode("utf-8", "replace")
 
 
+def escaped(s):
+    return s.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
 def double(bits_of_it):
     return struct.unpack(">d", bytes.fromhex(bits_of_it))[0]
 
@@ -219,6 +223,16 @@ def scrape(version, jobs, port_of_pages, scratch):
             process.wait()
 
 
+def metadata(truth, page):
+    """{name: (type, help)} as a page has it: the text format names families by their samples, and knows fewer types."""
+    _, families, _ = truth.expected(page["escaping"], page["openmetrics"])
+    if page["openmetrics"]:
+        return {name: (kind, text) for name, (kind, text, _) in families.items()}
+    suffix = {"counter": "_total", "info": "_info"}
+    lesser = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram"}
+    return {name + suffix.get(kind, ""): (lesser.get(kind, kind), text) for name, (kind, text, _) in families.items()}
+
+
 def ask_prometheus(version, jobs, port_of_pages, scratch):
     for base, targets in scrape(version, jobs, port_of_pages, scratch):
         for target in targets:
@@ -235,6 +249,10 @@ def ask_prometheus(version, jobs, port_of_pages, scratch):
                     got[key_of(metric, labels)] = bits(float(series["value"][1]))
             fault = difference(got, {key: value for key, (value, _) in samples.items()})
             check(f"Prometheus {version} has the values that were put in, bit for bit", not fault, f"{name}:\n{fault}")
+            told = {m["metric"]: (m["type"], m["help"].strip()) for m in get(base + "targets/metadata", match_target=f'{{job="{name}"}}')}
+            wanted = {escaped(key): value for key, value in metadata(truth, page).items()}  # so it leaves quoted names
+            fault = difference({key: told.get(key) for key in wanted}, wanted)
+            check(f"Prometheus {version} knows types and help", not fault, f"{name}:\n{fault}")
             if not exemplars:
                 continue
             read = {}
@@ -248,7 +266,7 @@ def ask_prometheus(version, jobs, port_of_pages, scratch):
                     key = key_of(metric, labels)
                     read[key] = (frozenset(e["labels"].items()), bits(float(e["value"])), stamp if exemplars.get(key, (0, 0, None))[2] else None)
             # It leaves the values of their labels as they were escaped, and empty ones out.
-            raw = {key: (frozenset((n, v.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')) for n, v in labels if v), value, stamp)
+            raw = {key: (frozenset((n, escaped(v)) for n, v in labels if v), value, stamp)
                    for key, (labels, value, stamp) in exemplars.items()}
             fault = difference(read, raw)
             check(f"Prometheus {version} has the exemplars that were put in", not fault, f"{name}:\n{fault}")

@@ -4,7 +4,7 @@
 set -u
 passed=0 failed=0
 for source in examples/[0-9]*.cpp; do
-    said=$(awk '/^\/\/ prints$/ { on = 1; next } on && /^\/\/ [^ ]/ { exit } on && !/^\/\// { exit } on { sub(/^\/\/ ? ? ? ? ?/, ""); print }' "$source" | sed '/./,$!d')
+    said=$(awk '/^\/\/ prints$/ { on = 1; next } on && /^\/\/ [^ ]/ { exit } on && !/^\/\// { exit } on { sub(/^\/\/(     )?/, ""); print }' "$source" | sed '/./,$!d')
     [ -n "$said" ] || continue
     program=$B/examples/$(basename "$source" .cpp)
     [ -x "$program" ] || { echo "FAILED: $program is not built"; failed=$((failed + 1)); continue; }
