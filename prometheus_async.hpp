@@ -9160,7 +9160,8 @@ private:
     void answer_page(const http_route& route);
     void fill();
     void begin_head(int status);
-    void send_head(std::string_view body) noexcept;
+    void send_head(std::size_t body) noexcept;
+    void send_piece(std::size_t body) noexcept;
     void finished();
     void enter(phase next);
     void count_samples(std::string_view part) noexcept;
@@ -9195,6 +9196,7 @@ private:
     format format_ = format::text_0_0_4;
     bool head_only_ = false, closing_ = false, page_open_ = false, chunked_ = false, head_sent_ = false;
     bool page_waits_ = false, shut_ = false, line_start_ = true, delayed_ = false;
+    bool drained_ = false;       // in this turn: what the socket had was less than there was room for
 };
 
 // ---- what connections share ----
@@ -9362,6 +9364,7 @@ void http_connection::run(double now) {
     now_ = now;
     octets_left_ = turn_octets;
     requests_left_ = turn_requests;
+    drained_ = false;
     for (bool on = true; on;) {
         switch (phase_) {
         case phase::handshake: on = shake(); break;
@@ -9418,12 +9421,14 @@ bool http_connection::read() {
     }
     const bool ahead = block_ && block_->ahead != block_->ahead_end;
     std::string_view in;
+    if (!ahead && drained_) return wait_for(stream_status::want_read);
     if (ahead) {
         in = {block_->input + block_->ahead, block_->ahead_end - block_->ahead};
     } else {
         const stream_io got = stream_.receive(service_.input, service_.scratch);
         if (got.bytes == 0) return wait_for(got.status);
         in = {service_.input, got.bytes};
+        drained_ = got.bytes < sizeof service_.input && !stream_.buffered();
     }
     const bool fresh = !parser_.begun();
     const std::size_t used = parser_.feed(in);
@@ -9431,8 +9436,7 @@ bool http_connection::read() {
     if (ahead) block_->ahead += used;
     if (!parser_.done() && parser_.failed() == 0) {
         service_.give_block(std::exchange(block_, nullptr));
-        const bool more = !ahead && (in.size() == sizeof service_.input || stream_.buffered());
-        return more || wait_for(stream_status::want_read);
+        return true;
     }
     if (!block_) block_ = service_.take_block();
     if (!ahead) {
@@ -9641,19 +9645,21 @@ void http_connection::begin_head(int status) {
 }
 
 // The head goes right before the first octets of the body, so that both are one run.
-void http_connection::send_head(std::string_view body) noexcept {
+void http_connection::send_head(std::size_t body) noexcept {
     head_.put("\r\n");
-    if (chunked_ && !head_only_) {
-        head_.number(body.size(), 16);
+    head_sent_ = true;
+    send_piece(head_only_ ? 0 : body);
+}
+void http_connection::send_piece(std::size_t body) noexcept {
+    if (chunked_ && body != 0) {
+        head_.number(body, 16);
         head_.put("\r\n");
     }
     const auto n = static_cast<std::size_t>(head_.at - block_->head);
-    char* const start = block_->body() - n;
-    std::memmove(start, block_->head, n);
-    if (body.data() != block_->body() && !head_only_) std::memcpy(block_->body(), body.data(), body.size());
-    out_ = start;
-    out_end_ = block_->body() + (head_only_ ? 0 : body.size());
-    head_sent_ = true;
+    out_ = block_->body() - n;
+    out_end_ = block_->body() + body;
+    std::memmove(block_->body() - n, block_->head, n);
+    head_.at = block_->head;
 }
 
 void http_connection::answer_fixed(int status) {
@@ -9661,17 +9667,17 @@ void http_connection::answer_fixed(int status) {
     if (status == 405 || status == 204) head_.put("Allow: GET, HEAD, OPTIONS\r\n");
     if (status == 503) head_.put("Retry-After: 1\r\n");
     if (status == 401) head_.put(service_.door.challenge());
-    if (status == 204) return send_head({});
+    if (status == 204) return send_head(0);
     const std::string_view text = status == 421             ? ""
                                   : stream_.plain_peer()     ? "this port speaks TLS: https"
-                             : parser_.looks_like_tls() ? "this port speaks plain HTTP"
+                                  : parser_.looks_like_tls() ? "this port speaks plain HTTP"
                                                              : reason_of(status);
     head_.put("Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
     head_.number(text.size() + !text.empty());
     head_.put("\r\n");
     std::memcpy(block_->body(), text.data(), text.size());
     block_->body()[text.size()] = '\n';
-    send_head({block_->body(), text.size() + !text.empty()});
+    send_head(text.size() + !text.empty());
 }
 
 constexpr std::string_view fields_of_200 = "Vary: Accept, Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
@@ -9684,9 +9690,9 @@ void http_connection::answer_text(const http_route& route) {
     head_.number(route.text.size());
     head_.put("\r\n");
     head_.put(fields_of_200);
-    const std::string_view text = route.text, first = text.substr(0, http_block::body_size);
+    const std::size_t first = route.text.copy(block_->body(), http_block::body_size);
     send_head(first);
-    if (!head_only_) rest_ = text.substr(first.size());
+    if (!head_only_) rest_ = std::string_view(route.text).substr(first);
 }
 
 void http_connection::answer_page(const http_route& route) {
@@ -9732,31 +9738,23 @@ void http_connection::fill() {
         return head_sent_ ? reset() : answer_fixed(500);
     }
     page_open_ = what == pull::more && !head_only_;
-    const std::string_view body(block_->body(), std::exchange(filled_, 0));
-    if (!head_sent_) {
+    const std::size_t body = std::exchange(filled_, 0);
+    if (head_sent_) {
+        send_piece(body);
+    } else {
         chunked_ = what == pull::more && !parser_.head.http_1_0;
         if (chunked_) {
             head_.put("Transfer-Encoding: chunked\r\n");
         } else if (what == pull::done) {
             head_.put("Content-Length: ");
-            head_.number(body.size());
+            head_.number(body);
             head_.put("\r\n");
         }
         send_head(body);
-    } else {
-        head_ = {block_->head, block_->body()};
-        if (chunked_ && !body.empty()) {
-            head_.number(body.size(), 16);
-            head_.put("\r\n");
-        }
-        const auto n = static_cast<std::size_t>(head_.at - block_->head);
-        std::memmove(block_->body() - n, block_->head, n);
-        out_ = block_->body() - n;
-        out_end_ = block_->body() + body.size();
     }
     if (chunked_ && !head_only_) {
-        head_writer after{block_->body() + body.size(), block_->body() + http_block::body_size + 8};
-        if (!body.empty()) after.put("\r\n");
+        head_writer after{block_->body() + body, block_->body() + http_block::body_size + 8};
+        if (body != 0) after.put("\r\n");
         if (what == pull::done) after.put("0\r\n\r\n");
         out_end_ = after.at;
     }
