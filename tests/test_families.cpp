@@ -37,6 +37,7 @@ __attribute__((noinline)) void* operator new(std::size_t n) {
     if (!p) std::abort();
     return p;
 }
+__attribute__((noinline)) void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return operator new(n); }
 __attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
 __attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
