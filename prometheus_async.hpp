@@ -7716,14 +7716,16 @@ struct loop_state {
         if (done) at.set = all;
         return done;
     }
+    void make_room(std::size_t fd) {
+        if (fd < watches.size()) return;
+        watches.resize(fd + 1 + fd / 2);
+        for (watched& at : watches) if (at.first) at.first->prev_ = &at.first;
+    }
     result<void> add(watch& w, int fd, interest want) {
         if (fd < 0) return error::from_errno("event_loop", EBADF);
         if (w.fd_ != fd) {
             remove(w);
-            if (watches.size() <= static_cast<std::size_t>(fd)) {
-                watches.resize(static_cast<std::size_t>(fd) + 1);
-                for (watched& moved : watches) if (moved.first) moved.first->prev_ = &moved.first;
-            }
+            make_room(static_cast<std::size_t>(fd));
             watch*& first = watches[static_cast<std::size_t>(fd)].first;
             if ((w.next_ = first)) first->prev_ = &w.next_;
             w.prev_ = &first;
@@ -8019,7 +8021,6 @@ event_loop::event_loop(const loop_options& options) {
     owned<detail::loop_state> made(new detail::loop_state(options));
     if (!made->wake.open()) detail::raise(error::from_errno("event_loop", errno));
     made->polled.open().value();
-    made->watches.resize(static_cast<std::size_t>(made->wake.fd()) + 1);
     made->polled.set(made->wake.fd(), interest::none, interest::read).value();
     state_ = made.release();
 }
