@@ -97,6 +97,17 @@ ok "it ends with 0" ends "$pid"
 ok "the agent has forgotten it then" forgot hello
 ok "the token was printed nowhere" sh -c "! grep -rF -f '$tmp/token' '$tmp'/*.log"
 
+# ---- no leader: the agent takes 7 s for everything ----
+ports
+start noleader "$LAB/bin/consul" agent -server -bootstrap-expect=2 -data-dir="$tmp/noleader" -bind=127.0.0.1 -node=here \
+    -http-port="$http" -server-port="$rpc" -serf-lan-port="$lan" -serf-wan-port=-1 -dns-port=-1 -grpc-port=-1 -log-level=err
+ok "an agent without a leader answers" within 60 sh -c "curl -sS -m 5 http://127.0.0.1:$http/v1/status/leader | grep -qx '\"\"'"
+start waits env CONSUL_HTTP_ADDR="127.0.0.1:$http" "$B/examples/07_consul" "$(free_port)"
+ok "the example waits for it, and is registered" within 60 says waits "is registered in Consul"
+began=$(date +%s)
+ok "it ends with 0 and does not wait that long for its de-registration" ends "$pid"
+ok "but about its budget of 2 s" [ $(($(date +%s) - began)) -le 6 ]
+
 # ---- file_sd ----
 mkdir "$tmp/targets" "$tmp/prom3"
 cat > "$tmp/prom3/prometheus.yml" <<YML
