@@ -57,10 +57,10 @@ ok "the example ends with 0 on SIGTERM" ends "$app_pid"
 ok "the agent has forgotten it then" forgot hello
 ok "and so has Prometheus" within 60 targets "$prom" 0
 
-ok "odd ids are registered and gone again, with every check" env CONSUL_HTTP_ADDR="http://127.0.0.1:$http/" "$B/e2e/consul_ids" \
+ok "odd ids are registered and gone again, with every check" env CONSUL_HTTP_ADDR="http://127.0.0.1:$http/" "$B/e2e/consul_client" \
     plain a/b 'a b' 'a%2Fb' 'a?b' 'a#b' 'a&b+c;d' "a'b\"c\\d" 'ä☃😀' '...' 'a/.b' 'a:b' 'a/' '~-_.'
 ok "nothing of them is left" sh -c "curl -sS http://127.0.0.1:$http/v1/agent/services | grep -qx '{}'"
-ok "an id that could never be de-registered is refused" sh -c "! CONSUL_HTTP_ADDR=127.0.0.1:$http '$B/e2e/consul_ids' a/../b"
+ok "an id that could never be de-registered is refused" sh -c "! CONSUL_HTTP_ADDR=127.0.0.1:$http '$B/e2e/consul_client' a/../b"
 ok "and was never sent" sh -c "curl -sS http://127.0.0.1:$http/v1/agent/services | grep -qx '{}'"
 
 # ---- over a unix socket ----
@@ -73,7 +73,29 @@ ok "the example registers over it" within 20 says unix_app "is registered in Con
 ok "and ends with 0" ends "$pid"
 ok "and is gone" sh -c "curl -sS --unix-socket '$tmp/consul.sock' http://x/v1/agent/services | grep -qx '{}'"
 
-# ---- with ACLs, and a data directory ----
+# ---- over TLS, and a service that speaks it ----
+ports
+https=$http
+"$(dirname "$0")/../support/make_certs.sh" "$tmp/certs"
+echo "{\"addresses\": {\"https\": \"127.0.0.1\"}, \"ports\": {\"http\": $(free_port), \"https\": $https},
+    \"cert_file\": \"$tmp/certs/server.pem\", \"key_file\": \"$tmp/certs/server.key\"}" > "$tmp/tls.json"
+start tls_agent "$LAB/bin/consul" agent -dev -bind=127.0.0.1 -node=here -config-file="$tmp/tls.json" -server-port="$rpc" \
+    -serf-lan-port="$lan" -serf-wan-port=-1 -dns-port=-1 -grpc-port=-1 -log-level=warn
+secure() { curl -sS -m 5 --cacert "$tmp/certs/ca.pem" "https://127.0.0.1:$https$1"; }
+secure_leads() { secure /v1/status/leader | grep -q :; }
+secure_passes() { secure '/v1/health/service/safe?passing' | grep -q ServiceID; }
+none() { secure /v1/agent/services | grep -qx '{}'; }
+ok "an agent that speaks TLS answers" within 60 secure_leads
+ok "services are registered over TLS and gone again" env CA="$tmp/certs/ca.pem" CONSUL_HTTP_ADDR="127.0.0.1:$https" CONSUL_HTTP_SSL=true "$B/e2e/consul_client" a b/c
+ok "nothing is left" none
+ok "an agent with a certificate of somebody else is refused" sh -c "! CA='$tmp/certs/other-ca.pem' CONSUL_HTTP_ADDR='https://127.0.0.1:$https' '$B/e2e/consul_client' a"
+start held env CA="$tmp/certs/ca.pem" CERT="$tmp/certs/server.pem" KEY="$tmp/certs/server.key" CONSUL_HTTP_ADDR="https://127.0.0.1:$https" "$B/e2e/consul_client" hold safe
+ok "a server with TLS is registered" within 20 says held registered
+ok "its check passes" within 30 secure_passes
+ok "it ends with 0" ends "$pid"
+ok "and is gone" none
+
+# ---- with ACLs ----
 ports
 master=8e7d2a0c-0000-4000-8000-000000000001
 cat > "$tmp/acl.json" <<JSON
