@@ -1640,9 +1640,9 @@ decltype(auto) get_awaiter(A&& a) {
     else return static_cast<A&&>(a);
 }
 
-// How far a child got while its parent was still inside await_suspend. It lives in that call's stack
-// frame, so it outlives the whole chain of coroutines should the child destroy it.
-enum class progress : std::uint8_t { suspended, finished, destroyed };
+// A child may finish, or destroy the whole chain of coroutines, while its parent is still inside
+// await_suspend; or be resumed by another thread and finish there at that very time. Of the two that meet
+// at `met`, the second resumes the parent.
 
 struct promise_base {
     struct final_awaiter {
@@ -1650,24 +1650,25 @@ struct promise_base {
         template <class Promise>
         void await_suspend(std::coroutine_handle<Promise> self) const noexcept {
             promise_base& p = self.promise();
-            if (p.starting) {
-                *std::exchange(p.starting, nullptr) = progress::finished;  // the parent just goes on
-            } else if (p.parent) {
-                p.parent.resume();  // may destroy *self; nothing is touched after
-            }
+            const std::coroutine_handle<> waiting = p.parent;
+            if (p.meet() && waiting) waiting.resume();  // *self may be gone by now; else the parent just goes on
         }
         void await_resume() const noexcept {}
     };
 
     promise_base() noexcept = default;
     promise_base(const promise_base&) = delete;
-    ~promise_base() { if (starting) *starting = progress::destroyed; }
+    ~promise_base() { if (destroyed) *destroyed = true; }
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
     final_awaiter final_suspend() const noexcept { return {}; }
 
+    /// Whether the other side was here before.
+    bool meet() noexcept { return __atomic_exchange_n(&met, 1U, __ATOMIC_ACQ_REL) != 0; }
+
     std::coroutine_handle<> parent;
-    progress* starting = nullptr;
+    bool* destroyed = nullptr;  // in the parent's await_suspend, which outlives the chain
+    unsigned met = 0;
 };
 
 template <class T>
@@ -1779,12 +1780,13 @@ public:
             bool await_ready() const noexcept { return false; }
             bool await_suspend(std::coroutine_handle<> parent) const {
                 const auto frame = child;  // *this is gone when the child destroys the chain
-                auto how_far = detail::progress::suspended;
+                bool destroyed = false;
                 frame.promise().parent = parent;
-                frame.promise().starting = &how_far;
+                frame.promise().destroyed = &destroyed;
                 frame.resume();
-                if (how_far == detail::progress::suspended) frame.promise().starting = nullptr;
-                return how_far != detail::progress::finished;
+                if (destroyed) return true;
+                frame.promise().destroyed = nullptr;
+                return !frame.promise().meet();
             }
             T await_resume() const { return child.promise().take(); }
         };
