@@ -1,0 +1,117 @@
+// What a verb costs: a measured ready awaitable, callback and function against the bare ones, as a ratio to what
+// no measurement can do without, two readings of the clock and one observe; and what each allocates.
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+#include <cstdio>
+#include <cstdlib>
+
+namespace prom = prometheus_async;
+
+static std::size_t allocations = 0;
+[[gnu::noinline]] void* operator new(std::size_t n) {
+    ++allocations;
+    if (void* p = std::malloc(n)) return p;
+    std::abort();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+namespace {
+
+prom::registry mine;
+prom::histogram h("bench_seconds", "", {.registry = &mine});
+constexpr int rounds = 31, each = 20000;
+
+template <class T>
+void keep(T& v) { asm volatile("" : "+m"(v)); }
+
+struct ready {
+    int v;
+    bool await_ready() const { return true; }
+    void await_suspend(std::coroutine_handle<>) const {}
+    int await_resume() const { return v; }
+};
+prom::task<int> coroutine(int v) { co_return v; }
+int function(int v) { return v; }
+
+// A coroutine that runs n times before it ends, so that its own frame is not counted.
+template <class Make>
+prom::task<> awaits(Make make, int n) {
+    for (int i = 0; i != n; ++i) {
+        int v = co_await make(i);
+        keep(v);
+    }
+}
+struct runner {
+    struct promise_type {
+        runner get_return_object() { return {}; }
+        std::suspend_never initial_suspend() { return {}; }
+        std::suspend_never final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() { std::abort(); }
+    };
+};
+runner run(prom::task<> t) { co_await std::move(t); }
+
+struct figure {
+    double ns = 1e9;
+    double allocated = 0;
+};
+template <class Work>
+void measure(figure& f, Work work) {
+    const std::size_t before = allocations;
+    const double start = prom::monotonic_now();
+    work(each);
+    const double ns = (prom::monotonic_now() - start) * 1e9 / each;
+    f.allocated = static_cast<double>((allocations - before) * 10 / each) / 10;  // the runner allocates a little too
+    if (ns < f.ns) f.ns = ns;
+}
+template <class Make>
+auto awaiting(Make make) {
+    return [make](int n) { run(awaits(make, n)); };
+}
+template <class Make>
+auto calling(Make make) {
+    return [make](int n) {
+        for (int i = 0; i != n; ++i) {
+            int v = make(i);
+            keep(v);
+        }
+    };
+}
+
+}  // namespace
+
+int main() {
+    figure floor, bare[4], timed[4];
+    const auto decorated = prom::time(h)(function);
+    const auto decorated_task = prom::time(h)(coroutine);
+    h.observe(0);
+    for (int r = 0; r != rounds; ++r) {  // interleaved, the minimum counts
+        measure(floor, calling([](int) {
+            const double start = prom::monotonic_now();
+            h.observe(prom::monotonic_now() - start);
+            return 0;
+        }));
+        measure(bare[0], awaiting([](int i) { return ready{i}; }));
+        measure(timed[0], awaiting([](int i) { return prom::time(h, ready{i}); }));
+        measure(bare[1], calling([](int i) { return prom::completion([](int v) { return v; })(i); }));
+        measure(timed[1], calling([](int i) { return prom::time(h, prom::completion([](int v) { return v; }))(i); }));
+        measure(bare[2], calling([](int i) { return function(i); }));
+        measure(timed[2], calling([&](int i) { return decorated(i); }));
+        measure(bare[3], awaiting([](int i) { return coroutine(i); }));
+        measure(timed[3], awaiting([&](int i) { return decorated_task(i); }));
+    }
+    std::printf("two clock readings and one observe    %6.1f ns\n", floor.ns);
+    const char* names[] = {"ready awaitable", "completion handler", "function", "task"};
+    bool as_promised = true;
+    for (int i = 0; i != 4; ++i) {
+        const double extra = timed[i].allocated - bare[i].allocated;
+        std::printf("%-20s bare %6.1f  timed %6.1f ns   cost / floor %4.2f   allocations +%.0f\n", names[i], bare[i].ns, timed[i].ns,
+                    (timed[i].ns - bare[i].ns) / floor.ns, extra);
+        as_promised = as_promised && static_cast<int>(extra + 0.5) == (i == 3 ? 1 : 0);
+    }
+    if (!as_promised) std::puts("FAILED: no allocation but one frame for a coroutine type");
+    return as_promised ? 0 : 1;
+}
