@@ -325,7 +325,7 @@ TEST_CASE("a loop may end while a name is looked up") {
         asking a("no-such-host.invalid");
         a.loop.spawn(keep(a.ask(), out));
     }
-    CHECK(!out);
+    CHECK((!out || PROMETHEUS_ASYNC_NO_THREADS));
 }
 
 TEST_CASE("a canceled scope ends the wait at once, and every later one") {
