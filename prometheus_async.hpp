@@ -10397,20 +10397,12 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines
-//      needs [36] [58] [60] [62]
+//      needs [36] [40] [58] [60] [62]
 // =============================================================================
-#include <cerrno>
 #include <memory>
-#include <fcntl.h>
-#include <netdb.h>
-#include <unistd.h>
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/un.h>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <csignal>
-#include <mutex>
-#include <pthread.h>
+#include <netdb.h>
 #endif
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -10776,42 +10768,22 @@ PROMETHEUS_ASYNC_DECL void wait_scope::cancel() {
 
 // ---- names ----
 
-struct socket_address {
-    sockaddr_storage any;
-    socklen_t size;
-};
-
-/// 0, or what getaddrinfo said.
-inline int look_up(const std::string& host, std::uint16_t port, int flags, std::vector<socket_address>& found) {
-    addrinfo hints{}, *first = nullptr;
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = flags | AI_NUMERICSERV;
-    const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &first);
-    for (addrinfo* a = first; code == 0 && a; a = a->ai_next) {
-        if (a->ai_addrlen > sizeof(sockaddr_storage)) continue;
-        found.push_back({{}, static_cast<socklen_t>(a->ai_addrlen)});
-        std::memcpy(&found.back().any, a->ai_addr, a->ai_addrlen);
-    }
-    if (first) ::freeaddrinfo(first);
-    return code;
-}
-
 #if !PROMETHEUS_ASYNC_NO_THREADS
-/// One question to a resolver that blocks, on a thread of its own. The coroutine may be gone before
+/// One question to the resolver, which blocks, on a thread of its own. The coroutine may be gone before
 /// the answer comes, and its loop with it: both ends hold the question.
 struct name_question {
     std::string host;
     std::uint16_t port;
-    std::mutex lock;
-    event_loop* loop;    // null once nobody asks any more; post() is called under the lock, so the
-    io_wait* asks;       // loop is alive
+    mutex lock;
+    event_loop* loop;  // null once nobody asks any more. post() is called under the lock: the loop lives
+    io_wait* asks;
     int code = 0;
-    std::vector<socket_address> found;
+    std::vector<net_address> found;
 
     struct forgotten {
         name_question& q;
         ~forgotten() {
-            const std::lock_guard hold(q.lock);
+            const locked hold(q.lock);
             q.loop = nullptr;
             q.asks = nullptr;
         }
@@ -10819,29 +10791,37 @@ struct name_question {
     static void* answer(void* held) {
         const owned<std::shared_ptr<name_question>> keep(static_cast<std::shared_ptr<name_question>*>(held));
         const std::shared_ptr<name_question> q = *keep;
-        std::vector<socket_address> found;
-        const int code = look_up(q->host, q->port, AI_ADDRCONFIG, found);
-        const std::lock_guard hold(q->lock);
+        addrinfo hints{}, *first = nullptr;
+        hints.ai_socktype = SOCK_STREAM;
+        hints.ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV;
+        const int code = ::getaddrinfo(q->host.c_str(), std::to_string(q->port).c_str(), &hints, &first);
+        const locked hold(q->lock);
         q->code = code;
-        q->found = std::move(found);
+        for (const addrinfo* a = first; a; a = a->ai_next) {
+            net_address& to = q->found.emplace_back();
+            std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
+        }
+        if (first) ::freeaddrinfo(first);
         if (q->loop) q->loop->post([q] { if (q->asks) q->asks->wake({}); });
         return nullptr;
     }
 };
 #endif
 
-PROMETHEUS_ASYNC_DECL task<result<std::vector<socket_address>>> resolve(
+PROMETHEUS_ASYNC_DECL task<result<std::vector<net_address>>> resolve(
     [[maybe_unused]] event_loop& loop, [[maybe_unused]] wait_scope& scope, const http_endpoint& to,
     [[maybe_unused]] double until) {
-    std::vector<socket_address> found;
+    std::vector<net_address> found(1);
     if (same_word(to.host, "localhost")) {
-        look_up("127.0.0.1", to.port, AI_NUMERICHOST, found);
-        look_up("::1", to.port, AI_NUMERICHOST, found);
+        found.emplace_back();
+        parse_address("127.0.0.1", to.port, found[0]);
+        parse_address("::1", to.port, found[1]);
         co_return std::move(found);
     }
-    if (look_up(to.host, to.port, AI_NUMERICHOST, found) == 0) co_return std::move(found);
+    if (parse_address(to.path.empty() ? to.host : to.path, to.port, found[0])) co_return std::move(found);
+    if (!to.path.empty()) co_return error(errc::invalid_option, "the path of the unix socket is too long");
 #if PROMETHEUS_ASYNC_NO_THREADS
-    co_return error(errc::unsupported, "this build has no threads, and resolvers block: give an address for \"" + to.host + '"');
+    co_return error(errc::unsupported, "no threads here, and resolvers block: give an address for \"" + to.host + '"');
 #else
     const auto question = std::make_shared<name_question>();
     question->host = to.host;
@@ -10850,38 +10830,22 @@ PROMETHEUS_ASYNC_DECL task<result<std::vector<socket_address>>> resolve(
     io_wait answer(loop, scope, -1, interest::none, until);
     question->asks = &answer;
     const name_question::forgotten at_the_end{*question};
-    {
-        auto* held = new std::shared_ptr<name_question>(question);
-        pthread_t thread;
-        sigset_t all, before;
-        ::sigfillset(&all);
-        ::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's handlers stay on its own threads
-        const int failed = ::pthread_create(&thread, nullptr, &name_question::answer, held);
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        if (failed) delete held;
-        if (failed) co_return error::from_errno("cannot start a resolver thread", failed);
-        ::pthread_detach(thread);
-    }
+
+    auto held = owned<std::shared_ptr<name_question>>(new std::shared_ptr<name_question>(question));
+    pthread_t thread;
+    sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's handlers stay on its own threads
+    const int failed = ::pthread_create(&thread, nullptr, &name_question::answer, held.get());
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (failed) co_return error::from_errno("cannot start a resolver thread", failed);
+    held.release();
+    ::pthread_detach(thread);
+
     const result<void> waited = co_await answer;
     if (!waited) co_return in_words(waited.why(), "no address for the name in time");
     if (question->code == 0) co_return std::move(question->found);
     co_return error(errc::system, "no address for \"" + to.host + "\": " + ::gai_strerror(question->code));
-#endif
-}
-
-// ---- sockets ----
-
-/// Non-blocking and closed on exec; -1 with errno.
-inline int open_socket(int family, int type) noexcept {
-#ifdef SOCK_CLOEXEC
-    return ::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-#else
-    const int fd = ::socket(family, type, 0);
-    const int on = 1;
-    if (fd >= 0 && (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || ::fcntl(fd, F_SETFL, O_NONBLOCK) != 0 ||
-                    ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on) != 0))
-        return ::close(fd), -1;
-    return fd;
 #endif
 }
 
@@ -10918,36 +10882,29 @@ public:
                 const http_deadlines& limits = {}) noexcept
         : loop_(loop), scope_(scope), to_(to), tls_(tls), limits_(limits) {}
     http_client(const http_client&) = delete;
-    ~http_client() { close(); }
 
     /// Tries every address of the name; the whole time begins to run.
     PROMETHEUS_ASYNC_DECL task<result<void>> connect(const http_request& request);
     PROMETHEUS_ASYNC_DECL task<result<http_response>> exchange(const http_request& request);
 
-    /// Our side of the connection, "192.0.2.7"; empty over a unix socket.
-    const std::string& local() const noexcept { return local_; }
-    /// Over a loopback address or a unix socket: the peer is on this host.
-    bool loopback() const noexcept { return loopback_; }
+    /// Our side of the connection. On loopback or a unix socket the peer is on this host.
+    net_address here() const noexcept { return local_address(fd_.get()); }
 
 private:
-    task<result<void>> connect_to(const socket_address& address);
+    task<result<void>> connect_to(const net_address& address);
     task<result<void>> wait_for(stream_status how);  // until it may be tried again
     void step(seconds limit) noexcept {              // a deadline of its own, within the whole
         until_ = loop_.now() + limit.count() < total_ ? loop_.now() + limit.count() : total_;
     }
-    void learn_local();
-    void close() noexcept { if (fd_ >= 0) ::close(std::exchange(fd_, -1)); }
 
     event_loop& loop_;
     wait_scope& scope_;
     const http_endpoint& to_;
     tls_config tls_;
     http_deadlines limits_;
-    int fd_ = -1;
+    descriptor fd_;
     double total_ = 0, until_ = 0;  // when it must all be over, and when the present step must
-    bool loopback_ = false;
     stream stream_;
-    std::string local_;
     char scratch_[4096];
 };
 
@@ -10961,30 +10918,16 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request
     if (to_.tls && !tls_) co_return error(errc::invalid_option, "https needs a tls_config");
 
     total_ = loop_.now() + limits_.total.count();
-    std::vector<socket_address> addresses;
-    if (!to_.path.empty()) {
-        sockaddr_un local{};
-        local.sun_family = AF_UNIX;
-        if (to_.path.size() >= sizeof local.sun_path)
-            co_return error(errc::invalid_option, "the path of the unix socket is too long");
-        std::memcpy(local.sun_path, to_.path.data(), to_.path.size());
-        addresses.push_back({{}, static_cast<socklen_t>(sizeof local)});
-        std::memcpy(&addresses[0].any, &local, sizeof local);
-    } else {
-        auto found = co_await resolve(loop_, scope_, to_, total_);
-        if (!found) co_return found.why();
-        addresses = std::move(*found);
-    }
+    const auto addresses = co_await resolve(loop_, scope_, to_, total_);
+    if (!addresses) co_return addresses.why();
     result<void> tried = error(errc::system, "no address");
-    for (const socket_address& address : addresses) {
+    for (const net_address& address : *addresses) {
         step(limits_.connect);
         tried = co_await connect_to(address);
         if (tried || tried.why().code() == errc::canceled) break;
-        close();
     }
     if (!tried) co_return in_words(tried.why(), "no connection in time");
-    learn_local();
-    stream_ = stream(fd_);
+    stream_ = stream(fd_.get());
     if (!to_.tls) co_return {};
     if (!stream_.start_tls(tls_, to_.host)) co_return error(errc::tls, "no TLS session could be made");
     step(limits_.handshake);
@@ -10996,41 +10939,15 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request
     co_return {};
 }
 
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect_to(const socket_address& address) {
-    fd_ = open_socket(address.any.ss_family, SOCK_STREAM);
-    if (fd_ < 0) co_return error::from_errno("socket", errno);
-    if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address.any), address.size) == 0) co_return {};
+PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect_to(const net_address& address) {
+    fd_ = make_socket(address.family());
+    if (!fd_) co_return error::from_errno("socket", errno);
+    if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
     if (errno != EINPROGRESS && errno != EINTR) co_return error::from_errno("connect", errno);
-    const result<void> writable = co_await io_wait(loop_, scope_, fd_, interest::write, until_);
+    const result<void> writable = co_await io_wait(loop_, scope_, fd_.get(), interest::write, until_);
     if (!writable) co_return writable;
-    int failed = 0;
-    socklen_t size = sizeof failed;
-    if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &failed, &size) != 0) failed = errno;
-    sockaddr_storage peer;
-    size = sizeof peer;
-    // kqueue may have taken SO_ERROR with it; a connection has a peer.
-    if (failed == 0 && ::getpeername(fd_, reinterpret_cast<sockaddr*>(&peer), &size) != 0)
-        failed = errno == ENOTCONN ? ECONNREFUSED : errno;
-    if (failed) co_return error::from_errno("connect", failed);
+    if (const int failed = connect_error(fd_.get())) co_return error::from_errno("connect", failed);
     co_return {};
-}
-
-PROMETHEUS_ASYNC_DECL void http_client::learn_local() {
-    sockaddr_storage ours{};
-    socklen_t size = sizeof ours;
-    if (::getsockname(fd_, reinterpret_cast<sockaddr*>(&ours), &size) != 0) return;
-    char text[INET6_ADDRSTRLEN];
-    if (ours.ss_family == AF_INET) {
-        const in_addr& a = reinterpret_cast<const sockaddr_in&>(ours).sin_addr;
-        local_ = ::inet_ntop(AF_INET, &a, text, sizeof text);
-        loopback_ = local_.compare(0, 4, "127.") == 0;
-    } else if (ours.ss_family == AF_INET6) {
-        const in6_addr& a = reinterpret_cast<const sockaddr_in6&>(ours).sin6_addr;
-        local_ = ::inet_ntop(AF_INET6, &a, text, sizeof text);
-        loopback_ = local_ == "::1";
-    } else {
-        loopback_ = true;
-    }
 }
 
 PROMETHEUS_ASYNC_DECL task<result<void>> http_client::wait_for(stream_status how) {
@@ -11040,7 +10957,7 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::wait_for(stream_status how
     case stream_status::want_write: {
         const bool read = how == stream_status::want_read;
         const interest want = !read ? interest::write : stream_.pending() ? interest::both : interest::read;
-        co_return co_await io_wait(loop_, scope_, fd_, want, until_);
+        co_return co_await io_wait(loop_, scope_, fd_.get(), want, until_);
     }
     case stream_status::ended:
     case stream_status::cut: co_return error(errc::tls, "closed without close_notify");
@@ -11159,7 +11076,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [72] consul                                       registration that stays
-//      needs [22] [38] [46] [68] [70]
+//      needs [22] [38] [40] [46] [68] [70]
 // =============================================================================
 #include <atomic>
 PROMETHEUS_ASYNC_BEGIN
@@ -11208,12 +11125,11 @@ inline std::string_view environment(const char* name) noexcept {
 
 /// errno, or 0. Without copies of the secret that nobody wipes.
 inline int read_token(const char* path, std::string& into) noexcept {
-    const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return errno;
+    const descriptor fd(::open(path, O_RDONLY | O_CLOEXEC));
+    if (!fd) return errno;
     char buffer[4096];
-    const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    const ssize_t n = sys::read(fd.get(), buffer, sizeof buffer);
     const int failed = n < 0 ? errno : 0;
-    ::close(fd);
     std::string_view text(buffer, n < 0 ? 0 : static_cast<std::size_t>(n));
     while (!text.empty() && static_cast<unsigned char>(text.back()) <= ' ') text.remove_suffix(1);
     into = text;
@@ -11308,7 +11224,7 @@ PROMETHEUS_ASYNC_DECL double consul_member::jitter() {
     if (seed == 0) {
         const double now = wall_now();
         std::memcpy(&seed, &now, sizeof seed);
-        seed ^= reinterpret_cast<std::uintptr_t>(this) ^ (static_cast<std::uint64_t>(::getpid()) << 32);
+        seed ^= reinterpret_cast<std::uintptr_t>(this) ^ (static_cast<std::uint64_t>(sys::getpid()) << 32);
     }
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return static_cast<double>(seed >> 11) * 0x1p-53;
@@ -11365,13 +11281,15 @@ PROMETHEUS_ASYNC_DECL task<result<http_response>> consul_ask(
     std::string body;
     if (registers) {
         const bool any6 = m.address == "::", any = any6 || m.address == "0.0.0.0";
+        const net_address here = client.here();
+        const std::string ours = here.text();
         std::string_view host = m.address, check = host;
         if (!m.how.advertise.empty()) host = check = m.how.advertise;
         else if (any && !m.server_advertises.empty()) host = check = m.server_advertises;
-        else if (any && client.loopback()) host = {}, check = any6 && client.local() == "::1" ? "::1" : "127.0.0.1";
-        else if (any && !any6 && client.local().find(':') != std::string::npos)
+        else if (any && here.loopback()) host = {}, check = any6 && here.family() == AF_INET6 ? "::1" : "127.0.0.1";
+        else if (any && !any6 && here.family() == AF_INET6)
             co_return error(errc::invalid_option, "the server is on IPv4, the Consul agent on IPv6: set advertise");
-        else if (any) host = check = client.local();
+        else if (any) host = check = ours;
         body = consul_body(m.how, host, check, m.port, m.https);
         ask.body = body;
         m.maybe_there = true;
@@ -11515,7 +11433,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [74] file_sd                                      an atomic target file
-//      needs [38] [68] [70]
+//      needs [38] [40] [68] [70]
 // =============================================================================
 #include <sys/stat.h>
 PROMETHEUS_ASYNC_BEGIN
@@ -11540,25 +11458,25 @@ struct file_sd_target {
 };
 
 PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) {
-    const std::string beside = how.path + '.' + std::to_string(::getpid()) + ".tmp";  // *.json does not match it
-    const int fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (fd < 0) return error::from_errno(beside, errno);
+    const std::string beside = how.path + '.' + std::to_string(sys::getpid()) + ".tmp";  // *.json does not match it
+    descriptor fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+    if (!fd) return error::from_errno(beside, errno);
     int failed = 0;
     while (!text.empty() && failed == 0) {
-        const ssize_t n = ::write(fd, text.data(), text.size());
+        const ssize_t n = uninterrupted([&] { return sys::write(fd.get(), text.data(), text.size()); });
         if (n >= 0) text.remove_prefix(static_cast<std::size_t>(n));
-        else if (errno != EINTR) failed = errno;
+        else failed = errno;
     }
     struct stat made;
-    if (failed == 0 && ::fstat(fd, &made) != 0) failed = errno;
-    if (::close(fd) != 0 && failed == 0) failed = errno;
+    if (failed == 0 && ::fstat(fd.get(), &made) != 0) failed = errno;
+    if (sys::close(fd.release()) != 0 && failed == 0) failed = errno;
     if (failed == 0 && ::rename(beside.c_str(), how.path.c_str()) != 0) failed = errno;
     if (failed == 0) {
         device = made.st_dev;
         inode = made.st_ino;
         return {};
     }
-    ::unlink(beside.c_str());
+    sys::unlink(beside.c_str());
     return error::from_errno(how.path, failed);
 }
 
@@ -11570,7 +11488,7 @@ PROMETHEUS_ASYNC_DECL result<void> file_sd_target::remove() {
     }
     if (there.st_dev != device || there.st_ino != inode) return {};
     if (how.keep_file) return write("[]\n");
-    return ::unlink(how.path.c_str()) == 0 ? result<void>() : error::from_errno(how.path, errno);
+    return sys::unlink(how.path.c_str()) == 0 ? result<void>() : error::from_errno(how.path, errno);
 }
 
 PROMETHEUS_ASYNC_DECL task<result<void>> file_sd_leave(std::shared_ptr<file_sd_target> t) { co_return t->remove(); }

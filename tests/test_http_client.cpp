@@ -210,8 +210,8 @@ TEST_CASE("a request is exactly what the agent expects, and asks for nothing com
     CHECK(r->body == "hello");
     CHECK(t.there.requests.at(0) == "PUT /v1/x?y=%20 HTTP/1.1\r\nHost: " + t.there.at() + "\r\nUser-Agent: prometheus_async.hpp/" PROMETHEUS_ASYNC_VERSION_STRING
                                     "\r\nAccept: */*\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\nX-Token: secret\r\n\r\n{}");
-    CHECK(t.client.client.local() == "127.0.0.1");
-    CHECK(t.client.client.loopback());
+    CHECK(t.client.client.here().text() == "127.0.0.1");
+    CHECK(t.client.client.here().loopback());
 }
 
 TEST_CASE("a refused connection is an error with its errno") {
@@ -305,8 +305,8 @@ TEST_CASE("every address of a name is tried") {
     a.to.port = ntohs(at.sin6_port);
     const http_request request{"GET", "/", {}};
     CHECK(finish(a.loop, a.client.connect(request)));
-    CHECK(a.client.local() == "::1");
-    CHECK(a.client.loopback());
+    CHECK(a.client.here().text() == "::1");
+    CHECK(a.client.here().loopback());
     ::close(fd);
 }
 
@@ -350,8 +350,7 @@ TEST_CASE("an agent behind a unix socket is beside us") {
     asking a("unix://" + path);
     const http_request request{"GET", "/", {}};
     CHECK(finish(a.loop, a.client.connect(request)));
-    CHECK(a.client.loopback());
-    CHECK(a.client.local() == "");
+    CHECK(a.client.here().loopback());
     ::close(fd);
     ::unlink(path.c_str());
     asking gone("unix://" + path);
