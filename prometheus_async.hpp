@@ -4524,8 +4524,8 @@ PROMETHEUS_ASYNC_END
 //      needs [10]
 // =============================================================================
 //
-// Integers: eight digits at a time inside one 64-bit word. Doubles: Schubfach (Giulietti 2020), which
-// finds the shortest decimal that reads back as the same double, the closest one of these, by three
+// Integers: eight digits at a time inside one 64-bit word. Doubles: Schubfach (Giulietti 2020) finds
+// the shortest decimal that reads back as the same double, the closest one of these, by three
 // multiplications with a power of ten of 128 bits. Its 617 powers would be 10 kB; here the compiler
 // makes 24 of them and 27 powers of five out of one constant, and a power is their product.
 PROMETHEUS_ASYNC_BEGIN
@@ -4593,15 +4593,16 @@ inline wide power_of_ten(int k) noexcept {
     if (high.high == 0) {  // fine is 1
         high = coarse;
     } else if (const int free = __builtin_clzll(high.high)) {
-        high = {high.high << free | high.low >> (64 - free), high.low << free | low.low >> (64 - free)};
+        high = {high.high << free | high.low >> (64 - free),
+                high.low << free | low.low >> (64 - free)};
     }
     if (++high.low == 0) ++high.high;
     return high;
 }
 
-// c * power / 2^128, the last bit set when anything was cut off. 10^-k's excess adds less than
-// 2^-67 here, and what is no integer lies at least 2^-65.5 above one and 2^-61.6 below the next (the
-// minimum over all doubles, by continued fractions), so that 2^-66 tells them apart.
+// c * power / 2^128, the last bit set when anything was cut off. The excess of the power adds less
+// than 2^-67 here, and what is no integer lies at least 2^-65.5 above one and 2^-61.6 below the next
+// (the minimum over all doubles, by continued fractions), so that 2^-66 tells them apart.
 inline std::uint64_t round_to_odd(const wide& power, std::uint64_t c) noexcept {
     const wide low = multiply(power.low, c);
     wide high = multiply(power.high, c);
@@ -4622,7 +4623,7 @@ inline decimal shortest(std::uint64_t bits) noexcept {
     const std::uint64_t c = biased ? fraction | std::uint64_t{1} << 52 : fraction;
     const int q = (biased ? biased : 1) - 1075;  // the double is c * 2^q
     const bool closer = fraction == 0 && biased > 1, even = c % 2 == 0;
-    const int k = (q * 1262611 - (closer ? 524031 : 0)) >> 22;  // floor(log10(2^q)), of 3/4 * 2^q when closer
+    const int k = (q * 1262611 - (closer ? 524031 : 0)) >> 22;  // floor(log10(2^q, or 3/4 * 2^q))
     const int h = q + ((-k * 1741647) >> 19) + 1;
     const wide power = power_of_ten(-k);
     const std::uint64_t lower = round_to_odd(power, (4 * c - 2 + closer) << h) + !even;
@@ -4641,8 +4642,9 @@ inline decimal shortest(std::uint64_t bits) noexcept {
         const std::uint64_t middle = 4 * s + 2;
         found.digits += here > middle || (here == middle && s % 2 != 0);
     }
-    const auto cut = [&](std::uint64_t by, int zeros) {  // inlined: a division by a constant is a multiplication
-        if (const std::uint64_t rest = found.digits / by; rest * by == found.digits) found = {rest, found.exponent + zeros};
+    const auto cut = [&](std::uint64_t by, int zeros) {  // inlined: a constant divides by multiplying
+        const std::uint64_t rest = found.digits / by;
+        if (rest * by == found.digits) found = {rest, found.exponent + zeros};
     };
     cut(100000000, 8);
     cut(10000, 4);
@@ -4670,7 +4672,7 @@ inline char* put_word(char* to, std::uint64_t word, unsigned bytes) noexcept {
 
 /// The digits of n.
 ///
-/// shape    `to` has room for number_size bytes; returns the end of the number. So do all put_ functions
+/// shape    `to` has room for number_size bytes; returns the end of the number, as all put_ functions do
 inline char* put_u64(char* to, std::uint64_t n) noexcept {
     if (n >= 100000000) {
         const std::uint64_t above = n / 100000000;
@@ -4678,12 +4680,12 @@ inline char* put_u64(char* to, std::uint64_t n) noexcept {
         return put_word(to, eight_digits(static_cast<std::uint32_t>(n - above * 100000000)), 8);
     }
     const std::uint64_t word = eight_digits(static_cast<std::uint32_t>(n));
-    const unsigned zeros = static_cast<unsigned>(__builtin_ctzll(word | std::uint64_t{1} << 56)) / 8;
-    return put_word(to, word >> (8 * zeros), 8 - zeros);
+    const int zeros = __builtin_ctzll(word | std::uint64_t{1} << 56) / 8;
+    return put_word(to, word >> (8 * zeros), static_cast<unsigned>(8 - zeros));
 }
 
-// Go's 'g' form: an exponent iff it is below -4 or above 5; or always the fixed form. The digits are
-// written one place to the right, where most forms want them.
+// Go's 'g' form: an exponent iff it is below -4 or above 5; or always the fixed form. The digits
+// are written one place to the right, where most forms want them.
 inline char* put_decimal(char* to, const decimal& d, bool fixed) noexcept {
     char* end = put_u64(to + 1, d.digits);
     const int count = static_cast<int>(end - to) - 1;
@@ -4733,7 +4735,7 @@ inline bool put_special(char*& to, double& x, std::uint64_t& bits) noexcept {
 
 constexpr double two_to_53 = 9007199254740992.0;
 
-/// The shortest text that reads back as x: digits only when x is whole and |x| < 2^53, else Go's 'g'.
+/// The shortest text that reads back as x: just digits when x is whole and |x| < 2^53, else Go's 'g'.
 PROMETHEUS_ASYNC_DECL char* put_double(char* to, double x) noexcept {
     std::uint64_t bits = 0;
     if (put_special(to, x, bits)) return to;
@@ -4793,11 +4795,10 @@ constexpr std::uint32_t no_code_point = 0xffffffff;
 inline std::uint32_t next_code_point(std::string_view s, std::size_t& i) noexcept {
     const unsigned first = static_cast<unsigned char>(s[i++]);
     if (first < 0x80) return first;
-    unsigned more = 0, low = 0x80, high = 0xbf;
-    if (first >= 0xc2 && first <= 0xdf) more = 1;
-    else if (first >= 0xe0 && first <= 0xef) more = 2, low = first == 0xe0 ? 0xa0 : 0x80, high = first == 0xed ? 0x9f : 0xbf;
-    else if (first >= 0xf0 && first <= 0xf4) more = 3, low = first == 0xf0 ? 0x90 : 0x80, high = first == 0xf4 ? 0x8f : 0xbf;
-    else return no_code_point;
+    if (first < 0xc2 || first > 0xf4) return no_code_point;
+    unsigned more = first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+    unsigned low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    unsigned high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
     std::uint32_t point = first & (0x3fu >> more);
     for (; more != 0; --more, low = 0x80, high = 0xbf) {
         const unsigned next = i < s.size() ? static_cast<unsigned char>(s[i]) : 0u;
@@ -4858,8 +4859,10 @@ inline void append_escaped(std::string& to, std::string_view s, bool quotes) {
     }
     to.append(s, copied);
 }
-PROMETHEUS_ASYNC_DECL void append_escaped_label(std::string& to, std::string_view value) { append_escaped(to, value, true); }
-PROMETHEUS_ASYNC_DECL void append_escaped_help(std::string& to, std::string_view help, bool openmetrics) {
+inline void append_escaped_label(std::string& to, std::string_view value) {
+    append_escaped(to, value, true);
+}
+inline void append_escaped_help(std::string& to, std::string_view help, bool openmetrics) {
     append_escaped(to, help, openmetrics);  // the text format reads \" as two characters
 }
 
@@ -4867,13 +4870,15 @@ inline bool legacy_name(std::string_view name, bool is_label) noexcept {
     return is_label ? legacy_label_name(name) : legacy_metric_name(name);
 }
 /// Whether the name stands in quotes where escaping::allow_utf8 was agreed on.
-inline bool needs_quotes(std::string_view name, bool is_label) noexcept { return !legacy_name(name, is_label); }
+inline bool needs_quotes(std::string_view name, bool is_label) noexcept {
+    return !legacy_name(name, is_label);
+}
 
 /// The name as a scraper of this scheme reads it, as prometheus/common's EscapeName makes it; with
 /// allow_utf8 unchanged, for the caller to quote (append_quoted).
 ///
 /// errors   two names may become one: whoever emits both must look
-PROMETHEUS_ASYNC_DECL void append_name(std::string& to, std::string_view name, escaping scheme, bool is_label) {
+inline void append_name(std::string& to, std::string_view name, escaping scheme, bool is_label) {
     const bool legacy = name.empty() || legacy_name(name, is_label);
     if (scheme == escaping::allow_utf8 || (legacy && scheme != escaping::dots)) {
         to.append(name);
@@ -4895,10 +4900,10 @@ PROMETHEUS_ASYNC_DECL void append_name(std::string& to, std::string_view name, e
         } else {
             char hex[8];
             std::size_t at = sizeof hex;
-            const std::uint32_t shown = point == no_code_point ? 0xfffd : point;
-            for (std::uint32_t rest = shown; at == sizeof hex || rest != 0; rest >>= 4)
-                hex[--at] = (point == no_code_point ? "0123456789ABCDEF" : "0123456789abcdef")[rest & 15];
-            to.append("_").append(hex + at, sizeof hex - at).append("_");
+            for (std::uint32_t rest = point; at == sizeof hex || rest != 0; rest >>= 4)
+                hex[--at] = "0123456789abcdef"[rest & 15];
+            if (point == no_code_point) to.append("_FFFD_");
+            else to.append("_").append(hex + at, sizeof hex - at).append("_");
         }
     }
 }
@@ -5863,7 +5868,8 @@ namespace detail {
 
 class proc_file {
 public:
-    explicit proc_file(const std::string& path, int how = 0) noexcept : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | how)) {}
+    explicit proc_file(const std::string& path, int how = 0) noexcept
+        : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | how)) {}
     proc_file(const proc_file&) = delete;
     ~proc_file() { if (fd_ >= 0) ::close(fd_); }
     int fd() const noexcept { return fd_; }
@@ -5876,13 +5882,14 @@ public:
     /// The number at the begin of the line, behind `key`; /proc/stat has lines of many kilobytes.
     bool number_after(std::string_view key, std::uint64_t& number) const noexcept {
         char buffer[512];
-        std::size_t matched = 0;  // of the key, at the begin of a line; above its size: not this line
+        std::size_t matched = 0;  // of the key, from the line's begin; above its size: not this line
         bool digits = false;
         number = 0;
         while (const std::size_t n = read(buffer, sizeof buffer))
             for (const char c : std::string_view(buffer, n)) {
                 if (matched != key.size()) {
-                    matched = c == '\n' ? 0 : matched < key.size() && c == key[matched] ? matched + 1 : key.size() + 1;
+                    if (c == '\n') matched = 0;
+                    else matched = matched < key.size() && c == key[matched] ? matched + 1 : key.size() + 1;
                 } else if (legacy_digit(c)) {
                     digits = true;
                     number = number * 10 + static_cast<std::uint64_t>(c - '0');
@@ -5908,10 +5915,12 @@ struct process_facts {
         if (stat(field) && proc_file(proc + "/stat").number_after("btime ", boot))
             started = static_cast<double>(boot) + ticks(field[22]);
     }
-    static double ticks(std::uint64_t n) noexcept { return static_cast<double>(n) / static_cast<double>(::sysconf(_SC_CLK_TCK)); }
+    static double ticks(std::uint64_t n) noexcept {
+        return static_cast<double>(n) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+    }
 
-    /// Fields of /proc/self/stat by their numbers in proc(5), from the fourth on. The second is the name
-    /// of the program, which may hold anything.
+    /// Fields of /proc/self/stat by their numbers in proc(5), from the fourth on. The second is the
+    /// program's name, which may hold anything.
     bool stat(std::uint64_t (&field)[25]) const noexcept {
         char buffer[1024];
         const proc_file file(proc + "/self/stat");
@@ -5921,8 +5930,8 @@ struct process_facts {
         for (std::size_t i = 4; i != 25; ++i) {
             field[i] = 0;
             while (at < text.size() && text[at] != ' ') {
-                if (legacy_digit(text[at])) field[i] = field[i] * 10 + static_cast<std::uint64_t>(text[at] - '0');
-                ++at;
+                const char c = text[at++];
+                if (legacy_digit(c)) field[i] = field[i] * 10 + static_cast<std::uint64_t>(c - '0');
             }
             if (at++ == text.size() && i != 24) return false;
         }
@@ -5934,7 +5943,8 @@ struct process_facts {
         if (folder.fd() < 0) return false;
         alignas(8) char buffer[1024];
         char own[number_size];
-        const std::string_view ours(own, static_cast<std::size_t>(put_u64(own, static_cast<unsigned>(folder.fd())) - own));
+        *put_u64(own, static_cast<unsigned>(folder.fd())) = 0;
+        const std::string_view ours(own);
         count = 0;
         for (;;) {  // readdir would allocate
             const long n = ::syscall(SYS_getdents64, folder.fd(), buffer, sizeof buffer);
@@ -5951,40 +5961,50 @@ struct process_facts {
         return static_cast<void>(count), false;
 #endif
     }
-    static void show(sample_sink& out, const char* name, const char* help, double value, const char* unit = "",
-                     metric_type type = metric_type::gauge) {
-        out.family(type, name, help, unit);
-        out.sample(value);
-    }
     void collect(sample_sink& out) const {
-        std::uint64_t field[25], n = 0;
-        const bool known = stat(field);
-        rusage used;
-        const auto spent = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
-        const auto cpu = [&](double value) {
-            show(out, "process_cpu_seconds", "Total user and system CPU time spent in seconds.", value, "seconds", metric_type::counter);
+        const auto show = [&](const char* name, const char* unit, const char* help, double value) {
+            const bool counts = name == std::string_view("process_cpu_seconds");
+            out.family(counts ? metric_type::counter : metric_type::gauge, name, help, unit);
+            out.sample(value);
         };
+        const auto cpu = [&](double value) {
+            show("process_cpu_seconds", "seconds", "Total user and system CPU time spent in seconds.", value);
+        };
+        const auto limit = [&](const char* line, const char* name, const char* unit, const char* help) {
+            std::uint64_t n = 0;
+            if (proc_file(proc + "/self/limits").number_after(line, n)) show(name, unit, help, static_cast<double>(n));
+        };
+        std::uint64_t field[25], files = 0;
+        rusage used;
+        const auto spent = [](const timeval& t) {
+            return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+        };
+        const bool known = stat(field);
         if (known) cpu(ticks(field[14] + field[15]));
-        else if (proc == "/proc" && ::getrusage(RUSAGE_SELF, &used) == 0) cpu(spent(used.ru_utime) + spent(used.ru_stime));
-        if (open_files(n)) show(out, "process_open_fds", "Number of open file descriptors.", static_cast<double>(n));
-        if (proc_file(proc + "/self/limits").number_after("Max open files", n))
-            show(out, "process_max_fds", "Maximum number of open file descriptors.", static_cast<double>(n));
-        if (known) show(out, "process_virtual_memory_bytes", "Virtual memory size in bytes.", static_cast<double>(field[23]), "bytes");
-        if (proc_file(proc + "/self/limits").number_after("Max address space", n))
-            show(out, "process_virtual_memory_max_bytes", "Maximum amount of virtual memory available in bytes.", static_cast<double>(n), "bytes");
+        else if (proc == "/proc" && ::getrusage(RUSAGE_SELF, &used) == 0)
+            cpu(spent(used.ru_utime) + spent(used.ru_stime));
+        if (open_files(files))
+            show("process_open_fds", "", "Number of open file descriptors.", static_cast<double>(files));
+        limit("Max open files", "process_max_fds", "", "Maximum number of open file descriptors.");
+        if (known)
+            show("process_virtual_memory_bytes", "bytes", "Virtual memory size in bytes.",
+                 static_cast<double>(field[23]));
+        limit("Max address space", "process_virtual_memory_max_bytes", "bytes",
+              "Maximum amount of virtual memory available in bytes.");
         if (known) {
-            show(out, "process_resident_memory_bytes", "Resident memory size in bytes.",
-                 static_cast<double>(field[24]) * static_cast<double>(::sysconf(_SC_PAGESIZE)), "bytes");
-            show(out, "process_threads", "Number of OS threads in the process.", static_cast<double>(field[20]));
+            show("process_resident_memory_bytes", "bytes", "Resident memory size in bytes.",
+                 static_cast<double>(field[24]) * static_cast<double>(::sysconf(_SC_PAGESIZE)));
+            show("process_threads", "", "Number of OS threads in the process.", static_cast<double>(field[20]));
         }
         if (started > 0)
-            show(out, "process_start_time_seconds", "Start time of the process since unix epoch in seconds.", started, "seconds");
+            show("process_start_time_seconds", "seconds",
+                 "Start time of the process since unix epoch in seconds.", started);
     }
 };
 
 }  // namespace detail
 
-PROMETHEUS_ASYNC_DECL void add_process_metrics(registry& to, std::string_view proc) {
+void add_process_metrics(registry& to, std::string_view proc) {
     to.add_collector([facts = detail::process_facts(proc)](sample_sink& out) { facts.collect(out); }).keep();
 }
 
@@ -6916,7 +6936,8 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
         } else if (equals != std::string_view::npos) {
             const std::string_view name = bare(part.substr(0, equals));
             std::string_view value = bare(part.substr(equals + 1));
-            if (value.size() > 1 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
+            if (value.size() > 1 && value.front() == '"' && value.back() == '"')
+                value = value.substr(1, value.size() - 2);
             if (is_word(name, "q")) c.q = parse_q(value);
             else if (is_word(name, "version")) c.version = value;
             else if (is_word(name, "escaping")) c.escaping = value;
@@ -6927,26 +6948,29 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
 
 constexpr unsigned bit(format f) noexcept { return 1u << static_cast<unsigned>(f); }
 constexpr unsigned text_formats = bit(format::text_0_0_4) | bit(format::text_1_0_0);
-constexpr unsigned openmetrics_formats = bit(format::openmetrics_1_0_0) | bit(format::openmetrics_0_0_1);
+constexpr unsigned openmetrics_formats =
+    bit(format::openmetrics_1_0_0) | bit(format::openmetrics_0_0_1);
 
 // The formats that a clause speaks of. A version that we do not know is none of them.
 constexpr unsigned formats_of(const clause& c) noexcept {
     if (is_word(c.type, "*/*")) return text_formats | openmetrics_formats;
     if (is_word(c.type, "text/*")) return text_formats;
     if (is_word(c.type, "text/plain"))
-        return c.version.empty() ? text_formats : c.version == "0.0.4" ? bit(format::text_0_0_4)
+        return c.version.empty() ? text_formats
+               : c.version == "0.0.4" ? bit(format::text_0_0_4)
                : c.version == "1.0.0" ? bit(format::text_1_0_0) : 0;
     if (is_word(c.type, "application/openmetrics-text"))
-        return c.version.empty() ? openmetrics_formats : c.version == "1.0.0" ? bit(format::openmetrics_1_0_0)
+        return c.version.empty() ? openmetrics_formats
+               : c.version == "1.0.0" ? bit(format::openmetrics_1_0_0)
                : c.version == "0.0.1" ? bit(format::openmetrics_0_0_1) : 0;
     return 0;
 }
 // Of several the first of these: a person with curl is to see text, and no version means the newest
 // OpenMetrics but the oldest text.
 constexpr format first_of(unsigned formats) noexcept {
-    for (format f : {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0, format::openmetrics_0_0_1})
+    for (format f : {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0})
         if (formats & bit(f)) return f;
-    return format::text_0_0_4;
+    return formats ? format::openmetrics_0_0_1 : format::text_0_0_4;
 }
 constexpr bool escaping_of(std::string_view name, escaping& found) noexcept {
     constexpr std::string_view names[] = {"underscores", "dots", "values", "allow-utf-8"};
@@ -6972,7 +6996,7 @@ constexpr bool gzip_wanted(std::string_view accept_encoding) noexcept {
 
 }  // namespace detail
 
-PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string_view accept_encoding) noexcept {
+negotiation negotiate(std::string_view accept, std::string_view accept_encoding) noexcept {
     negotiation agreed;
     agreed.gzip = detail::gzip_wanted(accept_encoding);
 
@@ -7001,27 +7025,32 @@ PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string
     for (std::string_view list = accept; detail::next_clause(list, c); ++at) {
         escaping named{};
         const bool before = c.q > best || (c.q == best && at <= chosen);
-        if (c.q == 0 || !before || c.q > nearest || !detail::escaping_of(c.escaping, named)) continue;
+        if (c.q == 0 || !before || c.q > nearest) continue;
+        if (!detail::escaping_of(c.escaping, named)) continue;
         nearest = c.q;
         agreed.names = named;
     }
     return agreed;
 }
 
-PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) noexcept {
+std::string_view content_type(format as, escaping names) noexcept {
     // From 1.0.0 on a text names its escaping; an older one only when it is not the default.
-#define PROMETHEUS_ASYNC_DETAIL_ESCAPED(type, by_default) \
+#define PROMETHEUS_ASYNC_DETAIL_TYPES(type, by_default) \
     {type by_default, type "; escaping=dots", type "; escaping=values", type "; escaping=allow-utf-8"}
+#define PROMETHEUS_ASYNC_DETAIL_TEXT(v) "text/plain; version=" v "; charset=utf-8"
+#define PROMETHEUS_ASYNC_DETAIL_OM(v) "application/openmetrics-text; version=" v "; charset=utf-8"
     static constexpr std::string_view types[4][4] = {
-        PROMETHEUS_ASYNC_DETAIL_ESCAPED("text/plain; version=0.0.4; charset=utf-8", ""),
-        PROMETHEUS_ASYNC_DETAIL_ESCAPED("text/plain; version=1.0.0; charset=utf-8", "; escaping=underscores"),
-        PROMETHEUS_ASYNC_DETAIL_ESCAPED("application/openmetrics-text; version=0.0.1; charset=utf-8", ""),
-        PROMETHEUS_ASYNC_DETAIL_ESCAPED("application/openmetrics-text; version=1.0.0; charset=utf-8", "; escaping=underscores")};
-#undef PROMETHEUS_ASYNC_DETAIL_ESCAPED
+        PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_TEXT("0.0.4"), ""),
+        PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_TEXT("1.0.0"), "; escaping=underscores"),
+        PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("0.0.1"), ""),
+        PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("1.0.0"), "; escaping=underscores")};
+#undef PROMETHEUS_ASYNC_DETAIL_TYPES
+#undef PROMETHEUS_ASYNC_DETAIL_TEXT
+#undef PROMETHEUS_ASYNC_DETAIL_OM
     return types[static_cast<unsigned>(as) & 3][static_cast<unsigned>(names) & 3];
 }
 
-PROMETHEUS_ASYNC_DECL stats_page server_stats(const stats_request& request) {
+stats_page server_stats(const stats_request& request) {
     const negotiation agreed = negotiate(request.accept);
     page_options page;
     page.as = agreed.as;
@@ -7082,20 +7111,24 @@ inline bool has_part(std::string_view name, std::string_view part) {
     return ends_in(name, inside) || name.find(inside + "_") != std::string_view::npos;
 }
 
-// The base of a unit that is not one itself: milliseconds, or empty.
+// The base unit of a word that names a unit, with a prefix or without; empty for any other word.
 inline std::string_view base_unit(std::string_view word) noexcept {
-    constexpr std::string_view units[][2] = {
-        {"amperes", "amperes"}, {"bytes", "bytes"}, {"celsius", "celsius"}, {"grams", "grams"}, {"joules", "joules"},
-        {"kelvin", "kelvin"}, {"meters", "meters"}, {"metres", "metres"}, {"seconds", "seconds"}, {"volts", "volts"},
-        {"minutes", "seconds"}, {"hours", "seconds"}, {"days", "seconds"}, {"weeks", "seconds"}, {"kelvins", "kelvin"},
-        {"fahrenheit", "celsius"}, {"rankine", "celsius"}, {"inches", "meters"}, {"yards", "meters"}, {"miles", "meters"},
-        {"bits", "bytes"}, {"calories", "joules"}, {"pounds", "grams"}, {"ounces", "grams"}};
-    constexpr std::string_view prefixes[] = {"", "pico", "nano", "micro", "milli", "centi", "deci", "deca", "hecto", "kilo",
-                                             "kibi", "mega", "mibi", "giga", "gibi", "tera", "tebi", "peta", "pebi"};
-    for (std::string_view prefix : prefixes)
-        if (word.substr(0, prefix.size()) == prefix)
-            for (const auto& unit : units)
-                if (word.substr(prefix.size()) == unit[0]) return unit[1];
+    constexpr std::string_view bases[] = {"amperes", "bytes", "celsius", "grams", "joules", "kelvin",
+                                          "meters", "metres", "seconds", "volts"};
+    constexpr std::string_view others[][2] = {
+        {"minutes", "seconds"}, {"hours", "seconds"}, {"days", "seconds"}, {"weeks", "seconds"},
+        {"kelvins", "kelvin"}, {"fahrenheit", "celsius"}, {"rankine", "celsius"}, {"inches", "meters"},
+        {"yards", "meters"}, {"miles", "meters"}, {"bits", "bytes"}, {"calories", "joules"},
+        {"pounds", "grams"}, {"ounces", "grams"}};
+    constexpr std::string_view prefixes[] = {
+        "", "pico", "nano", "micro", "milli", "centi", "deci", "deca", "hecto", "kilo", "kibi", "mega",
+        "mibi", "giga", "gibi", "tera", "tebi", "peta", "pebi"};
+    for (std::string_view prefix : prefixes) {
+        if (word.substr(0, prefix.size()) != prefix) continue;
+        const std::string_view unit = word.substr(prefix.size());
+        for (std::string_view base : bases) if (unit == base) return base;
+        for (const auto& other : others) if (unit == other[0]) return other[1];
+    }
     return {};
 }
 
@@ -7136,7 +7169,8 @@ struct linter {
         }
         if (line.empty() || line[0] == '#') return;
         const std::string_view key = line.substr(0, key_size(line));
-        std::string_view rest = key, of = rest[0] == '{' ? std::string_view{} : take_name(rest, "{ ");
+        std::string_view rest = key, of;
+        if (rest[0] != '{') of = take_name(rest, "{ ");
         std::vector<std::string_view> labels;
         if (!rest.empty()) rest.remove_prefix(1);
         while (!rest.empty() && rest[0] != '}') {
@@ -7150,44 +7184,55 @@ struct linter {
             }
             if (rest.substr(0, 1) == ",") rest.remove_prefix(1);
         }
-        const bool grouped = type == "histogram" || type == "summary";
-        const std::string_view ending = of.size() > name.size() && of.substr(0, name.size()) == name ? of.substr(name.size()) : "";
-        if (of != name && !(grouped && (ending == "_sum" || ending == "_count" || ending == "_bucket"))) begin(of);
+        const bool buckets = type == "histogram", sums = type == "summary";
+        std::string_view ending = of;
+        if (of.substr(0, name.size()) == name) ending.remove_prefix(name.size());
+        const bool part = ending == "_sum" || ending == "_count" || ending == "_bucket";
+        if (!ending.empty() && !(part && (buckets || sums))) begin(of);
         keys.push_back(key);
         for (std::string_view label : labels) {
-            if (label == "le" && type != "histogram" && type != "untyped") find("non-histogram metrics should not have \"le\" label");
-            if (label == "quantile" && type != "summary" && type != "untyped") find("non-summary metrics should not have \"quantile\" label");
             if (camel(label)) find("label names should be written in 'snake_case' not 'camelCase'");
+            if (type == "untyped") continue;
+            if (label == "le" && !buckets) find("non-histogram metrics should not have \"le\" label");
+            if (label == "quantile" && !sums) find("non-summary metrics should not have \"quantile\" label");
         }
     }
     void finish() {
         if (name.empty() || keys.empty()) return;
         if (!helped) find("no help text");
-        for (std::size_t at = 0; at <= name.size();) {
-            const std::size_t end = name.find('_', at) < name.size() ? name.find('_', at) : name.size();
-            const std::string word = name.substr(at, end - at);
-            at = end + 1;
+        for (std::size_t at = 0; at < name.size();) {
+            const std::string word = name.substr(at, name.find('_', at) - at);
+            at += word.size() + 1;
             const std::string_view base = base_unit(word);
             if (base.empty()) continue;
-            if (base != word) find(std::string("use base unit \"").append(base) + "\" instead of \"" + word + '"');
+            if (base != word)
+                find(std::string("use base unit \"").append(base) + "\" instead of \"" + word + '"');
             break;
         }
-        const bool untyped = type == "untyped", counts = type == "counter", buckets = type == "histogram", sums = type == "summary";
-        if (counts && !ends_in(name, "_total")) find("counter metrics should have \"_total\" suffix");
-        if (!untyped && !counts && ends_in(name, "_total")) find("non-counter metrics should not have \"_total\" suffix");
-        if (!untyped && type != "gauge" && ends_in(name, "_timestamp_seconds"))
-            find("non-gauge metrics should not have \"_timestamp_seconds\" suffix");
-        if (!untyped && !buckets && ends_in(name, "_bucket")) find("non-histogram metrics should not have \"_bucket\" suffix");
-        for (const char* ending : {"_count", "_sum"})
-            if (!untyped && !buckets && !sums && ends_in(name, ending))
-                find(std::string("non-histogram and non-summary metrics should not have \"") + ending + "\" suffix");
+        const bool counts = type == "counter", sums = type == "summary", buckets = type == "histogram";
+        const struct {
+            const char* text;
+            bool belongs;
+            const char* who;
+        } endings[] = {{"_total", counts, "non-counter"},
+                       {"_timestamp_seconds", type == "gauge", "non-gauge"},
+                       {"_bucket", buckets, "non-histogram"},
+                       {"_count", buckets || sums, "non-histogram and non-summary"},
+                       {"_sum", buckets || sums, "non-histogram and non-summary"}};
+        for (const auto& e : endings)
+            if (type != "untyped" && !e.belongs && ends_in(name, e.text))
+                find(std::string(e.who) + " metrics should not have \"" + e.text + "\" suffix");
+        if (counts && !ends_in(name, "_total"))
+            find("counter metrics should have \"_total\" suffix");
         std::string lower = name;
         for (char& c : lower) if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
         for (const char* other : {"counter", "gauge", "summary", "histogram", "gauge_histogram"})
-            if (has_part(lower, other)) find(std::string("metric name should not include type '") + other + '\'');
+            if (has_part(lower, other))
+                find(std::string("metric name should not include type '") + other + '\'');
         if (name.find(':') != std::string::npos) find("metric names should not contain ':'");
         if (camel(name)) find("metric names should be written in 'snake_case' not 'camelCase'");
-        for (const char* unit : {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"})
+        for (const char* unit :
+             {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"})
             if (has_part(lower, unit)) find("metric names should not contain abbreviated units");
         std::sort(keys.begin(), keys.end());
         if (std::adjacent_find(keys.begin(), keys.end()) != keys.end()) find("metric not unique");
@@ -7196,13 +7241,13 @@ struct linter {
 
 }  // namespace detail
 
-PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint_page(std::string_view page) {
+std::vector<lint_finding> lint_page(std::string_view page) {
     detail::linter reader;
     for (std::string_view line; detail::next_line(page, line);) reader.take(line);
     reader.finish();
     return std::move(reader.found);
 }
-PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint(registry& from) {
+std::vector<lint_finding> lint(registry& from) {
     registry* const one[] = {&from};
     page_options page;
     page.names = escaping::allow_utf8;
@@ -7210,14 +7255,17 @@ PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint(registry& from) {
     return lint_page(expose(page));
 }
 
-PROMETHEUS_ASYNC_DECL std::string page_diff(std::string_view before, std::string_view after) {
+std::string page_diff(std::string_view before, std::string_view after) {
     struct entry {
         std::string_view line, key;
-        std::string_view value() const noexcept { return line.substr(key.size() < line.size() ? key.size() + 1 : key.size()); }
+        std::string_view value() const noexcept {
+            return line.substr(key.size() < line.size() ? key.size() + 1 : key.size());
+        }
     };
     const auto entries_of = [](std::string_view page) {
         std::vector<entry> all;
-        for (std::string_view line; detail::next_line(page, line);) all.push_back({line, line.substr(0, detail::key_size(line))});
+        for (std::string_view line; detail::next_line(page, line);)
+            all.push_back({line, line.substr(0, detail::key_size(line))});
         return all;
     };
     const auto by_key = [](const entry& a, const entry& b) { return a.key < b.key; };
@@ -7235,8 +7283,9 @@ PROMETHEUS_ASYNC_DECL std::string page_diff(std::string_view before, std::string
     for (const entry& e : now) {
         if (std::binary_search(old_sorted.begin(), old_sorted.end(), e, by_line)) continue;
         const auto was = std::lower_bound(old_sorted.begin(), old_sorted.end(), e, by_key);
-        if (was == old_sorted.end() || was->key != e.key) out.append("+ ").append(e.line).append("\n");
-        else out.append("  ").append(e.key).append(" ").append(was->value()).append(" -> ").append(e.value()).append("\n");
+        if (was == old_sorted.end() || was->key != e.key) out.append("+ ").append(e.line);
+        else out.append("  ").append(e.key).append(" ").append(was->value()).append(" -> ").append(e.value());
+        out.append("\n");
     }
     return out;
 }

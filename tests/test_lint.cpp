@@ -96,6 +96,7 @@ TEST_CASE("a difference of pages names what is gone, new and changed") {
     CHECK(prom::page_diff("x 1\ny 2\n", "y 2\nx 1\n") == "");
     CHECK(prom::page_diff("x 1\n", "x 2\n") == "  x 1 -> 2\n");
     CHECK(prom::page_diff("x{a=\"b c} 5\"} 1\nz 1\n", "x{a=\"b c} 5\"} 3\ny 1\n") == "- z 1\n  x{a=\"b c} 5\"} 1 -> 3\n+ y 1\n");
+    CHECK(prom::page_diff("x 1\nx 2\n", "x 2\nx 1\n") == "");  // no page of ours, but a page
     CHECK(prom::page_diff("# HELP x a\nx 1\n", "# HELP x b\nx 1\n") == "- # HELP x a\n+ # HELP x b\n");
     CHECK(prom::page_diff("x_total 1 # {a=\"b\"} 1\n", "x_total 2 # {a=\"b\"} 1\n") == "  x_total 1 # {a=\"b\"} 1 -> 2 # {a=\"b\"} 1\n");
 }
