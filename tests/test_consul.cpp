@@ -571,20 +571,36 @@ TEST_CASE("the registration is a metric") {
 }
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
-TEST_CASE("a server in a thread is registered when it has started, and gone when it is closed") {
+TEST_CASE("a server is de-registered by the end of its loop, also when it outlives it, and by the close of its thread") {
     prom::event_loop loop;
     agent there(loop);
+    std::size_t told = 0;
     std::thread program([&, at = there.there.at()] {
         prom::consul_agent consul{{.name = "hello", .agent = at}};
-        auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &consul}).value();
-        CHECK(server.is_registered());
-        CHECK(server.close());
+        prom::metrics_http_server server;
+        for (bool outlives : {false, true}) {
+            prom::event_loop own;
+            const auto start = [&]() -> prom::task<void> {
+                auto started = (co_await prom::start_http_server(own, {.addr = "127.0.0.1", .service_discovery = &consul})).value();
+                if (outlives) server = std::move(started);
+                else co_await own.sleep(0.001);
+            };
+            own.run(start());
+            if (outlives) CHECK(server.is_registered());
+        }
         CHECK(!server.is_registered());
-        loop.stop();
+        auto thread = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &consul}).value();
+        CHECK(thread.is_registered());
+        CHECK(thread.close());
+        CHECK(!thread.is_registered());
+        loop.post([&] {
+            told = there.asked();
+            loop.stop();
+        });
     });
     loop.run();
     program.join();
     CHECK(there.known == 0);
-    CHECK(there.asked() == 2);
+    CHECK(told == 6);
 }
 #endif
