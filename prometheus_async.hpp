@@ -10883,7 +10883,7 @@ PROMETHEUS_ASYNC_DECL task<result<std::vector<net_address>>> resolve(
     auto held = owned<std::shared_ptr<name_question>>(new std::shared_ptr<name_question>(question));
     pthread_t thread;
     sigset_t all, before;
-    ::sigfillset(&all);
+    sigfillset(&all);  // a macro on macOS
     ::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's handlers stay on its own threads
     const int failed = ::pthread_create(&thread, nullptr, &name_question::answer, held.get());
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
