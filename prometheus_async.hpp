@@ -4956,13 +4956,15 @@ static constinit const collector_call* calling = nullptr;
 static constinit thread_local const collector_call* calling = nullptr;
 #endif
 
+constexpr std::uint32_t text_step = 32;  // texts are copied by steps, so both ends have room for one more
+
 /// A living series as a scrape sees it, in the order of making. A removed one leaves a hole (rec null)
 /// until there are too many.
 struct line {
     std::uint64_t id;
     std::uint64_t place;
     record* rec;
-    char* text;  // `name{a="b"} ` when that is all there is to it, otherwise `a="b",`
+    std::size_t text;  // in the family's texts: `name{a="b"} ` when that is all there is to it, otherwise `a="b",`
     std::uint32_t size;
 };
 
@@ -4982,6 +4984,7 @@ struct family_state {
     std::size_t max_series;
     collector_hook* hook;  // null: its series are in lines
     bag<line> lines;
+    bag<char> texts;  // in the order of lines; what is removed stays until there is too much of it
     std::size_t living, entries;  // series; those in the table
 
     std::string_view base_name() const noexcept { return std::string_view(name).substr(0, base); }
@@ -5211,10 +5214,10 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     state.retired.run(place)[0].store(id);
 
     const std::string text = series_text(f, values, count);
-    auto* kept = static_cast<char*>(std::malloc(text.size() + 1));
-    if (!kept) std::abort();
-    std::memcpy(kept, text.data(), text.size());
-    f.lines.push({id, place, r, kept, static_cast<std::uint32_t>(text.size())});
+    f.texts.reserve(f.texts.size + text.size() + text_step);
+    std::memcpy(f.texts.end(), text.data(), text.size());
+    f.lines.push({id, place, r, f.texts.size, static_cast<std::uint32_t>(text.size())});
+    f.texts.size += text.size();
     ++f.living;
     if (count != 0) publish(f, r);
     return r;
@@ -5232,8 +5235,6 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
         unlink(f, r);
         bump(*f.face);
     }
-    std::free(l.text);
-    l.text = nullptr;
     l.rec = nullptr;
     --f.living;
     delete std::exchange(r->extra, nullptr);
@@ -5256,8 +5257,15 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
 static void compact(family_state& f) noexcept {
     if (f.lines.size < 64 || f.living * 2 > f.lines.size) return;
     line* to = f.lines.begin();
-    for (const line& l : f.lines) if (l.rec) *to++ = l;
+    std::size_t text = 0;
+    for (line l : f.lines) {
+        if (!l.rec) continue;
+        std::memmove(f.texts.data + text, f.texts.data + l.text, l.size);
+        l.text = std::exchange(text, text + l.size);
+        *to++ = l;
+    }
     f.lines.size = f.living;
+    f.texts.size = text;
 }
 
 /// Waits for the calls of a hook that has no family any more.
@@ -5284,6 +5292,7 @@ static void destroy_family(family_state* f) noexcept {
     face.family = reinterpret_cast<family_state*>(state.free_faces);
     state.free_faces = &face;
     f->lines.release();
+    f->texts.release();
     delete f;
 }
 
@@ -6017,7 +6026,7 @@ PROMETHEUS_ASYNC_END
 //
 // A page is pulled. Each pull takes the lock once, goes to where the last one stopped (by id, so that
 // series may come and go in between), and fills the caller's buffer. Lines of one sample are copied and
-// their values summed 64 at a time, thread by thread; what has several lines (a head, a histogram) is
+// their values summed some hundred at a time, thread by thread; what has several lines (a head, a histogram) is
 // rendered as one unit and handed out as room permits, so that +Inf equals _count however buffers fall.
 #include <clocale>
 
@@ -6030,6 +6039,11 @@ inline char* put_text(char* to, std::string_view text) noexcept {
     std::memcpy(to, text.data(), text.size());
     return to + text.size();
 }
+inline char* put_padded(char* to, const char* from, std::uint32_t size) noexcept {
+    for (std::uint32_t i = 0; i < size; i += text_step) std::memcpy(to + i, from + i, text_step);
+    return to + size;
+}
+static_assert(text_step <= number_room);
 static char* put_counter(char* to, const run_sum& v) noexcept {
     if (v.real == 0) return put_u64(to, v.whole);
     std::uint64_t all = 0;
@@ -6187,7 +6201,7 @@ struct cursor::state {
     }
     /// The labels of a series as `a="b",`, names escaped as asked.
     std::string_view labels_of(const family_state& f, const line& l) {
-        std::string_view kept(l.text, l.size);
+        std::string_view kept(f.texts.data + l.text, l.size);
         if (f.one_sample() && !f.exotic) {  // `name{a="b"} `
             kept.remove_prefix(f.name.size() + 1);
             if (kept.empty()) return {};
@@ -6415,17 +6429,25 @@ struct cursor::state {
     }
     /// Lines of one sample, copied; false when the window is full.
     bool copy_lines(const family_state& f, const line* from, const line* end, window& out) {
-        constexpr std::size_t chunk = 64;
+        constexpr std::size_t chunk = 256;
         const bool counts = f.type == metric_type::counter;
         double real[chunk];
         std::uint64_t whole[chunk];
         while (from != end) {
-            const std::size_t n = static_cast<std::size_t>(end - from) < chunk ? static_cast<std::size_t>(end - from) : chunk;
-            std::memset(real, 0, sizeof real);
-            std::memset(whole, 0, sizeof whole);
+            std::size_t n = out.room() / (from->size + 4) + 1;  // about what the window has room for
+            if (n > chunk) n = chunk;
+            if (n > static_cast<std::size_t>(end - from)) n = static_cast<std::size_t>(end - from);
+            std::memset(real, 0, n * sizeof real[0]);
+            std::memset(whole, 0, n * sizeof whole[0]);
             const auto add = [&](const detail::cell_block& block) {
+                const detail::cell* page = detail::nowhere;
+                std::uint64_t number = ~std::uint64_t{0};  // of the page: mostly the one of the line before
                 for (std::size_t i = 0; i != n; ++i) {
-                    const detail::cell* run = block.run(from[i].place);
+                    if (from[i].place >> 32 != number) {
+                        number = from[i].place >> 32;
+                        page = number < block.count ? block.pages[number] : detail::nowhere;
+                    }
+                    const detail::cell* run = page + static_cast<std::uint32_t>(from[i].place);
                     if (run->load() != from[i].id) continue;
                     real[i] += run[1].real();
                     if (counts) whole[i] += run[2].load();
@@ -6443,7 +6465,7 @@ struct cursor::state {
                     if (!drain(out)) return false;
                     continue;
                 }
-                char* to = detail::put_text(out.at, {from->text, from->size});
+                char* to = detail::put_padded(out.at, f.texts.data + from->text, from->size);
                 if (counts) {
                     to = detail::put_counter(to, {real[i], whole[i]});
                 } else {
