@@ -6900,7 +6900,7 @@ namespace detail {
 // One element of Accept or Accept-Encoding, with the parameters that matter here.
 struct clause {
     std::string_view type, version, escaping;
-    std::uint32_t q;  // millionths; what is not a number is taken for no offer
+    std::uint32_t q;  // millionths
 };
 
 constexpr bool is_word(std::string_view word, std::string_view lower) noexcept {
@@ -6917,6 +6917,8 @@ constexpr std::string_view bare(std::string_view s) noexcept {
     return s;
 }
 
+constexpr std::uint32_t no_q = 0xffffffff;
+
 // No strtod: it is slow, takes hex and infinity, and asks the locale for the point.
 constexpr std::uint32_t parse_q(std::string_view s) noexcept {
     const bool minus = s.substr(0, 1) == "-";
@@ -6925,14 +6927,15 @@ constexpr std::uint32_t parse_q(std::string_view s) noexcept {
     bool digits = false, point = false, tiny = false;
     for (char c : s) {
         if (c == '.' && !point) { point = true; continue; }
-        if (!legacy_digit(c)) return 0;
+        if (!legacy_digit(c)) return no_q;
         digits = true;
         const auto n = static_cast<std::uint32_t>(c - '0');
         if (!point) whole = whole != 0 || n != 0;
         else if (unit != 1) part += n * (unit /= 10);
         else tiny = tiny || n != 0;
     }
-    if (!digits || minus) return 0;
+    if (!digits) return no_q;
+    if (minus) return 0;
     return whole != 0 ? 1000000 : part != 0 ? part : tiny;
 }
 
@@ -6965,6 +6968,7 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
             else if (is_word(name, "escaping")) c.escaping = value;
         }
     }
+    if (c.q == no_q) c = {{}, {}, {}, 0};  // no number: neither an offer nor a refusal
     return true;
 }
 

@@ -79,6 +79,8 @@ TEST_CASE("q is clamped, may be quoted, and is no offer when it is no number") {
     CHECK(agreed("application/openmetrics-text;q=0.00000000000000000000000001") == openmetrics);
     for (std::string_view q : {"-1", "-0", "x", "", "1e0", "0x1", "nan", "inf", "0..5", "1 0", "0,9"})
         CHECK(agreed("application/openmetrics-text;q=" + std::string(q) + ", text/plain;q=0.001") == text);
+    CHECK(agreed("text/plain;q=x, */*") == text);  // and no refusal either
+    CHECK(agreed("text/plain;q=-1, */*") == openmetrics);
     CHECK(prom::detail::parse_q("0.123456789") == 123456);
     CHECK(prom::detail::parse_q("0") == 0);
     CHECK(prom::detail::parse_q("0.000") == 0);
