@@ -299,13 +299,13 @@ TEST_CASE("wait returns once registered, and fails after its deadline") {
 
     stage late({.on_failure = prom::on_failure::wait, .deadline = 2});
     late.consul.there.down();
-    outcome<prom::result<prom::registration>> never;
-    late.loop.spawn(keep(late.start(), never));
+    outcome<prom::result<prom::registration>> too_late;
+    late.loop.spawn(keep(late.start(), too_late));
     until(late.loop, [&] { return late.events.size() == 1; });
     now += 1.3;
-    until(late.loop, [&] { return static_cast<bool>(never); });
-    REQUIRE(!*never);
-    CHECK(never->why().sys() == ECONNREFUSED);
+    until(late.loop, [&] { return static_cast<bool>(too_late); });
+    REQUIRE(!*too_late);
+    CHECK(too_late->why().sys() == ECONNREFUSED);
 }
 
 TEST_CASE("fail makes the start fail, and takes back what the agent may have heard") {
