@@ -9634,7 +9634,7 @@ void http_connection::authorize() {
                              auto& me = *static_cast<http_connection*>(self);
                              me.service_.decided(me);
                          }, this);
-    }, [this](const error& why) { service_.tell(event_kind::callback_failed, why); });
+    }, [](const error&) {});  // what it threw may show a credential
     if (is != verdict::waiting) return judge(is);
     since_ = now_;
     wants_ = interest::none;
@@ -9645,14 +9645,16 @@ void http_connection::decide(double now) {
     now_ = now;
     const decision::state is = decision_.now();
     decision_ = {};
-    if (is == decision::state::failed) service_.tell(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
     judge(is);
     run(now);
 }
 
 void http_connection::judge(decision::state is) {
     if (is == decision::state::yes) return answer();
-    if (is == decision::state::failed) return answer_fixed(500);
+    if (is == decision::state::failed) {
+        service_.tell(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
+        return answer_fixed(500);
+    }
     service_.tell(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
     const bool late = service_.door.delay(now_) != 0;
     if (!late || service_.delayed == most_delayed) {

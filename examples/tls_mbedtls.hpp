@@ -236,6 +236,8 @@ private:
     }
     prom::tls_status fail(int code) noexcept {
         failed_ = true;
+        if (code == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE && !out_.size())  // 2.28 says nothing to the client
+            mbedtls_ssl_send_alert_message(&ssl_, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE);
         error_ = text_of(code);
 #if !defined(MBEDTLS_X509_REMOVE_INFO)
         char why[256] = "";

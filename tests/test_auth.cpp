@@ -2,9 +2,9 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
-#include <doctest/doctest.h>
+#include "support/served.hpp"
 
-namespace prom = prometheus_async;
+#include <memory>
 
 namespace {
 
@@ -169,4 +169,264 @@ TEST_CASE("a decision that is made later is told of, and may be destroyed in the
     CHECK(o.d->start(when(l, false), told, &o) == decision::state::waiting);
     o.d = {};
     CHECK(o.last == decision::state::yes);
+}
+
+// ---- the server ----
+
+namespace {
+const prom::credential accepted[] = {prom::basic("scraper", "s3cret"), prom::bearer("t0ken")};
+const std::string good = "Authorization: Basic " + base64("scraper:s3cret") + "\r\n";
+const std::string wrong = "Authorization: Basic " + base64("scraper:s3cre7") + "\r\n";
+
+void turns(served& at) {
+    for (int i = 0; i != 20; ++i) at.loop.poll(0);
+}
+}  // namespace
+
+TEST_CASE("credentials are asked for before anything else is said about a request") {
+    const prom::route routes[] = {{.path = "/metrics"}, {.path = "/alive", .text = "yes\n", .open = true}};
+    served at({.credentials = accepted, .routes = routes});
+    caller who(at);
+    for (const char* path : {"/metrics", "/nowhere", "/metrics/", "/alive/"}) {
+        CAPTURE(path);
+        who.ask(path);
+        CHECK(who.status() == 401);
+        CHECK(who.got.find("WWW-Authenticate: Basic realm=\"metrics\", charset=\"UTF-8\"\r\n") != std::string::npos);
+        CHECK(who.got.find("WWW-Authenticate: Bearer realm=\"metrics\"\r\n") != std::string::npos);
+        CHECK(who.got.find("Connection: close") == std::string::npos);
+    }
+    for (const char* method : {"POST", "OPTIONS", "BREW"}) {
+        CAPTURE(method);
+        who.ask("/metrics", {}, method);
+        CHECK(who.status() == 401);
+    }
+    who.ask("/alive");
+    CHECK(who.status() == 200);
+    who.ask("/metrics", good);
+    CHECK(who.status() == 200);
+    who.ask("/metrics", "Authorization: Bearer t0ken\r\n");
+    CHECK(who.status() == 200);
+    who.ask("/nowhere", good);
+    CHECK(who.status() == 404);
+    who.ask("/metrics", good, "POST");
+    CHECK(who.status() == 405);
+    CHECK(at.told(prom::event_kind::authorization_failed) == 7);
+}
+
+TEST_CASE("an unknown user and a wrong password are answered alike") {
+    served at({.credentials = accepted});
+    caller who(at);
+    const auto answer = [&](std::string_view pair) {
+        std::string text = who.ask("/metrics", "Authorization: Basic " + base64(pair) + "\r\n");
+        const auto date = text.find("Date: ");
+        return date == std::string::npos ? text : text.erase(date, 37);
+    };
+    const std::string reference = answer("scraper:s3cre7");
+    CHECK(reference.substr(0, 12) == "HTTP/1.1 401");
+    CHECK(answer("nobody:s3cret") == reference);
+    CHECK(answer("nobody:x") == reference);
+    CHECK(answer("no colon") == reference);
+    who.ask("/metrics", "Authorization: Basic !!!\r\n");
+    CHECK(who.status() == 401);
+    who.ask("/metrics", "Authorization: Digest username=\"scraper\"\r\n");
+    CHECK(who.status() == 401);
+}
+
+TEST_CASE("more than one Authorization field is no request") {
+    served at({.credentials = accepted});
+    caller who(at);
+    who.ask("/metrics", good + good);
+    CHECK(who.status() == 400);
+    CHECK(who.ends());
+}
+
+TEST_CASE("no answer and no event shows a credential") {
+    served at({.credentials = accepted, .self_metrics = true});
+    caller who(at);
+    std::string all;
+    for (const std::string& fields : {std::string(), wrong, good, std::string("Authorization: Bearer t0ken2\r\n"), good + wrong}) all += who.ask("/metrics", fields);
+    caller page(at);
+    all += page.ask("/metrics", good) + page.ask("/", good);
+    for (const auto& e : at.events) all += e.second;
+    for (const std::string_view secret : {"s3cret", "s3cre7", "t0ken", "scraper"}) CHECK(all.find(secret) == std::string::npos);
+    CHECK(all.find(base64("scraper:s3cret")) == std::string::npos);
+}
+
+TEST_CASE("after ten refusals in a second the next ones wait for one, and good requests do not") {
+    served at({.credentials = accepted});
+    caller who(at);
+    for (int i = 0; i != 10; ++i) {
+        who.ask("/metrics", wrong);
+        CHECK(who.status() == 401);
+    }
+    std::vector<std::unique_ptr<caller>> late;
+    for (int i = 0; i != 40; ++i) {
+        late.push_back(std::make_unique<caller>(at));
+        late.back()->send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + wrong + "\r\n");
+        turns(at);
+    }
+    // At most 32 wait; what comes then is refused at once, and its connection ends.
+    for (std::size_t i = 0; i != 32; ++i) CHECK_FALSE((late[i]->take(), late[i]->got.size()));
+    for (std::size_t i = 32; i != 40; ++i) {
+        CHECK(late[i]->ends());
+        CHECK(late[i]->status() == 401);
+    }
+    who.ask("/metrics", good);
+    CHECK(who.status() == 200);
+    late[0]->hang_up();
+    at.pass(0.9);
+    for (std::size_t i = 1; i != 32; ++i) CHECK_FALSE((late[i]->take(), late[i]->got.size()));
+    at.pass(0.2);
+    for (std::size_t i = 1; i != 32; ++i) {
+        CHECK(late[i]->hears("HTTP/1.1 401"));
+        late[i]->ask("/metrics", good);  // the connection goes on
+        CHECK(late[i]->status() == 200);
+    }
+}
+
+TEST_CASE("an authoriser decides now, knowing the request") {
+    struct seen {
+        std::string method, path, authorization;
+        bool peer = true;
+        int asked = 0;
+    } what;
+    const auto decide = [](const prom::authorization_request& r, void* to) {
+        auto& s = *static_cast<seen*>(to);
+        s = {std::string(r.method), std::string(r.path), std::string(r.authorization), r.peer != nullptr, s.asked + 1};
+        return r.authorization == "Token 7";
+    };
+    served at({.authorizer = {.now = decide, .context = &what}});
+    caller who(at);
+    who.ask("/metrics?x=1", "Authorization: Token 7\r\n");
+    CHECK(who.status() == 200);
+    CHECK(what.method == "GET");
+    CHECK(what.path == "/metrics");
+    CHECK(what.authorization == "Token 7");
+    CHECK_FALSE(what.peer);
+    who.ask("/nowhere", {}, "HEAD");
+    CHECK(who.status() == 401);
+    CHECK(what.method == "HEAD");
+    CHECK(what.path == "/nowhere");
+    CHECK(what.authorization.empty());
+    CHECK(what.asked == 2);
+}
+
+TEST_CASE("an authoriser is asked when no credential fits") {
+    int asked = 0;
+    const auto decide = [](const prom::authorization_request&, void* n) { return ++*static_cast<int*>(n) == 1; };
+    served at({.credentials = accepted, .authorizer = {.now = decide, .context = &asked}});
+    caller who(at);
+    who.ask("/metrics", good);
+    CHECK(who.status() == 200);
+    CHECK(asked == 0);
+    who.ask("/metrics", wrong);
+    CHECK(who.status() == 200);
+    who.ask("/metrics", wrong);
+    CHECK(who.status() == 401);
+    CHECK(asked == 2);
+}
+
+namespace {
+struct slow {
+    std::vector<std::coroutine_handle<>> waiting{};
+    bool yes = true;
+    int destroyed = 0;
+};
+prom::task<bool> decide_later(const prom::authorization_request& r, void* context) {
+    auto& s = *static_cast<slow*>(context);
+    struct guard {
+        slow& s;
+        ~guard() { ++s.destroyed; }
+    } at_end{s};
+    struct wait {
+        slow& s;
+        bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> h) const { s.waiting.push_back(h); }
+        void await_resume() const noexcept {}
+    };
+    co_await wait{s};
+    co_return s.yes && r.path == "/metrics";
+}
+}  // namespace
+
+TEST_CASE("an authoriser may take its time, while others are served") {
+    slow s;
+    served at({.authorizer = {.later = decide_later, .context = &s}});
+    caller first(at), second(at);
+    first.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    second.send("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n");
+    REQUIRE(at.until([&] { return s.waiting.size() == 2; }));
+    turns(at);
+    CHECK_FALSE((first.take(), first.got.size()));
+    for (auto h : std::exchange(s.waiting, {})) h.resume();
+    CHECK(first.hears("200 OK"));
+    CHECK(second.hears("401 Unauthorized"));
+    REQUIRE(at.until([&] { return s.waiting.size() == 1; }));  // the pipelined one, which waited its turn
+    std::exchange(s.waiting, {})[0].resume();
+    CHECK(first.ends());
+    std::size_t answers = 0;
+    for (std::size_t i = 0; (i = first.got.find("200 OK", i)) != std::string::npos; ++i) ++answers;
+    CHECK(answers == 2);
+    CHECK(s.destroyed == 3);
+}
+
+TEST_CASE("a decision that is never made ends with the server, or with the time for an answer") {
+    slow s;
+    {
+        served at({.authorizer = {.later = decide_later, .context = &s}});
+        caller who(at);
+        who.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
+        at.pass(61);
+        CHECK(who.ends());
+        CHECK(who.got.empty());
+        CHECK(s.destroyed == 1);
+        caller other(at);
+        other.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        REQUIRE(at.until([&] { return s.waiting.size() == 2; }));
+    }
+    CHECK(s.destroyed == 2);
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("an authoriser that throws lets nobody in, and the server goes on") {
+    served now({.authorizer = {.now = [](const prom::authorization_request&, void*) -> bool { throw 1; }}});
+    caller who(now);
+    who.ask("/metrics");
+    CHECK(who.status() == 500);
+    who.ask("/metrics");
+    CHECK(who.status() == 500);
+    CHECK(now.told(prom::event_kind::callback_failed) == 2);
+    const auto thrower = [](const prom::authorization_request&, void*) -> prom::task<bool> {
+        throw 1;
+        co_return true;
+    };
+    served later({.authorizer = {.later = thrower}});
+    caller also(later);
+    also.ask("/metrics");
+    CHECK(also.status() == 500);
+    CHECK(later.told(prom::event_kind::callback_failed) == 1);
+}
+#endif
+
+TEST_CASE("credentials on a port that others can reach in clear are told of once") {
+    const auto told = [](prom::server_options options) {
+        served at(options);
+        CHECK(at.started);
+        if (options.addr.substr(0, 5) != "unix:") {
+            caller who(at);
+            who.ask("/metrics", good);
+        }
+        return at.told(prom::event_kind::credentials_in_clear);
+    };
+    CHECK(told({.addr = "0.0.0.0", .credentials = accepted}) == 1);
+    CHECK(told({.addr = "127.0.0.1", .credentials = accepted}) == 0);
+    CHECK(told({.addr = "unix:@prometheus_async_test_auth", .credentials = accepted}) == 0);
+    CHECK(told({.addr = "0.0.0.0"}) == 0);
+}
+
+TEST_CASE("a server with a credential that could never be safe does not start") {
+    const prom::credential empty[] = {prom::bearer("")};
+    served at({.credentials = empty});
+    CHECK(at.fault.find("credential 1") != std::string::npos);
 }

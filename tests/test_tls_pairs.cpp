@@ -251,11 +251,10 @@ TEST_CASE("a client without a certificate, or with a bad one, is refused by mutu
             CHECK(of_server == prom::tls_status::failed);
             CHECK_FALSE(l.server->last_error().empty());
             // TLS 1.3: the client is done before the server has looked; it learns by its first read.
-            if (of_client == prom::tls_status::ok) {
-                std::string nothing;
-                CHECK(read_all(l, *l.client, nothing) == prom::tls_status::failed);
-                CHECK(nothing.empty());
-            }
+            std::string nothing;
+            CHECK((of_client == prom::tls_status::ok || of_client == prom::tls_status::failed));
+            CHECK(read_all(l, *l.client, nothing) == prom::tls_status::failed);
+            CHECK(nothing.empty());
         }
     });
 }
