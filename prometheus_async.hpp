@@ -11480,6 +11480,8 @@ PROMETHEUS_ASYNC_DECL task<result<registration>> consul_start(std::shared_ptr<co
     while (!m->registered) {
         const result<void> tried = co_await consul_enroll(*m, policy == on_failure::wait ? until - m->loop.now() : 15);
         if (tried) break;
+        if (const errc code = tried.why().code(); code == errc::invalid_option || code == errc::unsupported)
+            co_return tried.why();  // the same again is no use
         m->tell(event_kind::registration_failed, tried.why());
         if (policy == on_failure::retry && m->rejected) co_return registration{};
         if (policy == on_failure::retry) break;
