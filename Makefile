@@ -2,7 +2,7 @@
 
 HEADER   := prometheus_async.hpp
 CXX      ?= g++
-CXXFLAGS ?= -O1 -g
+CXXFLAGS ?= -O0 -g1
 B        ?= build
 LAB      ?= $B/lab
 PORT     ?= 9464
@@ -70,12 +70,12 @@ $B/tests/%: tests/%.cpp $B/tests/runner.o $(HEADER)
 $B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER)
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) $< -o $@ $(LDFLAGS) -pthread $(libs)
+	$(Q)$(CXX) $(STRICT) -O1 $(CPPFLAGS) $< -o $@ $(LDFLAGS) -pthread $(libs)
 
 $B/e2e/%: tests/e2e/%.cpp $(HEADER)
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread $(libs)
+	$(Q)$(CXX) $(STRICT) -O1 $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread $(libs)
 
 $B/bench/%: tests/bench/%.cpp $(HEADER)
 	$(call say,CXX,$<)

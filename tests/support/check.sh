@@ -16,15 +16,16 @@ config() { # name compiler CXXFLAGS [make variables]
 }
 mkdir -p build/check
 {
-    config gcc-O0-asan  g++        "-O0 -g1 $san" test
-    config gcc-tsan     g++        "-O1 -g1 -fsanitize=thread" test
-    config gcc-noexcept g++        "-O1 -g1 $noexc" WITHOUT=exceptions test
-    config clang16-O0   clang++-16 "-O0 -g1" test
-    config clang19-asan clang++-19 "-O1 -g1 $san -fno-sanitize=function" test test-real
-    config clang19-tsan clang++-19 "-O1 -g1 -fsanitize=thread" test test-real
-    config gcc-poll     g++        "-O1 -g1 $san" CPPFLAGS=-DPROMETHEUS_ASYNC_POLLER_POLL=1 ONLY='^// needs-network' test
-    config gcc-kqueue   g++        "-O1 -g1 $san" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' ONLY='^// needs-network' test
-    config gcc-nothread g++        "-O1 -g1 $san" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_THREADS=1 WITHOUT=threads test
+    config gcc-asan     g++        "-O0 -g1 $san" test
+    config gcc-O2       g++        "-O2 -g1" test
+    config gcc-tsan     g++        "-O0 -g1 -fsanitize=thread" test
+    config gcc-noexcept g++        "-O0 -g1 $noexc" WITHOUT=exceptions test
+    config clang16      clang++-16 "-O0 -g1" test
+    config clang19-asan clang++-19 "-O0 -g1 $san -fno-sanitize=function" test test-real
+    config clang19-tsan clang++-19 "-O0 -g1 -fsanitize=thread" test test-real
+    config gcc-poll     g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_POLLER_POLL=1 ONLY='^// needs-network' test
+    config kqueue       clang++-19 "-O0 -g1 $san -fno-sanitize=function" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' ONLY='^// needs-network' test
+    config no-threads   g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_THREADS=1 WITHOUT=threads test
     case " ${CONFIGS:-forms} " in *" forms "*) tests/support/forms.sh ;; esac
 } | awk '/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5 } { print }
          END { printf "%d passed, %d failed%s\n", p, f, s ? ", " s " skipped" : ""; exit f != 0 }'
