@@ -3046,7 +3046,7 @@ namespace detail {
 struct loop_state;
 
 /// A timer inside its owner: arming and cancelling allocate nothing. Destroying it cancels it, and a
-/// loop that ends first disarms it.
+/// loop that ends first disarms it. Owners that would arm it again after that have an attachment.
 class timer {
 public:
     PROMETHEUS_ASYNC_DECL timer(event_loop& loop, void (*fire)(void* self), void* self) noexcept;
@@ -3073,7 +3073,8 @@ private:
 };
 
 /// Readiness of one descriptor, level-triggered, inside its owner. The callback may destroy the watch
-/// or its owner, and any other watch. Errors and hang-ups are reported as both interests.
+/// or its owner, and any other watch. Errors and hang-ups are readiness for all that is wanted. Several
+/// watches may share a descriptor.
 class watch {
 public:
     PROMETHEUS_ASYNC_DECL watch(event_loop& loop, void (*ready)(void* self, interest got), void* self) noexcept;
@@ -3121,7 +3122,8 @@ private:
 /// shape    run() drives it; or a host does: native_handle() in the host's own loop and poll() when
 ///          that is readable; next_deadline() for hosts with timers of their own; fill() with poll(2)
 /// clock    loop_options::time.monotonic, read once a turn
-/// lifetime outlives its tasks; servers and timers that outlive it are disarmed, never dangling
+/// lifetime outlives its tasks; servers and timers that outlive it are disarmed, never dangling. After a
+///          fork, the loop is the parent's: what the child does to its copy, even ending it, stays there
 /// threads  one thread, except post() and stop(); stop() is async-signal-safe
 /// errors   the constructor raises when the system gives no descriptors; an exception of the task
 ///          leaves run(); those of posted callbacks and spawned tasks go to on_event
@@ -3138,10 +3140,12 @@ public:
     T run(task<T> main);
     /// Runs until stop().
     PROMETHEUS_ASYNC_DECL void run();
+    /// Ends the run that goes on, or else the next one.
     PROMETHEUS_ASYNC_DECL void stop() noexcept;
     PROMETHEUS_ASYNC_DECL bool stopped() const noexcept;
 
-    /// One turn: waits at most `timeout` for something to be due, does what is due.
+    /// One turn: waits at most `timeout` for something to be due, does what was due then: what becomes due
+    /// meanwhile has the next turn, so no turn is endless. Inside a turn, nothing.
     PROMETHEUS_ASYNC_DECL void poll(seconds timeout = 0);
     /// Readable when poll() has work; -1 with the poll backend, where fill() gives the set.
     PROMETHEUS_ASYNC_DECL int native_handle() const noexcept;
@@ -7800,6 +7804,7 @@ struct loop_state {
     }
     result<void> add(watch& w, int fd, interest want) {
         if (fd < 0) return error::from_errno("event_loop", EBADF);
+        if (w.fd_ == fd && w.want_ == want) return {};
         if (w.fd_ != fd) {
             remove(w);
             make_room(static_cast<std::size_t>(fd));
@@ -7861,7 +7866,9 @@ struct loop_state {
             if (left < timeout) timeout = left;
         }
         if (!(timeout > 0)) return 0;
-        return timeout < 60 ? static_cast<int>(timeout * 1000 + 0.999) : 60000;  // late rather than early
+        if (timeout >= 60) return 60000;
+        const int whole = static_cast<int>(timeout * 1000);
+        return whole < timeout * 1000 ? whole + 1 : whole;  // late rather than early: early would spin
     }
     void turn(double timeout) {
         const int got = polled.wait(batch, milliseconds(timeout));

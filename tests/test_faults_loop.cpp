@@ -177,6 +177,35 @@ TEST_CASE("an interrupted wait fires no timer early and loses none") {
     CHECK(faults::all().failed[wait_call] == 5);
 }
 
+TEST_CASE("a wait lasts a minute at most, ends late rather than early, and is none when something is due") {
+    static double now = 0;
+    const undisturbed scope;
+    event_loop loop({.time = {[] { return now; }, [] { return now; }}});
+    faults::fail(wait_call, EINTR, 0, 1000);
+    detail::timer timer(loop, [](void*) {}, nullptr);
+    const auto waits = [&](double timeout) {
+        loop.poll(timeout);
+        return faults::all().timeout;
+    };
+    CHECK(waits(0) == 0);
+    CHECK(waits(1.5) == 1500);
+    CHECK(waits(HUGE_VAL) == 60000);
+    timer.after(1e6);
+    CHECK(waits(HUGE_VAL) == 60000);
+    timer.after(0.0101);
+    CHECK(waits(HUGE_VAL) == 11);
+    CHECK(waits(0.005) == 5);
+    timer.after(1e-9);
+    CHECK(waits(HUGE_VAL) == 1);
+    timer.at(now - 5);
+    CHECK(waits(HUGE_VAL) == 0);
+    loop.post([] {});
+    CHECK(waits(HUGE_VAL) == 0);
+    CHECK(waits(HUGE_VAL) == 60000);
+    loop.stop();
+    CHECK(waits(HUGE_VAL) == 0);
+}
+
 TEST_CASE("a bell that cannot be read or rung spins nothing and loses no post that a turn can find") {
     for (int code : {EAGAIN, EIO, EINVAL, EBADF}) {
         const undisturbed scope;

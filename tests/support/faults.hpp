@@ -51,6 +51,7 @@ struct world {
     std::map<std::string, long> failed;
     bool interrupts = false;
     bool interrupted = false;
+    int timeout = 0;       // of the last wait, in milliseconds
     std::size_t most = 0;  // octets that one call moves; 0: as many as there are
 };
 inline world& all() {
@@ -123,7 +124,10 @@ inline int getsockopt(int fd, int level, int name, void* value, socklen_t* n) {
     return fails("getsockopt") ? -1 : ::getsockopt(fd, level, name, value, n);
 }
 inline int listen(int fd, int backlog) { return fails("listen") ? -1 : ::listen(fd, backlog); }
-inline int poll(pollfd* set, nfds_t n, int ms) { return fails("poll", true) ? -1 : ::poll(set, n, ms); }
+inline int poll(pollfd* set, nfds_t n, int ms) {
+    all().timeout = ms;
+    return fails("poll", true) ? -1 : ::poll(set, n, ms);
+}
 inline ssize_t read(int fd, void* to, std::size_t n) { return fails("read", true) ? -1 : ::read(fd, to, n); }
 inline ssize_t recv(int fd, void* to, std::size_t n, int flags) {
     return fails("recv", true) ? -1 : ::recv(fd, to, cut(n), flags);
@@ -152,7 +156,10 @@ inline int accept4(int fd, sockaddr* a, socklen_t* n, int flags) {
 }
 inline int epoll_create1(int flags) { return fails("epoll_create1") ? -1 : ::epoll_create1(flags); }
 inline int epoll_ctl(int set, int what, int fd, epoll_event* e) { return fails("epoll_ctl") ? -1 : ::epoll_ctl(set, what, fd, e); }
-inline int epoll_wait(int set, epoll_event* e, int n, int ms) { return fails("epoll_wait", true) ? -1 : ::epoll_wait(set, e, n, ms); }
+inline int epoll_wait(int set, epoll_event* e, int n, int ms) {
+    all().timeout = ms;
+    return fails("epoll_wait", true) ? -1 : ::epoll_wait(set, e, n, ms);
+}
 inline int eventfd(unsigned start, int flags) { return fails("eventfd") ? -1 : ::eventfd(start, flags); }
 inline int pipe2(int* ends, int flags) { return fails("pipe2") ? -1 : ::pipe2(ends, flags); }
 inline int timerfd_create(clockid_t id, int flags) { return fails("timerfd_create") ? -1 : ::timerfd_create(id, flags); }
@@ -167,6 +174,7 @@ inline int pipe(int* ends) { return fails("pipe") ? -1 : ::pipe(ends); }
 inline int kqueue() { return fails("kqueue") ? -1 : ::kqueue(); }
 inline int kevent(int kq, const struct ::kevent* changes, int nchanges, struct ::kevent* events, int nevents,
                   const timespec* timeout) {
+    if (nevents) all().timeout = timeout ? static_cast<int>(timeout->tv_sec * 1000 + timeout->tv_nsec / 1'000'000) : -1;
     return fails(nevents ? "kevent_wait" : "kevent", true) ? -1 : ::kevent(kq, changes, nchanges, events, nevents, timeout);
 }
 #endif

