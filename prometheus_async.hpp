@@ -7631,7 +7631,7 @@ struct root_promise {
     root_promise() noexcept = default;
     root_promise(const root_promise&) = delete;
     ~root_promise() { if (loop) leave(); }
-    void leave() noexcept;
+    PROMETHEUS_ASYNC_DECL void leave() noexcept;
 
     root_frame get_return_object() noexcept { return {*this}; }
     std::suspend_always initial_suspend() const noexcept { return {}; }
@@ -7983,6 +7983,7 @@ struct loop_state {
     /// Until stop(), or until `main` has ended if there is one.
     void run(task<void> work) {
         if (running || in_turn) raise({errc::invalid_option, "event_loop::run() inside the same loop"});
+        if (!ours()) raise({errc::invalid_option, "event_loop::run() in a forked child: the loop is the parent's"});
         const run_scope scope(*this);
         const bool has_main = bool(work);
         if (has_main && !stop_asked()) {
@@ -7999,28 +8000,17 @@ struct loop_state {
     }
 
     void end() noexcept {
-        ending = true;
-        call("the loop's end", [&] {
-            drop_all([](root_promise& p) { return p.is != root_promise::role::closing; });
-            while (attachment* a = attachments) {
-                leave(*a);
-                a->gone_(a->self_);
-            }
-            running = true;
-            if (ours()) finish_closing();
-        });
-        budget = 0;
+        ending = running = true;
+        drop_all([](root_promise& p) { return p.is != root_promise::role::closing; });
+        tell_attached();
+        if (ours()) call("the loop's end", [&] { finish_closing(); });
         drop_all([](root_promise&) { return true; });
-        std::vector<callback<void()>> unused;
         {
+            std::vector<callback<void()>> unused;
             const locked hold(lock);
             unused.swap(posted);
         }
-        unused.clear();
-        while (attachment* a = attachments) {
-            leave(*a);
-            a->gone_(a->self_);
-        }
+        tell_attached();
         while (timers) {
             timer& t = *timers;
             disarm(t);
@@ -8042,6 +8032,12 @@ struct loop_state {
         if ((*a.prev_ = a.next_)) a.next_->prev_ = a.prev_;
         a.loop_ = nullptr;
     }
+    void tell_attached() noexcept {
+        while (attachment* a = attachments) {
+            leave(*a);
+            a->gone_(a->self_);
+        }
+    }
 
     /// The bell is rung once for all that is posted until the loop looks.
     void post(callback<void()> work) {
@@ -8056,17 +8052,6 @@ struct loop_state {
         __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
         if (ours()) wake.ring();
     }
-
-    // What the classes of room [34] ask for.
-    static void arm(timer& t, double span, bool relative) noexcept {
-        loop_state* loop = t.loop_;
-        if (!loop) return;
-        if (span != span) span = 0;
-        loop->arm(t, relative ? loop->current() + (span > 0 ? span : 0) : span);
-    }
-    static void cancel(timer& t) noexcept {
-        if (t.prev_) t.loop_->disarm(t);
-    }
 };
 
 void root_promise::leave() noexcept {
@@ -8077,9 +8062,15 @@ void root_promise::leave() noexcept {
 
 timer::timer(event_loop& loop, void (*fire)(void*), void* self) noexcept
     : loop_(&loop_state::of(loop)), fire_(fire), self_(self) {}
-void timer::at(double when) noexcept { loop_state::arm(*this, when, false); }
-void timer::after(seconds span) noexcept { loop_state::arm(*this, span.count(), true); }
-void timer::cancel() noexcept { loop_state::cancel(*this); }
+void timer::at(double when) noexcept {
+    if (loop_) loop_->arm(*this, when == when ? when : 0);
+}
+void timer::after(seconds span) noexcept {
+    if (loop_) loop_->arm(*this, loop_->current() + (span.count() > 0 ? span.count() : 0));
+}
+void timer::cancel() noexcept {
+    if (prev_) loop_->disarm(*this);
+}
 
 watch::watch(event_loop& loop, void (*ready)(void*, interest), void* self) noexcept
     : loop_(&loop_state::of(loop)), ready_(ready), self_(self) {}
@@ -8121,6 +8112,7 @@ bool event_loop::stopped() const noexcept { return state_->was_stopped || state_
 void event_loop::poll(seconds timeout) {
     if (state_->in_turn) return;
     state_->turn(timeout.count());
+    if (state_->alarm_at <= state_->now) state_->alarm_at = detail::never;  // a clock of its own may run ahead
     state_->rearm();
 }
 int event_loop::native_handle() const noexcept {

@@ -818,6 +818,20 @@ TEST_CASE("a moved clock is obeyed by the next turn, whatever the descriptor say
     CHECK(fired.size() == 1);
 }
 
+TEST_CASE("a clock that runs ahead of the system's wakes a host all the same") {
+    event_loop loop(faked);
+    if (loop.native_handle() < 0) return;
+    std::vector<int> fired;
+    numbered one(loop, fired, 1), two(loop, fired, 2);
+    one.timer.after(3600);
+    time_now += 3600;
+    loop.poll();
+    CHECK(fired == std::vector{1});
+    two.timer.after(1ms);
+    pollfd host{loop.native_handle(), POLLIN, 0};
+    CHECK(::poll(&host, 1, 10000) == 1);
+}
+
 // ---- what surrounds it ----
 
 TEST_CASE("a child's copy of the loop leaves the parent's alone") {
@@ -833,6 +847,13 @@ TEST_CASE("a child's copy of the loop leaves the parent's alone") {
         loop.stop();
         loop.post([] {});
         watch.reset();  // as a destructor at exit would
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            loop.run();
+            ::_exit(1);
+        } catch (const prom::failure&) {
+        }
+#endif
         std::destroy_at(&loop);
         ::_exit(0);
     }
