@@ -4224,6 +4224,7 @@ struct library {
     std::uint64_t sequence = 0;
     std::uint64_t noticed[32] = {};
     thread_record* threads = nullptr;
+    unsigned thread_count = 0;
 
     // Cells of threads that ended; their tags say which series each run belongs to, free ones included.
     cell_block retired = {};
@@ -4352,6 +4353,7 @@ struct library {
         fold(t->block);
         t->block.release();
         if ((*t->link = t->next)) t->next->link = t->link;
+        --thread_count;
         delete t;
     }
 };
@@ -4368,6 +4370,7 @@ struct holding {
     void resume() noexcept {}
 };
 static thread_record* attach() noexcept { return nullptr; }
+static void hook_fork() noexcept {}
 #else
 constinit thread_local thread_cells this_thread = {nullptr, 0, false};
 static constinit thread_local thread_record* this_record = nullptr;
@@ -4391,9 +4394,8 @@ struct thread_end {
 
 PROMETHEUS_ASYNC_DECL void collectors_after_fork() noexcept;
 
-/// This thread's record, made if need be; null once the thread has ended. The lock is held.
-static thread_record* attach() noexcept {
-    if (this_record || this_thread.ended) return this_record;
+/// Once, with the lock held: a fork waits for it, and the child gets it free.
+static void hook_fork() noexcept {
     if (!std::exchange(state.hooked, true))
         pthread_atfork([] { pthread_mutex_lock(&state.lock); }, [] { pthread_mutex_unlock(&state.lock); },
                        [] {  // the child has one thread: what the others counted is kept
@@ -4404,11 +4406,18 @@ static thread_record* attach() noexcept {
                            collectors_after_fork();
                            pthread_mutex_unlock(&state.lock);
                        });
+}
+
+/// This thread's record, made if need be; null once the thread has ended. The lock is held.
+static thread_record* attach() noexcept {
+    if (this_record || this_thread.ended) return this_record;
+    hook_fork();
     static thread_local thread_end at_end;
     auto* made = new (std::nothrow) thread_record{{}, &this_thread, {}, state.threads, &state.threads};
     if (!made) return nullptr;
     static_cast<void>(&at_end);
     if (made->next) made->next->link = &made->next;
+    ++state.thread_count;
     return state.threads = this_record = made;
 }
 #endif
@@ -5012,6 +5021,7 @@ struct registry_state {
 
     static registry_state& of(registry& r) {
         if (!r.state_) {
+            hook_fork();
             r.state_ = new registry_state{state.next_id(0), {}, {}};
             state.registries.push(r.state_);
         }
@@ -5028,13 +5038,21 @@ struct registry_state {
     }
 };
 
+/// Doubles added in another order, as when a thread's cells were folded, may come out a rounding lower,
+/// which a scraper takes for a restart. So the record keeps what was told last, and what is lower by no
+/// more than rounding is that again.
+static double steady(record& r, double now) noexcept {
+    const std::uint64_t kept = r.value.load();
+    const double last = __builtin_bit_cast(double, kept), held = last + (r.extra ? r.extra->base : 0);
+    if (kept != shared_value::unset && now < last && last - now <= 1.2e-16 * (100 + state.thread_count) * held) return last;
+    r.value.set(now);
+    return now;
+}
 /// The sums of a series, all threads together, since it was reset.
-static run_sum sum_since_reset(const record& r, std::uint64_t place, std::uint64_t* integers = nullptr) noexcept {
+static run_sum sum_since_reset(record& r, std::uint64_t place, std::uint64_t* integers = nullptr) noexcept {
     run_sum sum = sum_run(r.id, place, integers);
-    if (r.extra) {
-        sum.real -= r.extra->base;
-        if (sum.real < 0 && r.family->type == metric_type::counter) sum.real = 0;  // the last bit, rounded otherwise
-    }
+    if (r.extra) sum.real -= r.extra->base;
+    if (sum.real != 0) sum.real = steady(r, sum.real);
     return sum;
 }
 
@@ -5622,6 +5640,7 @@ void reset_series(const series& s) noexcept {
     extra->base = sum_run(s.id, s.rec->place, counts).real;
     extra->exemplars.clear();
     for (unsigned i = 2; i < run_length(s.id); ++i) run[i].store(run[i].own() - counts[i - 2]);
+    s.rec->value.set(0);
     s.rec->created = wall_now();
     s.rec->family->special = true;
 }
@@ -6471,6 +6490,7 @@ struct cursor::state {
                 }
                 char* to = detail::put_padded(out.at, f.texts.data + from->text, from->size);
                 if (counts) {
+                    if (real[i] != 0) real[i] = detail::steady(*from->rec, real[i]);
                     to = detail::put_counter(to, {real[i], whole[i]});
                 } else {
                     const std::uint64_t shared = from->rec->value.load();

@@ -169,6 +169,50 @@ TEST_CASE("totals are exact over threads that come and go while others scrape") 
     for (int i = 0; i < 4; ++i) CHECK(f(i).value() == 2500);
 }
 
+TEST_CASE("a fractional counter and a sum never fall by a rounding, in whatever order threads end") {
+    prom::registry mine;
+    const prom::counter c{"c", "h", {.registry = &mine}};
+    const prom::histogram h{"h", "h", {.registry = &mine}};
+    const prom::summary s{"s", "h", {.registry = &mine}};
+    double last[3] = {};
+    int fell = 0;
+    const auto look = [&] {
+        const double now[3] = {c.value(), h.sum(), s.sum()};
+        for (int i = 0; i < 3; ++i) fell += now[i] < std::exchange(last[i], now[i]);
+    };
+    for (int round = 0; round < 40; ++round) {
+        constexpr int count = 5;
+        std::atomic<int> ready{0}, leave{-1};
+        std::vector<std::thread> all;
+        for (int t = 0; t < count; ++t)
+            all.emplace_back([&, t] {
+                const double step = std::fmod(1.0 / (1 + t) + 0.7310585786 * round, 1);
+                c.inc(step);
+                h.observe(step * 3);
+                s.observe(step / 3);
+                ++ready;
+                while (leave < t) std::this_thread::yield();
+            });
+        while (ready != count) std::this_thread::yield();
+        look();
+        for (int t = 0; t < count; ++t) {  // their cells are folded one after the other
+            leave = t;
+            all[static_cast<std::size_t>(t)].join();
+            look();
+        }
+    }
+    CHECK(fell == 0);
+    s.observe(-1);
+    CHECK(s.sum() < last[2]);
+    std::thread other([&] {
+        c.inc(0.3);
+        c.reset();
+    });
+    other.join();  // folded after the reset
+    CHECK(c.value() >= 0);
+    CHECK(c.value() < 1e-10);
+}
+
 TEST_CASE("a stale handle is dropped and never touches the series that took its place") {
     prom::registry mine;
     const prom::family<prom::counter, "l"> counters{"c", "h", {.registry = &mine}};
