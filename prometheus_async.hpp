@@ -1533,9 +1533,10 @@ struct page_options {
     created_series created = created_series::off;
     collector_errors on_collector_error = collector_errors::skip;
     std::size_t collector_bytes = 4 << 20;  // what one collector may yield
-    event_handler on_event = nullptr;       // what was left out, and why
+    event_handler on_event = nullptr;       // what was left out, and what updates had to swallow
     void* context = nullptr;
 };
+static_assert(std::is_trivially_destructible_v<page_options>);
 
 enum class pull : std::uint8_t { more, done, wait, failed };
 struct pulled {
@@ -4223,6 +4224,7 @@ struct library {
 #endif
     std::uint64_t sequence = 0;
     std::uint64_t noticed[32] = {};
+    std::uint64_t told[32] = {};  // how much of that went to an on_event
     thread_record* threads = nullptr;
     unsigned thread_count = 0;
 
@@ -6826,7 +6828,7 @@ void cursor::start(const page_options& options) {
     s.at_family = s.at_line = 0;
     s.begun = s.ended = s.failed = false;
     s.unit.size = s.drained = 0;
-    const detail::holding lock;
+    detail::holding lock;
     s.limit = (detail::state.sequence + 1) << 12;
     const auto add = [&](const registry* r) {
         const detail::registry_state* made = r ? detail::registry_state::peek(*r) : nullptr;
@@ -6834,6 +6836,24 @@ void cursor::start(const page_options& options) {
     };
     if (options.registries.empty()) add(detail::state.standard);
     for (const registry* r : options.registries) add(r);
+
+    // What updates had to swallow is told here, where time is.
+    static constexpr struct {
+        event_kind kind;
+        const char* what;
+    } silent[] = {{event_kind::step_ignored, "a counter was given a negative or NaN step"},
+                  {event_kind::text_sanitized, "a label value or help was not UTF-8"},
+                  {event_kind::series_overflowed, "a family has max_series: the rest is one series"},
+                  {event_kind::exemplar_dropped, "an exemplar was too long or had a bad name"},
+                  {event_kind::names_collided, "a family was left out: its names are another's"}};
+    for (const auto& e : silent) {
+        const auto at = static_cast<unsigned>(e.kind);
+        if (!options.on_event || detail::state.told[at] == detail::state.noticed[at]) continue;
+        detail::state.told[at] = detail::state.noticed[at];
+        lock.pause();
+        options.on_event({e.kind, error(errc::invalid_option, e.what)}, options.context);
+        lock.resume();
+    }
 }
 pulled cursor::next(std::span<char> into) noexcept {
     if (!state_ || into.size() < 64) return {0, pull::failed};
@@ -9814,7 +9834,9 @@ void http_connection::answer_page(const http_route& route) {
                         .registries = route.registries,
                         .only = service_.names,
                         .created = service_.created,
-                        .on_collector_error = service_.on_collector_error});
+                        .on_collector_error = service_.on_collector_error,
+                        .on_event = service_.on_event,
+                        .context = service_.context});
     page_open_ = true;
     samples_ = 0;
     line_start_ = true;

@@ -381,6 +381,21 @@ TEST_CASE("a collector that yields nonsense is left out, counted and reported; t
     }
 }
 
+TEST_CASE("what updates had to swallow is told when the next page begins, once") {
+    static std::string told;
+    prom::registry r;
+    const prom::counter c{"c", "", {.registry = &r}};
+    const prom::page_options options{.on_event = [](const prom::event& e, void*) { told.append(e.why.describe()) += ';'; }};
+    page(r, options);
+    told.clear();
+    c.inc(-1);
+    c.inc(-1);
+    page(r, options);
+    CHECK(told == "a counter was given a negative or NaN step;");
+    page(r, options);
+    CHECK(told == "a counter was given a negative or NaN step;");
+}
+
 TEST_CASE("a collector may update, declare, remove, scrape, and end itself") {
     prom::registry r;
     const prom::counter calls{"calls", "", {.registry = &r}};
