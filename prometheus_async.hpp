@@ -5375,18 +5375,20 @@ static std::string clean(std::string_view text) {
     return out;
 }
 
-/// Adds the unit and what the type's names end with.
-static bool complete_name(family_state& f, std::string_view unit) {
+/// Adds the unit and what the type's names end with; or tells why not.
+static const char* complete_name(family_state& f, std::string_view unit) {
     const std::string_view ending = f.type == metric_type::counter ? "_total" : f.type == metric_type::info ? "_info" : "";
     if (!ending.empty() && ends_with(f.name, ending)) f.name.resize(f.name.size() - ending.size());
     if (!unit.empty()) {
-        if (f.type == metric_type::info || f.type == metric_type::state_set) return false;
-        if (!ends_with(f.name, std::string("_").append(unit))) f.name.append("_").append(unit);
+        if (f.type == metric_type::info || f.type == metric_type::state_set) return "an info or a state set has no unit";
+        const std::string with = std::string("_").append(unit);
+        if (!legacy_metric_name(with)) return "a unit is letters, digits and underscores";  // it is never quoted
+        if (!ends_with(f.name, with)) f.name.append(with);
     }
     f.base = f.name.size();
     f.name.append(ending);
     f.unit = unit;
-    return true;
+    return nullptr;
 }
 
 result<declared> declare(const declaration& what) {
@@ -5399,7 +5401,7 @@ result<declared> declare(const declaration& what) {
     for (std::string_view part : {o.name_space, o.subsystem})
         if (!part.empty()) f.name.append(part).append("_");
     f.name.append(what.name);
-    if (!complete_name(f, o.unit)) return bad(errc::invalid_option, f.name, "an info or a state set has no unit");
+    if (const char* why = complete_name(f, o.unit)) return bad(errc::invalid_option, f.name, why);
     const std::string& name = f.name;
     if (!valid_utf8(name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
     f.exotic = !legacy_metric_name(name) || (what.type == metric_type::state_set && !legacy_label_name(name));
@@ -6182,6 +6184,11 @@ struct cursor::state {
         detail::append_quoted(quoted, word);
         return quoted;
     }
+    /// The family's name as it is shown, without its quotes.
+    std::string bare_name(const family_state& f) {
+        shown_name(f, f.base_name());
+        return word;
+    }
     void name(const family_state& f, std::string_view base, std::string_view suffix = {}) {
         if (!plain(f)) return text(shown_name(f, base, suffix));
         text(base);
@@ -6416,7 +6423,7 @@ struct cursor::state {
                 if (const family_state* g = detail::clash(*r, f.base_name(), f.type); g && g->id < limit)
                     return !collected && mergeable(*g, f) ? false : collided();
             if (!plain(f) && asked.names != escaping::dots)
-                if (const family_state* g = detail::clash(*r, escaped(f.base_name(), false), f.type))
+                if (const family_state* g = detail::clash(*r, bare_name(f), f.type))
                     if (!g->exotic) return collided();
         }
         if (plain(f) && !collected) return true;
@@ -6427,7 +6434,7 @@ struct cursor::state {
             all = escaped(label_name(i), true);
             for (std::size_t k = 0; k != i; ++k) if (escaped(label_name(k), true) == all) return collided();
         }
-        return claim(escaped(f.base_name(), false), f.type) ? true : collided();
+        return claim(bare_name(f), f.type) ? true : collided();
     }
     static bool collided() noexcept {
         ++detail::state.noticed[static_cast<unsigned>(event_kind::names_collided)];
@@ -6609,7 +6616,7 @@ struct detail::sink_state {
         f.type = type;
         f.name = name;
         if (name.empty() || !valid_utf8(name)) return fail("a metric's name is empty or not UTF-8");
-        if (!complete_name(f, unit)) return fail("an info or a state set has no unit");
+        if (const char* fault = complete_name(f, unit)) return fail(fault);
         f.exotic = !legacy_metric_name(f.name) || (type == metric_type::state_set && !legacy_label_name(f.name));
         const holding lock;
         f.help = clean(help);
@@ -6630,13 +6637,15 @@ struct detail::sink_state {
             if (l.name.empty() || !valid_utf8(l.name) || reserved_label_name(l.name) || l.name == reserved)
                 return fail("a label's name is empty, reserved, or not UTF-8"), false;
             const std::string shown(page.escaped(l.name, true));
-            for (std::size_t k = 0; k != i; ++k)
-                if (page.escaped(given[k].name, true) == shown) return fail("two labels have the same name"), false;
+            bool taken = page.escaped(reserved, true) == shown;
+            for (std::size_t k = 0; k != i; ++k) taken = taken || page.escaped(given[k].name, true) == shown;
+            if (taken) return fail("two labels have the same name"), false;
             bool changed = false;
             std::string safe;
-            append_escaped_label(safe, sanitize_utf8(l.value, changed));
+            const std::string value = sanitize_utf8(l.value, changed);
+            append_escaped_label(safe, value);
             page.add_label(labels, l.name, safe, false);
-            if (!l.value.empty()) identity += mix(long_key(l.name).low, long_key(l.value).low | 1);  // in any order
+            if (!value.empty()) identity += mix(long_key(l.name).low, long_key(value).low | 1);  // in any order
         }
         seen.push_back(identity);
         return true;
@@ -6740,11 +6749,13 @@ struct detail::sink_state {
         if (open && f.type != metric_type::state_set) return fail("states of another type");
         if (!begin(given, f.name)) return;
         const std::size_t own = labels.size();
+        std::vector<std::string> names;
         for (std::size_t i = 0; i != all.size(); ++i) {
-            for (std::size_t k = 0; k != i; ++k) if (all[k].name == all[i].name) return fail("a state twice");
             bool changed = false;
             std::string safe;
             append_escaped_label(safe, sanitize_utf8(all[i].name, changed));
+            if (std::find(names.begin(), names.end(), safe) != names.end()) return fail("a state twice");
+            names.push_back(safe);
             labels.resize(own);
             page.add_label(labels, f.name, safe, false);
             page.sample(f, f.name, {}, labels);
