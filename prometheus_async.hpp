@@ -6616,7 +6616,7 @@ struct detail::sink_state {
         f.type = type;
         f.name = name;
         if (name.empty() || !valid_utf8(name)) return fail("a metric's name is empty or not UTF-8");
-        if (const char* fault = complete_name(f, unit)) return fail(fault);
+        if (const char* not_so = complete_name(f, unit)) return fail(not_so);
         f.exotic = !legacy_metric_name(f.name) || (type == metric_type::state_set && !legacy_label_name(f.name));
         const holding lock;
         f.help = clean(help);
