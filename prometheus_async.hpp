@@ -6185,7 +6185,7 @@ struct cursor::state {
         return quoted;
     }
     /// The family's name as it is shown, without its quotes.
-    std::string bare_name(const family_state& f) {
+    std::string_view bare_name(const family_state& f) {
         shown_name(f, f.base_name());
         return word;
     }
