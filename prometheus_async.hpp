@@ -3632,8 +3632,8 @@ static std::size_t whole_points(std::string_view s, std::size_t room) noexcept {
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
 static const char* system_words(int sys, std::span<char>) noexcept { return ::strerrordesc_np(sys); }
 #else
-static const char* chosen(int failed, const char* buffer) noexcept { return failed ? nullptr : buffer; }  // POSIX
-static const char* chosen(const char* text, const char*) noexcept { return text; }                        // GNU
+constexpr const char* chosen(int failed, const char* buffer) noexcept { return failed ? nullptr : buffer; }  // POSIX
+constexpr const char* chosen(const char* text, const char*) noexcept { return text; }                        // GNU
 static const char* system_words(int sys, std::span<char> buffer) noexcept {
     return chosen(::strerror_r(sys, buffer.data(), buffer.size()), buffer.data());
 }

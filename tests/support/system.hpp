@@ -15,6 +15,9 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #endif
+#if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
+#include <sys/event.h>
+#endif
 
 namespace test_system {
 
@@ -69,6 +72,10 @@ PASS(int, timerfd_settime, (int s, int f, const itimerspec* n, itimerspec* o), (
 #else
 PASS(int, accept, (int s, sockaddr* a, socklen_t* n), (s, a, n), s)
 PASS(int, pipe, (int* p), (p), -1)
+#endif
+#if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
+PASS(int, kqueue, (), (), -1)
+PASS(int, kevent, (int q, const struct ::kevent* c, int n, struct ::kevent* v, int m, const timespec* t), (q, c, n, v, m, t), -1)
 #endif
 #undef PASS
 using ::getpid;
