@@ -148,6 +148,8 @@ int main() {
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
     constexpr int n = 100'000;
 
+    std::puts("The goals come from a machine whose locked add takes 9.8 ns; where it is cheaper, peers that lock come closer to\n"
+              "the plain limits, and so to ours, than the goals foresee.");
     prom::registry mine;
     prometheus::Registry theirs;
     const prom::counter c{"c", "h", {.registry = &mine}};
@@ -164,8 +166,9 @@ int main() {
         work();
         other.join();
     };
-    compare("counter.inc(), two threads at once", n, {{"ours", 0, [&] { twice([&] { for (int i = 0; i < n; ++i) c.inc(); }); }},
-        {"prometheus-cpp", 0.04, [&] { twice([&] { for (int i = 0; i < n; ++i) pc.Increment(); }); }}});
+    constexpr int many = 20 * n;  // starting the thread is in it
+    compare("counter.inc(), two threads at once", many, {{"ours", 0, [&] { twice([&] { for (int i = 0; i < many; ++i) c.inc(); }); }},
+        {"prometheus-cpp", 0.04, [&] { twice([&] { for (int i = 0; i < many; ++i) pc.Increment(); }); }}}, 5);
 
     const prom::gauge g{"g", "h", {.registry = &mine}}, deltas{"d", "h", {.registry = &mine}};
     auto& pg = prometheus::BuildGauge().Name("g").Help("h").Register(theirs).Add({});
