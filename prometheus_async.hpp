@@ -760,7 +760,11 @@ struct declared {
     const bucket_bounds* bounds = nullptr;
 };
 PROMETHEUS_ASYNC_DECL result<declared> declare(const declaration& what);
-PROMETHEUS_ASYNC_DECL declared declare_or_raise(const declaration& what);
+/// Calls the link marker, so that a forgotten implementation is named among the undefined references.
+PROMETHEUS_ASYNC_DECL inline declared declare_or_raise(const declaration& what) {
+    define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file();
+    return declare(what).value();
+}
 }  // namespace detail
 
 /// Owns series and copies every byte it keeps of them. Handles outlive it harmlessly: their updates are
@@ -5493,7 +5497,6 @@ result<declared> declare(const declaration& what) {
     return handle_of(*made.release(), what.labels != nullptr);
 }
 
-declared declare_or_raise(const declaration& what) { return declare(what).value(); }
 
 // ---- children ----
 
