@@ -84,8 +84,9 @@ struct bool_suspend {
     bool suspends;
     bool await_ready() const { return false; }
     bool await_suspend(std::coroutine_handle<> h) {
-        if (suspends) h.resume();
-        return suspends;
+        if (!suspends) return false;
+        h.resume();  // *this is gone
+        return true;
     }
     int await_resume() const { return 2; }
 };
