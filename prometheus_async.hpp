@@ -1840,10 +1840,6 @@ template <class T>
 struct is_deferred : std::false_type {};
 template <class T>
 struct is_deferred<deferred<T>> : std::true_type {};
-template <class T>
-struct is_outcome : std::false_type {};
-template <class T>
-struct is_outcome<outcome<T>> : std::true_type {};
 
 // std::invoke, which would cost <functional>.
 template <class F, class... Args>
@@ -1963,10 +1959,13 @@ struct deferred_core {
     }
 
     bool idle() const noexcept { return fired && !running && !waiting; }
+#if PROMETHEUS_ASYNC_NO_THREADS
+    void keep() noexcept { ++refs; }
+    void release() noexcept { if (--refs == 0) destroy(this); }
+#else
     void keep() noexcept { __atomic_add_fetch(&refs, 1U, __ATOMIC_RELAXED); }
-    void release() noexcept {
-        if (__atomic_sub_fetch(&refs, 1U, __ATOMIC_ACQ_REL) == 0) destroy(this);
-    }
+    void release() noexcept { if (__atomic_sub_fetch(&refs, 1U, __ATOMIC_ACQ_REL) == 0) destroy(this); }
+#endif
     void append(deferred_node* node) noexcept {
         *end = node;
         end = &node->next;
@@ -2015,7 +2014,8 @@ struct deferred_state : deferred_core {
     outcome<T> now;
 
     deferred_state() noexcept
-        : deferred_core([](deferred_core* self) noexcept { delete static_cast<deferred_state*>(self); }), now(none()) {}
+        : deferred_core([](deferred_core* self) noexcept { delete static_cast<deferred_state*>(self); }),
+          now(none()) {}
     ~deferred_state() {
         if (fired && !now && !seen) unhandled(now.why());
     }
@@ -2089,25 +2089,26 @@ private:
     };
 };
 
-/// Calls f and makes what it returns, unless that is nothing, the outcome of `to`.
-template <class T, class F, class... Args>
-void deferred_step(deferred_state<T>& to, F& f, Args&&... args) {
+/// Makes what f() returns, unless that is nothing, the outcome of `to`.
+template <class T, class F>
+void deferred_step(deferred_state<T>& to, F f) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
 #endif
-        using R = std::remove_cvref_t<std::invoke_result_t<F&, Args...>>;
+        using R = std::remove_cvref_t<std::invoke_result_t<F&>>;
         if constexpr (is_deferred<R>::value) {
-            static_assert(std::is_same_v<R, deferred<T>>, "a callback of a deferred<T> returns a deferred of the same T: use then()");
-            const R inner = detail::invoke(f, static_cast<Args&&>(args)...);
+            static_assert(std::is_same_v<R, deferred<T>>,
+                          "a callback of a deferred<T> returns a deferred of the same T: use then()");
+            const R inner = f();
             to.follow(deferred_access::state(inner));
         } else if constexpr (std::is_void_v<R>) {
-            detail::invoke(f, static_cast<Args&&>(args)...);
+            f();
         } else if constexpr (std::is_convertible_v<R, outcome<T>>) {
-            to.become(detail::invoke(f, static_cast<Args&&>(args)...));
+            to.become(f());
         } else {
-            static_assert(std::is_convertible_v<R, T>,
-                          "a callback of a deferred<T> returns a T, a deferred<T>, an outcome<T>, a fault, or nothing: use then()");
-            if constexpr (std::is_convertible_v<R, T>) to.become(T(detail::invoke(f, static_cast<Args&&>(args)...)));
+            static_assert(std::is_convertible_v<R, T>, "a callback of a deferred<T> returns a T, a deferred<T>, "
+                          "an outcome<T>, a fault, or nothing: use then()");
+            to.become(T(f()));
         }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     } catch (...) {
@@ -2115,32 +2116,24 @@ void deferred_step(deferred_state<T>& to, F& f, Args&&... args) {
     }
 #endif
 }
-template <class T, class F, class U>
-void deferred_step_with_value(deferred_state<T>& to, F& f, outcome<U>& from) {
-    if constexpr (std::is_void_v<U>) {
-        deferred_step(to, f);
-    } else if constexpr (std::is_invocable_v<F&, U&>) {
-        // What returns nothing leaves the value where it is; anything else may move from it.
-        if constexpr (std::is_void_v<std::invoke_result_t<F&, U&>>) deferred_step(to, f, *from);
-        else if constexpr (std::is_invocable_v<F&, U>) deferred_step(to, f, std::move(*from));
-        else deferred_step(to, f, *from);
-    } else if constexpr (std::is_invocable_v<F&, U>) {
-        deferred_step(to, f, std::move(*from));
+
+// What returns nothing leaves the value where it is; anything else may move from it.
+template <class F, class T>
+concept only_looks = std::is_invocable_v<F&, T&> &&
+                     (!std::is_invocable_v<F&, T> || std::is_void_v<std::invoke_result_t<F&, T&>>);
+template <class F, class T>
+decltype(auto) call_with(F& f, outcome<T>& from) {
+    if constexpr (std::is_void_v<T>) {
+        return detail::invoke(f);
+    } else if constexpr (only_looks<F, T>) {
+        return detail::invoke(f, *from);
+    } else if constexpr (std::is_invocable_v<F&, T>) {
+        return detail::invoke(f, std::move(*from));
     } else {
         static_assert(std::is_invocable_v<F&>, "a callback of a deferred<T> takes a T, or nothing");
-        deferred_step(to, f);
+        return detail::invoke(f);
     }
 }
-
-template <class T, class F>
-struct then_result {
-    using type = std::remove_cvref_t<typename std::conditional_t<
-        std::is_invocable_v<F&, T>, std::invoke_result<F&, T>,
-        std::conditional_t<std::is_invocable_v<F&, std::add_lvalue_reference_t<T>>,
-                           std::invoke_result<F&, std::add_lvalue_reference_t<T>>, std::invoke_result<F&>>>::type>;
-};
-template <class F>
-struct then_result<void, F> : std::invoke_result<F&> {};
 template <class R>
 struct unwrapped { using type = std::remove_cvref_t<R>; };
 template <class R>
@@ -2191,10 +2184,12 @@ struct deferred_awaiter : deferred_node {
 /// errors   firing twice is raised; a failure that nobody saw goes to on_unhandled_failure()
 template <class T = void>
 class deferred {
+    using state = detail::deferred_state<T>;
+
 public:
     using value_type = T;
 
-    deferred() : state_(new detail::deferred_state<T>) {}
+    deferred() : state_(new state) {}
     deferred(const deferred& other) noexcept : state_(other.state_) { if (state_) state_->keep(); }
     deferred(deferred&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
     deferred& operator=(deferred other) noexcept {
@@ -2218,40 +2213,44 @@ public:
     /// f(value) or f(), if all went well so far.
     template <class F>
     const deferred& add_callback(F f) const {
-        return add([f = std::move(f)](detail::deferred_state<T>& s) mutable {
-            if (s.now) detail::deferred_step_with_value(s, f, s.now);
+        return add([f = std::move(f)](state& s) mutable {
+            if (s.now) detail::deferred_step(s, [&]() -> decltype(auto) { return detail::call_with(f, s.now); });
         });
     }
     /// f(fault) or f(), if not. The failure counts as seen, also when f returns nothing and so leaves it.
     template <class F>
     const deferred& add_errback(F f) const {
-        return add([f = std::move(f)](detail::deferred_state<T>& s) mutable {
+        return add([f = std::move(f)](state& s) mutable {
             if (s.now) return;
             s.seen = true;
-            const fault why = s.now.why();
-            if constexpr (std::is_invocable_v<F&, const fault&>) detail::deferred_step(s, f, why);
-            else detail::deferred_step(s, f);
+            detail::deferred_step(s, [&, why = s.now.why()]() -> decltype(auto) {
+                if constexpr (std::is_invocable_v<F&, const fault&>) return detail::invoke(f, why);
+                else return detail::invoke(f);
+            });
         });
     }
     /// f(outcome<T>&) or f(), either way.
     template <class F>
     const deferred& add_both(F f) const {
-        return add([f = std::move(f)](detail::deferred_state<T>& s) mutable {
+        return add([f = std::move(f)](state& s) mutable {
             s.seen = true;
-            if constexpr (std::is_invocable_v<F&, outcome<T>&>) detail::deferred_step(s, f, s.now);
-            else detail::deferred_step(s, f);
+            detail::deferred_step(s, [&]() -> decltype(auto) {
+                if constexpr (std::is_invocable_v<F&, outcome<T>&>) return detail::invoke(f, s.now);
+                else return detail::invoke(f);
+            });
         });
     }
     /// Another deferred, for what f(value) returns, or the same fault. It takes the value.
     template <class F>
     auto then(F f) const {
-        using U = typename detail::unwrapped<typename detail::then_result<T, F>::type>::type;
+        using R = decltype(detail::call_with(f, std::declval<outcome<T>&>()));
+        using U = typename detail::unwrapped<std::remove_cvref_t<R>>::type;
         deferred<U> out;
-        state_->add([f = std::move(f), out](detail::deferred_state<T>& s, detail::deferred_core*& ready) mutable {
+        state_->add([f = std::move(f), out](state& s, detail::deferred_core*& ready) mutable {
             detail::deferred_state<U>& to = *out.state_;
             s.seen = true;
             if constexpr (std::is_void_v<U>) to.become({});
-            if (s.now) detail::deferred_step_with_value(to, f, s.now);
+            if (s.now) detail::deferred_step(to, [&]() -> decltype(auto) { return detail::call_with(f, s.now); });
             else to.become(s.now.why());
             to.settle(ready);
         });
@@ -2260,7 +2259,7 @@ public:
     /// f(const outcome<T>&), which does not count as having seen a failure: for instruments.
     template <class F>
     const deferred& watch(F f) const {
-        return add([f = std::move(f)](detail::deferred_state<T>& s) mutable { f(std::as_const(s.now)); });
+        return add([f = std::move(f)](state& s) mutable { f(std::as_const(s.now)); });
     }
 
     /// Awaiting gives the value, and takes it: callbacks added later find it moved from. A fault is raised.
@@ -2287,11 +2286,11 @@ private:
 
     template <class F>
     const deferred& add(F f) const {
-        state_->add([f = std::move(f)](detail::deferred_state<T>& s, detail::deferred_core*&) mutable { f(s); });
+        state_->add([f = std::move(f)](state& s, detail::deferred_core*&) mutable { f(s); });
         return *this;
     }
 
-    detail::deferred_state<T>* state_;
+    state* state_;
 };
 
 namespace detail {
@@ -2392,7 +2391,8 @@ class completion_handler : public detail::executor_of<Handler>,
                            public detail::allocator_of<Handler>,
                            public detail::cancellation_slot_of<Handler> {
 public:
-    completion_handler(Scope scope, Handler handler) : scope_(std::move(scope)), handler_(std::move(handler)) {}
+    completion_handler(Scope scope, Handler handler)
+        : scope_(std::move(scope)), handler_(std::move(handler)) {}
 
     template <class... Args>
         requires std::is_invocable_v<Handler&, Args...>
@@ -2408,13 +2408,12 @@ public:
     }
 
     const Handler& handler() const noexcept { return handler_; }
-    auto get_executor() const noexcept requires requires(const Handler& h) { h.get_executor(); } {
-        return handler_.get_executor();
-    }
-    auto get_allocator() const noexcept requires requires(const Handler& h) { h.get_allocator(); } {
-        return handler_.get_allocator();
-    }
-    auto get_cancellation_slot() const noexcept requires requires(const Handler& h) { h.get_cancellation_slot(); } {
+    template <class H = Handler>
+    auto get_executor() const noexcept -> typename H::executor_type { return handler_.get_executor(); }
+    template <class H = Handler>
+    auto get_allocator() const noexcept -> typename H::allocator_type { return handler_.get_allocator(); }
+    template <class H = Handler>
+    auto get_cancellation_slot() const noexcept -> typename H::cancellation_slot_type {
         return handler_.get_cancellation_slot();
     }
 
@@ -2466,15 +2465,14 @@ struct failed {
     template <class R, class... Rest>
     bool operator()(const R& r, const Rest&...) const {
         if constexpr (requires { r.has_value(); }) return !r.has_value();
-        else if constexpr (requires { r.why(); } || requires { r.error(); } || requires { r.category(); }) {
-            if constexpr (requires { r.category(); }) return static_cast<bool>(r);
-            else return !static_cast<bool>(r);
-        }
+        else if constexpr (requires { r.category(); }) return static_cast<bool>(r);
+        else if constexpr (requires { r.why(); } || requires { r.error(); }) return !static_cast<bool>(r);
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         else if constexpr (std::is_same_v<R, std::exception_ptr>) return r != nullptr;
 #endif
         else
-            static_assert(sizeof(R) == 0, "count_failures() cannot tell when this result is a failure: give it a predicate");
+            static_assert(sizeof(R) == 0,
+                          "count_failures() cannot tell when this result is a failure: give it a predicate");
     }
 };
 
@@ -2482,10 +2480,12 @@ namespace detail {
 
 // Our handles and rvalues are kept by value, other metrics where they stand.
 template <class M>
-concept metric_handle = requires { requires std::is_same_v<std::remove_cv_t<decltype(M::type)>, metric_type>; };
+concept metric_handle = requires {
+    requires std::is_same_v<const metric_type, decltype(std::remove_cvref_t<M>::type)>;
+};
 template <class M>
-using kept_metric = std::conditional_t<std::is_lvalue_reference_v<M> && !metric_handle<std::remove_cvref_t<M>>, M,
-                                       std::remove_cvref_t<M>>;
+using kept_metric =
+    std::conditional_t<std::is_lvalue_reference_v<M> && !metric_handle<M>, M, std::remove_cvref_t<M>>;
 
 // ---- scopes
 
@@ -2521,7 +2521,8 @@ struct scope_base {
 template <class M>
 class time_scope : public scope_base<time_scope<M>> {
 public:
-    time_scope(const M& metric, starts when) : metric_(metric), restarts_(when == starts::at_await), began_(monotonic_now()) {}
+    time_scope(const M& metric, starts when)
+        : metric_(metric), restarts_(when == starts::at_await), began_(monotonic_now()) {}
     time_scope(time_scope&& other) noexcept
         : metric_(static_cast<M&&>(other.metric_)), phase_(std::exchange(other.phase_, phase::after)),
           restarts_(other.restarts_), began_(other.began_) {}
@@ -2626,24 +2627,20 @@ public:
     failure_scope(const M& metric, const Predicate& p, starts) : metric_(metric), predicate_(p) {}
     failure_scope(failure_scope&&) = default;
 
-    template <class... Args>
-    void result(const Args&... args) {
-        if (failing(args...)) metric_.inc();
+    template <class First, class... Rest>
+    void result(const First& first, const Rest&... rest) {
+        if constexpr (std::is_invocable_v<Predicate&, const First&, const Rest&...>) {
+            if (detail::invoke(predicate_, first, rest...)) metric_.inc();
+        } else {
+            static_assert(std::is_invocable_v<Predicate&, const First&>,
+                          "the predicate of count_failures() does not take this result");
+            if (detail::invoke(predicate_, first)) metric_.inc();
+        }
     }
     template <class... Args>
     void look(const Args&... args) { result(args...); }
 
 private:
-    template <class... Args>
-    bool failing(const Args&... args) {
-        if constexpr (std::is_invocable_v<Predicate&, const Args&...>) return static_cast<bool>(detail::invoke(predicate_, args...));
-        else return failing_first(args...);
-    }
-    template <class First, class... Rest>
-    bool failing_first(const First& first, const Rest&...) {
-        static_assert(std::is_invocable_v<Predicate&, const First&>, "the predicate of count_failures() does not take this result");
-        return static_cast<bool>(detail::invoke(predicate_, first));
-    }
     M metric_;
     Predicate predicate_;
 };
@@ -2663,16 +2660,18 @@ template <class A>
 using promise_of = typename std::coroutine_traits<A>::promise_type;
 // A coroutine type that can await its like: asio's awaitable can in no other coroutine.
 template <class A>
-concept coroutine_type = requires { typename promise_of<A>; } && (awaitable<A> || requires(promise_of<A>& p, A&& a) {
-    { p.await_transform(static_cast<A&&>(a)) } -> awaitable;
-});
+concept coroutine_type = requires { typename promise_of<A>; } &&
+    (awaitable<A> || requires(promise_of<A>& p, A&& a) {
+        { p.await_transform(static_cast<A&&>(a)) } -> awaitable;
+    });
 template <class A>
 decltype(auto) awaiter_in_its_like(A&& a, promise_of<A>& p) {
     if constexpr (awaitable<A>) return detail::get_awaiter(static_cast<A&&>(a));
     else return detail::get_awaiter(p.await_transform(static_cast<A&&>(a)));
 }
 template <class A>
-using awaited = decltype(detail::awaiter_in_its_like(std::declval<A>(), std::declval<promise_of<A>&>()).await_resume());
+using awaited =
+    decltype(detail::awaiter_in_its_like(std::declval<A>(), std::declval<promise_of<A>&>()).await_resume());
 template <class A>
 concept eager = requires(promise_of<A>& p) {
     { p.initial_suspend() } -> std::same_as<std::suspend_never>;
@@ -2683,9 +2682,11 @@ template <class F>
 struct call_probe : F, call_operator {};
 // Also if operator() is overloaded or a template: then its name is ambiguous in the probe.
 template <class F>
-concept has_call_operator = std::is_class_v<F> && (std::is_final_v<F> || !requires { &call_probe<F>::operator(); });
+concept has_call_operator =
+    std::is_class_v<F> && (std::is_final_v<F> || !requires { &call_probe<F>::operator(); });
 template <class F>
-concept function_like = std::is_member_pointer_v<F> || std::is_function_v<std::remove_pointer_t<F>> || has_call_operator<F>;
+concept function_like =
+    std::is_member_pointer_v<F> || std::is_function_v<std::remove_pointer_t<F>> || has_call_operator<F>;
 
 template <class T>
 struct is_completion : std::false_type {};
@@ -2758,7 +2759,8 @@ A wrap(Scope scope, A a) {
     Scope during(std::move(scope));
     during.start();
     if constexpr (Scope::sees_results) {
-        static_assert(!std::is_void_v<awaited<A>>, "count_failures() needs a result to look at, and this has none");
+        static_assert(!std::is_void_v<awaited<A>>,
+                      "count_failures() needs a result to look at, and this has none");
         decltype(auto) result = co_await std::move(a);
         during.result(std::as_const(result));
         co_return static_cast<decltype(result)&&>(result);
@@ -2846,7 +2848,9 @@ private:
     static decltype(auto) call(Self& self, Args&&... args) {
         using R = std::invoke_result_t<G, Args...>;
         using D = std::remove_cvref_t<R>;
-        auto work = [&]() -> R { return detail::invoke(static_cast<G&&>(self.function_), static_cast<Args&&>(args)...); };
+        auto work = [&]() -> R {
+            return detail::invoke(static_cast<G&&>(self.function_), static_cast<Args&&>(args)...);
+        };
         if constexpr (detail::is_deferred<D>::value) {
             auto scope = self.verb_.scope(detail::starts::at_call);
             R made = detail::making(scope, work);
@@ -2883,7 +2887,8 @@ auto measure(const Verb& verb, X&& x) {
         auto scope = verb.scope(starts::at_call);
         return completion_handler<D, decltype(scope)>(std::move(scope), static_cast<X&&>(x));
     } else if constexpr (coroutine_type<D>) {
-        static_assert(std::is_constructible_v<D, X>, "a coroutine is measured where it ends: move it, as in time(metric, std::move(task))");
+        static_assert(std::is_constructible_v<D, X>,
+                      "a coroutine is measured where it ends: move it, as in time(metric, std::move(task))");
         return detail::wrap<D>(verb.scope(starts::at_call), D(static_cast<X&&>(x)));
     } else if constexpr (awaitable<X>) {
         using A = std::conditional_t<std::is_lvalue_reference_v<X>, X, D>;
@@ -2892,32 +2897,38 @@ auto measure(const Verb& verb, X&& x) {
     } else if constexpr (function_like<std::decay_t<X>>) {
         return decorated<Verb, std::decay_t<X>>(verb, static_cast<X&&>(x));
     } else {
-        static_assert(sizeof(D) == 0, "what can be measured is a deferred, a coroutine, another awaitable, or a function");
+        static_assert(sizeof(D) == 0,
+                      "what can be measured is a deferred, a coroutine, another awaitable, or a function");
     }
 }
 
 template <class M>
 struct timing {
-    static_assert(observer<std::remove_reference_t<M>>, "time() takes a metric that has observe(double): a histogram, a summary");
+    static_assert(observer<std::remove_reference_t<M>>,
+                  "time() takes a metric that has observe(double): a histogram, a summary");
     M metric;
     time_scope<M> scope(starts when) const { return {metric, when}; }
 };
 template <class M, class... E>
 struct counting {
-    static_assert(incrementer<std::remove_reference_t<M>>, "count_exceptions() takes a metric that has inc(): a counter");
-    static_assert(sizeof...(E) == 0 || PROMETHEUS_ASYNC_EXCEPTIONS, "without exceptions there are no types to tell apart");
+    static_assert(incrementer<std::remove_reference_t<M>>,
+                  "count_exceptions() takes a metric that has inc(): a counter");
+    static_assert(sizeof...(E) == 0 || PROMETHEUS_ASYNC_EXCEPTIONS,
+                  "without exceptions there are no types to tell apart");
     M metric;
     count_scope<M, E...> scope(starts when) const { return {metric, when}; }
 };
 template <class M>
 struct tracking {
-    static_assert(up_down<std::remove_reference_t<M>>, "track_inprogress() takes a metric that has inc() and dec(): a gauge");
+    static_assert(up_down<std::remove_reference_t<M>>,
+                  "track_inprogress() takes a metric that has inc() and dec(): a gauge");
     M metric;
     track_scope<M> scope(starts when) const { return {metric, when}; }
 };
 template <class M, class Predicate>
 struct failing {
-    static_assert(incrementer<std::remove_reference_t<M>>, "count_failures() takes a metric that has inc(): a counter");
+    static_assert(incrementer<std::remove_reference_t<M>>,
+                  "count_failures() takes a metric that has inc(): a counter");
     M metric;
     Predicate predicate;
     failure_scope<M, Predicate> scope(starts when) const { return {metric, predicate, when}; }
