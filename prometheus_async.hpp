@@ -10106,7 +10106,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [66] server main                                  starting, closing, the thread
-//      needs [38] [64]
+//      needs [38] [48] [64]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -10178,7 +10178,10 @@ server_state::server_state(event_loop& on, const server_options& o)
         routes.push_back({"/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>", "text/html", {}, true, false});
         routes.push_back({"/metrics", {}, {}, {}, false, false});
     }
-    if (o.process_start_header) process_start = "Process-Start-Time-Unix: " + std::to_string(static_cast<std::int64_t>(wall_now())) + "\r\n";
+    if (o.process_start_header) {
+        const double known = process_facts("/proc").started;
+        process_start = "Process-Start-Time-Unix: " + std::to_string(static_cast<std::int64_t>(known > 0 ? known : wall_now())) + "\r\n";
+    }
 }
 
 server_state::~server_state() { shut(); }

@@ -1,0 +1,814 @@
+// needs-network
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include "support/answers.hpp"
+#include "support/client.hpp"
+#include <doctest/doctest.h>
+
+#include <dirent.h>
+#include <netinet/in.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#if !PROMETHEUS_ASYNC_NO_THREADS
+#include <thread>
+#endif
+
+namespace prom = prometheus_async;
+using test_client::client;
+using test_client::fetch;
+
+namespace {
+
+const std::string page_text = "<html><body><a href=\"/metrics\">Metrics</a></body></html>";
+
+std::string get(std::string_view target = "/metrics", std::string_view fields = "") {
+    return "GET " + std::string(target) + " HTTP/1.1\r\nHost: localhost\r\n" + std::string(fields) + "\r\n";
+}
+
+std::size_t open_descriptors() {
+    std::size_t n = 0;
+    for (int fd = 0; fd != 1024; ++fd) n += ::fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+double the_time = 5000;
+bool time_flies = false;  // while a loop ends, which may wait for its closing budget
+double moved_clock() { return time_flies ? the_time += 10 : the_time; }
+double real_wall() { return prom::system_clock().wall(); }
+
+/// A loop on the test's thread, turned by hand, on a clock of the test's.
+struct rig {
+    prom::event_loop loop{{.time = {&moved_clock, &real_wall}}};
+    std::vector<prom::event_kind> told;
+
+    rig() {
+        the_time = 5000;
+        time_flies = false;
+    }
+    ~rig() { time_flies = true; }
+    /// Starts a server; the options' callback is the rig's.
+    prom::result<prom::metrics_http_server> start(prom::server_options options) {
+        options.on_event = [](const prom::event& e, void* self) { static_cast<rig*>(self)->told.push_back(e.kind); };
+        options.context = this;
+        return finish(prom::start_http_server(loop, options));
+    }
+    template <class T>
+    T finish(prom::task<T> work) {
+        std::vector<T> out;
+        loop.spawn([](prom::task<T> w, std::vector<T>& to) -> prom::task<void> { to.push_back(co_await std::move(w)); }(std::move(work), out));
+        for (int i = 0; out.empty() && i != 10000; ++i) loop.poll(0.001);
+        REQUIRE(!out.empty());
+        return std::move(out[0]);
+    }
+    void pass(double seconds) {
+        the_time += seconds;
+        for (int i = 0; i != 3; ++i) loop.poll(0);
+    }
+};
+
+/// Upstream's tests' fake: remembers whom it registered and whether it de-registered.
+struct fake_discovery final : prom::service_discovery {
+    std::string registered_url;
+    int registered = 0, deregistered = 0;
+    bool gives_none = false, fails = false, fails_to_leave = false, hangs = false;
+    prom::event_loop* loop_seen = nullptr;
+
+    prom::task<prom::result<prom::registration>> register_server(prom::event_loop& loop, const prom::metrics_http_server& server) override {
+        ++registered;
+        registered_url = server.url();
+        loop_seen = &loop;
+        if (fails) co_return prom::error(prom::errc::refused, "the fake says no");
+        prom::registration r;
+        if (!gives_none) r.deregister = [this, &loop]() -> prom::task<prom::result<void>> { return leave(*this, loop); };
+        co_return std::move(r);
+    }
+    static prom::task<prom::result<void>> leave(fake_discovery& self, prom::event_loop& loop) {
+        if (self.hangs) co_await loop.sleep(1000);
+        ++self.deregistered;
+        if (self.fails_to_leave) co_return prom::error(prom::errc::refused, "the fake keeps it");
+        co_return {};
+    }
+};
+
+}  // namespace
+
+// ---- upstream's behaviours ----
+
+TEST_CASE("19: the root page is cheap: exact octets, text/html") {
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1"});
+    REQUIRE(server);
+    client c("127.0.0.1", server->port());
+    const answer a = c.ask(r.loop, get("/"));
+    CHECK(a.status == 200);
+    CHECK(a.body == page_text);
+    CHECK(a.field("Content-Type") == "text/html");
+}
+
+TEST_CASE("20: start_http_server serves, and is registered iff there is service discovery") {
+    prom::registry mine;
+    mine.make_counter("test_server_stats_total", "cnt").inc();
+    prom::registry* const one[] = {&mine};
+    const prom::route routes[] = {{.path = "/metrics", .registries = one}};
+    for (bool discovered : {false, true}) {
+        rig r;
+        fake_discovery sd;
+        auto server = r.start({.addr = "127.0.0.1", .service_discovery = discovered ? &sd : nullptr, .routes = routes});
+        REQUIRE(server);
+        CHECK(server->is_registered() == discovered);
+        CHECK(sd.registered == discovered);
+        if (discovered) CHECK(sd.registered_url == server->url());
+        if (discovered) CHECK(sd.loop_seen == &r.loop);
+        client c("127.0.0.1", server->port());
+        const answer a = c.ask(r.loop, get());
+        CHECK(a.body == "# HELP test_server_stats_total cnt\n# TYPE test_server_stats_total counter\ntest_server_stats_total 1\n");
+        CHECK(r.finish(server->close()));
+        CHECK(sd.deregistered == discovered);
+        CHECK_FALSE(server->is_registered());
+    }
+}
+
+TEST_CASE("20: a discovery that gives no deregisterer leaves the server running, unregistered") {
+    rig r;
+    fake_discovery sd;
+    sd.gives_none = true;
+    auto server = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(server);
+    CHECK_FALSE(server->is_registered());
+    client c("127.0.0.1", server->port());
+    CHECK(c.ask(r.loop, get("/")).status == 200);
+    CHECK(r.finish(server->close()));
+    CHECK(sd.deregistered == 0);
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+namespace {
+int threads_named(std::string_view name) {
+    int n = 0;
+    if (DIR* tasks = ::opendir("/proc/self/task")) {
+        while (const dirent* e = ::readdir(tasks)) {
+            const std::string path = std::string("/proc/self/task/") + e->d_name + "/comm";
+            char text[32] = "";
+            if (const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC); fd >= 0) {
+                const ssize_t got = ::read(fd, text, sizeof text - 1);
+                ::close(fd);
+                n += got > 0 && std::string_view(text, static_cast<std::size_t>(got)) == std::string(name) + "\n";
+            }
+        }
+        ::closedir(tasks);
+    }
+    return n;
+}
+}  // namespace
+
+TEST_CASE("21: start_http_server_in_thread serves from a thread of its own until close") {
+    for (bool discovered : {false, true}) {
+        fake_discovery sd;
+        auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = discovered ? &sd : nullptr});
+        REQUIRE(server);
+#if defined(__linux__)
+        CHECK(threads_named("PromAsyncWeb") == 1);
+#endif
+        CHECK(server->url().substr(0, 4) == "http");
+        CHECK_FALSE(server->https());
+        CHECK(server->is_registered() == discovered);
+        if (discovered) CHECK(sd.registered_url == server->url());
+        CHECK(server->address() == "127.0.0.1");
+        CHECK(fetch("127.0.0.1", server->port(), "/").body == page_text);
+        CHECK(fetch("127.0.0.1", server->port(), "/metrics").status == 200);
+        CHECK(server->close());
+        CHECK(threads_named("PromAsyncWeb") == 0);
+        CHECK(sd.deregistered == discovered);
+        CHECK_FALSE(server->is_registered());
+        CHECK_FALSE(client("127.0.0.1", server->port()).connected());
+        CHECK(server->close());  // again
+    }
+}
+
+TEST_CASE("a start that fails in the thread is told to the caller, and leaves nothing") {
+    const std::size_t before = open_descriptors();
+    auto first = prom::start_http_server_in_thread({.addr = "127.0.0.1"});
+    REQUIRE(first);
+    auto second = prom::start_http_server_in_thread({.addr = "127.0.0.1", .port = first->port()});
+    REQUIRE_FALSE(second);
+    CHECK(std::string(second.why().describe()) == "cannot listen on 127.0.0.1:" + std::to_string(first->port()) + ": Address already in use");
+    fake_discovery sd;
+    sd.fails = true;
+    auto third = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE_FALSE(third);
+    CHECK(std::string(third.why().describe()) == "the fake says no");
+    CHECK(first->close());
+    CHECK(open_descriptors() == before);
+    CHECK(threads_named("PromAsyncWeb") == 0);
+}
+
+TEST_CASE("a threaded server's close() has the result of its de-registration, each time") {
+    fake_discovery sd;
+    sd.fails_to_leave = true;
+    auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(server);
+    for (int i = 0; i != 2; ++i) CHECK(std::string(server->close().why().describe()) == "the fake keeps it");
+    CHECK_FALSE(client("127.0.0.1", server->port()).connected());
+}
+
+TEST_CASE("a threaded server that is dropped or assigned over has closed and de-registered") {
+    fake_discovery a, b;
+    std::uint16_t port = 0;
+    {
+        auto one = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &a});
+        auto two = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &b});
+        REQUIRE(one);
+        REQUIRE(two);
+        port = two->port();
+        *one = std::move(*two);
+        CHECK(a.deregistered == 1);
+        CHECK(one->port() == port);
+        CHECK(fetch("127.0.0.1", port, "/").status == 200);
+    }
+    CHECK(b.deregistered == 1);
+    CHECK_FALSE(client("127.0.0.1", port).connected());
+    prom::threaded_metrics_http_server none;
+    CHECK(none.close());
+    CHECK_FALSE(none.is_registered());
+}
+
+TEST_CASE("many threads scrape one threaded server while metrics change") {
+    prom::registry mine;
+    auto c = mine.make_counter("c_total", "");
+    prom::registry* const one[] = {&mine};
+    const prom::route routes[] = {{.path = "/metrics", .registries = one}};
+    auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .routes = routes});
+    REQUIRE(server);
+    std::vector<std::thread> threads;
+    std::vector<int> good(4);
+    for (std::size_t t = 0; t != 4; ++t)
+        threads.emplace_back([&, t] {
+            for (int i = 0; i != 20; ++i) {
+                c.inc();
+                good[t] += fetch("127.0.0.1", server->port(), "/metrics").status == 200;
+                good[t] += server->is_registered();
+            }
+        });
+    for (auto& t : threads) t.join();
+    for (int n : good) CHECK(n == 20);
+    CHECK(fetch("127.0.0.1", server->port(), "/metrics").body.find("c_total 80\n") != std::string::npos);
+}
+#endif
+
+TEST_CASE("22: the url is http://host:port/, and https when told so") {
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1"});
+    REQUIRE(server);
+    const std::string rest = "://127.0.0.1:" + std::to_string(server->port()) + "/";
+    CHECK(server->url() == "http" + rest);
+    CHECK_FALSE(server->https());
+    server->https(true);
+    CHECK(server->https());
+    CHECK(server->url() == "https" + rest);
+}
+
+TEST_CASE("22: the url of a wildcard is reachable, that of an IPv6 address has brackets, advertise overrules") {
+    rig r;
+    auto all = r.start({});
+    REQUIRE(all);
+    CHECK(all->url() == "http://127.0.0.1:" + std::to_string(all->port()) + "/");
+    auto v4 = r.start({.addr = "0.0.0.0", .advertise = "metrics.example"});
+    REQUIRE(v4);
+    CHECK(v4->address() == "0.0.0.0");
+    CHECK(v4->advertise() == "metrics.example");
+    CHECK(v4->url() == "http://metrics.example:" + std::to_string(v4->port()) + "/");
+    auto six = r.start({.addr = "0.0.0.0", .advertise = "2001:db8::1"});
+    REQUIRE(six);
+    CHECK(six->url() == "http://[2001:db8::1]:" + std::to_string(six->port()) + "/");
+    if (auto v6 = r.start({.addr = "::1"})) CHECK(v6->url() == "http://[::1]:" + std::to_string(v6->port()) + "/");
+}
+
+// ---- listening ----
+
+TEST_CASE("an empty addr listens on IPv4 and IPv6 with one port") {
+    rig r;
+    auto server = r.start({});
+    REQUIRE(server);
+    CHECK(client("127.0.0.1", server->port()).ask(r.loop, get("/")).status == 200);
+    if (server->address() == "::") CHECK(client("::1", server->port()).ask(r.loop, get("/")).status == 200);
+    else CHECK(server->address() == "0.0.0.0");
+}
+
+TEST_CASE("localhost listens on both loopback addresses and on no other") {
+    rig r;
+    auto server = r.start({.addr = "localhost"});
+    REQUIRE(server);
+    CHECK(server->address() == "127.0.0.1");
+    CHECK(client("127.0.0.1", server->port()).ask(r.loop, get("/")).status == 200);
+    if (auto v6 = r.start({.addr = "::1"})) CHECK(client("::1", server->port()).ask(r.loop, get("/")).status == 200);
+    CHECK_FALSE(client("127.0.0.2", server->port()).connected());
+}
+
+TEST_CASE("an IPv6 address takes brackets or not") {
+    rig r;
+    for (std::string_view addr : {"::1", "[::1]"}) {
+        auto server = r.start({.addr = addr});
+        if (!server) continue;  // a machine without IPv6
+        CHECK(server->address() == "::1");
+        CHECK(client("::1", server->port()).ask(r.loop, get("/")).status == 200);
+        CHECK_FALSE(client("127.0.0.1", server->port()).connected());
+    }
+}
+
+TEST_CASE("a port in use is an error that names it, and leaves nothing open") {
+    rig r;
+    auto first = r.start({.addr = "0.0.0.0"});
+    REQUIRE(first);
+    const std::size_t before = open_descriptors();
+    for (std::string_view addr : {"0.0.0.0", "", "127.0.0.1", "localhost"}) {
+        auto second = r.start({.addr = addr, .port = first->port()});
+        REQUIRE_FALSE(second);
+        CHECK(second.why().code() == prom::errc::system);
+        CHECK(second.why().sys() == EADDRINUSE);
+        const std::string host(addr.empty() ? "0.0.0.0" : addr == "localhost" ? "127.0.0.1" : addr);
+        CHECK(std::string(second.why().describe()) == "cannot listen on " + host + ":" + std::to_string(first->port()) + ": Address already in use");
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("an address that is not ours, and one that is none, are errors") {
+    rig r;
+    const std::size_t before = open_descriptors();
+    auto foreign = r.start({.addr = "192.0.2.1", .port = 9464});
+    REQUIRE_FALSE(foreign);
+    CHECK(std::string(foreign.why().describe()) == "cannot listen on 192.0.2.1:9464: Cannot assign requested address");
+    for (std::string_view none : {"example.com", "1.2.3", "::g", "*", "unix:", "unix:relative"}) {
+        auto s = r.start({.addr = none});
+        REQUIRE_FALSE(s);
+        CHECK(s.why().code() == prom::errc::invalid_option);
+    }
+    auto longest = r.start({.addr = "unix:/" + std::string(200, 'x')});
+    CHECK_FALSE(longest);
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("options that make no sense are refused before anything is opened") {
+    rig r;
+    const std::size_t before = open_descriptors();
+    prom::registry mine;
+    prom::registry* const one[] = {&mine};
+    const prom::route relative{.path = "metrics"}, both{.path = "/", .registries = one, .text = "x"},
+        split{.path = "/", .text = "x", .content_type = "text/plain\r\nX: y"};
+    const std::string_view hosts[] = {"a b"};
+    prom::server_limits nothing;
+    nothing.connections = 0;
+    std::vector<prom::server_options> senseless(6);
+    senseless[0].routes = prom::list<prom::route>(&relative, 1);
+    senseless[1].routes = prom::list<prom::route>(&both, 1);
+    senseless[2].routes = prom::list<prom::route>(&split, 1);
+    senseless[3].allowed_hosts = hosts;
+    senseless[4].limits = nothing;
+    senseless[5].advertise = "http://x";
+    for (const prom::server_options& o : senseless) {
+        auto s = r.start(o);
+        REQUIRE_FALSE(s);
+        CHECK(s.why().code() == prom::errc::invalid_option);
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("a unix socket serves, and its file goes with the server") {
+    rig r;
+    const std::string path = "/tmp/prometheus_async_test." + std::to_string(::getpid());
+    struct stat file;
+    {
+        auto server = r.start({.addr = "unix:" + path});
+        REQUIRE(server);
+        CHECK(server->address() == path);
+        CHECK(server->port() == 0);
+        CHECK(server->url() == "unix:" + path);
+        REQUIRE(::stat(path.c_str(), &file) == 0);
+        CHECK((file.st_mode & 0777) == 0660);
+        CHECK(client("unix:" + path).ask(r.loop, get("/")).body == page_text);
+        auto second = r.start({.addr = "unix:" + path});
+        REQUIRE_FALSE(second);
+        CHECK(std::string(second.why().describe()) == "cannot listen on unix:" + path + ": Address already in use");
+        CHECK(r.finish(server->close()));
+        CHECK(::stat(path.c_str(), &file) != 0);
+    }
+    {  // what a server that died left behind is replaced
+        prom::detail::net_address at;
+        REQUIRE(prom::detail::parse_address("unix:" + path, 0, at));
+        const int dead = ::socket(AF_UNIX, SOCK_STREAM, 0);
+        REQUIRE(::bind(dead, at.get(), at.size) == 0);
+        ::close(dead);
+        auto server = r.start({.addr = "unix:" + path});
+        REQUIRE(server);
+        CHECK(client("unix:" + path).ask(r.loop, get("/")).status == 200);
+        // and what somebody else put in our place stays
+        REQUIRE(::unlink(path.c_str()) == 0);
+        const int other = ::socket(AF_UNIX, SOCK_STREAM, 0);
+        REQUIRE(::bind(other, at.get(), at.size) == 0);
+        ::close(other);
+    }
+    CHECK(::stat(path.c_str(), &file) == 0);
+    ::unlink(path.c_str());
+    // A file that is no socket stays, too.
+    ::close(::open(path.c_str(), O_CREAT | O_WRONLY, 0600));
+    CHECK_FALSE(r.start({.addr = "unix:" + path}));
+    CHECK(::stat(path.c_str(), &file) == 0);
+    ::unlink(path.c_str());
+}
+
+#if defined(__linux__)
+TEST_CASE("an abstract unix socket serves") {
+    rig r;
+    const std::string name = "@prometheus_async_test." + std::to_string(::getpid());
+    auto server = r.start({.addr = "unix:" + name});
+    REQUIRE(server);
+    CHECK(server->address() == name);
+    CHECK(client("unix:" + name).ask(r.loop, get("/")).status == 200);
+}
+#endif
+
+TEST_CASE("a listening descriptor that is handed in serves, and is the server's") {
+    rig r;
+    prom::detail::net_address at;
+    REQUIRE(prom::detail::parse_address("127.0.0.1", 0, at));
+    auto made = prom::detail::listen_on(at, 5);
+    REQUIRE(made);
+    const std::uint16_t port = prom::detail::local_address(made->get()).port();
+    const int fd = made->release();
+    ::fcntl(fd, F_SETFL, 0);  // blocking, and open across exec
+    ::fcntl(fd, F_SETFD, 0);
+    {
+        auto server = r.start({.listen_fd = fd});
+        REQUIRE(server);
+        CHECK(server->port() == port);
+        CHECK(server->address() == "127.0.0.1");
+        CHECK((::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+        CHECK(::fcntl(fd, F_GETFD) == FD_CLOEXEC);
+        CHECK(client("127.0.0.1", port).ask(r.loop, get("/")).status == 200);
+    }
+    CHECK(::fcntl(fd, F_GETFD) < 0);
+    // What does not listen is refused, and closed all the same.
+    const int other = ::socket(AF_INET, SOCK_STREAM, 0);
+    auto server = r.start({.listen_fd = other});
+    REQUIRE_FALSE(server);
+    CHECK(std::string(server.why().describe()) == "listen_fd: not a listening socket");
+    CHECK(::fcntl(other, F_GETFD) < 0);
+}
+
+TEST_CASE("several servers share a loop, each with its own pages") {
+    rig r;
+    const prom::route a_routes[] = {{.path = "/", .text = "a"}}, b_routes[] = {{.path = "/", .text = "b"}};
+    auto a = r.start({.addr = "127.0.0.1", .routes = a_routes});
+    auto b = r.start({.addr = "127.0.0.1", .routes = b_routes});
+    REQUIRE(a);
+    REQUIRE(b);
+    client to_a("127.0.0.1", a->port()), to_b("127.0.0.1", b->port());
+    CHECK(to_a.ask(r.loop, get("/")).body == "a");
+    CHECK(to_b.ask(r.loop, get("/")).body == "b");
+    CHECK(r.finish(a->close()));
+    CHECK(to_a.ends(r.loop));
+    CHECK(to_b.ask(r.loop, get("/")).body == "b");
+}
+
+TEST_CASE("the options' texts need not outlive the call") {
+    rig r;
+    prom::task<prom::result<prom::metrics_http_server>> starting;
+    {
+        std::string addr = "127.0.0.1", path = "/somewhere/long/enough/to/be/on/the/heap", text = "the text of it, long enough too", host = "localhost";
+        const prom::route routes[] = {{.path = path, .text = text}};
+        const std::string_view hosts[] = {host};
+        starting = prom::start_http_server(r.loop, {.addr = addr, .routes = routes, .allowed_hosts = hosts});
+        for (std::string* s : {&addr, &path, &text, &host}) s->assign(s->size(), '!');
+    }
+    auto server = r.finish(std::move(starting));
+    REQUIRE(server);
+    client c("127.0.0.1", server->port());
+    CHECK(c.ask(r.loop, get("/somewhere/long/enough/to/be/on/the/heap")).body == "the text of it, long enough too");
+}
+
+TEST_CASE("options may be braced inside co_await") {
+    prom::event_loop loop;
+    const int status = loop.run([](prom::event_loop& on) -> prom::task<int> {
+        const prom::route routes[] = {{.path = "/", .text = "x"}};  // g++ 12 refuses lists in lists here
+        auto server = co_await prom::start_http_server(on, {.addr = "127.0.0.1", .routes = routes, .self_metrics = true});
+        co_return server && server->port() != 0 ? 1 : 0;
+    }(loop));
+    CHECK(status == 1);
+}
+
+TEST_CASE("Process-Start-Time-Unix is the time the process was started") {
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1", .process_start_header = true});
+    REQUIRE(server);
+    const double started = std::atof(client("127.0.0.1", server->port()).ask(r.loop, get()).field("Process-Start-Time-Unix").c_str());
+    CHECK(started <= prom::system_clock().wall() + 1);
+    CHECK(started > prom::system_clock().wall() - 3600);
+}
+
+// ---- closing ----
+
+TEST_CASE("close() de-registers, then closes; a second one is nothing") {
+    rig r;
+    fake_discovery sd;
+    auto server = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(server);
+    client c("127.0.0.1", server->port());
+    CHECK(c.ask(r.loop, get("/")).status == 200);
+    CHECK(r.finish(server->close()));
+    CHECK(sd.deregistered == 1);
+    CHECK(c.ends(r.loop));
+    CHECK_FALSE(client("127.0.0.1", server->port()).connected());
+    CHECK(r.finish(server->close()));
+    CHECK(sd.deregistered == 1);
+    prom::metrics_http_server none;
+    CHECK(r.finish(none.close()));
+}
+
+TEST_CASE("a failed de-registration is the result of close(), and the server is closed all the same") {
+    rig r;
+    fake_discovery sd;
+    sd.fails_to_leave = true;
+    auto server = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(server);
+    const auto closed = r.finish(server->close());
+    CHECK_FALSE(closed);
+    CHECK(std::string(closed.why().describe()) == "the fake keeps it");
+    CHECK_FALSE(client("127.0.0.1", server->port()).connected());
+}
+
+TEST_CASE("a de-registration that hangs is given the loop's closing budget") {
+    rig r;
+    fake_discovery sd;
+    sd.hangs = true;
+    auto server = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(server);
+    std::vector<prom::result<void>> out;
+    r.loop.spawn([](prom::metrics_http_server& s, std::vector<prom::result<void>>& to) -> prom::task<void> { to.push_back(co_await s.close()); }(*server, out));
+    r.pass(1.99);
+    CHECK(out.empty());
+    r.pass(0.01);
+    REQUIRE(out.size() == 1);
+    CHECK(out[0].why().code() == prom::errc::timeout);
+    CHECK_FALSE(client("127.0.0.1", server->port()).connected());
+}
+
+TEST_CASE("a destroyed server is closed at once and de-registered by its loop") {
+    rig r;
+    fake_discovery sd;
+    std::uint16_t port = 0;
+    client c;
+    {
+        auto server = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+        REQUIRE(server);
+        port = server->port();
+        c = client("127.0.0.1", port);
+        CHECK(c.ask(r.loop, get("/")).status == 200);
+    }
+    CHECK(c.ends(r.loop));
+    CHECK_FALSE(client("127.0.0.1", port).connected());
+    CHECK(sd.deregistered == 1);
+}
+
+TEST_CASE("a close() that is abandoned leaves nothing behind") {
+    rig r;
+    fake_discovery sd;
+    sd.hangs = true;
+    const std::size_t before = open_descriptors();
+    {
+        auto server = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+        REQUIRE(server);
+        { auto never_awaited = server->close(); }
+        CHECK(server->is_registered());
+        prom::event_loop other;
+        r.loop.spawn([](prom::metrics_http_server& s) -> prom::task<void> { (void)co_await s.close(); }(*server));
+        CHECK_FALSE(server->is_registered());
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("a loop that ends first closes its servers and has them de-registered") {
+    fake_discovery sd;
+    prom::metrics_http_server server;
+    std::uint16_t port = 0;
+    {
+        rig r;
+        auto made = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+        REQUIRE(made);
+        server = std::move(*made);
+        port = server.port();
+    }
+    CHECK(sd.deregistered == 1);
+    CHECK_FALSE(client("127.0.0.1", port).connected());
+    CHECK(server.port() == port);
+    CHECK_FALSE(server.is_registered());
+}
+
+TEST_CASE("a discovery that fails leaves nothing open, whether it returns or throws") {
+    rig r;
+    const std::size_t before = open_descriptors();
+    fake_discovery sd;
+    sd.fails = true;
+    auto failed = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE_FALSE(failed);
+    CHECK(std::string(failed.why().describe()) == "the fake says no");
+    CHECK(open_descriptors() == before);
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    struct thrower final : prom::service_discovery {
+        prom::task<prom::result<prom::registration>> register_server(prom::event_loop&, const prom::metrics_http_server&) override {
+            throw 42;
+            co_return prom::registration{};
+        }
+    } throws;
+    bool caught = false;
+    r.loop.spawn([](prom::event_loop& loop, thrower& t, bool& out) -> prom::task<void> {
+        try {
+            auto s = co_await prom::start_http_server(loop, {.addr = "127.0.0.1", .service_discovery = &t});
+        } catch (int) {
+            out = true;
+        }
+    }(r.loop, throws, caught));
+    r.pass(0);
+    CHECK(caught);
+    CHECK(open_descriptors() == before);
+#endif
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("a de-registration that throws closes the server all the same") {
+    rig r;
+    struct thrower final : prom::service_discovery {
+        prom::task<prom::result<prom::registration>> register_server(prom::event_loop&, const prom::metrics_http_server&) override {
+            prom::registration out;
+            out.deregister = []() -> prom::task<prom::result<void>> {
+                throw 42;
+                co_return prom::result<void>{};
+            };
+            co_return std::move(out);
+        }
+    } sd;
+    auto server = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(server);
+    CHECK_FALSE(r.finish(server->close()));
+    CHECK_FALSE(client("127.0.0.1", server->port()).connected());
+}
+#endif
+
+TEST_CASE("a program that is stopped has its server de-registered by run()") {
+    fake_discovery sd;
+    prom::event_loop loop;
+    const int status = loop.run([](prom::event_loop& on, fake_discovery& with) -> prom::task<int> {
+        auto server = co_await prom::start_http_server(on, {.addr = "127.0.0.1", .service_discovery = &with});
+        on.stop();
+        co_await on.sleep(1000);
+        co_return server ? 1 : 2;
+    }(loop, sd));
+    CHECK(status == 0);
+    CHECK(sd.deregistered == 1);
+}
+
+// ---- time and pressure, on a loop ----
+
+TEST_CASE("an idle connection ends after 75 s, to the millisecond") {
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1"});
+    REQUIRE(server);
+    client c("127.0.0.1", server->port());
+    CHECK(c.ask(r.loop, get("/")).status == 200);
+    r.pass(74.999);
+    CHECK(c.open(r.loop));
+    r.pass(0.001);
+    CHECK(c.ends(r.loop));
+    CHECK_FALSE(c.was_reset);
+}
+
+TEST_CASE("a half-sent head ends in 408 after 5 s from the accept") {
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1"});
+    REQUIRE(server);
+    client c("127.0.0.1", server->port());
+    c.send("GET / HT");
+    CHECK(c.open(r.loop));
+    r.pass(4.999);
+    c.send("TP/1.1\r\n");
+    CHECK(c.open(r.loop));
+    r.pass(0.001);
+    CHECK(c.next(r.loop).status == 408);
+    CHECK(c.ends(r.loop));
+}
+
+TEST_CASE("a reader that takes nothing is reset after 10 s; the others are served meanwhile") {
+    rig r;
+    const std::string big(8 << 20, 'x');
+    const prom::route routes[] = {{.path = "/big", .text = big}, {.path = "/", .text = "small"}};
+    auto server = r.start({.addr = "127.0.0.1", .routes = routes});
+    REQUIRE(server);
+    std::vector<client> slow;
+    for (int i = 0; i != 100; ++i) {
+        slow.emplace_back("127.0.0.1", server->port(), 2048);
+        slow.back().send(get("/big"));
+    }
+    client good("127.0.0.1", server->port());
+    for (int i = 0; i != 5; ++i) {
+        good.send(get("/"));
+        answer a;
+        int turns = 0;
+        do {
+            r.loop.poll(0);
+            good.receive();
+        } while (!take_answer(good.in, false, false, a) && ++turns < 200);
+        CHECK(a.body == "small");
+        CHECK(turns < 100);  // a bounded part of a turn goes to each slow reader
+    }
+    for (int i = 0; i != 200; ++i) r.loop.poll(0);  // the sockets' buffers are full now
+    r.pass(9.9);
+    r.pass(0.2);
+    int gone = 0;
+    for (client& c : slow) gone += c.ends(r.loop) && c.was_reset;
+    CHECK(gone == 100);
+    CHECK(r.told == std::vector(100, prom::event_kind::connection_stalled));
+    CHECK(good.ask(r.loop, get("/")).status == 200);
+}
+
+TEST_CASE("a newcomer takes the place of the oldest that waits") {
+    rig r;
+    prom::server_limits few;
+    few.connections = 3;
+    auto server = r.start({.addr = "127.0.0.1", .limits = few});
+    REQUIRE(server);
+    client a("127.0.0.1", server->port()), b("127.0.0.1", server->port()), c("127.0.0.1", server->port());
+    for (client* each : {&a, &b, &c}) CHECK(each->ask(r.loop, get("/")).status == 200);
+    CHECK(a.ask(r.loop, get("/")).status == 200);  // a waits anew: b is the oldest
+    client d("127.0.0.1", server->port());
+    CHECK(d.ask(r.loop, get("/")).status == 200);
+    CHECK(b.ends(r.loop));
+    CHECK(a.open(r.loop));
+    CHECK(c.open(r.loop));
+    CHECK(r.told == std::vector{prom::event_kind::connection_evicted});
+}
+
+TEST_CASE("where nobody can be evicted the newcomer gets 503, and accepting pauses for 100 ms") {
+    rig r;
+    const std::string big(8 << 20, 'x');
+    const prom::route routes[] = {{.path = "/big", .text = big}, {.path = "/", .text = "small"}};
+    prom::server_limits few;
+    few.connections = 2;
+    auto server = r.start({.addr = "127.0.0.1", .routes = routes, .limits = few});
+    REQUIRE(server);
+    client a("127.0.0.1", server->port(), 2048), b("127.0.0.1", server->port(), 2048);
+    for (client* each : {&a, &b}) each->send(get("/big"));
+    for (int i = 0; i != 50; ++i) r.loop.poll(0);
+    client c("127.0.0.1", server->port());
+    const answer no = c.ask(r.loop, get("/"));
+    CHECK(no.status == 503);
+    CHECK(no.has("Retry-After: 1"));
+    CHECK(r.told == std::vector{prom::event_kind::connection_refused});
+    client d("127.0.0.1", server->port());
+    d.send(get("/"));
+    for (int i = 0; i != 10; ++i) r.loop.poll(0);
+    d.receive();
+    CHECK(d.in.empty());
+    r.pass(0.1);
+    CHECK(d.next(r.loop).status == 200);
+    CHECK(c.ends(r.loop));
+}
+
+TEST_CASE("everything that waits is accepted, a bounded number in each turn") {
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1"});
+    REQUIRE(server);
+    std::vector<client> many;
+    for (int i = 0; i != 40; ++i) {
+        many.emplace_back("127.0.0.1", server->port());
+        many.back().send(get("/"));
+    }
+    for (client& c : many) CHECK(c.next(r.loop).status == 200);
+}
+
+TEST_CASE("a peer that leaves in the middle leaves nothing") {
+    rig r;
+    prom::registry mine;
+    for (int i = 0; i != 5000; ++i) mine.make_gauge("g" + std::to_string(i), "some help for it");
+    prom::registry* const one[] = {&mine};
+    const prom::route routes[] = {{.path = "/metrics", .registries = one}};
+    auto server = r.start({.addr = "127.0.0.1", .routes = routes});
+    REQUIRE(server);
+    r.loop.poll(0);
+    const std::size_t before = open_descriptors();
+    const std::string ask = get() + get();
+    for (std::size_t cut = 0; cut <= ask.size(); cut += 7) {
+        for (bool hard : {false, true}) {
+            client c("127.0.0.1", server->port(), 2048);
+            c.send(ask.substr(0, cut));
+            for (std::size_t i = 0; i != cut % 3; ++i) r.loop.poll(0);
+            c.receive(cut * 10);
+            if (hard) c.reset();
+            else c.close();
+            for (int i = 0; i != 3; ++i) r.loop.poll(0);
+        }
+    }
+    for (int i = 0; i != 100 && open_descriptors() != before; ++i) {
+        r.pass(5);
+    }
+    CHECK(open_descriptors() == before);
+    CHECK(client("127.0.0.1", server->port()).ask(r.loop, get()).status == 200);
+}
