@@ -3301,8 +3301,8 @@ struct tls_peer {             // filled after the handshake
 
 /// One TLS connection over memory buffers, written by the user or copied from examples/.
 ///
-/// shape    both directions bounded: feed takes what it has room for, write returns need_output
-///          instead of queueing more than about 64 kB
+/// shape    both directions bounded: feed takes what it has room for, write (and read, if it has much to
+///          say) returns need_output instead of queueing more than about 64 kB
 /// threads  one at a time
 /// errors   failed is sticky; `closed` from read only for a received close_notify
 class tls_session {
@@ -3322,6 +3322,8 @@ public:
 /// with the host that the certificate MUST be verified against. To reload a certificate, return
 /// sessions of the new one from then on; running sessions keep what they have.
 ///
+/// lifetime the context outlives the servers and clients that have it
+/// threads  open is called on the loop's thread; a context that several loops share sees to itself
 /// errors   an empty result refuses the connection
 struct tls_config {
     owned<tls_session> (*open)(void* context, std::string_view verify_name) noexcept = nullptr;
@@ -9531,8 +9533,7 @@ bool http_connection::wait_for(stream_status how) noexcept {
 
 // One a turn: its arithmetic is what takes longest here, and the others are not to wait for many of them.
 bool http_connection::shake() {
-    wants_ = interest::read;
-    if (std::exchange(service_.shook, true)) return false;
+    if (std::exchange(service_.shook, true)) return wait_for(stream_status::want_read);
     const bool begun = stream_.shaking();
     const stream_status how = stream_.handshake(service_.scratch);
     if (how == stream_status::ok) {
