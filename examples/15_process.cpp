@@ -1,7 +1,7 @@
-// 03_process: the process metrics of the official clients, and a collector of one's own. It writes N for the
+// 15_process: the process metrics of the official clients, and a collector of one's own. It writes N for the
 // numbers that are this process's; what a system does not tell is left out.
 //
-//     c++ -std=c++20 examples/03_process.cpp -o process -pthread && ./process
+//     c++ -std=c++20 examples/15_process.cpp -o process -pthread && ./process
 //
 // prints
 //
