@@ -263,7 +263,7 @@ TEST_CASE("after ten refusals in a second the next ones wait for one, and good r
     for (int i = 0; i != 40; ++i) {
         late.push_back(std::make_unique<caller>(at));
         late.back()->send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + wrong + "\r\n");
-        turns(at);
+        REQUIRE(at.until([&] { return at.told(prom::event_kind::authorization_failed) == 11 + i; }));
     }
     // At most 32 wait; what comes then is refused at once, and its connection ends.
     for (std::size_t i = 0; i != 32; ++i) CHECK_FALSE((late[i]->take(), late[i]->got.size()));
