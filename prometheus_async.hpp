@@ -10055,7 +10055,9 @@ void http_server::rest() noexcept {
     resting_.after(pause);
 }
 void http_server::rested(void* self) {
-    for (const auto& l : static_cast<http_server*>(self)->listeners_) (void)l->readiness.set(l->fd, interest::read);
+    auto& server = *static_cast<http_server*>(self);
+    for (const auto& l : server.listeners_)
+        if (!l->readiness.set(l->fd, interest::read)) server.resting_.after(pause);
 }
 
 void http_server::accept_from(http_listener& from) {
