@@ -8474,7 +8474,8 @@ private:
 };
 
 void request_parser::reset() noexcept {
-    for (std::string* s : {&head.verb, &head.target, &head.host, &head.accept, &head.accept_encoding, &head.authorization, &value_}) {
+    for (std::string* s : {&head.verb, &head.target, &head.host, &head.accept, &head.accept_encoding,
+                           &head.authorization, &value_}) {
         if (s->capacity() > 480) std::string().swap(*s);  // what Prometheus sends fits: it allocates once
         s->clear();
     }
@@ -8631,8 +8632,9 @@ int request_parser::end_of_target() {
     if (!absolute_) return head.target[0] == '*' && head.target.size() != 1 ? 400 : 0;
     std::string_view rest = head.target;
     const std::size_t colon = rest.find("://");
-    if (colon == std::string_view::npos || !(same_word(rest.substr(0, colon), "http") || same_word(rest.substr(0, colon), "https")))
-        return 400;
+    if (colon == std::string_view::npos) return 400;
+    const std::string_view scheme = rest.substr(0, colon);
+    if (!same_word(scheme, "http") && !same_word(scheme, "https")) return 400;
     rest.remove_prefix(colon + 3);
     const std::size_t end = rest.find_first_of("/?");
     const std::string_view authority = rest.substr(0, end);
@@ -9183,7 +9185,8 @@ struct http_route {
 /// The scrapes themselves as metrics, in the default registry.
 struct http_metrics {
     family<counter, "code", "format"> requests{"prometheus_async_http_requests_total", "Requests answered."};
-    histogram duration{"prometheus_async_http_response_seconds", "Time from a request's head to the last octet of its answer."};
+    histogram duration{"prometheus_async_http_response_seconds",
+                       "Time from a request's head to the last octet of its answer."};
     counter octets{"prometheus_async_http_response_bytes_total", "Octets sent."};
     gauge in_flight{"prometheus_async_http_responses_in_flight", "Answers being sent."};
     gauge series{"prometheus_async_http_scrape_series", "Samples on the last whole page."};
@@ -9241,7 +9244,7 @@ struct head_writer {
     char* at;
     char* end;
     void put(std::string_view s) noexcept {
-        const std::size_t n = s.size() < static_cast<std::size_t>(end - at) ? s.size() : static_cast<std::size_t>(end - at);
+        const auto room = static_cast<std::size_t>(end - at), n = s.size() < room ? s.size() : room;
         std::memcpy(at, s.data(), n);
         at += n;
     }
@@ -9377,7 +9380,8 @@ void http_service::give_block(http_block* block) noexcept {
 
 bool http_service::allows(std::string_view host) const noexcept {
     if (allowed_hosts.empty()) return true;
-    for (const std::string& ours : allowed_hosts) if (same_word(host, ours) || same_word(host_of(host), host_of(ours))) return true;
+    for (const std::string& ours : allowed_hosts)
+        if (same_word(host, ours) || same_word(host_of(host), host_of(ours))) return true;
     return false;
 }
 const http_route* http_service::find(std::string_view path) const noexcept {
@@ -9461,8 +9465,9 @@ double http_connection::deadline() const noexcept {
     case phase::reading: return since_ + (requests_ == 0 || parser_.begun() ? l.header : l.idle).count();
     case phase::deciding: return since_ + (delayed_ ? 1 : l.response.count());
     case phase::writing: {
-        const double stall = moved_ + l.stall.count(), whole = since_ + l.response.count(), first = stall < whole ? stall : whole;
-        return page_waits_ && now_ + 0.01 < whole ? now_ + 0.01 : first;
+        const double whole = since_ + l.response.count();
+        const double first = page_waits_ ? now_ + 0.01 : moved_ + l.stall.count();
+        return first < whole ? first : whole;
     }
     case phase::lingering: return since_ + l.lingering.count();
     case phase::closed: break;
@@ -9482,7 +9487,8 @@ void http_connection::expire(double now) {
             fill();
             return run(now);
         }
-        service_.tell(event_kind::connection_stalled, {errc::timeout, "a reader took nothing for too long, or all too slowly"});
+        service_.tell(event_kind::connection_stalled,
+                      {errc::timeout, "a reader took nothing for too long, or all too slowly"});
         return reset();
     case phase::handshake:
         if (stream_.shaking()) service_.tell(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
@@ -9524,7 +9530,9 @@ void http_connection::run(double now) {
 // What a stream said it waits for, or the end of the connection.
 bool http_connection::wait_for(stream_status how) noexcept {
     if (how == stream_status::want_read || how == stream_status::want_write) {
-        wants_ = how == stream_status::want_write ? interest::write : stream_.pending() ? interest::both : interest::read;
+        wants_ = how == stream_status::want_write ? interest::write
+                 : stream_.pending()              ? interest::both
+                                                  : interest::read;
         return false;
     }
     how == stream_status::ended && phase_ == phase::reading ? leave() : close();
@@ -9650,7 +9658,8 @@ void http_connection::finished() {
 // The peer may still be sending: to close now would reset the connection, and the answer with it.
 bool http_connection::linger() {
     if (!shut_) {
-        if (const stream_status how = stream_.shutdown(service_.scratch); how != stream_status::ok) return wait_for(how);
+        const stream_status how = stream_.shutdown(service_.scratch);
+        if (how != stream_status::ok) return wait_for(how);
         if (sys::shutdown(fd_, SHUT_WR) != 0) return close(), false;
         shut_ = true;
     }
@@ -9676,7 +9685,8 @@ bool http_connection::linger() {
 void http_connection::respond() {
     const request_head& h = parser_.head;
     ++requests_;
-    closing_ = parser_.failed() != 0 || h.close || h.http_1_0 || h.content || requests_ >= service_.limits.requests_per_connection;
+    closing_ = parser_.failed() != 0 || h.close || h.http_1_0 || h.content ||
+               requests_ >= service_.limits.requests_per_connection;
     route_ = nullptr;
     if (parser_.failed() != 0) return answer_fixed(parser_.failed());
     if (!service_.allows(h.host)) return answer_fixed(421);
@@ -9825,7 +9835,8 @@ void http_connection::answer_fixed(int status) {
     send_head(text.size() + !text.empty());
 }
 
-constexpr std::string_view fields_of_200 = "Vary: Accept, Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
+constexpr std::string_view fields_of_200 =
+    "Vary: Accept, Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
 
 void http_connection::answer_text(const http_route& route) {
     begin_head(200);
@@ -9979,7 +9990,10 @@ private:
 };
 
 server_connection::server_connection(http_server& server, int fd)
-    : http_connection(server, fd, server.loop().now()), server_(server), watch_(server.loop(), &ready, this), timer_(server.loop(), &due, this) {}
+    : http_connection(server, fd, server.loop().now()),
+      server_(server),
+      watch_(server.loop(), &ready, this),
+      timer_(server.loop(), &due, this) {}
 
 void server_connection::move(void (http_connection::*how)(double)) {
     const double now = server_.loop().now();
@@ -10148,7 +10162,8 @@ private:
 
 server_state::server_state(event_loop& on, const server_options& o)
     : http_server(on), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
-      discovery(o.service_discovery), attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
+      discovery(o.service_discovery),
+      attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
     const auto bad = [this](std::string_view why) { if (valid) valid = error(errc::invalid_option, why); };
     const auto plain = [](std::string_view s) {
         for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
@@ -10162,9 +10177,11 @@ server_state::server_state(event_loop& on, const server_options& o)
     on_event = o.on_event;
     context = o.context;
     if (o.self_metrics) metrics = owned<http_metrics>(new http_metrics);
-    if (limits.connections == 0 || limits.handshakes == 0 || limits.requests_per_connection == 0 || limits.header_bytes < 64 || limits.request_line < 16)
+    if (limits.connections == 0 || limits.handshakes == 0 || limits.requests_per_connection == 0 ||
+        limits.header_bytes < 64 || limits.request_line < 16)
         bad("server limits: nothing could be served");
-    if (!plain(advertise) || advertise.find_first_of(" /?#@") != std::string::npos) bad("advertise: a host, without scheme, port or path");
+    if (!plain(advertise) || advertise.find_first_of(" /?#@") != std::string::npos)
+        bad("advertise: a host, without scheme, port or path");
     for (std::string_view host : o.allowed_hosts) {
         std::string& lower = allowed_hosts.emplace_back(host);
         for (char& c : lower) c = ascii_lower(c);
@@ -10174,16 +10191,18 @@ server_state::server_state(event_loop& on, const server_options& o)
         if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
         if (!plain(r.content_type)) bad("routes: a content type of at most 128 printable characters");
         if (!r.text.empty() && !r.registries.empty()) bad("routes: either registries or a text");
-        routes.push_back({std::string(r.path), std::string(r.text), std::string(r.content_type), {r.registries.begin(), r.registries.end()},
-                          !r.text.empty(), r.open});
+        routes.push_back({std::string(r.path), std::string(r.text), std::string(r.content_type),
+                          {r.registries.begin(), r.registries.end()}, !r.text.empty(), r.open});
     }
     if (o.routes.empty()) {
-        routes.push_back({"/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>", "text/html", {}, true, false});
+        routes.push_back({"/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>",  // upstream's octets
+                          "text/html", {}, true, false});
         routes.push_back({"/metrics", {}, {}, {}, false, false});
     }
     if (o.process_start_header) {
         const double known = process_facts("/proc").started;
-        process_start = "Process-Start-Time-Unix: " + std::to_string(static_cast<std::int64_t>(known > 0 ? known : wall_now())) + "\r\n";
+        const auto seconds_since_1970 = static_cast<std::int64_t>(known > 0 ? known : wall_now());
+        process_start = "Process-Start-Time-Unix: " + std::to_string(seconds_since_1970) + "\r\n";
     }
 }
 
@@ -10192,7 +10211,8 @@ server_state::~server_state() { shut(); }
 void server_state::shut() noexcept {
     stop();
     struct ::stat now;
-    if (file_ != 0 && ::lstat(address.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == file_) ::unlink(address.c_str());
+    if (file_ != 0 && ::lstat(address.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == file_)
+        sys::unlink(address.c_str());
     file_ = 0;
 }
 
@@ -10203,7 +10223,8 @@ result<void> server_state::listen_handed_in() {
     if (sys::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0)
         return error(errc::invalid_option, "listen_fd: not a listening socket");
     const int flags = sys::fcntl(fd.get(), F_GETFL);
-    if (flags < 0 || sys::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0 || sys::fcntl(fd.get(), F_SETFD, FD_CLOEXEC) != 0)
+    if (flags < 0 || sys::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
+        sys::fcntl(fd.get(), F_SETFD, FD_CLOEXEC) != 0)
         return error::from_errno("listen_fd", errno);
     const net_address at = local_address(fd.get());
     address = at.text();
@@ -10230,7 +10251,8 @@ result<void> server_state::listen() {
     if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
     net_address at;
     if (!parse_address(host.empty() ? "::" : host, port, at))
-        return error(errc::invalid_option, "cannot listen on " + wanted + ": neither a numeric address nor localhost nor unix:/path");
+        return error(errc::invalid_option,
+                     "cannot listen on " + wanted + ": neither a numeric address nor localhost nor unix:/path");
     if (at.family() == AF_UNIX) return listen_unix(at);
     for (int attempt = 0;; ++attempt) {
         result<descriptor> first = listen_on(at, limits.backlog);
@@ -10326,7 +10348,8 @@ struct left_in_time {
     timer limit;
     left_in_time(event_loop& loop, leaving* of) noexcept
         : l(of), budget(loop_state::of(loop).budget), limit(loop, [](void* self) {
-              static_cast<leaving*>(self)->finish(error(errc::timeout, "de-registration took longer than the closing budget"));
+              static_cast<leaving*>(self)->finish(
+                  error(errc::timeout, "de-registration took longer than the closing budget"));
           }, of) {}
     left_in_time(const left_in_time&) = delete;
     ~left_in_time() { l->waiter = nullptr; }
@@ -10348,7 +10371,8 @@ inline leaving* begin_leaving(server_state& server) {
 
 void server_state::end() noexcept {
     shut();
-    contain("de-registration", [this] { if (leaving* const l = begin_leaving(*this)) l->release(); }, [](const error&) {});
+    const auto begin = [this] { if (leaving* const l = begin_leaving(*this)) l->release(); };
+    contain("de-registration", begin, [](const error&) {});
 }
 
 inline task<result<void>> close_server(counted<server_state> server) {
@@ -10401,12 +10425,16 @@ metrics_http_server::~metrics_http_server() {
     }
 }
 
-std::string_view metrics_http_server::address() const noexcept { return state_ ? std::string_view(state_->address) : std::string_view(); }
+std::string_view metrics_http_server::address() const noexcept {
+    return state_ ? std::string_view(state_->address) : std::string_view();
+}
 std::uint16_t metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
 bool metrics_http_server::https() const noexcept { return state_ && state_->https; }
 void metrics_http_server::https(bool on) noexcept { if (state_) state_->https = on; }
 std::string metrics_http_server::url() const { return state_ ? state_->url() : std::string(); }
-std::string_view metrics_http_server::advertise() const noexcept { return state_ ? std::string_view(state_->advertise) : std::string_view(); }
+std::string_view metrics_http_server::advertise() const noexcept {
+    return state_ ? std::string_view(state_->advertise) : std::string_view();
+}
 bool metrics_http_server::is_registered() const noexcept { return state_ && state_->registered(); }
 task<result<void>> metrics_http_server::close() {
     return state_ ? detail::close_server(detail::counted<detail::server_state>(state_)) : detail::nothing_to_close();
@@ -10485,7 +10513,8 @@ void* threaded_metrics_http_server::state::main(void* self) noexcept {
 
 result<threaded_metrics_http_server> start_http_server_in_thread(const server_options& options) {
     threaded_metrics_http_server made;
-    auto* const s = made.state_ = new threaded_metrics_http_server::state{.options = &options, .outcome = {}, .sleeper = {}, .address = {}, .url = {}};
+    auto* const s = made.state_ = new threaded_metrics_http_server::state{
+        .options = &options, .outcome = {}, .sleeper = {}, .address = {}, .url = {}};
     // Signals are for the program's own threads.
     sigset_t all, before;
     sigfillset(&all);
@@ -10517,7 +10546,9 @@ threaded_metrics_http_server::~threaded_metrics_http_server() {
     static_cast<void>(close());
     delete state_;
 }
-std::string_view threaded_metrics_http_server::address() const noexcept { return state_ ? std::string_view(state_->address) : std::string_view(); }
+std::string_view threaded_metrics_http_server::address() const noexcept {
+    return state_ ? std::string_view(state_->address) : std::string_view();
+}
 std::uint16_t threaded_metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
 bool threaded_metrics_http_server::https() const noexcept { return state_ && state_->https; }
 std::string threaded_metrics_http_server::url() const { return state_ ? state_->url : std::string(); }
