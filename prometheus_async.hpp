@@ -845,6 +845,9 @@ public:
     template <class T>
     label_text(const T& v) noexcept {
         if constexpr (has_to_label<T>) {
+            using R = decltype(to_label(v));
+            static_assert(std::is_reference_v<R> || std::is_trivially_destructible_v<R>,
+                          "to_label() gives a view or a reference: a string by value would be gone at once");
             text_ = to_label(v);
         } else if constexpr (std::convertible_to<const T&, std::string_view>) {
             text_ = v;
@@ -948,7 +951,7 @@ public:
         requires std::is_arithmetic_v<Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step, const exemplar& e) const noexcept {
         inc(step);
-        detail::keep_exemplar(series_, 0, static_cast<double>(step), e);
+        if (step >= Step{}) detail::keep_exemplar(series_, 0, static_cast<double>(step), e);
     }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
     /// To zero, and made anew as far as _created tells.
@@ -2259,7 +2262,7 @@ public:
     /// f(const outcome<T>&), which does not count as having seen a failure: for instruments.
     template <class F>
     const deferred& watch(F f) const {
-        return add([f = std::move(f)](state& s) mutable { f(std::as_const(s.now)); });
+        return add([f = std::move(f)](state& s) mutable { detail::deferred_step(s, [&] { f(std::as_const(s.now)); }); });
     }
 
     /// Awaiting gives the value, and takes it: callbacks added later find it moved from. A fault is raised.
@@ -2307,9 +2310,11 @@ struct deferred_source {
             void await_suspend(std::coroutine_handle<promise_type> self) const noexcept {
                 deferred_state<T>* fires = self.promise().to;
                 outcome<T> with = std::move(self.promise().result);
+                fires->keep();  // the frame may hold the last handle
                 fires->source = nullptr;
                 self.destroy();
-                fires->fire(std::move(with));
+                if (!fires->fired) fires->fire(std::move(with));
+                fires->release();
             }
             void await_resume() const noexcept {}
         };
@@ -3354,7 +3359,7 @@ struct authorization_request {
     std::string_view authorization;  // the field's value; empty without one
     const tls_peer* peer;            // null on a plain connection
 };
-/// One of the two functions; `later` may take its time, on another thread too, as long as it is
+/// One of the two functions; neither may end the server that asks (post() that). `later` may take its time, on another thread too, as long as it is
 /// resumed on the loop's.
 struct authorizer {
     bool (*now)(const authorization_request&, void* context) = nullptr;
@@ -3760,6 +3765,7 @@ PROMETHEUS_ASYNC_END
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sched.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/epoll.h>
@@ -5376,7 +5382,7 @@ static error bad(errc code, std::string_view name, std::string_view why) {
 static declared handle_of(const family_state& f, bool labelled) noexcept {
     declared d;
     d.face = f.face;
-    d.id = f.id;
+    d.id = f.face->id;
     d.bounds = f.bounds;
     if (!labelled) {
         const line& l = f.lines[0];
@@ -5485,6 +5491,8 @@ result<declared> declare(const declaration& what) {
     }
     if (const family_state* have = clash(home, f.base_name(), f.type)) return conflict(*have, f);
 
+    for (auto* v : {&home.families, &home.by_base})  // what allocates comes before what must not be half done
+        if (v->size() == v->capacity()) v->reserve(v->size() * 2 + 8);
     f.id = state.next_id(0);
     f.home = &home;
     if (what.hook) {
@@ -5539,12 +5547,25 @@ static series find_or_make(family_state& f, const std::string_view* values, std:
     key_pair keys[64];
     for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
     series found;
-    if (find_child(*f.face, f.id, keys, values, count, found)) return found;
+    if (find_child(*f.face, f.face->id, keys, values, count, found)) return found;
     if (!make) return {};
     const record* r = make_series(f, values, keys, count);
     return {r->id, static_cast<std::uint32_t>(r->place >> 32), static_cast<std::uint32_t>(r->place), const_cast<record*>(r)};
 }
 
+/// Label values as series have them: what is not UTF-8 made harmless.
+struct clean_values {
+    std::string cleaned[64];
+    std::string_view views[64];
+    bool changed = false;
+
+    clean_values(const std::string_view* values, std::size_t count) {
+        for (std::size_t i = 0; i != count; ++i) {
+            views[i] = values[i];
+            if (!valid_utf8(values[i])) views[i] = cleaned[i] = sanitize_utf8(values[i], changed);
+        }
+    }
+};
 series make_child(const declared& family, const std::string_view* values, std::size_t count) {
     const char* wrong = nullptr;
     {
@@ -5552,22 +5573,14 @@ series make_child(const declared& family, const std::string_view* values, std::s
         if (family.face->id != family.id) return {};  // gone, with its registry
         family_state& f = *family.face->family;
         if (count == f.labels.size()) {
-            std::string cleaned[64];
-            std::string_view views[64];
-            bool changed = false;
-            for (std::size_t i = 0; i != count; ++i) {
-                views[i] = values[i];
-                if (valid_utf8(values[i])) continue;
-                cleaned[i] = sanitize_utf8(values[i], changed);
-                views[i] = cleaned[i];
-            }
-            if (changed) ++state.noticed[static_cast<unsigned>(event_kind::text_sanitized)];
+            clean_values clean(values, count);
+            if (clean.changed) ++state.noticed[static_cast<unsigned>(event_kind::text_sanitized)];
             const bool full = f.max_series != 0 && f.living >= f.max_series;
-            series s = find_or_make(f, views, count, !full);
+            series s = find_or_make(f, clean.views, count, !full);
             if (s.id != 0) return s;
             ++state.noticed[static_cast<unsigned>(event_kind::series_overflowed)];
-            for (std::size_t i = 0; i != count; ++i) views[i] = "_overflow";
-            return find_or_make(f, views, count, true);
+            for (std::size_t i = 0; i != count; ++i) clean.views[i] = "_overflow";
+            return find_or_make(f, clean.views, count, true);
         }
         wrong = "a family takes one value for each of its labels";
     }
@@ -5579,7 +5592,7 @@ bool remove_child(const declared& family, const std::string_view* values, std::s
     const holding lock;
     if (family.face->id != family.id || count != family.face->family->labels.size()) return false;
     family_state& f = *family.face->family;
-    const series s = find_or_make(f, values, count, false);
+    const series s = find_or_make(f, clean_values(values, count).views, count, false);
     line* l = s.id == 0 ? nullptr : line_of(f, s.id);
     if (!l) return false;
     remove_series(f, *l, true);
@@ -5597,13 +5610,15 @@ std::size_t remove_children(const declared& family, list<label> where) noexcept 
         for (const label& want : where) {
             const auto at = static_cast<std::size_t>(std::find(f.labels.begin(), f.labels.end(), want.name) - f.labels.begin());
             if (at == f.labels.size()) return false;
-            const key_pair k = make_key(want.value);
+            const clean_values clean(&want.value, 1);
+            const std::string_view value = clean.views[0];
+            const key_pair k = make_key(value);
             if (r.key()[2 * at] != k.low || r.key()[2 * at + 1] != k.high) return false;
             if (!is_long(k)) continue;
             const auto* stored = reinterpret_cast<const char*>(r.key() + 2 * f.labels.size());
             for (std::size_t i = 0; i != at; ++i)
                 if (const std::uint64_t high = r.key()[2 * i + 1]; high >> 56 == 0xff) stored += ((high << 8 >> 8) + 7) / 8 * 8;
-            if (std::memcmp(stored, want.value.data(), want.value.size()) != 0) return false;
+            if (std::memcmp(stored, value.data(), value.size()) != 0) return false;
         }
         return true;
     };
@@ -5682,7 +5697,7 @@ static bool exemplar_text(list<label> labels, std::string& text) {
 }
 void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept {
     std::string text;
-    const bool good = exemplar_text(e.labels, text);
+    const bool good = exemplar_text(e.labels, text) && e.timestamp >= 0 && e.timestamp < 9e15;
     const double now = e.timestamp != 0 ? e.timestamp : wall_now();
     const holding lock;
     if (!good) {
@@ -5706,9 +5721,15 @@ void set_info(const series& s, list<label> labels) {
         const family_state& f = *s.rec->family;
         for (const label& l : labels) {
             if (l.name.empty() || !valid_utf8(l.name) || reserved_label_name(l.name)) why = "a label's name is empty, reserved, or not UTF-8";
-            for (const auto& have : facts) if (have.first == l.name) why = "two labels have the same name";
-            for (const auto& have : f.constants) if (have.first == l.name) why = "two labels have the same name";
-            for (const auto& have : f.labels) if (have == l.name) why = "two labels have the same name";
+            const auto same = [&](std::string_view have) {  // also once it is escaped
+                std::string a, b;
+                append_name(a, have, escaping::underscores, true);
+                append_name(b, l.name, escaping::underscores, true);
+                if (a == b) why = "two labels have the same name";
+            };
+            for (const auto& have : facts) same(have.first);
+            for (const auto& have : f.constants) same(have.first);
+            for (const auto& have : f.labels) same(have);
             facts.emplace_back(std::string(l.name), clean(l.value));
         }
         if (!why) extra->info = std::move(facts);
@@ -6107,9 +6128,9 @@ static bool mergeable(const family_state& a, const family_state& b) noexcept {
                       [](const auto& x, const auto& y) { return x.first == y.first; });
 }
 /// Whether `f` has a series with the labels of one of another family that is shown as the same.
-static bool has_same_series(const family_state& f, const record& r) noexcept {
+static bool has_same_series(const family_state& f, const record& r, std::uint64_t limit) noexcept {
     if (f.constants != r.family->constants || f.living == 0) return false;
-    if (f.labels.empty()) return true;
+    if (f.labels.empty()) return f.lines[0].id < limit;
     const auto* entries = reinterpret_cast<const std::uintptr_t*>(f.face->table & ~std::uintptr_t{63});
     const std::size_t mask = (std::size_t{1} << (f.face->table & 63)) - 1;
     std::size_t words = 2 * f.labels.size();
@@ -6117,7 +6138,7 @@ static bool has_same_series(const family_state& f, const record& r) noexcept {
         if (const std::uint64_t high = r.key()[2 * i + 1]; high >> 56 == 0xff) words += ((high << 8 >> 8) + 7) / 8;
     for (std::size_t i = static_cast<std::size_t>(r.hash) & mask; entries[i] != 0; i = (i + 1) & mask) {
         const record& other = *record_of(entries[i]);
-        if (other.hash == r.hash && std::memcmp(other.key(), r.key(), 2 * f.labels.size() * 8) == 0 &&
+        if (other.id < limit && other.hash == r.hash && std::memcmp(other.key(), r.key(), 2 * f.labels.size() * 8) == 0 &&
             std::memcmp(other.key(), r.key(), words * 8) == 0)
             return true;
     }
@@ -6444,9 +6465,11 @@ struct cursor::state {
         }
         if (plain(f) && !collected) return true;
         const auto label_name = [&](std::size_t i) -> std::string_view {
-            return i < f.constants.size() ? f.constants[i].first : f.labels[i - f.constants.size()];
+            if (i < f.constants.size()) return f.constants[i].first;
+            i -= f.constants.size();
+            return i < f.labels.size() ? std::string_view(f.labels[i]) : f.base_name();  // of a state set
         };
-        for (std::size_t i = 0; i != f.constants.size() + f.labels.size(); ++i) {
+        for (std::size_t i = 0; i != f.constants.size() + f.labels.size() + (!collected && f.type == metric_type::state_set); ++i) {
             all = escaped(label_name(i), true);
             for (std::size_t k = 0; k != i; ++k) if (escaped(label_name(k), true) == all) return collided();
         }
@@ -6544,7 +6567,7 @@ struct cursor::state {
             if (!l->rec) continue;
             bool shown = false;
             for (std::size_t k = at_registry; k != at_twin && !shown; ++k)
-                if (const family_state* g = twin(first, k)) shown = detail::has_same_series(*g, *l->rec);
+                if (const family_state* g = twin(first, k)) shown = detail::has_same_series(*g, *l->rec, limit);
             if (shown) continue;
             series(f, *l);
             if (!drain(out)) return false;
@@ -6643,7 +6666,9 @@ struct detail::sink_state {
         page.head(f);
     }
     /// The labels of a series as text in `labels`; false when nothing is to be shown.
-    bool begin(list<label> given, std::string_view reserved = {}) {
+    bool begin(list<label> given, const sample_details& more, std::string_view reserved = {}) {
+        for (double when : {more.timestamp, more.created, more.example.timestamp})
+            if (!(when >= 0 && when < 9e15)) return fail("a timestamp that is no time"), false;
         if (!open && !failed) fail("a series before its family");
         if (failed || skipped) return false;
         labels.clear();
@@ -6691,7 +6716,7 @@ struct detail::sink_state {
         if (open && !counts && !informs && f.type != metric_type::gauge && f.type != metric_type::unknown)
             return fail("a single value of another type");
         if (counts && !(value >= 0)) return fail("a counter is negative or NaN");
-        if (!begin(given)) return;
+        if (!begin(given, more)) return;
         page.sample(f, f.name, {}, labels);
         page.number(informs ? 1 : value);
         std::string own;
@@ -6707,7 +6732,7 @@ struct detail::sink_state {
     void histogram(list<sample_sink::bucket> buckets, double sum, list<label> given, const sample_details& more) {
         const bool gauges = f.type == metric_type::gauge_histogram;
         if (open && !gauges && f.type != metric_type::histogram) return fail("buckets of another type");
-        if (!begin(given, "le")) return;
+        if (!begin(given, more, "le")) return;
         if (buckets.empty() || buckets[buckets.size() - 1].upper != __builtin_inf()) return fail("no bucket +Inf");
         for (std::size_t i = 0; i != buckets.size(); ++i) {
             if (i != 0 && (!(buckets[i - 1].upper < buckets[i].upper) || buckets[i].count < buckets[i - 1].count))
@@ -6742,7 +6767,7 @@ struct detail::sink_state {
     }
     void summary(std::uint64_t count, double sum, list<sample_sink::quantile> quantiles, list<label> given, const sample_details& more) {
         if (open && f.type != metric_type::summary) return fail("quantiles of another type");
-        if (!begin(given, "quantile")) return;
+        if (!begin(given, more, "quantile")) return;
         for (std::size_t i = 0; i != quantiles.size(); ++i) {
             const double q = quantiles[i].q;
             if (!(q >= 0 && q <= 1) || (i != 0 && !(quantiles[i - 1].q < q))) return fail("the quantiles do not ascend from 0 to 1");
@@ -6763,7 +6788,7 @@ struct detail::sink_state {
     }
     void states(list<sample_sink::state> all, list<label> given) {
         if (open && f.type != metric_type::state_set) return fail("states of another type");
-        if (!begin(given, f.name)) return;
+        if (!begin(given, {}, f.name)) return;
         const std::size_t own = labels.size();
         std::vector<std::string> names;
         for (std::size_t i = 0; i != all.size(); ++i) {
@@ -6877,9 +6902,12 @@ void cursor::start(const page_options& options) {
         const auto at = static_cast<unsigned>(e.kind);
         if (!options.on_event || detail::state.told[at] == detail::state.noticed[at]) continue;
         detail::state.told[at] = detail::state.noticed[at];
-        lock.pause();
+        const struct unlocked {  // also when on_event throws
+            detail::holding& held;
+            explicit unlocked(detail::holding& h) : held(h) { held.pause(); }
+            ~unlocked() { held.resume(); }
+        } open(lock);
         options.on_event({e.kind, error(errc::invalid_option, e.what)}, options.context);
-        lock.resume();
     }
 }
 pulled cursor::next(std::span<char> into) noexcept {
@@ -7744,6 +7772,8 @@ struct loop_state {
     watch* next_watch = nullptr;  // of the descriptor that is being told
     ready batch[64];
     std::size_t batch_at = 0, batch_end = 0;
+    unsigned full = 0;  // batches in a row that were full: timers wait for the rest, but not for ever
+    unsigned stoppers = 0;
 
     attachment* attachments = nullptr;
     root_promise* roots = nullptr;
@@ -7959,7 +7989,8 @@ struct loop_state {
             const ready next = batch[batch_at++];
             if (next.got != interest::none) tell(next);
         }
-        fire_timers(until);
+        full = batch_end == std::size(batch) ? full + 1 : 0;
+        if (full % 8 == 0) fire_timers(until);
         for (callback<void()>& work : due) {
             call("a posted callback", work);
             work.reset();
@@ -8106,18 +8137,19 @@ struct loop_state {
         }
     }
 
-    /// The bell is rung once for all that is posted until the loop looks.
+    /// The bell is rung once for all that is posted until the loop looks, and under the lock: once the
+    /// loop has taken the callback it may end.
     void post(callback<void()> work) {
-        {
-            const locked hold(lock);
-            posted.push_back(static_cast<callback<void()>&&>(work));
-            if (std::exchange(rung, true)) return;
-        }
-        if (ours()) wake.ring();
+        const locked hold(lock);
+        posted.push_back(static_cast<callback<void()>&&>(work));
+        if (!std::exchange(rung, true) && ours()) wake.ring();
     }
+    /// The loop must not be deleted between the flag and the bell: its end waits for `stoppers`.
     void ask_to_stop() noexcept {
+        __atomic_add_fetch(&stoppers, 1, __ATOMIC_ACQ_REL);
         __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
         if (ours()) wake.ring();
+        __atomic_sub_fetch(&stoppers, 1, __ATOMIC_RELEASE);  // synchronises with ~event_loop
     }
 };
 
@@ -8143,7 +8175,9 @@ watch::watch(event_loop& loop, void (*ready)(void*, interest), void* self) noexc
     : loop_(&loop_state::of(loop)), ready_(ready), self_(self) {}
 result<void> watch::set(int fd, interest want) noexcept {
     if (!loop_) return error(errc::canceled, "the event loop has ended");
-    return loop_->add(*this, fd, want);
+    result<void> done = error::from_errno("event_loop", ENOMEM);
+    contain("a watch", [&] { done = loop_->add(*this, fd, want); }, [this](const error&) { forget(); });
+    return done;
 }
 void watch::forget() noexcept {
     if (prev_) loop_->remove(*this);
@@ -8168,6 +8202,7 @@ event_loop::event_loop(const loop_options& options) {
 }
 event_loop::~event_loop() {
     state_->end();
+    while (__atomic_load_n(&state_->stoppers, __ATOMIC_ACQUIRE) != 0) ::sched_yield();
     delete state_;
 }
 
@@ -8177,7 +8212,7 @@ void event_loop::stop() noexcept { state_->ask_to_stop(); }
 bool event_loop::stopped() const noexcept { return state_->was_stopped || state_->stop_asked(); }
 
 void event_loop::poll(seconds timeout) {
-    if (state_->in_turn) return;
+    if (state_->in_turn || !state_->ours()) return;
     state_->turn(timeout.count());
     if (state_->alarm_at <= state_->now) state_->alarm_at = detail::never;  // a clock of its own may run ahead
     state_->rearm();
@@ -8918,7 +8953,7 @@ PROMETHEUS_ASYNC_DECL stream_io stream::receive(std::span<char> into, std::span<
         if (sent == stream_status::failed || (sent == stream_status::want_write && got.status == tls_status::need_output))
             return {sent};
         if (got.status == tls_status::need_output) continue;
-        if (pulls == 4) {  // records without content do not hold the loop
+        if (pulls >= 4) {  // records without content do not hold the loop
             buffered_ = !unfed_.empty();
             return {stream_status::want_read};
         }
@@ -9577,6 +9612,10 @@ bool http_connection::read() {
         in = {block_->input + block_->ahead, block_->ahead_end - block_->ahead};
     } else {
         const stream_io got = stream_.receive(service_.input, service_.scratch);
+        if (got.bytes == 0 && got.status == stream_status::want_read && stream_.buffered()) {
+            wants_ = interest::write;
+            return false;
+        }
         if (got.bytes == 0) return wait_for(got.status);
         in = {service_.input, got.bytes};
         drained_ = got.bytes < sizeof service_.input && !stream_.buffered();
@@ -10070,6 +10109,7 @@ void http_server::rest() noexcept {
 }
 void http_server::rested(void* self) {
     auto& server = *static_cast<http_server*>(self);
+    if (!server.reserve_) server.reserve_.reset(open_reserve());
     for (const auto& l : server.listeners_)
         if (!l->readiness.set(l->fd, interest::read)) server.resting_.after(pause);
 }
@@ -10109,7 +10149,7 @@ void http_server::accept_from(http_listener& from) {
         c = new server_connection(*this, fd);
 #endif
         if (!full) {
-            c->settle();
+            c->move(&http_connection::run);  // its request may be there: served before a flood evicts it
             continue;
         }
         tell(event_kind::connection_refused, {errc::limit, "no connection could be evicted for a new one"});
@@ -10145,7 +10185,7 @@ struct server_state final : http_server {
     unsigned references = 1;
     std::string wanted, address, advertise;
     std::uint16_t port = 0;
-    int handed_in = -1;
+    descriptor handed_in;
     bool https = false, unix_socket = false;
     service_discovery* discovery = nullptr;
     result<void> valid;
@@ -10156,6 +10196,7 @@ struct server_state final : http_server {
 private:
     result<void> listen_handed_in();
     result<void> listen_unix(const net_address& at);
+    const ::pid_t process_ = sys::getpid();  // a forked child takes nothing away from its parent
     ::dev_t device_ = 0;  // of the socket's file, so that nobody else's is removed
     ::ino_t file_ = 0;
 };
@@ -10211,13 +10252,13 @@ server_state::~server_state() { shut(); }
 void server_state::shut() noexcept {
     stop();
     struct ::stat now;
-    if (file_ != 0 && ::lstat(address.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == file_)
+    if (file_ != 0 && sys::getpid() == process_ && ::lstat(address.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == file_)
         sys::unlink(address.c_str());
     file_ = 0;
 }
 
 result<void> server_state::listen_handed_in() {
-    descriptor fd(handed_in);
+    descriptor fd = std::move(handed_in);
     int listens = 0;
     socklen_t size = sizeof listens;
     if (sys::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0)
@@ -10246,7 +10287,7 @@ result<void> server_state::listen_unix(const net_address& at) {
 }
 
 result<void> server_state::listen() {
-    if (handed_in >= 0) return listen_handed_in();
+    if (handed_in) return listen_handed_in();
     std::string_view host = wanted;
     if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
     net_address at;
@@ -10292,6 +10333,7 @@ std::string server_state::url() const {
 
 registration server_state::leave() {
     const locked hold(lock);
+    if (sys::getpid() != process_) return {};
     return std::exchange(with, {});
 }
 bool server_state::registered() {
@@ -10448,7 +10490,7 @@ struct threaded_metrics_http_server::state {
     pthread_t thread{};
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-    bool started = false, closing = false, joined = false;
+    bool started = false, closing = false, joined = false, finished = false;
     result<void> outcome;                // of the start, then of close()
     event_loop* loop = nullptr;          // while it runs
     metrics_http_server* server = nullptr;
@@ -10506,6 +10548,15 @@ void* threaded_metrics_http_server::state::main(void* self) noexcept {
 #endif
     detail::contain("the server's thread", [&s] {
         event_loop own;
+        struct forget {  // also when the loop fails: close() must not post to a loop that is gone
+            state& of;
+            ~forget() {
+                pthread_mutex_lock(&of.lock);
+                of.loop = nullptr;
+                of.server = nullptr;
+                pthread_mutex_unlock(&of.lock);
+            }
+        } at_end{s};
         own.run(s.serve(own));
     }, [&s](const error& why) { if (!s.started) s.announce(why); });
     return nullptr;
@@ -10522,16 +10573,16 @@ result<threaded_metrics_http_server> start_http_server_in_thread(const server_op
     const int failed = pthread_create(&s->thread, nullptr, &threaded_metrics_http_server::state::main, s);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (failed) {
-        s->joined = true;
+        s->joined = s->finished = true;
         return error::from_errno("cannot start a thread", failed);
     }
     pthread_mutex_lock(&s->lock);
     while (!s->started) pthread_cond_wait(&s->changed, &s->lock);
     pthread_mutex_unlock(&s->lock);
     s->options = nullptr;
-    if (s->loop) return made;
+    if (s->outcome) return made;
     pthread_join(s->thread, nullptr);
-    s->joined = true;
+    s->joined = s->finished = true;
     return s->outcome.why();
 }
 
@@ -10562,12 +10613,25 @@ bool threaded_metrics_http_server::is_registered() const noexcept {
 result<void> threaded_metrics_http_server::close() {
     if (!state_) return {};
     state& s = *state_;
-    if (!std::exchange(s.joined, true)) {
+    pthread_mutex_lock(&s.lock);
+    if (!s.joined && pthread_equal(pthread_self(), s.thread)) {
+        pthread_mutex_unlock(&s.lock);
+        return error(errc::invalid_option, "close() was called in the server's own thread");
+    }
+    const bool first = !std::exchange(s.joined, true);
+    if (first && s.loop)
         s.loop->post([&s] {
             s.closing = true;
             if (auto sleeper = std::exchange(s.sleeper, nullptr)) sleeper.resume();
         });
+    while (!first && !s.finished) pthread_cond_wait(&s.changed, &s.lock);
+    pthread_mutex_unlock(&s.lock);
+    if (first) {
         pthread_join(s.thread, nullptr);
+        pthread_mutex_lock(&s.lock);
+        s.finished = true;
+        pthread_cond_broadcast(&s.changed);
+        pthread_mutex_unlock(&s.lock);
     }
     return s.outcome;
 }
