@@ -19,23 +19,30 @@ using phase = http_connection::phase;
 // ---- every allocation of the program, counted ----
 
 static std::size_t allocations = 0, live = 0;
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TESTS_NO_ALLOCATIONS 1  // clang's has operators of its own that cannot be replaced
+#endif
+#endif
+#ifndef TESTS_NO_ALLOCATIONS
+__attribute__((noinline)) void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
     void* const p = std::malloc(size ? size : 1);
     ++allocations;
     live += malloc_usable_size(p);
     return p;
 }
-void* operator new(std::size_t size) {
+__attribute__((noinline)) void* operator new(std::size_t size) {
     void* const p = operator new(size, std::nothrow);
     if (!p) std::abort();
     return p;
 }
-void operator delete(void* p) noexcept {
+__attribute__((noinline)) void operator delete(void* p) noexcept {
     live -= malloc_usable_size(p);
     std::free(p);
 }
-void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { operator delete(p); }
+__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
+__attribute__((noinline)) void operator delete(void* p, const std::nothrow_t&) noexcept { operator delete(p); }
+#endif
 
 namespace {
 
