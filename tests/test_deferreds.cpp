@@ -447,3 +447,57 @@ TEST_CASE("A failure that nobody saw is told when the last handle goes") {
     CHECK(told == 4);
     prom::on_unhandled_failure(nullptr);
 }
+
+TEST_CASE("A coroutine that holds the last handle of its own deferred ends without using it after its end") {
+    struct job {
+        prom::deferred<int> result;
+        bool& gone;
+        ~job() { gone = true; }
+    };
+    future<int> f;
+    bool gone = false;
+    int got = 0;
+    auto run = [](std::shared_ptr<job>, future<int>& on) -> prom::task<int> { co_return co_await on; };
+    {
+        auto j = std::make_shared<job>(job{{}, gone});
+        gone = false;
+        j->result = prom::make_deferred(run(j, f)).add_callback([&](int x) { got = x; });
+    }
+    CHECK(!gone);
+    f.set_result(42);
+    CHECK(gone);
+    CHECK(got == 42);
+}
+
+TEST_CASE("A coroutine's deferred that was failed by hand stays failed when the coroutine ends") {
+    future<int> f;
+    auto run = [](future<int>& on) -> prom::task<int> { co_return co_await on; };
+    auto d = prom::make_deferred(run(f));
+    int failures = 0, values = 0;
+    d.add_callback([&](int) { ++values; });
+    d.add_errback([&](const prom::fault&) { ++failures; });
+    d.fail(late);
+    f.set_result(1);
+    CHECK(failures == 1);
+    CHECK(values == 0);
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("What an instrument throws becomes the fault, and those that come later are still told") {
+    for (const bool before : {true, false}) {
+        prom::deferred<int> d;
+        if (!before) d.fire(1);
+        d.watch([](const prom::outcome<int>&) { throw std::runtime_error("from the instrument"); });
+        int told = 0, again = 0;
+        d.add_both([&](prom::outcome<int>& o) {
+            ++told;
+            REQUIRE(!o);
+            CHECK(std::string_view(text(o.why())) == "foreign");
+        });
+        if (before) d.fire(1);
+        d.add_both([&](prom::outcome<int>&) { ++again; });
+        CHECK(told == 1);
+        CHECK(again == 1);
+    }
+}
+#endif

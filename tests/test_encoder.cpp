@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <clocale>
 #include <cstdlib>
+#include <limits>
 #include <map>
 #include <new>
 #include <stdexcept>
@@ -616,4 +617,82 @@ TEST_CASE("a cursor that is used again allocates nothing for declared metrics") 
             }
             CHECK(allocations == before);
         }
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("an on_event that throws leaves the library as usable as before") {
+    prom::registry r;
+    const prom::counter c{"c", "", {.registry = &r}};
+    prom::registry* const shown[] = {&r};
+    c.inc(-1);  // something to tell
+    prom::cursor p;
+    CHECK_THROWS_AS(p.start({.registries = shown, .on_event = [](const prom::event&, void*) { throw 1; }}), int);
+    c.inc();
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    std::thread([&] { CHECK(pulled_by(r, 64) == "# TYPE c_total counter\nc_total 1\n"); }).join();
+#endif
+    CHECK(page(r) == "# TYPE c_total counter\nc_total 1\n");
+}
+#endif
+
+TEST_CASE("a timestamp that is no time leaves out its collector only") {
+    prom::registry r;
+    const prom::gauge g{"g", "", {.registry = &r}};
+    g.set(1);
+    for (const double when : {std::numeric_limits<double>::quiet_NaN(), -5.0, 9e15, std::numeric_limits<double>::infinity()}) {
+        const auto bad = r.add_collector([&](prom::sample_sink& to) {
+            to.family(type::gauge, "odd", "");
+            to.sample(1, {}, {.timestamp = when});
+        });
+        const auto good = r.add_collector([&](prom::sample_sink& to) {
+            to.family(type::gauge, "timely", "");
+            to.sample(2, {}, {.timestamp = 5});
+        });
+        CHECK(page(r) == "# TYPE g gauge\ng 1\n# TYPE timely gauge\ntimely 2 5000\n");
+    }
+}
+
+TEST_CASE("a step that is refused, or an exemplar of no time, leaves no exemplar") {
+    prom::registry r;
+    const prom::counter c{"c", "", {.registry = &r}};
+    c.inc(-1, prom::exemplar{{{"t", "1"}}});
+    c.inc(1, prom::exemplar{{{"t", "2"}}, std::numeric_limits<double>::quiet_NaN()});
+    CHECK(page(r, {.as = prom::format::openmetrics_1_0_0, .created = prom::created_series::off}) ==
+          "# TYPE c counter\nc_total 1\n# EOF\n");
+}
+
+TEST_CASE("label names that are the same once they are escaped stand in no series twice") {
+    prom::registry r;
+    const prom::info i{"i", "", {.registry = &r}};
+    i.set({{"a", "0"}});
+    const auto set = [&] { i.set({{"a.b", "1"}, {"a_b", "2"}}); };
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    CHECK_THROWS(set());
+#else
+    static_cast<void>(set);
+#endif
+    const std::string_view states[] = {"on", "off"};
+    const prom::label labels[] = {{"a_b", "z"}};
+    const prom::state_set s(prom::utf8("a:b"), "", {.registry = &r, .labels = labels, .states = states});
+    s.set("on");
+    for (const auto names : {prom::escaping::underscores, prom::escaping::dots, prom::escaping::values, prom::escaping::allow_utf8}) {
+        const std::string shown = page(r, {.names = names});
+        CHECK(shown.find("info{a=\"0\"} 1\n") != std::string::npos);
+        CHECK(shown.find("a_b=\"z\",a_b=") == std::string::npos);
+    }
+}
+
+TEST_CASE("a series that is newer than the scrape hides no older one of a registry merged with its own") {
+    prom::registry a, b;
+    const prom::family<prom::gauge, "l"> of_a{"m", "", {.registry = &a}}, of_b{"m", "", {.registry = &b}};
+    of_a("1").set(1);
+    of_b("z").set(7);
+    prom::registry* const shown[] = {&a, &b};
+    prom::cursor c;
+    c.start({.registries = shown});
+    of_a("z").set(9);
+    std::string out;
+    char window[64];
+    for (prom::pulled got{0, prom::pull::more}; got.what == prom::pull::more; out.append(window, got.bytes)) got = c.next(window);
+    CHECK(out == "# TYPE m gauge\nm{l=\"1\"} 1\nm{l=\"z\"} 7\n");
 }

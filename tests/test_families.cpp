@@ -342,3 +342,29 @@ TEST_CASE("reset makes a metric zero, to the last bit") {
     CHECK(c.value() == 2);
     CHECK(h.count() == 1);
 }
+
+TEST_CASE("a series whose value was not UTF-8 is removed by that value") {
+    prom::registry mine;
+    const prom::family<prom::counter, "a", "b"> f{"f", "h", {.registry = &mine}};
+    const std::string longer = "\xff and much more than is kept in a word or two";
+    for (const std::string& value : {std::string("\xff"), longer}) {
+        f(value, "1").inc();
+        CHECK(f.remove(value, "1"));
+        CHECK_FALSE(f.remove(value, "1"));
+        f(value, "1").inc();
+        f(value, "2").inc();
+        f("other", "2").inc();
+        CHECK(f.remove_matching({{"a", value}}) == 2);
+        CHECK(f.size() == 1);
+    }
+}
+
+TEST_CASE("a family of infos that is named target is shown, as any other") {
+    prom::registry mine;
+    const prom::family<prom::info, "a"> f{"target", "h", {.registry = &mine}};
+    f("x").set({{"b", "c"}});
+    CHECK(f.size() == 1);
+    CHECK(page(mine).find("target_info{a=\"x\",b=\"c\"} 1\n") != std::string::npos);
+    CHECK(f.remove("x"));
+    CHECK(f.size() == 0);
+}
