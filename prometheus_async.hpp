@@ -9225,6 +9225,7 @@ struct http_metrics {
     counter octets{"prometheus_async_http_response_bytes_total", "Octets sent."};
     gauge in_flight{"prometheus_async_http_responses_in_flight", "Answers being sent."};
     gauge series{"prometheus_async_http_scrape_series", "Samples on the last whole page."};
+    counter collector_errors{"prometheus_async_http_collector_errors_total", "Collectors left out of a page."};
 };
 
 /// What the connections of one server share.
@@ -9257,6 +9258,12 @@ struct http_service {
     http_service(const http_service&) = delete;
     PROMETHEUS_ASYNC_DECL ~http_service();
     PROMETHEUS_ASYNC_DECL void tell(event_kind kind, const error& why) noexcept;
+    /// What the making of a page has to tell: counted, and passed on.
+    static void heard(const event& e, void* self) {
+        const auto& s = *static_cast<http_service*>(self);
+        if (s.metrics && e.kind == event_kind::callback_failed) s.metrics->collector_errors.inc();
+        if (s.on_event) s.on_event(e, s.context);
+    }
     PROMETHEUS_ASYNC_DECL http_block* take_block();
     PROMETHEUS_ASYNC_DECL void give_block(http_block* block) noexcept;
     PROMETHEUS_ASYNC_DECL bool allows(std::string_view host) const noexcept;
@@ -9911,8 +9918,8 @@ void http_connection::answer_page(const http_route& route) {
                         .only = service_.names,
                         .created = service_.created,
                         .on_collector_error = service_.on_collector_error,
-                        .on_event = service_.on_event,
-                        .context = service_.context});
+                        .on_event = service_.metrics || service_.on_event ? &http_service::heard : nullptr,
+                        .context = &service_});
     page_open_ = true;
     samples_ = 0;
     line_start_ = true;

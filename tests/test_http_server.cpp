@@ -788,6 +788,12 @@ TEST_CASE("the server's own metrics count requests, octets, time and samples") {
     CHECK(m.octets.value() == octets + static_cast<double>(w.peer.from_server.size()));
     CHECK(m.in_flight.value() == 0);
     CHECK(m.series.value() == 1 + 17);
+    const double failed = m.collector_errors.value();
+    {
+        const auto broken = s.metrics_registry.add_collector([](prom::sample_sink& out) { out.fail("the disk is gone"); });
+        w.give(get());
+    }
+    CHECK(m.collector_errors.value() == failed + 1);
     w.peer.room = 0;
     w.give(get());
     CHECK(m.in_flight.value() == 1);
