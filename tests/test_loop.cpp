@@ -869,6 +869,31 @@ TEST_CASE("a child's copy of the loop leaves the parent's alone") {
     watch->forget();
 }
 
+TEST_CASE("a child that polls its copy of the loop takes no timer from its parent") {
+    event_loop loop;
+    const int handle = loop.native_handle();
+    if (handle < 0) return;
+    std::vector<int> fired;
+    numbered one(loop, fired, 1);
+    one.timer.after(10ms);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        pollfd host{handle, POLLIN, 0};
+        ::poll(&host, 1, 10000);
+        loop.poll(0);
+        loop.poll(0);
+        ::_exit(fired.empty() ? 0 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    pollfd host{handle, POLLIN, 0};
+    CHECK(::poll(&host, 1, 10000) == 1);
+    loop.poll(0);
+    CHECK(fired.size() == 1);
+}
+
 static task<int> takes_options(const loop_options& options, event_loop& loop) {
     return [](double budget, event_loop& l) -> task<int> {
         co_await l.sleep(0);
@@ -896,3 +921,57 @@ TEST_CASE("a million sleeps use no stack, and many tasks sleep at once") {
     for (int i = 0; i != 400; ++i, ++time_now) loop.poll();
     CHECK(woken == 1000);
 }
+
+TEST_CASE("what is ready goes before the timers, more than fits into a batch too; but the timers come, whatever is ready") {
+    event_loop loop(faked);
+    const pipe_pair pipe;
+    struct pair {
+        detail::descriptor fd;
+        bool takes, told = false, fired = false, in_order = true;
+        detail::watch watch;
+        detail::timer timer;
+        pair(event_loop& on, int of, bool once) : fd(::dup(of)), takes(once), watch(on, &ready, this), timer(on, &expired, this) {
+            REQUIRE(watch.set(fd.get(), interest::read));
+            timer.after(1);
+        }
+        static void ready(void* self, interest) {
+            auto& me = *static_cast<pair*>(self);
+            me.told = true;
+            if (me.takes) me.watch.forget();
+        }
+        static void expired(void* self) {
+            auto& me = *static_cast<pair*>(self);
+            me.fired = true;
+            me.in_order = me.told;
+        }
+    };
+    for (const bool once : {true, false}) {
+        std::vector<std::unique_ptr<pair>> pairs;
+        for (int i = 0; i != 100; ++i) pairs.push_back(std::make_unique<pair>(loop, pipe.out.get(), once));
+        pipe.fill();
+        time_now += 2;
+        for (int i = 0; i != 10; ++i) loop.poll(0);
+        CHECK(std::all_of(pairs.begin(), pairs.end(), [](auto& p) { return p->fired; }));
+#if !defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)  // whose double has a smaller batch
+        if (once) CHECK(std::all_of(pairs.begin(), pairs.end(), [](auto& p) { return p->in_order; }));
+#endif
+        pairs.clear();
+        pipe.drain();
+    }
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("a loop may end as soon as another thread's post or stop has reached it") {
+    for (int i = 0; i != 200; ++i) {
+        auto loop = std::make_unique<event_loop>();
+        bool done = false;
+        std::thread other([&, to = loop.get()] {
+            if (i % 2) to->stop();
+            else to->post([&] { done = true; });
+        });
+        while (!done && !loop->stopped()) loop->poll(0);
+        loop.reset();
+        other.join();
+    }
+}
+#endif

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <thread>
 #endif
@@ -233,6 +234,49 @@ TEST_CASE("a threaded server that is dropped or assigned over has closed and de-
     CHECK_FALSE(none.is_registered());
 }
 
+TEST_CASE("a threaded server is closed by several threads at once, and each returns when it is over") {
+    fake_discovery sd;
+    sd.fails_to_leave = true;
+    auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(server);
+    std::vector<int> over(4);
+    std::vector<std::thread> threads;
+    for (int& mine : over)
+        threads.emplace_back([&server, &sd, &mine] {
+            for (int i = 0; i != 2; ++i) {
+                const auto how = server->close();
+                mine += !how && std::string_view(how.why().describe()) == "the fake keeps it" && sd.deregistered == 1;
+            }
+        });
+    for (auto& t : threads) t.join();
+    for (int n : over) CHECK(n == 2);
+}
+
+TEST_CASE("a threaded server that is closed in its own thread says no, and goes on") {
+    struct asked {
+        prom::threaded_metrics_http_server* server;
+        bool refused;
+    } ask{nullptr, false};
+    prom::server_options options{.addr = "127.0.0.1"};
+    options.authorizer.context = &ask;
+    options.authorizer.now = [](const prom::authorization_request&, void* context) {
+        auto& a = *static_cast<asked*>(context);
+        const auto how = a.server->close();
+        a.refused = !how && how.why().code() == prom::errc::invalid_option;
+        return true;
+    };
+    auto server = prom::start_http_server_in_thread(options);
+    REQUIRE(server);
+    ask.server = &*server;
+    for (int i = 0; i != 2; ++i) {
+        ask.refused = false;
+        CHECK(fetch("127.0.0.1", server->port(), "/").body == page_text);
+        CHECK(server->is_registered() == false);
+    }
+    CHECK(server->close());
+    CHECK(ask.refused);
+}
+
 TEST_CASE("many threads scrape one threaded server while metrics change") {
     prom::registry mine;
     auto c = mine.make_counter("c_total", "");
@@ -453,6 +497,39 @@ TEST_CASE("a listening descriptor that is handed in serves, and is the server's"
     REQUIRE_FALSE(server);
     CHECK(std::string(server.why().describe()) == "listen_fd: not a listening socket");
     CHECK(::fcntl(other, F_GETFD) < 0);
+    // So is one that comes with an option that is refused.
+    auto again = prom::detail::listen_on(at, 5);
+    REQUIRE(again);
+    const int good = again->release();
+    CHECK_FALSE(r.start({.listen_fd = good, .limits = {.connections = 0}}));
+    CHECK(::fcntl(good, F_GETFD) < 0);
+}
+
+TEST_CASE("a child that lets its copies of the servers go takes nothing from its parent") {
+    rig r;
+    const std::string path = "/tmp/prometheus_async_fork." + std::to_string(::getpid());
+    fake_discovery sd;
+    auto on_file = r.start({.addr = "unix:" + path});
+    auto on_port = r.start({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(on_file);
+    REQUIRE(on_port);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        *on_file = {};
+        *on_port = {};
+        ::_exit(sd.deregistered);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    CHECK(on_port->is_registered());
+    CHECK(client("unix:" + path).ask(r.loop, get("/")).body == page_text);
+    CHECK(client("127.0.0.1", on_port->port()).ask(r.loop, get("/")).body == page_text);
+    CHECK(r.finish(on_file->close()));
+    CHECK(::access(path.c_str(), F_OK) != 0);
+    CHECK(r.finish(on_port->close()));
+    CHECK(sd.deregistered == 1);
 }
 
 TEST_CASE("several servers share a loop, each with its own pages") {
@@ -782,6 +859,22 @@ TEST_CASE("everything that waits is accepted, a bounded number in each turn") {
         many.back().send(get("/"));
     }
     for (client& c : many) CHECK(c.next(r.loop).status == 200);
+}
+
+TEST_CASE("of a flood of newcomers, all that have asked already are answered before they make room") {
+    rig r;
+    const std::string path = "/tmp/prometheus_async_flood." + std::to_string(::getpid());
+    auto server = r.start({.addr = "unix:" + path, .limits = {.connections = 8}});
+    REQUIRE(server);
+    std::vector<client> many;
+    for (int i = 0; i != 40; ++i) {
+        many.emplace_back("unix:" + path);
+        REQUIRE(many.back().connected());
+        many.back().send(get("/"));
+    }
+    int answered = 0;
+    for (client& c : many) answered += c.next(r.loop).status == 200;
+    CHECK(answered == 40);
 }
 
 TEST_CASE("a peer that leaves in the middle leaves nothing") {
