@@ -3,6 +3,7 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
+#include "support/allocations.hpp"
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -27,7 +28,6 @@ std::string page(prom::registry& r, prom::page_options options = {}) {
     options.registries = shown;
     return prom::expose(options);
 }
-unsigned long allocations = 0;
 constexpr prom::page_options openmetrics{.as = prom::format::openmetrics_1_0_0};
 
 std::string pulled_by(prom::registry& r, std::size_t window, prom::page_options options = {}) {
@@ -73,15 +73,6 @@ struct everything {
 };
 }  // namespace
 
-__attribute__((noinline)) void* operator new(std::size_t n) {
-    ++allocations;
-    void* p = std::malloc(n != 0 ? n : 1);
-    if (!p) std::abort();
-    return p;
-}
-__attribute__((noinline)) void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return operator new(n); }
-__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
-__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 TEST_CASE("text 0.0.4 shows every type") {
     everything e;
@@ -608,7 +599,7 @@ TEST_CASE("a cursor that is used again allocates nothing for declared metrics") 
     for (const auto names : {prom::escaping::underscores, prom::escaping::dots, prom::escaping::allow_utf8})
         for (const auto as : {prom::format::text_0_0_4, prom::format::openmetrics_1_0_0}) {
             prom::cursor c;
-            unsigned long before = 0;
+            long before = 0;
             for (int round = 0; round < 3; ++round) {
                 if (round == 2) before = allocations;
                 char window[4096];

@@ -3,6 +3,7 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
+#include "support/allocations.hpp"
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -28,18 +29,8 @@ struct url {
     std::string text;
     operator std::string_view() const { return text; }
 };
-unsigned long allocations = 0;
 }  // namespace
 
-__attribute__((noinline)) void* operator new(std::size_t n) {
-    ++allocations;
-    void* p = std::malloc(n != 0 ? n : 1);
-    if (!p) std::abort();
-    return p;
-}
-__attribute__((noinline)) void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return operator new(n); }
-__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
-__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 TEST_CASE("a family finds or makes the child of its label values") {
     prom::registry mine;
@@ -109,7 +100,7 @@ TEST_CASE("neither an update nor a lookup allocates") {
     const prom::family<prom::histogram, "path", "status"> f{"h", "h", {.registry = &mine}};
     f("/a/rather/long/path/of/a/request", 200).observe(1);
     f("/short", 200).observe(1);
-    const unsigned long before = allocations;
+    const long before = allocations;
     for (int i = 0; i < 1000; ++i) {
         f("/a/rather/long/path/of/a/request", 200).observe(i);
         f("/short", 200).observe(i);
