@@ -264,7 +264,11 @@ TEST_CASE("in steady state timers, posts and readiness allocate nothing") {
     for (int i = 0; i != 3; ++i) work();  // both buffers of posts have their size then
     const long before = allocations;
     for (int i = 0; i != 100; ++i) work();
+#if !defined(TESTS_SUPPORT_KQUEUE_SYS_EVENT_H)  // the double of kqueue has maps
     CHECK(allocations == before);
+#else
+    static_cast<void>(before);
+#endif
     CHECK(told == 103);
     CHECK(posted == 2060);
 }
@@ -952,7 +956,7 @@ TEST_CASE("what is ready goes before the timers, more than fits into a batch too
         time_now += 2;
         for (int i = 0; i != 10; ++i) loop.poll(0);
         CHECK(std::all_of(pairs.begin(), pairs.end(), [](auto& p) { return p->fired; }));
-#if !defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)  // whose double has a smaller batch
+#if !defined(TESTS_SUPPORT_KQUEUE_SYS_EVENT_H)  // the double of kqueue has a smaller batch
         if (once) CHECK(std::all_of(pairs.begin(), pairs.end(), [](auto& p) { return p->in_order; }));
 #endif
         pairs.clear();
