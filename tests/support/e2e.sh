@@ -7,7 +7,7 @@ for script in tests/support/examples.sh tests/e2e/*.sh; do
     case $script in */fetch.sh|*/lib.sh) continue ;; esac
     log=$B/e2e/$(basename "$script" .sh).log
     printf '  %-5s %s\n' E2E "$script"
-    timeout 400 sh "$script" > "$log" 2>&1; echo "exit $?" >> "$log"
+    timeout 900 sh "$script" > "$log" 2>&1; echo "exit $?" >> "$log"
     logs="$logs $log"
 done
 exec tests/support/tally.sh $logs
