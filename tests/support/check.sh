@@ -12,7 +12,9 @@ config() { # name compiler CXXFLAGS [make variables]
     case " ${CONFIGS:-$name} " in *" $name "*) ;; *) return ;; esac
     command -v "$cxx" > /dev/null || { echo "==== $name: no $cxx"; echo "0 passed, 1 failed"; return; }
     echo "==== $name: $cxx $flags $*" >&2
-    make -k -j"$jobs" B="build/check/$name" CXX="$cxx" CXXFLAGS="$flags" "$@" 2>&1 | tee "build/check/$name.out" | tail -n 80
+    make -k -j"$jobs" B="build/check/$name" CXX="$cxx" CXXFLAGS="$flags" "$@" > "build/check/$name.out" 2>&1 ||
+        grep -qE '^[0-9]+ passed, [1-9]' "build/check/$name.out" || echo "0 passed, 1 failed" >> "build/check/$name.out"
+    tail -n 80 "build/check/$name.out"
 }
 some() { for name in "$@"; do printf 'tests/test_%s.cpp ' "$name"; done; }
 mkdir -p build/check
