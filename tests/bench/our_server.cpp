@@ -1,4 +1,4 @@
-// our_server SERIES PORT: counters with three labels, for http.py.
+// our_server SERIES PORT: counters with three labels, for scrapes.py.
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 

@@ -1,4 +1,4 @@
-// peer_server SERIES PORT: prometheus-cpp serving counters with three labels, for http.py.
+// peer_server SERIES PORT: prometheus-cpp serving counters with three labels, for scrapes.py.
 // libs: -lprometheus-cpp-pull -lprometheus-cpp-core
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
