@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     // A page of it: valid UTF-8, one line for each series, whatever the value and the help hold.
     prom::registry mine;
     prom::registry* const one[] = {&mine};
-    if (prom::detail::valid_utf8(text) && !text.empty()) {
+    if (prom::detail::valid_utf8(text) && !text.empty() && !text.starts_with("fuzz")) {  // "fuzz" would be the counter below
         if (auto made = mine.try_gauge(text, text); !made) require(made.why().code() == prom::errc::invalid_name);
     }
     mine.make_family<prom::counter>("fuzz_total", text, {"a", "b"})({text, "second"}).inc();
