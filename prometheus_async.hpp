@@ -9272,6 +9272,7 @@ struct http_service {
     /// Room for pieces of four times the size, if not too many have it: fewer system calls for the same page.
     PROMETHEUS_ASYNC_DECL void widen(http_block& block) noexcept;
     PROMETHEUS_ASYNC_DECL void narrow(http_block& block) noexcept;
+    std::size_t wide_buffers() const noexcept { return wide_count_; }
     PROMETHEUS_ASYNC_DECL bool allows(std::string_view host) const noexcept;
     PROMETHEUS_ASYNC_DECL const http_route* find(std::string_view path) const noexcept;
     /// Whom to drop so that another can be served, or null: the oldest that waits, else the one whose
@@ -9282,6 +9283,7 @@ struct http_service {
 private:
     static constexpr std::size_t kept_blocks = 4, most_wide = 16;
     http_block* free_ = nullptr;
+    char* spare_ = nullptr;  // room that was wide before
     std::size_t free_count_ = 0, wide_count_ = 0;
     double date_second_ = -1;
     char date_[29];
@@ -9401,6 +9403,7 @@ http_service::~http_service() {
         free_ = block->next;
         delete block;
     }
+    delete[] spare_;
 }
 
 void http_service::tell(event_kind kind, const error& why) noexcept {
@@ -9429,12 +9432,14 @@ void http_service::give_block(http_block* block) noexcept {
 
 void http_service::widen(http_block& block) noexcept {
     if (block.wide || wide_count_ == most_wide) return;
-    block.wide = new (std::nothrow) char[http_block::framing + http_block::wide_size + 8];
+    block.wide = std::exchange(spare_, nullptr);
+    if (!block.wide) block.wide = new (std::nothrow) char[http_block::framing + http_block::wide_size + 8];
     wide_count_ += block.wide != nullptr;
 }
 void http_service::narrow(http_block& block) noexcept {
-    wide_count_ -= block.wide != nullptr;
-    delete[] std::exchange(block.wide, nullptr);
+    if (!block.wide) return;
+    --wide_count_;
+    delete[] std::exchange(spare_, std::exchange(block.wide, nullptr));
 }
 
 bool http_service::allows(std::string_view host) const noexcept {

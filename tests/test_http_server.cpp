@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 #include <malloc.h>
+#include <memory>
 #include <new>
 
 namespace prom = prometheus_async;
@@ -506,16 +507,47 @@ TEST_CASE("a turn serves eight pipelined requests, then others come first") {
     CHECK_FALSE(w.due());
 }
 
-TEST_CASE("a turn writes 64 kB, then others come first") {
+TEST_CASE("few long pages at once have wide buffers, the others go on in narrow ones, and all are whole") {
     service s;
-    s.grow(400000);
+    s.grow(200000);
+    constexpr std::size_t readers = 24, each = 25000;
+    std::vector<std::unique_ptr<wire>> all;
+    for (int round = 0; round != 2; ++round) {  // the second one finds every buffer given back
+        for (std::size_t i = 0; i != readers; ++i) {
+            all.push_back(std::make_unique<wire>(s));
+            all.back()->peer.room = each;
+            all.back()->give(get());
+            CHECK(all.back()->peer.from_server.size() == each);
+        }
+        CHECK(s.wide_buffers() == 16);
+        all.erase(all.begin(), all.begin() + 4);  // they leave amid their pages
+        CHECK(s.wide_buffers() == 12);
+        std::string first;
+        for (auto& w : all) {
+            w->peer.room = ~std::size_t{0};
+            w->go();
+            const auto a = w->got();
+            REQUIRE(a.size() == 1);
+            if (first.empty()) first = a[0].body;
+            CHECK(a[0].body == first);
+            CHECK(w->kept());
+        }
+        CHECK(first.size() > 100000);
+        CHECK(s.wide_buffers() == 0);
+        all.clear();
+    }
+}
+
+TEST_CASE("a turn writes 256 kB, then others come first") {
+    service s;
+    s.grow(1000000);
     wire w(s);
     w.peer.to_server = get();
     w.c.run(w.now);
-    CHECK(w.peer.from_server.size() == 65536);
+    CHECK(w.peer.from_server.size() == 262144);
     CHECK(w.c.wants() == prom::interest::write);
     w.c.run(w.now);
-    CHECK(w.peer.from_server.size() == 131072);
+    CHECK(w.peer.from_server.size() == 524288);
 }
 
 TEST_CASE("while output is pending nothing is read") {
