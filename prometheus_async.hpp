@@ -7633,6 +7633,7 @@ public:
             if (at == n) out[n++] = {one.fd, interest::none};
             if (!timed) out[at].got = out[at].got | one.got;
         }
+        while (got == room && n != static_cast<std::size_t>(room)) out[n++] = {alarm_fd, interest::none};  // full stays full
         return static_cast<int>(n);
     }
     int handle() const noexcept { return fd_.get(); }

@@ -171,14 +171,14 @@ inline int kevent(int kq, const struct kevent* changes, int nchanges, struct kev
     }
     if (nevents == 0) return 0;
     epoll_event got[64];
-    const int room = nevents < 2 ? 1 : nevents / 2 < 64 ? nevents / 2 : 64;  // each may become two
+    const int room = nevents < 64 ? nevents : 64;  // each may become two: what has no room is told again, it is level-triggered
     const long ms = timeout ? static_cast<long>(timeout->tv_sec) * 1000 + (timeout->tv_nsec + 999'999) / 1'000'000 : -1;
     const int n = ::epoll_wait(kq, got, room, static_cast<int>(ms));
     if (n < 0) return -1;
     const std::lock_guard hold(all().lock);
     queue& q = all().queues[kq];
     int out = 0;
-    for (int i = 0; i < n; ++i) {
+    for (int i = 0; i < n && out < nevents; ++i) {
         struct kevent e{};
         if (got[i].data.fd == -1) {
             std::uint64_t times = 0;
