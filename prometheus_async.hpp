@@ -203,6 +203,24 @@ private:
 namespace detail {
 /// The only throw of the library; aborts through PROMETHEUS_ASYNC_FATAL without exceptions.
 [[noreturn]] PROMETHEUS_ASYNC_DECL void raise(const error& why);
+
+/// Assigns by destroying and making anew; where that throws, `to` is what failed() returns, and it is thrown on.
+template <class T, class Failed>
+void remake(T& to, T& from, Failed failed) noexcept(std::is_nothrow_move_constructible_v<T>) {
+    to.~T();
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    if constexpr (!std::is_nothrow_move_constructible_v<T>) {
+        try {
+            ::new (static_cast<void*>(&to)) T(std::move(from));
+        } catch (...) {
+            ::new (static_cast<void*>(&to)) T(failed());
+            throw;
+        }
+        return;
+    }
+#endif
+    ::new (static_cast<void*>(&to)) T(std::move(from));
+}
 }  // namespace detail
 
 /// A value, or the error that kept it from being.
@@ -224,10 +242,7 @@ public:
         else ::new (static_cast<void*>(&why_)) error(other.why_);
     }
     result& operator=(result other) noexcept(std::is_nothrow_move_constructible_v<T>) {
-        if (this != &other) {
-            this->~result();
-            ::new (static_cast<void*>(this)) result(std::move(other));
-        }
+        detail::remake(*this, other, [] { return error(errc::canceled, "moving the value threw"); });
         return *this;
     }
     ~result() { if (good_) value_.~T(); }
@@ -1837,6 +1852,14 @@ namespace detail {
 
 PROMETHEUS_ASYNC_DECL void unhandled(const fault& why) noexcept;
 
+inline fault this_failure() noexcept {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    return std::current_exception();
+#else
+    return error(errc::canceled, {});
+#endif
+}
+
 struct nothing {};  // the value of a void
 
 template <class T>
@@ -1886,10 +1909,7 @@ public:
         else ::new (static_cast<void*>(&why_)) fault(other.why_);
     }
     outcome& operator=(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) {
-        if (this != &other) {
-            this->~outcome();
-            ::new (static_cast<void*>(this)) outcome(std::move(other));
-        }
+        if (this != &other) detail::remake(*this, other, &detail::this_failure);
         return *this;
     }
     ~outcome() {
@@ -1950,6 +1970,8 @@ struct deferred_core {
     bool seen = false;     // somebody looked at the failure
 
     explicit deferred_core(void (*d)(deferred_core*) noexcept) noexcept : destroy(d) {}
+    /// Destroys it, and what that releases after it, so that a chain that never fired needs no stack either.
+    PROMETHEUS_ASYNC_DECL static void drop(deferred_core* last) noexcept;
     deferred_core(const deferred_core&) = delete;
     deferred_core& operator=(const deferred_core&) = delete;
     ~deferred_core() {
@@ -1964,10 +1986,10 @@ struct deferred_core {
     bool idle() const noexcept { return fired && !running && !waiting; }
 #if PROMETHEUS_ASYNC_NO_THREADS
     void keep() noexcept { ++refs; }
-    void release() noexcept { if (--refs == 0) destroy(this); }
+    void release() noexcept { if (--refs == 0) drop(this); }
 #else
     void keep() noexcept { __atomic_add_fetch(&refs, 1U, __ATOMIC_RELAXED); }
-    void release() noexcept { if (__atomic_sub_fetch(&refs, 1U, __ATOMIC_ACQ_REL) == 0) destroy(this); }
+    void release() noexcept { if (__atomic_sub_fetch(&refs, 1U, __ATOMIC_ACQ_REL) == 0) drop(this); }
 #endif
     void append(deferred_node* node) noexcept {
         *end = node;
@@ -2030,9 +2052,16 @@ struct deferred_state : deferred_core {
 #endif
     }
 
-    void become(outcome<T> next) noexcept(std::is_nothrow_move_constructible_v<outcome<T>>) {
-        now = std::move(next);
+    void become(outcome<T> next) noexcept {
         seen = false;
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            now = std::move(next);
+        } catch (...) {  // a move that throws is the failure now
+        }
+#else
+        now = std::move(next);
+#endif
     }
     outcome<T> take() {
         seen = true;
@@ -7418,7 +7447,7 @@ std::string page_diff(std::string_view before, std::string_view after) {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [55] unhandled                                    failures that nobody saw
+// [55] unhandled                                    failures that nobody saw, chains that nobody fired
 //      needs [30]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
@@ -7430,6 +7459,25 @@ struct unhandled_hook {
 PROMETHEUS_ASYNC_DECL constinit unhandled_hook nobody_saw{nullptr, nullptr};
 PROMETHEUS_ASYNC_DECL void unhandled(const fault& why) noexcept {
     if (nobody_saw.handler) nobody_saw.handler(why, nobody_saw.context);
+}
+
+void deferred_core::drop(deferred_core* last) noexcept {
+    struct dropped {
+        deferred_core* next;
+        bool busy;
+    };
+#if PROMETHEUS_ASYNC_NO_THREADS
+    static constinit dropped list{nullptr, false};
+#else
+    static constinit thread_local dropped list{nullptr, false};
+#endif
+    last->next_ready = std::exchange(list.next, last);
+    if (std::exchange(list.busy, true)) return;
+    while (deferred_core* now = list.next) {
+        list.next = now->next_ready;
+        now->destroy(now);
+    }
+    list.busy = false;
 }
 }  // namespace detail
 PROMETHEUS_ASYNC_DECL void on_unhandled_failure(unhandled_handler handler, void* context) noexcept {

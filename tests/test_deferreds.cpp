@@ -501,3 +501,53 @@ TEST_CASE("What an instrument throws becomes the fault, and those that come late
     }
 }
 #endif
+
+TEST_CASE("a chain of a million deferreds that never fires is dropped without a stack") {
+    int gone = 0;
+    struct counted {
+        int* at;
+        explicit counted(int* to) : at(to) {}
+        counted(counted&& other) noexcept : at(std::exchange(other.at, nullptr)) {}
+        ~counted() { if (at) ++*at; }
+    };
+    {
+        prom::deferred<int> first;
+        prom::deferred<int> last = first;
+        for (int i = 0; i != 1000000; ++i) last = last.then([c = counted(&gone)](int x) { return x; });
+    }
+    CHECK(gone == 1000000);
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("a value whose move throws leaves its error behind, and is destroyed once") {
+    static int live = 0;
+    struct brittle {
+        bool breaks;
+        explicit brittle(bool b) : breaks(b) { ++live; }
+        brittle(brittle&& other) : breaks(other.breaks) {
+            if (breaks) throw std::runtime_error("broke");
+            ++live;
+        }
+        ~brittle() { --live; }
+    };
+    {
+        prom::result<brittle> to(prom::error(prom::errc::canceled, "none yet"));
+        prom::result<brittle> good{brittle(false)};
+        to = std::move(good);
+        REQUIRE(to);
+        good->breaks = true;
+        CHECK_THROWS_WITH(prom::detail::remake(to, good, [] { return prom::error(prom::errc::canceled, "moving the value threw"); }), "broke");
+        CHECK_FALSE(to);
+        CHECK(std::string_view(to.why().describe()) == "moving the value threw");
+    }
+    CHECK(live == 0);
+    {
+        prom::outcome<brittle> to{brittle(false)}, from{brittle(false)};
+        (*from).breaks = true;
+        CHECK_THROWS_WITH(to = std::move(from), "broke");
+        REQUIRE_FALSE(to);
+        CHECK_THROWS_WITH(std::rethrow_exception(to.why()), "broke");
+    }
+    CHECK(live == 0);
+}
+#endif
