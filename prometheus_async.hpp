@@ -1091,6 +1091,7 @@ public:
         if (bounds_) detail::keep_exemplar(series_, bounds_->bucket(value), value, e);
     }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
+    /// Sets all to zero; a sum that is NaN stays so.
     PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
     PROMETHEUS_ASYNC_DECL double sum() const noexcept;
@@ -1528,7 +1529,7 @@ PROMETHEUS_ASYNC_DECL void declare_build_info(registry& in = default_registry())
 /// process_* as the official clients name them: CPU time, memory, files, threads, start time; read from
 /// /proc at each scrape. What the system does not tell is left out.
 ///
-/// lifetime ends with the registry; once a registry, a second time is a collector that is always left out
+/// lifetime ends with the registry; a second call for the same one changes nothing
 /// threads  as a collector
 PROMETHEUS_ASYNC_DECL void add_process_metrics(registry& to = default_registry(), std::string_view proc = "/proc");
 PROMETHEUS_ASYNC_END
@@ -5072,11 +5073,12 @@ struct registry_state {
     std::uint64_t id;
     std::vector<family_state*> families;  // by id, which is the order of the page
     std::vector<family_state*> by_base;   // by base name
+    bool process_metrics;                 // are added
 
     static registry_state& of(registry& r) {
         if (!r.state_) {
             hook_fork();
-            r.state_ = new registry_state{state.next_id(0), {}, {}};
+            r.state_ = new registry_state{state.next_id(0), {}, {}, false};
             state.registries.push(r.state_);
         }
         return *r.state_;
@@ -5813,8 +5815,8 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
     auto hook = owned<collector_hook>(new collector_hook{{}, nullptr, 0, 1});
     declare({type, name.view(), help, options, nullptr, hook.get()}).value();
     const holding lock;
-    const family_state& f = *hook->family;
-    hook->run = told{type, f.name, f.help, f.unit, f.constants, std::move(read)};
+    if (const family_state* f = hook->family)  // or it was unregistered meanwhile
+        hook->run = told{type, f->name, f->help, f->unit, f->constants, std::move(read)};
     return hook.release();
 }
 
@@ -6107,6 +6109,10 @@ struct process_facts {
 }  // namespace detail
 
 void add_process_metrics(registry& to, std::string_view proc) {
+    {
+        const detail::holding lock;
+        if (std::exchange(detail::registry_state::of(to).process_metrics, true)) return;
+    }
     to.add_collector([facts = detail::process_facts(proc)](sample_sink& out) { facts.collect(out); }).keep();
 }
 

@@ -114,6 +114,13 @@ TEST_CASE("this process is told about truthfully") {
     CHECK(mine.sample_value("process_start_time_seconds").value() < prom::wall_now() + 2);
     CHECK(mine.sample_value("process_start_time_seconds").value() == mine.sample_value("process_start_time_seconds").value());
 
+    prom::add_process_metrics(mine);  // changes nothing: not even one that is left out with an error
+    prom::page_options strict;
+    prom::registry* const one[] = {&mine};
+    strict.registries = one;
+    strict.on_collector_error = prom::collector_errors::fail;
+    CHECK(prom::expose(strict).find("# TYPE process_threads") != std::string::npos);
+
     const double before = mine.sample_value("process_open_fds").value();
     std::FILE* file = std::fopen("/dev/null", "r");
     CHECK(mine.sample_value("process_open_fds").value() == before + 1);
