@@ -3827,14 +3827,18 @@ using PROMETHEUS_ASYNC_DETAIL_SYS::bind;
 using PROMETHEUS_ASYNC_DETAIL_SYS::close;
 using PROMETHEUS_ASYNC_DETAIL_SYS::connect;
 using PROMETHEUS_ASYNC_DETAIL_SYS::fcntl;
+using PROMETHEUS_ASYNC_DETAIL_SYS::fstat;
 using PROMETHEUS_ASYNC_DETAIL_SYS::getpeername;
 using PROMETHEUS_ASYNC_DETAIL_SYS::getpid;
 using PROMETHEUS_ASYNC_DETAIL_SYS::getsockname;
 using PROMETHEUS_ASYNC_DETAIL_SYS::getsockopt;
 using PROMETHEUS_ASYNC_DETAIL_SYS::listen;
+using PROMETHEUS_ASYNC_DETAIL_SYS::lstat;
+using PROMETHEUS_ASYNC_DETAIL_SYS::open;
 using PROMETHEUS_ASYNC_DETAIL_SYS::poll;
 using PROMETHEUS_ASYNC_DETAIL_SYS::read;
 using PROMETHEUS_ASYNC_DETAIL_SYS::recv;
+using PROMETHEUS_ASYNC_DETAIL_SYS::rename;
 using PROMETHEUS_ASYNC_DETAIL_SYS::send;
 using PROMETHEUS_ASYNC_DETAIL_SYS::sendmsg;
 using PROMETHEUS_ASYNC_DETAIL_SYS::setsockopt;
@@ -4066,7 +4070,7 @@ inline result<descriptor> listen_on(const net_address& at, int backlog, bool dua
     if (bound != 0 && errno == EADDRINUSE && at.family() == AF_UNIX && at.local().sun_path[0] != 0) {
         struct stat file;  // a regular file refuses connections too
         const descriptor probe = make_socket(AF_UNIX);
-        if (probe && ::lstat(at.local().sun_path, &file) == 0 && S_ISSOCK(file.st_mode) && file.st_uid == ::geteuid() &&
+        if (probe && sys::lstat(at.local().sun_path, &file) == 0 && S_ISSOCK(file.st_mode) && file.st_uid == ::geteuid() &&
             sys::connect(probe.get(), at.get(), at.size) != 0 && errno == ECONNREFUSED && sys::unlink(at.local().sun_path) == 0)
             bound = sys::bind(fd.get(), at.get(), at.size);
         else errno = EADDRINUSE;
@@ -10339,7 +10343,7 @@ server_state::~server_state() { shut(); }
 void server_state::shut() noexcept {
     stop();
     struct ::stat now;
-    if (file_ != 0 && sys::getpid() == process_ && ::lstat(address.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == file_)
+    if (file_ != 0 && sys::getpid() == process_ && sys::lstat(address.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == file_)
         sys::unlink(address.c_str());
     file_ = 0;
 }
@@ -10369,7 +10373,7 @@ result<void> server_state::listen_unix(const net_address& at) {
     ::umask(before);
     if (!fd) return fd.why();
     struct ::stat file;
-    if (address[0] != '@' && ::lstat(address.c_str(), &file) == 0) device_ = file.st_dev, file_ = file.st_ino;
+    if (address[0] != '@' && sys::lstat(address.c_str(), &file) == 0) device_ = file.st_dev, file_ = file.st_ino;
     return add(fd->release());
 }
 
@@ -11456,7 +11460,7 @@ inline std::string_view environment(const char* name) noexcept {
 
 /// errno, or 0. Without copies of the secret that nobody wipes.
 inline int read_token(const char* path, std::string& into) noexcept {
-    const descriptor fd(::open(path, O_RDONLY | O_CLOEXEC));
+    const descriptor fd(uninterrupted([&] { return sys::open(path, O_RDONLY | O_CLOEXEC); }));
     if (!fd) return errno;
     char buffer[4096];
     const ssize_t n = sys::read(fd.get(), buffer, sizeof buffer);
@@ -11792,7 +11796,8 @@ struct file_sd_target {
 
 PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) {
     const std::string beside = how.path + '.' + std::to_string(sys::getpid()) + ".tmp";  // *.json does not match it
-    descriptor fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+    constexpr int how_opened = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+    descriptor fd(uninterrupted([&] { return sys::open(beside.c_str(), how_opened, 0644); }));
     if (!fd) return error::from_errno(beside, errno);
     int failed = 0;
     while (!text.empty() && failed == 0) {
@@ -11801,9 +11806,9 @@ PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) 
         else failed = errno;
     }
     struct stat made;
-    if (failed == 0 && ::fstat(fd.get(), &made) != 0) failed = errno;
+    if (failed == 0 && sys::fstat(fd.get(), &made) != 0) failed = errno;
     if (sys::close(fd.release()) != 0 && failed == 0) failed = errno;
-    if (failed == 0 && ::rename(beside.c_str(), how.path.c_str()) != 0) failed = errno;
+    if (failed == 0 && sys::rename(beside.c_str(), how.path.c_str()) != 0) failed = errno;
     if (failed == 0) {
         device = made.st_dev;
         inode = made.st_ino;
@@ -11815,7 +11820,7 @@ PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) 
 
 PROMETHEUS_ASYNC_DECL result<void> file_sd_target::remove() {
     struct stat there;
-    if (::stat(how.path.c_str(), &there) != 0) {
+    if (sys::lstat(how.path.c_str(), &there) != 0) {
         if (errno != ENOENT) return error::from_errno(how.path, errno);
         return {};
     }

@@ -1,4 +1,6 @@
 // needs-network
+#include "support/faults.hpp"
+
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
@@ -98,4 +100,32 @@ TEST_CASE("a path that Prometheus would not read as JSON is refused, and one tha
     CHECK(!start(loop, d.path + "/d.json"));
     CHECK(d.files() == std::vector<std::string>{"d.json"});  // nothing half-written is left
     ::rmdir((d.path + "/d.json").c_str());
+}
+
+TEST_CASE("whatever fails amid the writing is an error, and leaves neither a file nor a descriptor") {
+    prom::event_loop loop(on_fake_time());
+    directory d;
+    const int before = faults::open_descriptors();
+    for (const char* call : {"open", "write", "fstat", "close", "rename"}) {
+        CAPTURE(call);
+        faults::fail(call, EIO);
+        const auto r = start(loop, d.path + "/x.json");
+        REQUIRE(!r);
+        CHECK(r.why().sys() == EIO);
+        CHECK(std::string_view(r.why().describe()).find(d.path) != std::string_view::npos);
+        CHECK(faults::all().failed[call] == 1);
+        CHECK(d.files().empty());
+        CHECK(faults::open_descriptors() == before);
+        faults::reset();
+    }
+    auto r = start(loop, d.path + "/x.json");
+    for (const char* call : {"lstat", "unlink"}) {
+        faults::fail(call, EACCES);
+        CHECK(finish(loop, r->deregister()).why().sys() == EACCES);
+    }
+    CHECK(d.files().size() == 1);
+    faults::all().interrupts = true;
+    REQUIRE(start(loop, d.path + "/y.json"));
+    CHECK(d.read("y.json").back() == '\n');
+    faults::reset();
 }

@@ -14,6 +14,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdio>
 #include <map>
 #include <mutex>
 #include <string>
@@ -117,6 +118,7 @@ inline int close(int fd) {
 }
 inline int connect(int fd, const sockaddr* a, socklen_t n) { return fails("connect") ? -1 : ::connect(fd, a, n); }
 inline int fcntl(int fd, int what, int value = 0) { return fails("fcntl") ? -1 : ::fcntl(fd, what, value); }
+inline int fstat(int fd, struct ::stat* to) { return fails("fstat") ? -1 : ::fstat(fd, to); }
 inline int getpeername(int fd, sockaddr* a, socklen_t* n) { return fails("getpeername") ? -1 : ::getpeername(fd, a, n); }
 inline pid_t getpid() { return ::getpid(); }
 inline int getsockname(int fd, sockaddr* a, socklen_t* n) { return fails("getsockname") ? -1 : ::getsockname(fd, a, n); }
@@ -124,6 +126,8 @@ inline int getsockopt(int fd, int level, int name, void* value, socklen_t* n) {
     return fails("getsockopt") ? -1 : ::getsockopt(fd, level, name, value, n);
 }
 inline int listen(int fd, int backlog) { return fails("listen") ? -1 : ::listen(fd, backlog); }
+inline int lstat(const char* path, struct ::stat* to) { return fails("lstat") ? -1 : ::lstat(path, to); }
+inline int open(const char* path, int how, mode_t mode = 0) { return fails("open", true) ? -1 : ::open(path, how, mode); }
 inline int poll(pollfd* set, nfds_t n, int ms) {
     all().timeout = ms;
     return fails("poll", true) ? -1 : ::poll(set, n, ms);
@@ -132,6 +136,7 @@ inline ssize_t read(int fd, void* to, std::size_t n) { return fails("read", true
 inline ssize_t recv(int fd, void* to, std::size_t n, int flags) {
     return fails("recv", true) ? -1 : ::recv(fd, to, cut(n), flags);
 }
+inline int rename(const char* from, const char* to) { return fails("rename") ? -1 : ::rename(from, to); }
 inline ssize_t send(int fd, const void* from, std::size_t n, int flags) {
     return fails("send", true) ? -1 : ::send(fd, from, cut(n), flags);
 }

@@ -2,6 +2,7 @@
 // test_system::fault says so; descriptors from test_system::memory on are sockets without a kernel.
 #pragma once
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fcntl.h>
 #include <functional>
@@ -9,6 +10,7 @@
 #include <poll.h>
 #include <string>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/epoll.h>
@@ -50,12 +52,16 @@ inline int fails(const char* name, int fd) {
     }
 PASS(int, bind, (int s, const sockaddr* a, socklen_t n), (s, a, n), s)
 PASS(int, connect, (int s, const sockaddr* a, socklen_t n), (s, a, n), s)
+PASS(int, fstat, (int s, struct ::stat* to), (s, to), s)
 PASS(int, getpeername, (int s, sockaddr* a, socklen_t* n), (s, a, n), s)
 PASS(int, getsockname, (int s, sockaddr* a, socklen_t* n), (s, a, n), s)
 PASS(int, getsockopt, (int s, int l, int o, void* v, socklen_t* n), (s, l, o, v, n), s)
 PASS(int, listen, (int s, int n), (s, n), s)
+PASS(int, lstat, (const char* p, struct ::stat* to), (p, to), -1)
+PASS(int, open, (const char* p, int f, mode_t m = 0), (p, f, m), -1)
 PASS(int, poll, (pollfd* p, nfds_t n, int t), (p, n, t), -1)
 PASS(ssize_t, read, (int s, void* p, size_t n), (s, p, n), s)
+PASS(int, rename, (const char* from, const char* to), (from, to), -1)
 PASS(ssize_t, sendmsg, (int s, const msghdr* m, int f), (s, m, f), s)
 PASS(int, socket, (int d, int t, int p), (d, t, p), -1)
 PASS(int, unlink, (const char* p), (p), -1)
