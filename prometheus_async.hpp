@@ -579,7 +579,7 @@ struct cell {
     std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
     void store(std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELAXED); }
     void add(std::uint64_t n) noexcept { store(own() + n); }
-    void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, __builtin_bit_cast(double, own()) + d)); }
+    void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, real() + d)); }  // reset() may write here
     double real() const noexcept { return __builtin_bit_cast(double, load()); }
 };
 
@@ -817,7 +817,7 @@ public:
     dynamic_family<Metric> make_family(std::string_view name, std::string_view help, list<std::string_view> labels,
                                      const metric_options& options = {});
 
-    /// Removes a metric and all its series, by the name it was declared with; false when there is none.
+    /// Removes a metric and all its series, by its full name; false when there is none.
     PROMETHEUS_ASYNC_DECL bool unregister(std::string_view name);
 
     /// Families made at scrape time, by a function or by an object with collect(). They stay as long as
@@ -1091,7 +1091,6 @@ public:
         if (bounds_) detail::keep_exemplar(series_, bounds_->bucket(value), value, e);
     }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
-    /// Sets all to zero; a sum that is NaN stays so.
     PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
     PROMETHEUS_ASYNC_DECL double sum() const noexcept;
@@ -1442,7 +1441,12 @@ struct sample_details {
 /// errors   counted (event_kind::callback_failed); reported to page_options::on_event
 class sample_sink {
 public:
-    struct bucket { double upper; std::uint64_t count; };  // cumulative, ascending, +Inf last
+    struct bucket {  // cumulative, ascending, +Inf last
+        double upper;
+        std::uint64_t count;
+        exemplar example{};  // of a histogram
+        double example_value = 0;
+    };
     struct quantile { double q; double value; };
     struct state { std::string_view name; bool on; };
 
@@ -5078,11 +5082,12 @@ struct registry_state {
     std::vector<family_state*> families;  // by id, which is the order of the page
     std::vector<family_state*> by_base;   // by base name
     bool process_metrics;                 // are added
+    std::uint32_t collectors;             // without names of their own
 
     static registry_state& of(registry& r) {
         if (!r.state_) {
             hook_fork();
-            r.state_ = new registry_state{state.next_id(0), {}, {}, false};
+            r.state_ = new registry_state{state.next_id(0), {}, {}, false, 0};
             state.registries.push(r.state_);
         }
         return *r.state_;
@@ -5098,20 +5103,25 @@ struct registry_state {
     }
 };
 
+/// By how much a sum of doubles may change when they are added in another order.
+static double rounding(double of) noexcept { return 1.2e-16 * (100 + state.thread_count) * (of < 0 ? -of : of); }
 /// Doubles added in another order, as when a thread's cells were folded, may come out a rounding lower,
 /// which a scraper takes for a restart. So the record keeps what was told last, and what is lower by no
 /// more than rounding is that again.
 static double steady(record& r, double now) noexcept {
     const std::uint64_t kept = r.value.load();
     const double last = __builtin_bit_cast(double, kept), held = last + (r.extra ? r.extra->base : 0);
-    if (kept != shared_value::unset && now < last && last - now <= 1.2e-16 * (100 + state.thread_count) * held) return last;
+    if (kept != shared_value::unset && now < last && last - now <= rounding(held)) return last;
     r.value.set(now);
     return now;
 }
 /// The sums of a series, all threads together, since it was reset.
 static run_sum sum_since_reset(record& r, std::uint64_t place, std::uint64_t* integers = nullptr) noexcept {
     run_sum sum = sum_run(r.id, place, integers);
-    if (r.extra) sum.real -= r.extra->base;
+    if (r.extra) {
+        sum.real -= r.extra->base;
+        if (sum.real <= rounding(r.extra->base) && -sum.real <= rounding(r.extra->base)) sum.real = 0;
+    }
     if (sum.real != 0) sum.real = steady(r, sum.real);
     return sum;
 }
@@ -5267,7 +5277,7 @@ static void unlink(family_state& f, record* r) noexcept {
 }
 
 /// Makes the series of these values, which must be new. The lock is held.
-static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count) {
+static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
     std::size_t words = 2 * count;
     for (std::size_t i = 0; i != count; ++i) if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
     record* r = state.take_record(static_cast<std::uint32_t>(1 + (words * 8 + 63) / 64));
@@ -5278,7 +5288,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     release(r->hash, hash_keys(keys, count));
     r->value.clear();
     r->family = &f;
-    r->created = wall_now();
+    r->created = now;
     std::uint64_t* key = r->key();
     for (std::size_t i = 0; i != count; ++i) {
         release(key[2 * i], keys[i].low);
@@ -5464,6 +5474,7 @@ result<declared> declare(const declaration& what) {
     if (!valid_utf8(name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
     f.exotic = !legacy_metric_name(name) || (what.type == metric_type::state_set && !legacy_label_name(name));
 
+    const double now = wall_now();
     const holding lock;
     f.help = clean(what.help);
     const auto label_fault = [&](std::string_view l) -> const char* {
@@ -5542,14 +5553,9 @@ result<declared> declare(const declaration& what) {
     else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
     f.face->family = &f;
     release(f.face->id, f.id);
-    if (!what.labels) make_series(f, nullptr, nullptr, 0);
+    if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
     home.by_base.insert(home.lower(f.base_name()), &f);
-    if (f.name == "target_info" && f.type == metric_type::info) {
-        f.id = 1;  // first on the page
-        home.families.insert(home.families.begin(), &f);
-    } else {
-        home.families.push_back(&f);
-    }
+    home.families.push_back(&f);
     return handle_of(*made.release(), what.labels != nullptr);
 }
 
@@ -5578,13 +5584,14 @@ bool long_keys_equal(const record& r, const std::string_view* values, std::size_
     return true;
 }
 
-static series find_or_make(family_state& f, const std::string_view* values, std::size_t count, bool make) {
+/// Made at `now`, if it is not there; not made at all without it: then the result may be none.
+static series find_or_make(family_state& f, const std::string_view* values, std::size_t count, const double* now) {
     key_pair keys[64];
     for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
     series found;
     if (find_child(*f.face, f.face->id, keys, values, count, found)) return found;
-    if (!make) return {};
-    const record* r = make_series(f, values, keys, count);
+    if (!now) return {};
+    const record* r = make_series(f, values, keys, count, *now);
     return {r->id, static_cast<std::uint32_t>(r->place >> 32), static_cast<std::uint32_t>(r->place), const_cast<record*>(r)};
 }
 
@@ -5603,6 +5610,7 @@ struct clean_values {
 };
 series make_child(const declared& family, const std::string_view* values, std::size_t count) {
     const char* wrong = nullptr;
+    const double now = wall_now();  // a clock may be the user's: without the lock
     {
         const holding lock;
         if (family.face->id != family.id) return {};  // gone, with its registry
@@ -5610,12 +5618,16 @@ series make_child(const declared& family, const std::string_view* values, std::s
         if (count == f.labels.size()) {
             clean_values clean(values, count);
             if (clean.changed) ++state.noticed[static_cast<unsigned>(event_kind::text_sanitized)];
-            const bool full = f.max_series != 0 && f.living >= f.max_series;
-            series s = find_or_make(f, clean.views, count, !full);
+            bool full = false;
+            std::string_view rest[64];
+            if (f.max_series != 0 && f.living >= f.max_series) {
+                std::fill(rest, rest + count, "_overflow");
+                full = f.living - (find_or_make(f, rest, count, nullptr).id != 0) >= f.max_series;
+            }
+            const series s = find_or_make(f, clean.views, count, full ? nullptr : &now);
             if (s.id != 0) return s;
             ++state.noticed[static_cast<unsigned>(event_kind::series_overflowed)];
-            for (std::size_t i = 0; i != count; ++i) clean.views[i] = "_overflow";
-            return find_or_make(f, clean.views, count, true);
+            return find_or_make(f, rest, count, &now);
         }
         wrong = "a family takes one value for each of its labels";
     }
@@ -5627,7 +5639,7 @@ bool remove_child(const declared& family, const std::string_view* values, std::s
     const holding lock;
     if (family.face->id != family.id || count != family.face->family->labels.size()) return false;
     family_state& f = *family.face->family;
-    const series s = find_or_make(f, clean_values(values, count).views, count, false);
+    const series s = find_or_make(f, clean_values(values, count).views, count, nullptr);
     line* l = s.id == 0 ? nullptr : line_of(f, s.id);
     if (!l) return false;
     remove_series(f, *l, true);
@@ -5683,6 +5695,7 @@ static collector_hook* drop(registry_state& home, family_state* f) noexcept {
     home.families.erase(std::find(home.families.begin(), home.families.end(), f));
     if (const auto at = std::find(home.by_base.begin(), home.by_base.end(), f); at != home.by_base.end()) home.by_base.erase(at);
     collector_hook* hook = f->hook;
+    home.collectors -= hook && f->base == 0;
     destroy_family(f);
     if (!hook) return nullptr;
     await_calls(*hook);
@@ -5702,16 +5715,23 @@ run_sum sum_series(const series& s) noexcept {
     return alive(s) ? sum_since_reset(*s.rec, s.rec->place) : run_sum{0, 0};
 }
 void reset_series(const series& s) noexcept {
+    const double now = wall_now();
     const holding lock;
     series_extra* extra = extra_of(s);
     if (!extra) return;
     std::uint64_t counts[256] = {};
     cell* run = state.retired.run(s.rec->place);
+    // Nothing can be subtracted from what is not finite: that goes, even if a thread is just adding to it.
+    const auto make_finite = [&](cell* of) {
+        if (of->load() == s.id && of[1].real() - of[1].real() != 0) of[1].store(0);
+    };
+    make_finite(run);
+    for (thread_record* t = state.threads; t; t = t->next) make_finite(t->block.run(s.rec->place));
     extra->base = sum_run(s.id, s.rec->place, counts).real;
     extra->exemplars.clear();
     for (unsigned i = 2; i < run_length(s.id); ++i) run[i].store(run[i].own() - counts[i - 2]);
     s.rec->value.set(0);
-    s.rec->created = wall_now();
+    s.rec->created = now;
     s.rec->family->special = true;
 }
 /// `a="b",c="d"`; false when OpenMetrics forbids it.
@@ -5870,6 +5890,7 @@ collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
     hook->family->home = &home;
     hook->family->id = detail::state.next_id(0);
     home.families.push_back(hook->family);
+    ++home.collectors;
     return collector_handle(hook);
 }
 collector_handle registry::add_collector(collector& source) {
@@ -6166,23 +6187,49 @@ static bool mergeable(const family_state& a, const family_state& b) noexcept {
            std::equal(a.constants.begin(), a.constants.end(), b.constants.begin(),
                       [](const auto& x, const auto& y) { return x.first == y.first; });
 }
-/// Whether `f` has a series with the labels of one of another family that is shown as the same.
-static bool has_same_series(const family_state& f, const record& r, std::uint64_t limit) noexcept {
-    if (f.constants != r.family->constants || f.living == 0) return false;
-    if (f.labels.empty()) return f.lines[0].id < limit;
-    const auto* entries = reinterpret_cast<const std::uintptr_t*>(f.face->table & ~std::uintptr_t{63});
-    const std::size_t mask = (std::size_t{1} << (f.face->table & 63)) - 1;
-    std::size_t words = 2 * f.labels.size();
-    for (std::size_t i = 0; i != f.labels.size(); ++i)
-        if (const std::uint64_t high = r.key()[2 * i + 1]; high >> 56 == 0xff) words += ((high << 8 >> 8) + 7) / 8;
-    for (std::size_t i = static_cast<std::size_t>(r.hash) & mask; entries[i] != 0; i = (i + 1) & mask) {
-        const record& other = *record_of(entries[i]);
-        if (other.id < limit && other.hash == r.hash && std::memcmp(other.key(), r.key(), 2 * f.labels.size() * 8) == 0 &&
-            std::memcmp(other.key(), r.key(), words * 8) == 0)
-            return true;
-    }
-    return false;
+/// What the series of merged families are told apart by: what their labels say.
+static std::uint64_t series_identity(const family_state& f, const line& l) noexcept {
+    std::uint64_t h = l.rec->hash;
+    for (const auto& c : f.constants) h = mix(h ^ long_key(c.second).low, 0x9e3779b97f4a7c15U);
+    if (f.type == metric_type::info && l.rec->extra)
+        for (const auto& [name, value] : l.rec->extra->info) h += mix(long_key(name).low, long_key(value).low | 1);
+    return h;
 }
+static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
+
+/// Hashes of what a page has shown, whatever has become of it since.
+class shown_hashes {
+public:
+    /// False when it was there.
+    bool add(std::uint64_t h) {
+        if (h == 0) h = 1;
+        if ((all_.size() + 1) * 2 > table_.size()) rebuild(table_.empty() ? 16 : table_.size() * 2);
+        if (!insert(h)) return false;
+        all_.push_back(h);
+        return true;
+    }
+    std::size_t size() const noexcept { return all_.size(); }
+    /// Forgets all but the first n.
+    void cut(std::size_t n) {
+        if (n >= all_.size()) return;
+        all_.resize(n);
+        rebuild(table_.size());
+    }
+
+private:
+    bool insert(std::uint64_t h) noexcept {
+        const std::size_t mask = table_.size() - 1;
+        std::size_t i = static_cast<std::size_t>(h) & mask;
+        for (; table_[i] != 0; i = (i + 1) & mask) if (table_[i] == h) return false;
+        table_[i] = h;
+        return true;
+    }
+    void rebuild(std::size_t size) {
+        table_.assign(size, 0);
+        for (std::uint64_t h : all_) insert(h);
+    }
+    std::vector<std::uint64_t> all_, table_;
+};
 
 }  // namespace detail
 
@@ -6196,6 +6243,7 @@ struct cursor::state {
     std::vector<std::string> only;
 
     // ---- where it is: what has a smaller id is done ----
+    bool target_done;        // target_info comes before all else
     std::size_t at_registry;
     std::uint64_t at_family, at_line;
     std::uint64_t limit;     // what was made after the start is not shown: it could be shown twice
@@ -6203,7 +6251,9 @@ struct cursor::state {
     bool begun;              // the head of at_family was shown
     bool created_part;       // its _created samples are being shown, in a text format a family of their own
     bool ended, failed;
-    std::vector<std::uint64_t> claimed;  // sample names of families whose names could be others' too
+    bool claims;                  // names on this page could be others' too, now or once something is removed
+    detail::shown_hashes names;   // of samples, if so
+    detail::shown_hashes merged;  // series of this family, if it is several registries'
 
     // ---- what was rendered, and is handed out from `drained` ----
     detail::bag<char> unit;
@@ -6474,18 +6524,15 @@ struct cursor::state {
     }
     /// Takes the sample names of a family for this page; false when one is taken.
     bool claim(std::string_view base, metric_type type) {
-        const std::size_t before = claimed.size();
+        const std::size_t before = names.size();
         const auto take = [&](std::string_view suffix) {
             all.assign(base).append(suffix);
-            const std::uint64_t hash = detail::long_key(all).low;
-            if (std::find(claimed.begin(), claimed.end(), hash) != claimed.end()) return false;
-            claimed.push_back(hash);
-            return true;
+            return names.add(detail::long_key(all).low);
         };
         bool good = take({});
         for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
             if (detail::has_suffix(type, i)) good = good && take(detail::suffixes[i]);
-        if (!good) claimed.resize(before);
+        if (!good) names.cut(before);
         return good;
     }
     /// Whether the names of a family are its own on this page. The lock is held.
@@ -6502,7 +6549,7 @@ struct cursor::state {
                 if (const family_state* g = detail::clash(*r, bare_name(f), f.type))
                     if (!g->exotic) return collided();
         }
-        if (plain(f) && !collected) return true;
+        if (plain(f) && !collected && !claims) return true;
         const auto label_name = [&](std::size_t i) -> std::string_view {
             if (i < f.constants.size()) return f.constants[i].first;
             i -= f.constants.size();
@@ -6593,21 +6640,20 @@ struct cursor::state {
     /// The family of registry `k` whose series are shown with those of `f`.
     const family_state* twin(const family_state& f, std::size_t k) const {
         if (k == at_registry) return &f;
+        if (detail::is_target(f)) return nullptr;  // a page has one
         detail::registry_state* r = detail::registry_of(registries[k]);
         const family_state* g = r ? r->find(f.base_name()) : nullptr;
         return g && mergeable(f, *g) && g->id < limit ? g : nullptr;
     }
     bool lines(const family_state& first, const family_state& f, window& out) {
         const line* l = std::lower_bound(f.lines.begin(), f.lines.end(), at_line, [](const line& a, std::uint64_t id) { return a.id < id; });
-        if (f.one_sample() && plain(f) && !f.special && at_twin == at_registry && !tells_created(f))
+        bool several = at_twin != at_registry;
+        for (std::size_t k = at_registry + 1; k != registries.size() && !several; ++k) several = twin(first, k) != nullptr;
+        if (f.one_sample() && plain(f) && !f.special && !several && !tells_created(f))
             return copy_lines(f, l, f.lines.end(), out);
         for (; l != f.lines.end() && l->id < limit; ++l) {
             at_line = l->id + 1;
-            if (!l->rec) continue;
-            bool shown = false;
-            for (std::size_t k = at_registry; k != at_twin && !shown; ++k)
-                if (const family_state* g = twin(first, k)) shown = detail::has_same_series(*g, *l->rec, limit);
-            if (shown) continue;
+            if (!l->rec || (several && !merged.add(detail::series_identity(f, *l)))) continue;
             series(f, *l);
             if (!drain(out)) return false;
         }
@@ -6618,6 +6664,7 @@ struct cursor::state {
         const auto begin = [&](std::string_view suffix) {
             at_twin = at_registry;
             at_line = 0;
+            merged.cut(0);
             head(f, suffix);
             return drain(out);
         };
@@ -6632,10 +6679,27 @@ struct cursor::state {
     }
     void call(detail::holding& lock, const family_state& f);
 
+    /// A declared family. False when the window is full.
+    bool one(const family_state& f, window& out) { return !(begun || (wanted(f) && own_names(f))) || family(f, out); }
+    bool target(window& out) {
+        for (; at_registry != registries.size(); ++at_registry, begun = false) {
+            detail::registry_state* home = detail::registry_of(registries[at_registry]);
+            const family_state* f = home ? home->find("target") : nullptr;
+            if (!f || !detail::is_target(*f) || f->id >= limit) continue;
+            if (!one(*f, out)) return false;
+            break;
+        }
+        target_done = true;
+        begun = false;
+        at_registry = 0;
+        return true;
+    }
+
     pull walk(window& out) {
         if (failed) return pull::failed;
         if (!drain(out)) return pull::more;
         detail::holding lock;
+        if (!target_done && !target(out)) return pull::more;
         for (; at_registry != registries.size(); ++at_registry, at_family = 0, begun = false) {
             for (;;) {
                 detail::registry_state* home = detail::registry_of(registries[at_registry]);
@@ -6652,7 +6716,7 @@ struct cursor::state {
                     if (failed) return pull::failed;
                     if (!drain(out)) return pull::more;
                 } else {
-                    if ((begun || (wanted(f) && own_names(f))) && !family(f, out)) return pull::more;
+                    if (!detail::is_target(f) && !one(f, out)) return pull::more;
                     ++at_family;
                 }
                 begun = false;
@@ -6670,16 +6734,14 @@ struct detail::sink_state {
     bool open = false, skipped = false, failed = false;
     std::size_t families = 0;
     std::string why{}, labels{};
-    std::vector<std::uint64_t> seen{};                            // the series of this family
+    shown_hashes seen{};                                          // the series of this family
     std::vector<std::pair<const char*, std::string>> after{};    // families of their own in a text format
 
     void fail(std::string_view reason) {
         if (!std::exchange(failed, true)) why = std::string(f.name).append(f.name.empty() ? "" : ": ").append(reason);
     }
     void end_family() {
-        std::sort(seen.begin(), seen.end());
-        if (std::adjacent_find(seen.begin(), seen.end()) != seen.end()) fail("a series twice");
-        seen.clear();
+        seen.cut(0);
         for (const auto& [suffix, lines] : after) {
             page.head(f, suffix);
             page.text(lines);
@@ -6703,7 +6765,9 @@ struct detail::sink_state {
         if (skipped) return;
         if (!page.own_names(f)) return fail("its names are another family's on this page");
         page.head(f);
+        check_size();
     }
+    void check_size() { if (page.unit.size > page.asked.collector_bytes) fail("more than collector_bytes"); }
     /// The labels of a series as text in `labels`; false when nothing is to be shown.
     bool begin(list<label> given, const sample_details& more, std::string_view reserved = {}) {
         for (double when : {more.timestamp, more.created, more.example.timestamp})
@@ -6725,15 +6789,19 @@ struct detail::sink_state {
             const std::string value = sanitize_utf8(l.value, changed);
             append_escaped_label(safe, value);
             page.add_label(labels, l.name, safe, false);
-            if (!value.empty()) identity += mix(long_key(l.name).low, long_key(value).low | 1);  // in any order
+            if (!value.empty()) identity += mix(long_key(shown).low, long_key(value).low | 1);  // in any order
         }
-        seen.push_back(identity);
+        if (!seen.add(identity)) return fail("a series twice"), false;
         return true;
     }
-    void end_line(double when) {
+    void end_line(double when, const exemplar& e = {}, double example_value = 0) {
         if (when != 0) page.timestamp(when);
+        std::string own;
+        if (e.labels.empty() || !page.openmetrics()) {}
+        else if (exemplar_text(e.labels, own)) page.example(own, example_value, e.timestamp);
+        else notice(event_kind::exemplar_dropped);
         page.text("\n");
-        if (page.unit.size > page.asked.collector_bytes) fail("more than collector_bytes");
+        check_size();
     }
     /// A sample that OpenMetrics has in the family, and a text format in a family of its own after it.
     template <class Render>
@@ -6758,14 +6826,7 @@ struct detail::sink_state {
         if (!begin(given, more)) return;
         page.sample(f, f.name, {}, labels);
         page.number(informs ? 1 : value);
-        std::string own;
-        if (counts && page.openmetrics() && !more.example.labels.empty() && exemplar_text(more.example.labels, own)) {
-            if (more.timestamp != 0) page.timestamp(more.timestamp);
-            page.example(own, more.example_value, more.example.timestamp);
-            end_line(0);
-        } else {
-            end_line(more.timestamp);
-        }
+        end_line(more.timestamp, counts ? more.example : exemplar{}, more.example_value);
         if (counts) end_series(more);
     }
     void histogram(list<sample_sink::bucket> buckets, double sum, list<label> given, const sample_details& more) {
@@ -6782,7 +6843,9 @@ struct detail::sink_state {
             *end++ = '"';
             page.sample(f, f.name, "_bucket", labels, {bound, static_cast<std::size_t>(end - bound)});
             page.count(buckets[i].count);
-            end_line(more.timestamp);
+            const exemplar& e = buckets[i].example;
+            if (!(e.timestamp >= 0 && e.timestamp < 9e15)) return fail("a timestamp that is no time");
+            end_line(more.timestamp, gauges ? exemplar{} : e, buckets[i].example_value);
         }
         const auto add_count = [&] {
             page.sample(f, f.name, gauges ? "_gcount" : "_count", labels);
@@ -6880,19 +6943,19 @@ void cursor::state::call(detail::holding& lock, const family_state& f) {
     const detail::collector_call here{&hook, detail::calling};
     detail::calling = &here;
     at_hook = f.base != 0;
-    const std::size_t names = claimed.size();
+    const std::size_t had = names.size();
     lock.pause();
     detail::sink_state sink{*this};
     sink.run(hook);
     if (sink.failed) {
         unit.size = 0;
         const error why(errc::refused, "a collector is left out: " + sink.why);
-        if (asked.on_event) asked.on_event({event_kind::callback_failed, why}, asked.context);
+        if (asked.on_event) detail::contain("on_event", [&] { asked.on_event({event_kind::callback_failed, why}, asked.context); }, [](const error&) {});
         failed = asked.on_collector_error == collector_errors::fail;
     }
     lock.resume();
     if (sink.failed) {
-        claimed.resize(names < claimed.size() ? names : claimed.size());
+        names.cut(had);
         ++detail::state.noticed[static_cast<unsigned>(event_kind::callback_failed)];
     }
     detail::calling = here.outer;
@@ -6914,7 +6977,8 @@ void cursor::start(const page_options& options) {
     s.only.resize(options.only.size());
     for (std::size_t i = 0; i != s.only.size(); ++i) s.only[i] = options.only[i];
     s.registries.clear();
-    s.claimed.clear();
+    s.names.cut(0);
+    s.claims = s.target_done = false;
     s.at_registry = 0;
     s.at_family = s.at_line = 0;
     s.begun = s.ended = s.failed = false;
@@ -6927,6 +6991,8 @@ void cursor::start(const page_options& options) {
     };
     if (options.registries.empty()) add(detail::state.standard);
     for (const registry* r : options.registries) add(r);
+    s.claims = s.registries.size() > 1;
+    for (std::uint64_t id : s.registries) s.claims |= detail::registry_of(id)->collectors != 0;
 
     // What updates had to swallow is told here, where time is.
     static constexpr struct {

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <limits>
 #include <map>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -686,4 +687,146 @@ TEST_CASE("a series that is newer than the scrape hides no older one of a regist
     char window[64];
     for (prom::pulled got{0, prom::pull::more}; got.what == prom::pull::more; out.append(window, got.bytes)) got = c.next(window);
     CHECK(out == "# TYPE m gauge\nm{l=\"1\"} 1\nm{l=\"z\"} 7\n");
+}
+
+namespace {
+/// A page pulled in windows of 64 octets, with `now` called before each.
+template <class F>
+std::string pulled_amid(prom::list<prom::registry*> shown, F now) {
+    prom::cursor c;
+    c.start({.registries = shown});
+    std::string out;
+    char window[64];
+    for (;;) {
+        now(out);
+        const prom::pulled got = c.next(window);
+        out.append(window, got.bytes);
+        if (got.what != prom::pull::more) return out;
+    }
+}
+std::size_t times(std::string_view text, std::string_view what) {
+    std::size_t n = 0;
+    for (std::size_t at = 0; (at = text.find(what, at)) != std::string_view::npos; ++at) ++n;
+    return n;
+}
+}  // namespace
+
+TEST_CASE("what was shown of merged registries is not shown again when it is removed amid the scrape") {
+    for (int how = 0; how != 4; ++how) {
+        CAPTURE(how);
+        auto first = std::make_unique<prom::registry>();
+        prom::registry second;
+        for (prom::registry* r : {first.get(), &second}) {
+            prom::gauge{"x", "Help.", {.registry = r}}.set(1);
+            const prom::family<prom::gauge, "l"> f{"f", "", {.registry = r}};
+            for (int i = 0; i != 20; ++i) f(i).set(1);
+        }
+        const prom::family<prom::gauge, "l"> f{"f", "", {.registry = first.get()}};
+        bool done = false;
+        prom::registry* const both[] = {first.get(), &second};
+        const std::string out = pulled_amid(both, [&](const std::string& so_far) {
+            if (done || so_far.find(how == 3 ? "f{l=\"2\"}" : "\nx 1\n") == std::string::npos) return;
+            done = true;
+            if (how == 0) first->unregister("x");
+            if (how == 1) first.reset();
+            if (how == 2) {
+                first->unregister("x");
+                prom::gauge{"x", "Help.", {.registry = first.get()}}.set(2);
+            }
+            if (how == 3) f.remove(0);
+        });
+        CHECK(done);
+        CHECK(times(out, "# TYPE x gauge\n") == 1);
+        CHECK(times(out, "# TYPE f gauge\n") == 1);
+        CHECK(times(out, "\nx ") == 1);
+        for (int i = 0; i != 20; ++i) {
+            const std::size_t n = times(out, "f{l=\"" + std::to_string(i) + "\"} ");
+            CHECK((n == 1 || (how == 1 && n == 0)));  // the first one's end may take a family along that was begun
+        }
+    }
+}
+
+TEST_CASE("a collector does not show again what it has taken from the page") {
+    prom::registry r;
+    prom::gauge{"x", "", {.registry = &r}}.set(1);
+    const auto taking = r.add_collector([&](prom::sample_sink& to) {
+        r.unregister("x");
+        to.family(type::gauge, "x", "");
+        to.sample(2);
+    });
+    CHECK(page(r) == "# TYPE x gauge\nx 1\n");
+    CHECK(page(r) == "# TYPE x gauge\nx 2\n");
+}
+
+TEST_CASE("infos of merged registries that tell other facts are both shown; there is one target_info, and it comes first") {
+    prom::registry a, b, c;
+    prom::gauge{"g", "", {.registry = &a}};
+    a.make_info("app", "").set({{"part", "one"}});
+    b.make_info("app", "").set({{"part", "two"}});
+    c.make_info("app", "").set({{"part", "one"}});
+    b.target_info({{"host", "b"}});
+    c.target_info({{"host", "c"}});
+    prom::registry* const all[] = {&a, &b, &c};
+    CHECK(prom::expose({.registries = all}) ==
+          "# HELP target_info Target metadata\n# TYPE target_info gauge\ntarget_info{host=\"b\"} 1\n"
+          "# TYPE g gauge\ng 0\n"
+          "# TYPE app_info gauge\napp_info{part=\"one\"} 1\napp_info{part=\"two\"} 1\n");
+    CHECK(pulled_amid(all, [](const std::string&) {}) == prom::expose({.registries = all}));
+}
+
+TEST_CASE("a collector's labels that escaping makes the same are one series, shown twice: refused") {
+    prom::registry r;
+    const auto two = r.add_collector([](prom::sample_sink& to) {
+        to.family(type::gauge, "g", "");
+        to.sample(1, {{"a.b", "1"}});
+        to.sample(2, {{"a_b", "1"}});
+    });
+    CHECK(page(r).empty());
+    CHECK(page(r, {.as = prom::format::text_1_0_0, .names = prom::escaping::allow_utf8}) == "# TYPE g gauge\ng{\"a.b\"=\"1\"} 1\ng{a_b=\"1\"} 2\n");
+}
+
+TEST_CASE("collector_bytes bounds heads, too") {
+    prom::registry r;
+    const auto long_winded = r.add_collector([](prom::sample_sink& to) {
+        for (int i = 0; i != 100; ++i) to.family(type::gauge, "g" + std::to_string(i), std::string(1000, 'h'));
+    });
+    CHECK(page(r).size() > 100000);
+    CHECK(page(r, {.collector_bytes = 50000}).empty());
+}
+
+TEST_CASE("a collector's buckets have exemplars in OpenMetrics; one that is too long is dropped and counted") {
+    prom::registry r;
+    const std::string much(200, 'x');
+    const auto traced = r.add_collector([&](prom::sample_sink& to) {
+        to.family(type::histogram, "h", "");
+        to.histogram({{1, 2, {{{"trace", "abc"}}, 12.5}, 0.5}, {__builtin_inf(), 3, {{{"trace", much}}}, 7}}, 8);
+        to.family(type::counter, "c", "");
+        to.sample(1, {}, {.example = {{{"trace", much}}}});
+    });
+    const auto before = prom::event_count(prom::event_kind::exemplar_dropped);
+    CHECK(page(r, openmetrics) ==
+          "# TYPE h histogram\nh_bucket{le=\"1.0\"} 2 # {trace=\"abc\"} 0.5 12.5\nh_bucket{le=\"+Inf\"} 3\nh_sum 8\nh_count 3\n"
+          "# TYPE c counter\nc_total 1\n# EOF\n");
+    CHECK(prom::event_count(prom::event_kind::exemplar_dropped) == before + 2);
+    CHECK(times(page(r), "#") == 2);
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("an on_event that throws amid a page ends neither the page nor the program") {
+    prom::registry r;
+    const auto failing = r.add_collector([](prom::sample_sink& to) { to.fail("today"); });
+    prom::gauge{"g", "", {.registry = &r}}.set(1);
+    CHECK(page(r, {.on_event = [](const prom::event& e, void*) {
+              if (e.kind == prom::event_kind::callback_failed) throw std::runtime_error("no");
+          }}) == "# TYPE g gauge\ng 1\n");
+}
+#endif
+
+TEST_CASE("the build tells its version") {
+    prom::registry r;
+    prom::declare_build_info(r);
+    const std::string text = page(r);
+    CHECK(text.find("# TYPE prometheus_async_build_info gauge\nprometheus_async_build_info{") != std::string::npos);
+    CHECK(text.find("version=\"" + std::string(prom::version()) + "\"") != std::string::npos);
+    CHECK(prom::lint_page(text).empty());
 }

@@ -7,9 +7,12 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
+#include <limits>
 #include <new>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace prom = prometheus_async;
@@ -222,9 +225,11 @@ TEST_CASE("beyond max_series everything goes to one overflow series") {
     CHECK(f.size() == 3);
     CHECK(prom::event_count(prom::event_kind::series_overflowed) == before + 3);
     f.remove(0);
-    f.remove(1);
     f(7).inc();
-    CHECK(f(7).value() == 1);
+    CHECK(f(7).value() == 1);  // the overflow series takes nobody's place
+    f(8).inc();
+    CHECK(f("_overflow").value() == 4);
+    CHECK(f.size() == 3);
 }
 
 TEST_CASE("values that are not UTF-8 are made harmless, and stay one series") {
@@ -332,6 +337,67 @@ TEST_CASE("reset makes a metric zero, to the last bit") {
     h.observe(2);
     CHECK(c.value() == 2);
     CHECK(h.count() == 1);
+}
+
+TEST_CASE("reset makes a metric zero that was infinite or NaN, and what comes after counts") {
+    prom::registry mine;
+    const prom::counter c{"c", "", {.registry = &mine}};
+    const prom::histogram h{"h", "", {.registry = &mine, .buckets = {1}}};
+    const prom::summary s{"s", "", {.registry = &mine}};
+    for (int round = 0; round != 2; ++round) {
+        c.inc(std::numeric_limits<double>::infinity());
+        h.observe(std::numeric_limits<double>::quiet_NaN());
+        s.observe(-std::numeric_limits<double>::infinity());
+        CHECK(page(mine).find("c_total +Inf") != std::string::npos);
+        c.reset();
+        h.reset();
+        s.reset();
+        CHECK(page(mine) == "# TYPE c_total counter\nc_total 0\n# TYPE h histogram\nh_bucket{le=\"1.0\"} 0\nh_bucket{le=\"+Inf\"} 0\nh_sum 0\nh_count 0\n"
+                            "# TYPE s summary\ns_sum 0\ns_count 0\n");
+        c.inc(2.5);
+        h.observe(0.5);
+        s.observe(-1);
+        CHECK(c.value() == 2.5);
+        CHECK(h.sum() == 0.5);
+        CHECK(s.sum() == -1);
+    }
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("a reset total stays zero when the threads that counted before end, in whatever order") {
+    prom::registry mine;
+    const prom::counter c{"c", "", {.registry = &mine}};
+    for (int round = 0; round != 100; ++round) {
+        std::atomic<int> counted{0};
+        std::atomic<bool> go{false};
+        std::vector<std::thread> threads;
+        for (int i = 0; i != 4; ++i)
+            threads.emplace_back([&, i] {
+                for (int k = 0; k != 37; ++k) c.inc(0.1 * (i + 1));
+                ++counted;
+                while (!go) std::this_thread::yield();
+            });
+        while (counted != 4) std::this_thread::yield();
+        c.reset();
+        go = true;
+        for (auto& t : threads) t.join();
+        CHECK(c.value() == 0);
+    }
+}
+#endif
+
+TEST_CASE("a clock of the user's may use metrics") {
+    static prom::registry mine;
+    static const prom::counter asked{"asked", "", {.registry = &mine}};
+    prom::set_clock({prom::system_clock().monotonic, [] {
+                         asked.inc();  // this thread's first: takes the lock
+                         return 1.0;
+                     }});
+    const prom::family<prom::counter, "l"> f{"f", "", {.registry = &mine}};
+    f(1).inc();
+    f(1).reset();
+    prom::set_clock(prom::system_clock());
+    CHECK(asked.value() >= 2);
 }
 
 TEST_CASE("a series whose value was not UTF-8 is removed by that value") {
