@@ -1289,7 +1289,8 @@ inline bool find_child(const family_face& face, std::uint64_t family, const key_
 
 PROMETHEUS_ASYNC_DECL series make_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count) noexcept;
-PROMETHEUS_ASYNC_DECL std::size_t remove_children(const declared& family, list<label> where) noexcept;
+PROMETHEUS_ASYNC_DECL std::size_t remove_children(const declared& family, list<label> where);
+PROMETHEUS_ASYNC_DECL inline void clear_children(const declared& family) noexcept { remove_children(family, {}); }
 PROMETHEUS_ASYNC_DECL std::size_t count_children(const declared& family) noexcept;
 
 template <class Metric>
@@ -1347,11 +1348,12 @@ public:
         static_assert(sizeof...(Values) == sizeof...(Labels), "a family takes one value for each of its labels");
         if constexpr (sizeof...(Values) == sizeof...(Labels)) return removed(detail::label_text(values).view()...);
     }
-    /// Removes the series that have all these values; returns how many. An empty list removes nothing.
-    PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const noexcept {
+    /// Removes the series that have all these values; returns how many. An empty list removes nothing; a name that is
+    /// no label of the family is raised.
+    PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const {
         return where.empty() ? 0 : detail::remove_children(declared_, where);
     }
-    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::remove_children(declared_, {}); }
+    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::clear_children(declared_); }
     PROMETHEUS_ASYNC_DECL std::size_t size() const noexcept { return detail::count_children(declared_); }
 
 private:
@@ -1387,10 +1389,10 @@ public:
     PROMETHEUS_ASYNC_DECL bool remove(list<std::string_view> values) const noexcept {
         return detail::remove_child(declared_, values.begin(), values.size());
     }
-    PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const noexcept {
+    PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const {
         return where.empty() ? 0 : detail::remove_children(declared_, where);
     }
-    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::remove_children(declared_, {}); }
+    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::clear_children(declared_); }
     PROMETHEUS_ASYNC_DECL std::size_t size() const noexcept { return detail::count_children(declared_); }
 
 private:
@@ -5647,34 +5649,54 @@ bool remove_child(const declared& family, const std::string_view* values, std::s
     return true;
 }
 
-std::size_t remove_children(const declared& family, list<label> where) noexcept {
-    if (!family.face) return 0;
-    const holding lock;
-    if (family.face->id != family.id) return 0;
-    family_state& f = *family.face->family;
-    std::size_t removed = 0;
-    const auto matches = [&](const record& r) {
-        for (const label& want : where) {
-            const auto at = static_cast<std::size_t>(std::find(f.labels.begin(), f.labels.end(), want.name) - f.labels.begin());
-            if (at == f.labels.size()) return false;
-            const clean_values clean(&want.value, 1);
-            const std::string_view value = clean.views[0];
-            const key_pair k = make_key(value);
-            if (r.key()[2 * at] != k.low || r.key()[2 * at + 1] != k.high) return false;
-            if (!is_long(k)) continue;
-            const auto* stored = reinterpret_cast<const char*>(r.key() + 2 * f.labels.size());
-            for (std::size_t i = 0; i != at; ++i)
-                if (const std::uint64_t high = r.key()[2 * i + 1]; high >> 56 == 0xff) stored += ((high << 8 >> 8) + 7) / 8 * 8;
-            if (std::memcmp(stored, value.data(), value.size()) != 0) return false;
-        }
-        return true;
-    };
-    for (line& l : f.lines) {
-        if (!l.rec || !matches(*l.rec)) continue;
-        remove_series(f, l, true);
-        ++removed;
+/// The index of each label of `where`; constant labels are where the others end.
+static result<void> label_indexes(const family_state& f, list<label> where, std::vector<std::size_t>& to) {
+    for (const label& want : where) {
+        const auto at = std::find(f.labels.begin(), f.labels.end(), want.name);
+        const auto named = [&](const auto& c) { return c.first == want.name; };
+        if (at == f.labels.end() && std::none_of(f.constants.begin(), f.constants.end(), named))
+            return bad(errc::invalid_option, f.name, "it has no label " + std::string(want.name));
+        to.push_back(static_cast<std::size_t>(at - f.labels.begin()));
     }
-    compact(f);
+    return {};
+}
+static bool has_values(const family_state& f, const record& r, list<label> where, const std::vector<std::size_t>& indexes) {
+    for (std::size_t w = 0; w != where.size(); ++w) {
+        const std::size_t at = indexes[w];
+        const clean_values clean(&where[w].value, 1);
+        const std::string_view value = clean.views[0];
+        if (at == f.labels.size()) {
+            for (const auto& c : f.constants) if (c.first == where[w].name && c.second != value) return false;
+            continue;
+        }
+        const key_pair k = make_key(value);
+        if (r.key()[2 * at] != k.low || r.key()[2 * at + 1] != k.high) return false;
+        if (!is_long(k)) continue;
+        const auto* stored = reinterpret_cast<const char*>(r.key() + 2 * f.labels.size());
+        for (std::size_t i = 0; i != at; ++i)
+            if (const std::uint64_t high = r.key()[2 * i + 1]; high >> 56 == 0xff) stored += ((high << 8 >> 8) + 7) / 8 * 8;
+        if (std::memcmp(stored, value.data(), value.size()) != 0) return false;
+    }
+    return true;
+}
+std::size_t remove_children(const declared& family, list<label> where) {
+    if (!family.face) return 0;
+    std::size_t removed = 0;
+    result<void> known;
+    {
+        const holding lock;
+        if (family.face->id != family.id) return 0;
+        family_state& f = *family.face->family;
+        std::vector<std::size_t> indexes;
+        known = label_indexes(f, where, indexes);
+        for (line& l : f.lines) {
+            if (!known || !l.rec || !has_values(f, *l.rec, where, indexes)) continue;
+            remove_series(f, l, true);
+            ++removed;
+        }
+        compact(f);
+    }
+    known.value();
     return removed;
 }
 std::size_t count_children(const declared& family) noexcept {
@@ -6511,15 +6533,22 @@ struct cursor::state {
 
     // ---- what is shown ----
 
-    bool wanted(const family_state& f) const noexcept {
+    /// Whether name[] asks for it: by its name or a sample's, as they are or as this page shows them.
+    bool wanted(const family_state& f) {
         if (only.empty()) return true;
-        for (std::string_view o : only) {
-            if (o == f.name || o == f.base_name()) return true;
+        const auto asks_for = [&](std::string_view o, std::string_view full, std::string_view base) {
+            if (o == full || o == base) return true;
             for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
                 if (detail::has_suffix(f.type, i) && detail::ends_with(o, detail::suffixes[i]) &&
-                    o.substr(0, o.size() - detail::suffixes[i].size()) == f.base_name())
+                    o.substr(0, o.size() - detail::suffixes[i].size()) == base)
                     return true;
-        }
+            return false;
+        };
+        for (std::string_view o : only) if (asks_for(o, f.name, f.base_name())) return true;
+        if (plain(f)) return false;
+        shown_name(f, f.name);
+        const std::string full(word), base(bare_name(f));
+        for (std::string_view o : only) if (asks_for(o, full, base)) return true;
         return false;
     }
     /// Takes the sample names of a family for this page; false when one is taken.
@@ -7445,7 +7474,6 @@ struct linter {
             bool belongs;
             const char* who;
         } endings[] = {{"_total", counts, "non-counter"},
-                       {"_timestamp_seconds", type == "gauge", "non-gauge"},
                        {"_bucket", buckets, "non-histogram"},
                        {"_count", buckets || sums, "non-histogram and non-summary"},
                        {"_sum", buckets || sums, "non-histogram and non-summary"}};
@@ -7456,9 +7484,8 @@ struct linter {
             find("counter metrics should have \"_total\" suffix");
         std::string lower = name;
         for (char& c : lower) if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-        for (const char* other : {"counter", "gauge", "summary", "histogram", "gauge_histogram"})
-            if (has_part(lower, other))
-                find(std::string("metric name should not include type '") + other + '\'');
+        if (type != "untyped" && has_part(lower, type))
+            find(std::string("metric name should not include type '").append(type) + '\'');
         if (name.find(':') != std::string::npos) find("metric names should not contain ':'");
         if (camel(name)) find("metric names should be written in 'snake_case' not 'camelCase'");
         for (const char* unit :

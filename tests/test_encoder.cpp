@@ -201,6 +201,12 @@ TEST_CASE("name[] takes family names and sample names") {
     CHECK(has("target_info", "target_info{"));
     const std::string_view none[] = {"jobs_bucket", "nothing"};
     CHECK(page(e.r, {.only = none}).empty());
+    prom::registry dotted;
+    prom::counter{prom::utf8("a.b"), "", {.registry = &dotted}}.inc();
+    for (const std::string_view seen : {"a.b", "a.b_total", "a_b", "a_b_total"}) {
+        const std::string_view only[] = {seen};
+        CHECK(page(dotted, {.only = only}) == "# TYPE a_b_total counter\na_b_total 1\n");
+    }
 }
 
 TEST_CASE("exemplars stand beside the sample in OpenMetrics, and nowhere else") {
