@@ -832,3 +832,60 @@ TEST_CASE("the server's own metrics count requests, octets, time and samples") {
     w.c.close();
     CHECK(m.in_flight.value() == 0);
 }
+
+TEST_CASE("with collector_errors::fail a failed collector is 500 before the first octet, and a reset after it") {
+    for (const bool large : {false, true}) {
+        CAPTURE(large);
+        service s;
+        s.on_collector_error = prom::collector_errors::fail;
+        if (large) s.grow(100000);
+        const auto fails = s.metrics_registry.add_collector([](prom::sample_sink& to) { to.fail("today"); });
+        wire w(s);
+        if (large) {
+            w.give(get());
+            CHECK(w.c.closed());
+            CHECK(w.peer.from_server.find("\r\n0\r\n\r\n") == std::string::npos);  // the page is not whole, and does not look so
+            CHECK(w.peer.from_server.size() > 16384);
+        } else {
+            const auto a = w.ask(get());
+            REQUIRE(a.size() == 1);
+            CHECK(a[0].status == 500);
+            CHECK(a[0].body == "Internal Server Error\n");
+            CHECK(w.kept());
+        }
+        CHECK(s.told == std::vector{prom::event_kind::callback_failed, prom::event_kind::callback_failed});
+        wire other(s);
+        CHECK(other.ask(get("/"))[0].body == page_text);
+    }
+}
+
+TEST_CASE("created_series is the server's option") {
+    service s;
+    prom::counter{"c", "", {.registry = &s.metrics_registry}}.inc();
+    const auto all = [&](std::string_view accept) {
+        wire w(s);
+        return w.ask(get("/metrics", accept))[0].body;
+    };
+    const std::string_view asked = "Accept: application/openmetrics-text;version=1.0.0\r\n";
+    CHECK(all(asked).find("_created") == std::string::npos);
+    s.created = prom::created_series::openmetrics;
+    CHECK(all(asked).find("c_created ") != std::string::npos);
+    CHECK(all("").find("_created") == std::string::npos);
+    s.created = prom::created_series::all;
+    CHECK(all("").find("# TYPE c_created gauge\nc_created ") != std::string::npos);
+}
+
+TEST_CASE("while a collector blocks, others are not served; once it has returned, all are, and its page is whole") {
+    service s;
+    int calls = 0;
+    wire first(s), second(s);
+    const auto blocks = s.metrics_registry.add_collector([&](prom::sample_sink& to) {
+        if (++calls == 1) second.peer.to_server = get("/");  // comes meanwhile
+        to.family(prom::metric_type::gauge, "slow", "");
+        to.sample(1);
+    });
+    CHECK(first.ask(get())[0].body == "# TYPE slow gauge\nslow 1\n");
+    CHECK(second.due());
+    second.go();
+    CHECK(second.got()[0].body == page_text);
+}
