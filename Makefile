@@ -48,7 +48,7 @@ bench: $(patsubst tests/bench/%.cpp,$B/bench/%,$(BENCHES))  ## ratios against pr
 size:  ## what the library costs in a binary
 	$(Q)tests/support/size.sh
 
-lint:  ## each room compiles with the rooms it names, README and Makefile are true
+lint:  ## each room compiles with the rooms it names, the README's code compiles
 	$(Q)python3 tests/support/lint.py $(HEADER) README.md
 
 doctest:

@@ -45,9 +45,7 @@
 //                                               [70] json         a writer
 //                                               [72] consul       registration that stays
 //                                               [74] file_sd      an atomic target file
-//                                               [88] epilogue     what the file leaves behind
-#ifndef PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
-#define PROMETHEUS_ASYNC_HPP
+//                                               [88] epilogue     macros that end with the file
 
 // =============================================================================
 // [10] config                                       version, switches, ABI namespace
@@ -59,7 +57,7 @@
 //   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[38], [56]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
-//   PROMETHEUS_ASYNC_FATAL(err)      print     what a broken contract does without exceptions
+//   PROMETHEUS_ASYNC_FATAL(err)      print     what a broken contract does, without exceptions, before it aborts
 
 #define PROMETHEUS_ASYNC_VERSION 100  // major * 10000 + minor * 100 + patch
 #define PROMETHEUS_ASYNC_VERSION_STRING "0.1.0"
@@ -92,23 +90,7 @@
 #define PROMETHEUS_ASYNC_POLLER_POLL 0
 #endif
 
-#include <concepts>          // the verbs take any metric of the right shape
-#include <coroutine>         // task
-#include <cstddef>
-#include <cstdint>
-#include <cstdlib>           // abort
-#include <cstring>           // memcpy
-#if PROMETHEUS_ASYNC_EXCEPTIONS
-#include <exception>         // exception_ptr
-#endif
-#include <initializer_list>  // list<T>
-#include <new>
-#include <span>
-#include <string>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-#include <vector>
+// The macros from here to the guard are gone at the end of the file, each time it is included.
 
 // Units that disagree on exceptions or threads must not be linked together: they would not by name.
 #if PROMETHEUS_ASYNC_EXCEPTIONS && !PROMETHEUS_ASYNC_NO_THREADS
@@ -131,6 +113,27 @@
 #else
 #define PROMETHEUS_ASYNC_DECL __attribute__((visibility("hidden")))
 #endif
+
+#ifndef PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
+#define PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
+
+#include <concepts>          // the verbs take any metric of the right shape
+#include <coroutine>         // task
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>           // abort
+#include <cstring>           // memcpy
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+#include <exception>         // exception_ptr
+#endif
+#include <initializer_list>  // list<T>
+#include <new>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 PROMETHEUS_ASYNC_BEGIN
 /// The version of the implementation that was linked, e.g. "0.1.0".
@@ -338,6 +341,9 @@ public:
         if (!detail::legacy_metric_name(text_))
             detail::a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits();
     }
+    template <class Text>
+        requires(std::convertible_to<const Text&, std::string_view> && !std::convertible_to<const Text&, const char*>)
+    metric_name(const Text&) = delete;  // a name known only at run time: registry::make_counter(name, help) and so on
     constexpr std::string_view view() const noexcept { return text_; }
 
 private:
@@ -398,8 +404,9 @@ struct label {
 class seconds {
 public:
     constexpr seconds() noexcept = default;
-    constexpr seconds(double count) noexcept : count_(count) {}
-    constexpr seconds(int count) noexcept : count_(count) {}
+    template <class Number>
+        requires std::is_arithmetic_v<Number>
+    constexpr seconds(Number count) noexcept : count_(static_cast<double>(count)) {}
     template <class Duration>
         requires requires(const Duration& d) { d.count(); Duration::period::num; Duration::period::den; }
     constexpr seconds(const Duration& d) noexcept
@@ -447,8 +454,11 @@ enum class event_kind : std::uint8_t {
     registration_lost,    // the agent forgot us; it is registered again
     deregistration_failed,
     exemplar_dropped,     // more than 128 code points, or a label's name that may not be
-    names_collided        // a family was left out: on this page its names are another's
+    names_collided,       // a family was left out: on this page its names are another's
+    connection_lost       // a peer reset its connection; counted only, on_event is not told
 };
+/// "connection_evicted", ...
+PROMETHEUS_ASYNC_DECL const char* event_name(event_kind kind) noexcept;
 
 /// errors   `why` holds no credentials
 /// lifetime valid during the call only
@@ -871,7 +881,8 @@ public:
         } else if constexpr (std::same_as<T, char>) {
             digits_[0] = v;
             text_ = {digits_, 1};
-        } else if constexpr (std::integral<T>) {
+        } else if constexpr (std::integral<T> && !std::same_as<T, wchar_t> && !std::same_as<T, char8_t> &&
+                             !std::same_as<T, char16_t> && !std::same_as<T, char32_t>) {
             digits(v < 0 ? 0 - static_cast<std::uint64_t>(v) : static_cast<std::uint64_t>(v), v < 0);
         } else {
             static_assert(has_to_label<T>, "a label value is a string, an integer, a bool, or has to_label(value) beside its type");
@@ -1013,6 +1024,10 @@ public:
         if (detail::own_run(series_)) [[likely]] series_.rec->value.set(value);
         else detail::set_slowly(series_, value);
     }
+    // Whole numbers of any width, without a warning of the conversion.
+    void inc(std::integral auto step) const noexcept { inc(static_cast<double>(step)); }
+    void dec(std::integral auto step) const noexcept { inc(-static_cast<double>(step)); }
+    void set(std::integral auto value) const noexcept { set(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void set_to_current_time() const noexcept { set(wall_now()); }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
     /// Sets the gauge to the seconds that the scope took.
@@ -1090,6 +1105,7 @@ public:
         observe(value);
         if (bounds_) detail::keep_exemplar(series_, bounds_->bucket(value), value, e);
     }
+    void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
@@ -1126,6 +1142,7 @@ public:
             detail::add_slowly(series_, value, 2, 1);
         }
     }
+    void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
@@ -1341,6 +1358,7 @@ public:
     PROMETHEUS_ASYNC_DECL Metric operator()(const Values&... values) const {
         static_assert(sizeof...(Values) == sizeof...(Labels), "a family takes one value for each of its labels");
         if constexpr (sizeof...(Values) == sizeof...(Labels)) return find(detail::label_text(values).view()...);
+        else return {};
     }
     /// False when there is no such series. Handles of it drop their updates from now on.
     template <class... Values>
@@ -1606,7 +1624,7 @@ PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string
 /// The exact Content-Type of a page, e.g. "text/plain; version=0.0.4; charset=utf-8".
 PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) noexcept;
 
-/// The whole page as one string.
+/// The whole page as one string; empty when a collector failed that must not (page_options::on_collector_error).
 PROMETHEUS_ASYNC_DECL std::string expose(const page_options& options = {});
 
 struct stats_request {
@@ -1801,9 +1819,11 @@ public:
         if (auto old = std::exchange(frame_, nullptr)) old.destroy();
     }
 
-    explicit operator bool() const noexcept { return frame_ != nullptr; }
+    /// Whether there is a coroutine. (Not a conversion: `if (start_http_server(...))` lacks its co_await.)
+    bool valid() const noexcept { return frame_ != nullptr; }
 
-    auto operator co_await() && noexcept {
+    auto operator co_await() const& = delete;  // a task is awaited once: co_await std::move(it)
+    auto operator co_await() && {
         struct awaiter {
             std::coroutine_handle<promise_type> child;
 
@@ -1820,6 +1840,7 @@ public:
             }
             T await_resume() const { return child.promise().take(); }
         };
+        if (!frame_ || frame_.done()) detail::raise(error(errc::conflict, "a task is awaited once, and not when it is empty"));
         return awaiter{frame_};
     }
 
@@ -3206,7 +3227,7 @@ public:
     PROMETHEUS_ASYNC_DECL void poll(seconds timeout = 0);
     /// Readable when poll() has work; -1 with the poll backend, where fill() gives the set.
     PROMETHEUS_ASYNC_DECL int native_handle() const noexcept;
-    /// When poll() must be called at the latest; infinity when only a descriptor can wake it.
+    /// When poll() must be called at the latest, which may have passed; infinity when only a descriptor can wake it.
     PROMETHEUS_ASYNC_DECL double next_deadline() const noexcept;
     /// Fills `set` with what to poll; returns how many entries there are, also when more than fit.
     PROMETHEUS_ASYNC_DECL std::size_t fill(std::span<::pollfd> set) const noexcept;
@@ -3232,7 +3253,7 @@ private:
 
 namespace detail {
 
-class sleeping {
+class [[nodiscard]] sleeping {
 public:
     sleeping(event_loop& loop, seconds span) noexcept : timer_(loop, &wake, this), span_(span) {}
     bool await_ready() const noexcept { return false; }
@@ -3250,7 +3271,7 @@ private:
     std::coroutine_handle<> waiting_;
 };
 
-class until_ready {
+class [[nodiscard]] until_ready {
 public:
     until_ready(event_loop& loop, int fd, interest want) noexcept : watch_(loop, &wake, this), fd_(fd), want_(want) {}
     bool await_ready() const noexcept { return false; }
@@ -3399,7 +3420,7 @@ struct authorization_request {
 /// resumed on the loop's.
 struct authorizer {
     bool (*now)(const authorization_request&, void* context) = nullptr;
-    task<bool> (*later)(const authorization_request&, void* context) = nullptr;
+    task<bool> (*later)(const authorization_request&, void* context) = nullptr;  // destroyed when its connection ends first
     void* context = nullptr;
     constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
@@ -5872,6 +5893,14 @@ const char* type_name(metric_type type) noexcept {
     static constexpr const char* names[] = {"counter", "gauge", "histogram", "summary", "info", "stateset", "unknown", "gaugehistogram"};
     return names[static_cast<unsigned>(type)];
 }
+const char* event_name(event_kind kind) noexcept {
+    static constexpr const char* names[] = {
+        "accept_failed", "connection_evicted", "connection_refused", "connection_stalled", "handshake_failed", "certificate_rejected",
+        "credentials_in_clear", "authorization_failed", "callback_failed", "step_ignored", "text_sanitized", "series_overflowed",
+        "registration_failed", "registration_lost", "deregistration_failed", "exemplar_dropped", "names_collided", "connection_lost"};
+    static_assert(std::size(names) == static_cast<unsigned>(event_kind::connection_lost) + 1);
+    return names[static_cast<unsigned>(kind)];
+}
 
 registry::~registry() {
     std::vector<detail::collector_hook*> unused;
@@ -6766,8 +6795,9 @@ struct detail::sink_state {
     shown_hashes seen{};                                          // the series of this family
     std::vector<std::pair<const char*, std::string>> after{};    // families of their own in a text format
 
-    void fail(std::string_view reason) {
-        if (!std::exchange(failed, true)) why = std::string(f.name).append(f.name.empty() ? "" : ": ").append(reason);
+    void fail(std::string_view reason) noexcept {
+        if (std::exchange(failed, true)) return;
+        contain("a reason", [&] { why = std::string(f.name).append(f.name.empty() ? "" : ": ").append(reason); }, [](const error&) {});
     }
     void end_family() {
         seen.cut(0);
@@ -6940,6 +6970,7 @@ struct detail::sink_state {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
             hook.run(to);
+            if (open) end_family();
         } catch (const std::exception& thrown) {
             fail(thrown.what());
         } catch (...) {
@@ -6947,8 +6978,8 @@ struct detail::sink_state {
         }
 #else
         hook.run(to);
-#endif
         if (open) end_family();
+#endif
     }
 };
 void sample_sink::family(metric_type type, std::string_view name, std::string_view help, std::string_view unit) {
@@ -6978,8 +7009,11 @@ void cursor::state::call(detail::holding& lock, const family_state& f) {
     sink.run(hook);
     if (sink.failed) {
         unit.size = 0;
-        const error why(errc::refused, "a collector is left out: " + sink.why);
-        if (asked.on_event) detail::contain("on_event", [&] { asked.on_event({event_kind::callback_failed, why}, asked.context); }, [](const error&) {});
+        if (asked.on_event)
+            detail::contain("on_event", [&] {
+                const error why(errc::refused, "a collector is left out: " + sink.why);
+                asked.on_event({event_kind::callback_failed, why}, asked.context);
+            }, [](const error&) {});
         failed = asked.on_collector_error == collector_errors::fail;
     }
     lock.resume();
@@ -7048,7 +7082,8 @@ pulled cursor::next(std::span<char> into) noexcept {
     if (!state_ || into.size() < 64) return {0, pull::failed};
     state::window out{into.data(), into.data() + into.size()};
     state_->capacity = into.size();
-    const pull what = state_->walk(out);
+    pull what = pull::failed;
+    detail::contain("a page", [&] { what = state_->walk(out); }, [&](const error&) { state_->failed = true; });  // no memory
     return {static_cast<std::size_t>(out.at - into.data()), what};
 }
 cursor::~cursor() {
@@ -7065,6 +7100,7 @@ std::string expose(const page_options& options) {
     for (;;) {
         const pulled got = page.next(buffer);
         out.append(buffer, got.bytes);
+        if (got.what == pull::failed) return {};
         if (got.what != pull::more) return out;
     }
 }
@@ -8235,7 +8271,7 @@ struct loop_state {
         if (running || in_turn) raise({errc::invalid_option, "event_loop::run() inside the same loop"});
         if (!ours()) raise({errc::invalid_option, "event_loop::run() in a forked child: the loop is the parent's"});
         const run_scope scope(*this);
-        const bool has_main = bool(work);
+        const bool has_main = work.valid();
         if (has_main && !stop_asked()) {
             const turning here(*this);
             start(static_cast<task<void>&&>(work), root_promise::role::main);
@@ -8965,6 +9001,9 @@ public:
     /// Sends what is kept. pending() is false when it returns ok.
     PROMETHEUS_ASYNC_DECL stream_status flush(std::span<char> scratch);
     bool pending() const noexcept { return !kept_.empty(); }
+    bool lost() const noexcept { return sys_ != 0; }
+    /// Octets that the socket has taken, in all.
+    std::uint64_t sent() const noexcept { return sent_; }
     /// Queues close_notify, once, and flushes; after a TLS failure, what is left of the alert. Nothing is
     /// sent after it.
     PROMETHEUS_ASYNC_DECL stream_status shutdown(std::span<char> scratch);
@@ -8979,6 +9018,7 @@ private:
     stream_status pull(std::span<char> scratch);  // from the socket into the session
     stream_status fail(std::span<char> scratch);
 
+    std::uint64_t sent_ = 0;
     int fd_ = -1;
     int sys_ = 0;
     bool tls_ = false, secured_ = false, buffered_ = false, plain_peer_ = false, failed_ = false;
@@ -9008,6 +9048,7 @@ PROMETHEUS_ASYNC_DECL stream_io stream::send_raw(std::string_view octets) noexce
         const ssize_t n = sys::send(fd_, octets.data() + sent, octets.size() - sent, send_quietly);
         if (n >= 0) {
             sent += static_cast<std::size_t>(n);
+            sent_ += static_cast<std::size_t>(n);
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return {stream_status::want_write, sent};
         } else if (errno != EINTR) {
@@ -9353,11 +9394,13 @@ struct http_block {
     cursor page;
     http_block* next = nullptr;
     std::size_t ahead = 0, ahead_end = 0;
-    char* wide = nullptr;                  // where the later pieces of a long page are made, if it has one
+    char* wide = nullptr;                  // where the later pieces of a long page are made,
+    bool widened = false;                  // if it may; else it is kept for the next one
     char head[head_size + body_size + 8];  // the last ones for "\r\n0\r\n\r\n"
     char input[input_size];                // what came with the request: pipelined ones
-    char* body() noexcept { return wide ? wide + framing : head + head_size; }
-    std::size_t room() const noexcept { return wide ? wide_size : body_size; }
+    ~http_block() { delete[] wide; }
+    char* body() noexcept { return widened ? wide + framing : head + head_size; }
+    std::size_t room() const noexcept { return widened ? wide_size : body_size; }
 };
 
 /// Connections in the order in which they began to wait, or last moved.
@@ -9374,6 +9417,7 @@ struct http_route {
 
 /// The scrapes themselves as metrics, in the default registry.
 struct http_metrics {
+    family<counter, "event"> events{"prometheus_async_http_events_total", "What the server noticed and went on from."};
     family<counter, "code", "format"> requests{"prometheus_async_http_requests_total", "Requests answered."};
     histogram duration{"prometheus_async_http_response_seconds",
                        "Time from a request's head to the last octet of its answer."};
@@ -9412,6 +9456,7 @@ struct http_service {
     http_service() = default;
     http_service(const http_service&) = delete;
     PROMETHEUS_ASYNC_DECL ~http_service();
+    PROMETHEUS_ASYNC_DECL void count(event_kind kind) noexcept;
     PROMETHEUS_ASYNC_DECL void tell(event_kind kind, const error& why) noexcept;
     /// What the making of a page has to tell: counted, and passed on.
     static void heard(const event& e, void* self) {
@@ -9423,7 +9468,6 @@ struct http_service {
     PROMETHEUS_ASYNC_DECL void give_block(http_block* block) noexcept;
     /// Room for pieces of four times the size, if not too many have it: fewer system calls for the same page.
     PROMETHEUS_ASYNC_DECL void widen(http_block& block) noexcept;
-    PROMETHEUS_ASYNC_DECL void narrow(http_block& block) noexcept;
     std::size_t wide_buffers() const noexcept { return wide_count_; }
     PROMETHEUS_ASYNC_DECL bool allows(std::string_view host) const noexcept;
     PROMETHEUS_ASYNC_DECL const http_route* find(std::string_view path) const noexcept;
@@ -9435,7 +9479,6 @@ struct http_service {
 private:
     static constexpr std::size_t kept_blocks = 4, most_wide = 16;
     http_block* free_ = nullptr;
-    char* spare_ = nullptr;  // room that was wide before
     std::size_t free_count_ = 0, wide_count_ = 0;
     double date_second_ = -1;
     char date_[29];
@@ -9487,7 +9530,7 @@ public:
 
 private:
     friend struct http_service;
-    static constexpr std::size_t turn_octets = 262144, linger_octets = 262144;
+    static constexpr std::size_t turn_octets = 65536, linger_octets = 262144;
     static constexpr int turn_requests = 8;
 
     static constexpr std::size_t most_delayed = 32;
@@ -9496,6 +9539,7 @@ private:
     bool shake();
     bool read();
     bool write();
+    bool write_on();
     bool linger();
     bool wait_for(stream_status how) noexcept;
 
@@ -9555,12 +9599,15 @@ http_service::~http_service() {
         free_ = block->next;
         delete block;
     }
-    delete[] spare_;
 }
 
-void http_service::tell(event_kind kind, const error& why) noexcept {
+void http_service::count(event_kind kind) noexcept {
     notice(kind);
-    if (on_event) on_event({kind, why}, context);
+    if (metrics) contain("the server's metrics", [&] { metrics->events(event_name(kind)).inc(); }, [](const error&) {});
+}
+void http_service::tell(event_kind kind, const error& why) noexcept {
+    count(kind);
+    if (on_event) contain("on_event", [&] { on_event({kind, why}, context); }, [](const error&) {});
 }
 
 http_block* http_service::take_block() {
@@ -9572,8 +9619,8 @@ http_block* http_service::take_block() {
 }
 void http_service::give_block(http_block* block) noexcept {
     if (!block) return;
-    narrow(*block);
     if (free_count_ == kept_blocks) {
+        wide_count_ -= block->wide != nullptr;
         delete block;
         return;
     }
@@ -9583,15 +9630,11 @@ void http_service::give_block(http_block* block) noexcept {
 }
 
 void http_service::widen(http_block& block) noexcept {
-    if (block.wide || wide_count_ == most_wide) return;
-    block.wide = std::exchange(spare_, nullptr);
-    if (!block.wide) block.wide = new (std::nothrow) char[http_block::framing + http_block::wide_size + 8];
-    wide_count_ += block.wide != nullptr;
-}
-void http_service::narrow(http_block& block) noexcept {
-    if (!block.wide) return;
-    --wide_count_;
-    delete[] std::exchange(spare_, std::exchange(block.wide, nullptr));
+    if (!block.wide && wide_count_ != most_wide) {
+        block.wide = new (std::nothrow) char[http_block::framing + http_block::wide_size + 8];
+        wide_count_ += block.wide != nullptr;
+    }
+    block.widened = block.wide != nullptr;
 }
 
 bool http_service::allows(std::string_view host) const noexcept {
@@ -9751,6 +9794,7 @@ bool http_connection::wait_for(stream_status how) noexcept {
                                                   : interest::read;
         return false;
     }
+    if (stream_.lost()) service_.count(event_kind::connection_lost);
     how == stream_status::ended && phase_ == phase::reading ? leave() : close();
     return !closed();
 }
@@ -9821,20 +9865,26 @@ bool http_connection::read() {
 }
 
 bool http_connection::write() {
+    const std::uint64_t before = stream_.sent();
+    const bool on = write_on();
+    if (stream_.sent() != before && phase_ == phase::writing) {
+        moved_ = now_;
+        enter(phase::writing);  // behind those that moved before
+    }
+    return on;
+}
+bool http_connection::write_on() {
     while (out_ != out_end_) {
         if (octets_left_ == 0) {
             wants_ = interest::write;
             return false;
         }
         const auto whole = static_cast<std::size_t>(out_end_ - out_);
-        const stream_io sent = stream_.send({out_, whole < octets_left_ ? whole : octets_left_}, service_.scratch);
-        if (sent.bytes != 0) {
-            out_ += sent.bytes;
-            octets_left_ -= sent.bytes;
-            moved_ = now_;
-            enter(phase::writing);  // behind those that moved before
-            if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
-        }
+        constexpr std::size_t piece = http_block::framing + http_block::wide_size + 8;  // goes whole, if it was begun
+        const stream_io sent = stream_.send({out_, whole < piece ? whole : piece}, service_.scratch);
+        out_ += sent.bytes;
+        octets_left_ -= sent.bytes < octets_left_ ? sent.bytes : octets_left_;
+        if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
         if (sent.status != stream_status::ok) return wait_for(sent.status);
     }
     if (page_waits_) {
@@ -9952,10 +10002,8 @@ void http_connection::judge(decision::state is) {
     }
     service_.tell(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
     const bool late = service_.door.delay(now_) != 0;
-    if (!late || service_.delayed == most_delayed) {
-        closing_ = closing_ || late;
-        return answer_fixed(401);
-    }
+    if (!late) return answer_fixed(401);
+    if (service_.delayed == most_delayed) return close();  // an answer at once would be a way round the delay
     ++service_.delayed;
     delayed_ = true;
     since_ = now_;
@@ -9998,7 +10046,7 @@ constexpr std::string_view reason_of(int status) noexcept {
 // Every answer begins here: what is in the block is no longer needed.
 void http_connection::begin_head(int status) {
     if (!block_) block_ = service_.take_block();
-    service_.narrow(*block_);
+    block_->widened = false;
     service_.delayed -= std::exchange(delayed_, false);
     if (service_.metrics && phase_ != phase::writing) service_.metrics->in_flight.inc();
     since_ = moved_ = now_;
@@ -10188,8 +10236,10 @@ public:
 
     /// Owns `fd`, which listens and does not block.
     PROMETHEUS_ASYNC_DECL result<void> add(int fd);
-    /// Closes listeners and connections at once.
+    /// Closes listeners and connections, as soon as none of them is moving.
     PROMETHEUS_ASYNC_DECL void stop() noexcept;
+    bool moves() const noexcept { return inside_ != 0; }
+    void (*destroy_after)(http_server& self) = nullptr;  // when none is moving any more
     event_loop& loop() noexcept { return loop_; }
 
 private:
@@ -10205,6 +10255,20 @@ private:
     static void rested(void* self);
     static int open_reserve() noexcept { return raw_socket(AF_UNIX, SOCK_DGRAM); }
 
+    /// While a connection or listener moves. Its callbacks may end the server: that is done afterwards.
+    struct entered {
+        http_server& server;
+        explicit entered(http_server& s) noexcept : server(s) { ++server.inside_; }
+        entered(const entered&) = delete;
+        ~entered() {
+            if (--server.inside_ != 0) return;
+            if (std::exchange(server.stop_after_, false)) server.stop();
+            if (server.destroy_after) server.destroy_after(server);
+        }
+    };
+    int inside_ = 0;
+    bool stop_after_ = false;
+
     event_loop& loop_;
     std::uint64_t turn_ = 0;
     std::vector<owned<http_listener>> listeners_;
@@ -10219,6 +10283,7 @@ server_connection::server_connection(http_server& server, int fd)
       timer_(server.loop(), &due, this) {}
 
 void server_connection::move(void (http_connection::*how)(double)) {
+    const http_server::entered scope(server_);
     const double now = server_.loop().now();
     if (how == &http_connection::expire && deadline() > now) return settle();
     const std::uint64_t turn = loop_state::of(server_.loop()).turns;
@@ -10227,7 +10292,7 @@ void server_connection::move(void (http_connection::*how)(double)) {
     try {
         (this->*how)(now);
     } catch (...) {  // no memory, or a user's callback: this connection only
-        close();
+        at() == phase::writing ? reset() : close();
     }
 #else
     (this->*how)(now);
@@ -10270,9 +10335,17 @@ result<void> http_server::add(int fd) {
 }
 
 void http_server::stop() noexcept {
+    if (inside_ != 0) {
+        stop_after_ = true;
+        return;
+    }
     listeners_.clear();
     resting_.cancel();
-    for (http_queue* q : {&waiting, &shaking, &moving}) while (q->first) delete static_cast<server_connection*>(q->first);
+    while (http_connection* const c = moving.first) {
+        c->reset();  // no peer takes half an answer for a whole one
+        delete static_cast<server_connection*>(c);
+    }
+    for (http_queue* q : {&waiting, &shaking}) while (q->first) delete static_cast<server_connection*>(q->first);
     reserve_.reset();
 }
 
@@ -10299,15 +10372,16 @@ void http_server::rested(void* self) {
 }
 
 void http_server::accept_from(http_listener& from) {
-    int failures = 0;
+    const entered scope(*this);
+    int failures = 0, evicted = 0;
     net_address peer;
-    for (int i = 0; i != turn_accepts; ++i) {
+    for (int i = 0; i != turn_accepts && !stop_after_; ++i) {
         const int fd = accept_on(from.fd, peer);
         if (fd < 0) {
             const int why = errno;
             if (why == EAGAIN || why == EWOULDBLOCK) return;
             if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
-                if (evict()) continue;
+                if (evicted++ == 0 && evict()) continue;  // once: the trouble may be the whole machine's
                 tell(event_kind::accept_failed, error::from_errno("accept", why));
                 if (reserve_) {  // the queue drains, or the listener would stay readable for ever
                     reserve_.reset();
@@ -10364,7 +10438,11 @@ struct server_state final : http_server {
     PROMETHEUS_ASYNC_DECL void end() noexcept;  // shuts, and hands de-registration to the loop
 
     static metrics_http_server handle(server_state* s) noexcept { return metrics_http_server(s); }
-    void release() noexcept { if (--references == 0) delete this; }
+    void release() noexcept {
+        if (--references != 0) return;
+        if (moves()) destroy_after = [](http_server& self) { delete static_cast<server_state*>(&self); };
+        else delete this;
+    }
 
     unsigned references = 1;
     std::string wanted, address, advertise;
@@ -11963,7 +12041,12 @@ PROMETHEUS_ASYNC_END
 #endif  // rooms [56] to [74]
 
 // =============================================================================
-// [88] epilogue                                     what the file leaves behind
+// [88] epilogue                                     the file leaves no macros but its switches
 //      needs [10]
 // =============================================================================
+#undef PROMETHEUS_ASYNC_DETAIL_SYS
 #endif  // rooms [40] to [88]
+#undef PROMETHEUS_ASYNC_BEGIN
+#undef PROMETHEUS_ASYNC_DECL
+#undef PROMETHEUS_ASYNC_DETAIL_ABI
+#undef PROMETHEUS_ASYNC_END

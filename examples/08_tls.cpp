@@ -7,7 +7,7 @@
 //     ./tls 9464 certs/server.pem certs/server.key
 //     curl -s --cacert certs/ca.pem -u scraper:secret https://localhost:9464/metrics
 //
-// prints, and serves until Ctrl-C,
+// prints
 //
 //     https://127.0.0.1:9464/
 //

@@ -12,6 +12,7 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -45,8 +46,8 @@ int main(int argc, char** argv) {
         set.resize(1 + loop.fill({}));
         set[0] = {ours, POLLIN, 0};                     // what this program is about
         loop.fill(std::span(set).subspan(1));           // and its guest
-        const double left = loop.next_deadline() - loop.now();
-        ::poll(set.data(), static_cast<nfds_t>(set.size()), left < 60 ? static_cast<int>(left * 1000) + 1 : 60000);
+        const double left = std::clamp(loop.next_deadline() - loop.now(), 0.0, 60.0);
+        ::poll(set.data(), static_cast<nfds_t>(set.size()), static_cast<int>(left * 1000) + (left > 0));
 
         char buffer[4096];
         if (set[0].revents != 0) {

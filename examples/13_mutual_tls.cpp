@@ -7,7 +7,7 @@
 //     ./mutual 9464 certs
 //     curl -s --cacert certs/ca.pem --cert certs/client.pem --key certs/client.key https://localhost:9464/metrics
 //
-// prints, and serves until Ctrl-C,
+// prints
 //
 //     https://127.0.0.1:9464/
 //

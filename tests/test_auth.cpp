@@ -265,11 +265,11 @@ TEST_CASE("after ten refusals in a second the next ones wait for one, and good r
         late.back()->send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + wrong + "\r\n");
         REQUIRE(at.until([&] { return at.told(prom::event_kind::authorization_failed) == 11 + i; }));
     }
-    // At most 32 wait; what comes then is refused at once, and its connection ends.
+    // At most 32 wait; who comes then is not even answered: an answer at once would be a way round the delay.
     for (std::size_t i = 0; i != 32; ++i) CHECK_FALSE((late[i]->take(), late[i]->got.size()));
     for (std::size_t i = 32; i != 40; ++i) {
         CHECK(late[i]->ends());
-        CHECK(late[i]->status() == 401);
+        CHECK(late[i]->got.empty());
     }
     who.ask("/metrics", good);
     CHECK(who.status() == 200);

@@ -61,6 +61,22 @@ TEST_CASE("a counter is exact where a double is not") {
     CHECK(prom::expose({.registries = shown}) == "# HELP c_total h\n# TYPE c_total counter\nc_total 9223372036854775811\n");
 }
 
+TEST_CASE("gauges, histograms and summaries take whole numbers of any width, and no conversion is warned of") {
+    prom::registry mine;
+    const prom::gauge g{"g", "h", {.registry = &mine}};
+    const prom::histogram h{"h", "h", {.registry = &mine}};
+    const prom::summary s{"s", "h", {.registry = &mine}};
+    g.inc(std::size_t{2});
+    g.dec(1U);
+    CHECK(g.value() == 1);
+    g.set(std::int64_t{-5});
+    CHECK(g.value() == -5);
+    h.observe(std::size_t{3});
+    s.observe(4L);
+    CHECK(h.sum() == 3);
+    CHECK(s.sum() == 4);
+}
+
 TEST_CASE("a gauge reads back exactly what was set, whatever was added before") {
     prom::registry mine;
     const prom::gauge g{"g", "h", {.registry = &mine}};

@@ -188,6 +188,24 @@ TEST_CASE("without descriptors, the oldest that waits makes room") {
     CHECK(a.ends(r.loop));
 }
 
+TEST_CASE("when accepting fails for want of memory, one that waits makes room, and not all of them") {
+    rig r;
+    REQUIRE(r.server);
+    std::vector<client> kept;
+    for (int i = 0; i != 20; ++i) {
+        kept.emplace_back("127.0.0.1", r.server->port());
+        CHECK(kept.back().ask(r.loop, get()).status == 200);
+    }
+    test_system::fault = [](const char* name, int) { return std::strcmp(name, "accept4") == 0 ? ENOMEM : 0; };
+    client late("127.0.0.1", r.server->port());
+    for (int i = 0; i != 10; ++i) r.loop.poll(0);
+    test_system::fault = nullptr;
+    int served = 0;
+    for (std::size_t i = 1; i != kept.size(); ++i) served += kept[i].ask(r.loop, get()).status == 200;
+    CHECK(served == 19);
+    CHECK(kept[0].ends(r.loop));
+}
+
 TEST_CASE("answers are whole when each write takes one octet") {
     rig r;
     REQUIRE(r.server);

@@ -521,7 +521,7 @@ TEST_CASE("few long pages at once have wide buffers, the others go on in narrow 
         }
         CHECK(s.wide_buffers() == 16);
         all.erase(all.begin(), all.begin() + 4);  // they leave amid their pages
-        CHECK(s.wide_buffers() == 12);
+        CHECK(s.wide_buffers() == 16);  // kept for the next ones
         std::string first;
         for (auto& w : all) {
             w->peer.room = ~std::size_t{0};
@@ -533,21 +533,24 @@ TEST_CASE("few long pages at once have wide buffers, the others go on in narrow 
             CHECK(w->kept());
         }
         CHECK(first.size() > 100000);
-        CHECK(s.wide_buffers() == 0);
+        CHECK(s.wide_buffers() <= 4);  // of which few are kept
         all.clear();
     }
 }
 
-TEST_CASE("a turn writes 256 kB, then others come first") {
+TEST_CASE("a turn writes 64 kB and the piece that was begun, then others come first") {
     service s;
     s.grow(1000000);
     wire w(s);
     w.peer.to_server = get();
     w.c.run(w.now);
-    CHECK(w.peer.from_server.size() == 262144);
+    const std::size_t first = w.peer.from_server.size();
+    CHECK(first >= 65536);
+    CHECK(first <= 2 * 65536);
     CHECK(w.c.wants() == prom::interest::write);
     w.c.run(w.now);
-    CHECK(w.peer.from_server.size() == 524288);
+    CHECK(w.peer.from_server.size() - first >= 65536);
+    CHECK(w.peer.from_server.size() - first <= 2 * 65536);
 }
 
 TEST_CASE("while output is pending nothing is read") {
@@ -614,6 +617,27 @@ TEST_CASE("a peer that resets is let go at any point, and nobody is told") {
         CHECK(w.c.closed());
     }
     CHECK(s.told.empty());
+}
+
+TEST_CASE("lost connections are counted, and what the server notices is a metric of its own") {
+    service s;
+    s.grow(100000);
+    s.metrics = prom::owned<prom::detail::http_metrics>(new prom::detail::http_metrics);
+    const auto lost = prom::event_count(prom::event_kind::connection_lost);
+    const double before = s.metrics->events("connection_lost").value(), stalled = s.metrics->events("connection_stalled").value();
+    wire w(s);
+    w.peer.room = 20000;
+    w.give(get());
+    w.peer.send_error = ECONNRESET;
+    w.go();
+    CHECK(w.c.closed());
+    CHECK(prom::event_count(prom::event_kind::connection_lost) == lost + 1);
+    CHECK(s.metrics->events("connection_lost").value() == before + 1);
+    wire slow(s);
+    slow.peer.room = 20000;
+    slow.give(get());
+    slow.c.expire(slow.c.deadline());
+    CHECK(s.metrics->events("connection_stalled").value() == stalled + 1);
 }
 
 // ---- time ----
@@ -888,4 +912,26 @@ TEST_CASE("while a collector blocks, others are not served; once it has returned
     CHECK(second.due());
     second.go();
     CHECK(second.got()[0].body == page_text);
+}
+
+TEST_CASE("several scrapers that scrape at once, again and again, allocate nothing") {
+    service s;
+    s.grow(200000);
+    std::vector<std::unique_ptr<wire>> all;
+    for (int i = 0; i != 4; ++i) all.push_back(std::make_unique<wire>(s));
+    for (int round = 0; round != 4; ++round) {
+        for (auto& w : all) {
+            w->peer.to_server.reserve(4096);
+            w->peer.from_server.clear();
+            w->peer.from_server.reserve(1000000);
+            w->peer.to_server = get();
+        }
+        const std::size_t before = allocations;
+        for (bool due = true; due;) {
+            due = false;
+            for (auto& w : all) if (w->due()) due = true, w->c.run(w->now);
+        }
+        if (round > 1) CHECK(allocations == before);
+        for (auto& w : all) CHECK(w->got().size() == 1);
+    }
 }

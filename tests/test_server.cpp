@@ -905,3 +905,93 @@ TEST_CASE("a peer that leaves in the middle leaves nothing") {
     CHECK(open_descriptors() == before);
     CHECK(client("127.0.0.1", server->port()).ask(r.loop, get()).status == 200);
 }
+
+// ---- callbacks that end their server ----
+
+TEST_CASE("a server may be ended by its own callbacks: what they were called for is done first") {
+    for (int how = 0; how != 4; ++how) {
+        CAPTURE(how);
+        rig r;
+        struct ends {
+            rig& on;
+            prom::metrics_http_server server;
+            int calls = 0;
+            int how;
+            void end() {
+                if (++calls != 1) return;
+                if (how % 2 == 0) server = {};
+                else on.loop.spawn([](prom::metrics_http_server& s) -> prom::task<void> { (void)co_await s.close(); }(server));
+            }
+        } it{r, {}, 0, how};
+        prom::registry mine;
+        const auto collects = mine.add_collector([&](prom::sample_sink& to) {
+            if (how < 2) it.end();
+            to.family(prom::metric_type::gauge, "last", "");
+            to.sample(1);
+        });
+        prom::registry* const shown[] = {&mine};
+        const prom::route routes[] = {{.path = "/metrics", .registries = shown}};
+        const prom::credential accepted[] = {prom::bearer("t0ken")};
+        auto started = r.finish(prom::start_http_server(
+            r.loop, {.addr = "127.0.0.1", .credentials = how < 2 ? prom::list<prom::credential>() : accepted, .routes = routes,
+                     .on_event = [](const prom::event&, void* self) { static_cast<ends*>(self)->end(); }, .context = &it}));
+        REQUIRE(started);
+        it.server = *std::move(started);
+        const std::uint16_t port = it.server.port();
+        client idle("127.0.0.1", port), asks("127.0.0.1", port);
+        for (int i = 0; i != 5; ++i) r.loop.poll(0);
+        asks.send(get());
+        for (int i = 0; i != 20; ++i) r.loop.poll(0);
+        asks.receive();
+        CHECK(it.calls == 1);
+        CHECK(asks.in.find(how < 2 ? "last 1\n" : "HTTP/1.1 401") != std::string::npos);
+        CHECK(idle.ends(r.loop));
+        CHECK(asks.ends(r.loop));
+        CHECK_FALSE(r.finish(prom::start_http_server(r.loop, {.addr = "127.0.0.1", .port = port})).value().url().empty());  // the port is free
+    }
+}
+
+TEST_CASE("a server whose eviction is told to a callback that ends it accepts no more") {
+    rig r;
+    struct ends {
+        prom::metrics_http_server server;
+    } it;
+    auto started = r.finish(prom::start_http_server(
+        r.loop, {.addr = "127.0.0.1", .limits = {.connections = 2},
+                 .on_event = [](const prom::event&, void* self) { static_cast<ends*>(self)->server = {}; }, .context = &it}));
+    REQUIRE(started);
+    it.server = *std::move(started);
+    std::vector<client> all;
+    for (int i = 0; i != 5; ++i) all.emplace_back("127.0.0.1", it.server.port());
+    for (int i = 0; i != 20; ++i) r.loop.poll(0);
+    for (client& c : all) CHECK(c.ends(r.loop));
+}
+
+TEST_CASE("a server that ends amid an HTTP/1.0 page resets: half a page does not end like a whole one") {
+    rig r;
+    prom::registry mine;
+    for (int i = 0; i != 100000; ++i) mine.make_gauge("g" + std::to_string(i), "A line of help that takes some room.");
+    prom::registry* const shown[] = {&mine};
+    const prom::route routes[] = {{.path = "/metrics", .registries = shown}};
+    auto server = r.start({.addr = "127.0.0.1", .routes = routes});
+    REQUIRE(server);
+    client old("127.0.0.1", server->port(), 4096);
+    old.send("GET /metrics HTTP/1.0\r\n\r\n");
+    for (int i = 0; i != 50; ++i) r.loop.poll(0);
+    *server = {};
+    CHECK(old.ends(r.loop));
+    CHECK(old.was_reset);
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("an on_event that throws takes neither its connection nor the server along") {
+    rig r;
+    const prom::credential accepted[] = {prom::bearer("t0ken")};
+    auto server = r.finish(prom::start_http_server(
+        r.loop, {.addr = "127.0.0.1", .credentials = accepted, .on_event = [](const prom::event&, void*) { throw 7; }}));
+    REQUIRE(server);
+    client asks("127.0.0.1", server->port());
+    CHECK(asks.ask(r.loop, get()).status == 401);
+    CHECK(asks.ask(r.loop, get("/metrics", "Authorization: Bearer t0ken\r\n")).status == 200);
+}
+#endif

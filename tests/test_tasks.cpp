@@ -74,7 +74,7 @@ TEST_CASE("a task is lazy") {
             b = true;
             co_return;
         }(begun);
-        CHECK(made);
+        CHECK(made.valid());
     }
     CHECK_FALSE(begun);
 }
@@ -254,13 +254,13 @@ TEST_CASE("a moved task owns what the other owned") {
         co_return 4;
     };
     task<int> a = make(begun), b;
-    CHECK_FALSE(b);
+    CHECK_FALSE(b.valid());
     b = std::move(a);
-    CHECK(b);
+    CHECK(b.valid());
     b = make(begun);  // the old one ends unstarted
     auto& same = b;
     b = std::move(same);
-    CHECK(b);
+    CHECK(b.valid());
     int got = 0;
     drive(std::move(b), got);
     CHECK(got == 4);
@@ -329,5 +329,36 @@ TEST_CASE("a task that another thread resumes while it is being started ends onc
         REQUIRE(d.done());
         REQUIRE(got == 2);
     }
+}
+#endif
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("a task that is awaited again, or is empty, is an error and not a crash") {
+    const auto twice = [](prom::task<int> once) -> prom::task<int> {
+        const int first = co_await std::move(once);
+        try {
+            co_await std::move(once);
+        } catch (const prom::failure& e) {
+            CHECK(e.why().code() == prom::errc::conflict);
+            co_return first;
+        }
+        co_return -1;
+    };
+    const auto seven = []() -> prom::task<int> { co_return 7; };
+    int got = 0;
+    drive(twice(seven()), got);
+    CHECK(got == 7);
+    const auto none = []() -> prom::task<int> {
+        prom::task<int> empty;
+        CHECK_FALSE(empty.valid());
+        try {
+            co_await std::move(empty);
+        } catch (const prom::failure&) {
+            co_return 1;
+        }
+        co_return 0;
+    };
+    drive(none(), got);
+    CHECK(got == 1);
 }
 #endif

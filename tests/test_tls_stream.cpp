@@ -181,3 +181,30 @@ TEST_CASE("a handshake whose other side goes away is cut") {
     p.s.close(1);
     CHECK(p.client.handshake(p.scratch) != stream_status::ok);
 }
+
+TEST_CASE("what the socket takes of octets kept from before is progress, though nothing new is taken") {
+    each([](const prom::tls_config& c, const prom::tls_config& s) {
+        pair p;
+        REQUIRE(p.client.start_tls(c, "localhost"));
+        p.server.expect_tls(s);
+        REQUIRE(p.handshake().second == stream_status::ok);
+        const std::string much(1 << 20, 'x');
+        std::size_t taken = 0;
+        for (bool full = false; !full;) {
+            const auto put = p.server.send(std::string_view(much).substr(taken), p.scratch);
+            taken += put.bytes;
+            full = put.status == stream_status::want_write;
+        }
+        REQUIRE(p.server.pending());
+        bool seen = false;
+        for (int i = 0; i != 50 && !seen; ++i) {  // the peer takes a little at a time
+            char some[4096];
+            (void)p.client.receive(some, p.scratch);
+            const std::uint64_t before = p.server.sent();
+            const auto put = p.server.send(std::string_view(much).substr(taken), p.scratch);
+            taken += put.bytes;
+            seen = put.bytes == 0 && p.server.sent() > before;
+        }
+        CHECK(seen);
+    });
+}

@@ -119,6 +119,8 @@ TEST_CASE("seconds come from numbers and from any duration") {
     using namespace std::chrono_literals;
     CHECK(prom::seconds(0.25).count() == 0.25);
     CHECK(prom::seconds(2).count() == 2);
+    CHECK(prom::seconds(3L).count() == 3);
+    CHECK(prom::seconds(4U).count() == 4);
     CHECK(prom::seconds(1500ms).count() == 1.5);
     CHECK(prom::seconds(2min).count() == 120);
     CHECK(prom::seconds(std::chrono::duration<float>(0.5f)).count() == 0.5);
