@@ -37,7 +37,7 @@ test-real: $(REAL:%.cpp=$B/%.log) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))  ## th
 check:  ## the tests under other compilers, sanitizers and switches
 	$(Q)CXX= tests/support/check.sh
 
-e2e: examples test-real-examples $(LAB)/.ready $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp))  ## a real Prometheus, Consul and curl against the examples
+e2e: examples test-real-examples $(LAB)/.ready $B/bench/our_server $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp))  ## a real Prometheus, Consul and curl against the examples
 	$(Q)tests/support/e2e.sh
 
 test-real-examples: $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))

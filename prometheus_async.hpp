@@ -209,7 +209,7 @@ namespace detail {
 
 /// Assigns by destroying and making anew; where that throws, `to` is what failed() returns, and it is thrown on.
 template <class T, class Failed>
-void remake(T& to, T& from, Failed failed) noexcept(std::is_nothrow_move_constructible_v<T>) {
+void remake(T& to, T& from, [[maybe_unused]] Failed failed) noexcept(std::is_nothrow_move_constructible_v<T>) {
     to.~T();
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     if constexpr (!std::is_nothrow_move_constructible_v<T>) {
@@ -10373,7 +10373,8 @@ void http_server::rested(void* self) {
 
 void http_server::accept_from(http_listener& from) {
     const entered scope(*this);
-    int failures = 0, evicted = 0;
+    int failures = 0;
+    bool evicted = false;
     net_address peer;
     for (int i = 0; i != turn_accepts && !stop_after_; ++i) {
         const int fd = accept_on(from.fd, peer);
@@ -10381,7 +10382,7 @@ void http_server::accept_from(http_listener& from) {
             const int why = errno;
             if (why == EAGAIN || why == EWOULDBLOCK) return;
             if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
-                if (evicted++ == 0 && evict()) continue;  // once: the trouble may be the whole machine's
+                if (!std::exchange(evicted, true) && evict()) continue;  // one for each newcomer: the trouble may be the machine's
                 tell(event_kind::accept_failed, error::from_errno("accept", why));
                 if (reserve_) {  // the queue drains, or the listener would stay readable for ever
                     reserve_.reset();
@@ -10394,6 +10395,7 @@ void http_server::accept_from(http_listener& from) {
             if (++failures == turn_accepts) return rest();
             continue;
         }
+        evicted = false;
         const bool full = connections >= limits.connections && !evict();
         server_connection* c = nullptr;
 #if PROMETHEUS_ASYNC_EXCEPTIONS

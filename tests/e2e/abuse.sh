@@ -17,4 +17,10 @@ ok "the quickstart serves with 64 descriptors" within 20 answers "http://127.0.0
 for scenario in idle slowheader; do  # at full scale: it is the descriptors that must run out
     ok "a scraper is served through $scenario with 64 descriptors" python3 "$abuse" --port "$few_port" --pid "$pid" --only $scenario --scale 0.5 --hold "$hold" --p99-ms "$p99" --rss-mb 8
 done
+
+# 100,000 series, 200 readers that take nothing: a few MB, and once they were reset a scraper has its page.
+port=$(free_port)
+start large "$B/bench/our_server" 100000 "$port"
+ok "a page of 100,000 series serves" within 20 answers "http://127.0.0.1:$port/metrics"
+ok "200 slow readers of it cost a few MB" python3 "$(dirname "$0")/slow_readers.py" "$port" "$pid" 200 5
 finish

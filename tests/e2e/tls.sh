@@ -139,4 +139,25 @@ print([t["lastError"] for t in json.load(sys.stdin)["data"]["activeTargets"] if 
     ok "$prometheus was told why: 401" says '401' reason wrong
     ok "$prometheus scraped the page" within 20 is 'count(items_total{job="tls"})' 10
 done
+
+# The examples, as their first comments say.
+port=$(free_port)
+start 08 "$B/examples/08_tls" "$port" "$certs/server.pem" "$certs/server.key"
+https=https://localhost:$port
+ok "08_tls starts" within 10 logged 08 "^https://127.0.0.1:$port/\$"
+ok "08_tls: curl gets the page with the password" answer_is 200 $ca -u scraper:secret $https/metrics
+ok "08_tls: and it is the one shown" grep -q '^answers_total 42$' "$tmp/page"
+ok "08_tls: 401 without" answer_is 401 $ca $https/metrics
+ok "08_tls: the bearer token is as good" answer_is 200 $ca -H 'Authorization: Bearer t0ken' $https/metrics
+ok "08_tls: 400 to plain HTTP" answer_is 400 http://localhost:$port/metrics
+port=$(free_port)
+start 13 "$B/examples/13_mutual_tls" "$port" "$certs"
+https=https://localhost:$port
+ok "13_mutual_tls starts" within 10 logged 13 "^https://127.0.0.1:$port/\$"
+ok "13_mutual_tls: a known client gets in" answer_is 200 $ca $us $https/metrics
+ok "13_mutual_tls: and is told" within 5 logged 13 '^CN=scraper,O=Tests\\, Inc,C=DE asks for /metrics$'
+ok "13_mutual_tls: a stranger of the right CA gets 401" answer_is 401 $ca --cert "$certs/stranger.pem" --key "$certs/stranger.key" $https/metrics
+refused() { curls $ca "$@" $https/metrics; code=$?; case $code in 35|56|60) ;; *) return 1 ;; esac; }
+ok "13_mutual_tls: no certificate, no page" refused
+ok "13_mutual_tls: a server's certificate is none of a client" refused --cert "$certs/server.pem" --key "$certs/server.key"
 finish
