@@ -6,6 +6,7 @@ CXXFLAGS ?= -O0 -g1
 B        ?= build
 LAB      ?= $B/lab
 PORT     ?= 9464
+RUN      ?=  # what runs a test that was built for another machine: qemu-mips
 STRICT   := -std=c++20 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast -Wnon-virtual-dtor -Wundef -Werror
 export CXX B LAB STRICT
 
@@ -85,7 +86,7 @@ $B/bench/%: tests/bench/%.cpp $(HEADER)
 # A log ends with the program's exit status; tally.sh reads it, so one failure does not hide another.
 $B/tests/%.log: $B/tests/%
 	$(call say,TEST,$<)
-	$(Q)timeout 300 $< > $@ 2>&1; echo "exit $$?" >> $@
+	$(Q)timeout 300 $(RUN) $< > $@ 2>&1; echo "exit $$?" >> $@
 
 $B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/compile_fail.sh $(HEADER)
 	$(call say,TEST,tests/compile_fail)

@@ -114,6 +114,14 @@
 #define PROMETHEUS_ASYNC_DECL __attribute__((visibility("hidden")))
 #endif
 
+// Most machines move 64 bits at once. Where they do not (MIPS, older ARM), cell and shared_value have other
+// bodies: no library is asked for.
+#if defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE == 2
+#define PROMETHEUS_ASYNC_DETAIL_WIDE 1
+#else
+#define PROMETHEUS_ASYNC_DETAIL_WIDE 0
+#endif
+
 #ifndef PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
 #define PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
 
@@ -583,11 +591,39 @@ enum : unsigned { page_cells = 512 };  // 4 KiB; a run never crosses a page
 
 /// One writer, any number of readers.
 struct cell {
+#if PROMETHEUS_ASYNC_DETAIL_WIDE
     std::uint64_t word;
 
     std::uint64_t own() const noexcept { return word; }  // by its writer
     std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
     void store(std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELAXED); }
+#else
+    // Two copies, written in turn: readers take the newer one, and never wait for a writer, which may have
+    // been left behind amid its store by a fork.
+    std::uint32_t version;
+    std::uint32_t half[2][2];
+
+    std::uint64_t own() const noexcept {
+        const auto& newer = half[version & 1];
+        return newer[0] | std::uint64_t{newer[1]} << 32;
+    }
+    std::uint64_t load() const noexcept {
+        for (;;) {
+            const std::uint32_t seen = __atomic_load_n(&version, __ATOMIC_ACQUIRE);
+            const std::uint32_t low = __atomic_load_n(&half[seen & 1][0], __ATOMIC_RELAXED);
+            const std::uint32_t high = __atomic_load_n(&half[seen & 1][1], __ATOMIC_RELAXED);
+            __atomic_thread_fence(__ATOMIC_ACQUIRE);
+            if (__atomic_load_n(&version, __ATOMIC_RELAXED) == seen) return low | std::uint64_t{high} << 32;
+        }
+    }
+    void store(std::uint64_t n) noexcept {
+        const std::uint32_t next = version + 1;
+        __atomic_thread_fence(__ATOMIC_RELEASE);
+        __atomic_store_n(&half[next & 1][0], static_cast<std::uint32_t>(n), __ATOMIC_RELAXED);
+        __atomic_store_n(&half[next & 1][1], static_cast<std::uint32_t>(n >> 32), __ATOMIC_RELAXED);
+        __atomic_store_n(&version, next, __ATOMIC_RELEASE);
+    }
+#endif
     void add(std::uint64_t n) noexcept { store(own() + n); }
     void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, real() + d)); }  // reset() may write here
     double real() const noexcept { return __builtin_bit_cast(double, load()); }
@@ -604,6 +640,7 @@ struct shared_value {
         const auto b = __builtin_bit_cast(std::uint64_t, v);
         return b == unset ? 0x7ff8'0000'0000'0000 : b;
     }
+#if PROMETHEUS_ASYNC_DETAIL_WIDE
     std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
     void set(double v) noexcept { __atomic_store_n(&word, bits(v), __ATOMIC_RELAXED); }
     void clear() noexcept { __atomic_store_n(&word, unset, __ATOMIC_RELAXED); }
@@ -612,6 +649,12 @@ struct shared_value {
         while (!__atomic_compare_exchange_n(&word, &seen, bits(__builtin_bit_cast(double, seen) + d), true,
                                             __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     }
+#else
+    PROMETHEUS_ASYNC_DECL std::uint64_t load() const noexcept;  // each for a moment under a lock of its own
+    PROMETHEUS_ASYNC_DECL void set(double v) noexcept;
+    PROMETHEUS_ASYNC_DECL void clear() noexcept;
+    PROMETHEUS_ASYNC_DECL void add(double d) noexcept;
+#endif
 };
 
 // Words that lookups read without the lock. On 32-bit targets a torn one is caught by the version that
@@ -621,15 +664,16 @@ inline std::uint64_t acquire(const std::uint64_t& word) noexcept { return __atom
 inline void release(std::uint64_t& word, std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELEASE); }
 #else
 using half_word [[gnu::may_alias]] = std::uint32_t;
+constexpr int low_half = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__, high_half = 1 - low_half;
 inline std::uint64_t acquire(const std::uint64_t& word) noexcept {
     const auto* half = reinterpret_cast<const half_word*>(&word);
-    const std::uint64_t first = __atomic_load_n(half, __ATOMIC_ACQUIRE);
-    return first | std::uint64_t{__atomic_load_n(half + 1, __ATOMIC_ACQUIRE)} << 32;
+    const std::uint64_t low = __atomic_load_n(half + low_half, __ATOMIC_ACQUIRE);
+    return low | std::uint64_t{__atomic_load_n(half + high_half, __ATOMIC_ACQUIRE)} << 32;
 }
 inline void release(std::uint64_t& word, std::uint64_t n) noexcept {
     auto* half = reinterpret_cast<half_word*>(&word);
-    __atomic_store_n(half, static_cast<std::uint32_t>(n), __ATOMIC_RELEASE);
-    __atomic_store_n(half + 1, static_cast<std::uint32_t>(n >> 32), __ATOMIC_RELEASE);
+    __atomic_store_n(half + low_half, static_cast<std::uint32_t>(n), __ATOMIC_RELEASE);
+    __atomic_store_n(half + high_half, static_cast<std::uint32_t>(n >> 32), __ATOMIC_RELEASE);
 }
 #endif
 
@@ -4457,6 +4501,10 @@ struct holding {
 };
 static thread_record* attach() noexcept { return nullptr; }
 static void hook_fork() noexcept {}
+#if !PROMETHEUS_ASYNC_DETAIL_WIDE
+static void hold_values() noexcept {}
+static void free_values() noexcept {}
+#endif
 #else
 constinit thread_local thread_cells this_thread = {nullptr, 0, false};
 static constinit thread_local thread_record* this_record = nullptr;
@@ -4480,11 +4528,22 @@ struct thread_end {
 
 PROMETHEUS_ASYNC_DECL void collectors_after_fork() noexcept;
 
+#if PROMETHEUS_ASYNC_DETAIL_WIDE
+static void hold_values() noexcept {}
+static void free_values() noexcept {}
+#else
+static constinit pthread_mutex_t values_lock = PTHREAD_MUTEX_INITIALIZER;  // of every shared_value; taken last
+static void hold_values() noexcept { pthread_mutex_lock(&values_lock); }
+static void free_values() noexcept { pthread_mutex_unlock(&values_lock); }
+#endif
+
 /// Once, with the lock held: a fork waits for it, and the child gets it free.
 static void hook_fork() noexcept {
     if (!std::exchange(state.hooked, true))
-        pthread_atfork([] { pthread_mutex_lock(&state.lock); }, [] { pthread_mutex_unlock(&state.lock); },
+        pthread_atfork([] { pthread_mutex_lock(&state.lock), hold_values(); },
+                       [] { free_values(), pthread_mutex_unlock(&state.lock); },
                        [] {  // the child has one thread: what the others counted is kept
+                           free_values();
                            for (thread_record *t = state.threads, *next; t; t = next) {
                                next = t->next;
                                if (t != this_record) state.forget(t);
@@ -4505,6 +4564,30 @@ static thread_record* attach() noexcept {
     if (made->next) made->next->link = &made->next;
     ++state.thread_count;
     return state.threads = this_record = made;
+}
+#endif
+
+#if !PROMETHEUS_ASYNC_DETAIL_WIDE
+std::uint64_t shared_value::load() const noexcept {
+    hold_values();
+    const std::uint64_t n = word;
+    free_values();
+    return n;
+}
+void shared_value::set(double v) noexcept {
+    hold_values();
+    word = bits(v);
+    free_values();
+}
+void shared_value::clear() noexcept {
+    hold_values();
+    word = unset;
+    free_values();
+}
+void shared_value::add(double d) noexcept {
+    hold_values();
+    word = bits(__builtin_bit_cast(double, word) + d);
+    free_values();
 }
 #endif
 
@@ -5769,7 +5852,9 @@ void reset_series(const series& s) noexcept {
         if (of->load() == s.id && of[1].real() - of[1].real() != 0) of[1].store(0);
     };
     make_finite(run);
-    for (thread_record* t = state.threads; t; t = t->next) make_finite(t->block.run(s.rec->place));
+    for (thread_record* t = state.threads; t; t = t->next)
+        if (PROMETHEUS_ASYNC_DETAIL_WIDE || t->cells == &this_thread)  // a cell of two words has one writer, whatever happens
+            make_finite(t->block.run(s.rec->place));
     extra->base = sum_run(s.id, s.rec->place, counts).real;
     extra->exemplars.clear();
     for (unsigned i = 2; i < run_length(s.id); ++i) run[i].store(run[i].own() - counts[i - 2]);
@@ -12051,4 +12136,5 @@ PROMETHEUS_ASYNC_END
 #undef PROMETHEUS_ASYNC_BEGIN
 #undef PROMETHEUS_ASYNC_DECL
 #undef PROMETHEUS_ASYNC_DETAIL_ABI
+#undef PROMETHEUS_ASYNC_DETAIL_WIDE
 #undef PROMETHEUS_ASYNC_END

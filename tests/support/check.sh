@@ -29,6 +29,9 @@ mkdir -p build/check
     # g++ compiles slowly with sanitizers and optimisation: what is most delicate under it
     config gcc-asan     g++        "-O0 -g1 $san" TESTS="$(some options tasks core families instruments deferreds)" test
     config gcc-tsan     g++        "-O0 -g1 -fsanitize=thread" TESTS="$(some core families instruments deferreds loop)" test
+    # 32 bits, the big end first, and no 64-bit atomics
+    config mips mips-linux-gnu-g++ "-O0 -g1 -Wno-psabi -idirafter /usr/include" LDFLAGS=-static RUN=qemu-mips \
+        TESTS="$(some core families encoder numbers text instruments tasks deferreds http_server http_syntax loop)" test
     config gcc-O2       g++        "-O2 -g1" TESTS="$(some core families encoder numbers http_server instruments)" test
     case " ${CONFIGS:-forms} " in *" forms "*) tests/support/forms.sh ;; esac
 } | awk '/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5 } { print }
