@@ -474,7 +474,7 @@ struct event {
     event_kind kind;
     const error& why;
 };
-using event_handler = void (*)(const event&, void* context);
+using event_handler = void (*)(const event&, void* context);  // what it throws is dropped
 
 /// A move-only function object: std::move_only_function for those who do not have it, without
 /// <functional>. Empty when default-made; small captures are kept inside.
@@ -804,7 +804,8 @@ struct metric_options {
     list<label> labels{};                            // the same on every series
     list<double> buckets{};                          // upper bounds, ascending; empty: upstream's
     list<std::string_view> states{};                 // of a state_set; the first is its start
-    std::size_t max_series = 0;                      // of a family; 0: no limit
+    std::size_t max_series = 0;                      // of a family; what comes then is one series, whose labels
+                                                     // are all "_overflow", and is counted; 0: no limit
 };
 static_assert(std::is_trivially_destructible_v<metric_options>);
 
@@ -1608,7 +1609,10 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 
+/// The four that Prometheus knows. In a text format `unknown` is `untyped`, infos and state sets are gauges, and
+/// exemplars and units are left out.
 enum class format : std::uint8_t { text_0_0_4, text_1_0_0, openmetrics_0_0_1, openmetrics_1_0_0 };
+/// What becomes of a name outside the legacy grammar, a.b: a_b, a_dot_b, U__a_2e_b, or "a.b" in quotes.
 enum class escaping : std::uint8_t { underscores, dots, values, allow_utf8 };
 
 /// skip leaves a failed collector's families out; fail ends the page: pull::failed.
@@ -3285,8 +3289,8 @@ public:
 
     /// The turn's monotonic time; outside a turn, the clock's.
     PROMETHEUS_ASYNC_DECL double now() const noexcept;
-    auto sleep(seconds span) noexcept;         // co_await: void
-    auto readable(int fd) noexcept;            // co_await: result<void>
+    auto sleep(seconds span) noexcept;         // co_await: void, in a later turn also when span is 0 or less
+    auto readable(int fd) noexcept;            // co_await: result<void>. Keep fd open until then
     auto writable(int fd) noexcept;            // co_await: result<void>
 
 private:
@@ -3473,30 +3477,39 @@ struct authorizer {
 
 /// A path and what is served there: one or several registries merged on one page, or a text.
 struct route {
-    std::string_view path;
+    std::string_view path;             // matched whole, the first that does
     list<registry*> registries{};      // empty, with an empty text: the default registry
     std::string_view text{};
     std::string_view content_type = "text/plain; charset=utf-8";
     bool open = false;                 // answered without authorisation (a liveness path)
 };
 
+/// What is more is answered by an error or ends the connection, whose number the comment tells.
+///
+/// unit     octets, counts, and seconds
 struct server_limits {
-    std::size_t request_line = 8192;
-    std::size_t header_bytes = 16384;
-    std::size_t header_fields = 100;
-    std::size_t connections = 128;
-    std::size_t requests_per_connection = 10000;
+    std::size_t request_line = 8192;   // 414
+    std::size_t header_bytes = 16384;  // 431
+    std::size_t header_fields = 100;   // 431
+    std::size_t connections = 128;     // the oldest waiting one is evicted; if none waits, 503
+    std::size_t requests_per_connection = 10000;  // the last answer says close
     std::size_t handshakes = 16;       // in progress; the oldest is evicted
-    std::size_t names = 256;           // values of name[]
-    seconds header = 5;                // first octet (or accept) to the end of the header section
-    seconds handshake = 5;
-    seconds idle = 75;                 // kept alive, nothing asked
-    seconds stall = 10;                // a reader that takes nothing
-    seconds response = 60;
-    seconds lingering = 1;
+    std::size_t names = 256;           // values of name[]: 400
+    seconds header = 5;                // first octet (or accept) to the end of the header section: 408
+    seconds handshake = 5;             // closed
+    seconds idle = 75;                 // kept alive, nothing asked: closed
+    seconds stall = 10;                // a reader that takes nothing: reset
+    seconds response = 60;             // from the head of the request to the last octet taken: reset
+    seconds lingering = 1;             // after the answer that closes
     int backlog = 511;
 };
 
+/// How a server is started.
+///
+/// unit     seconds and octets
+/// lifetime copied; lists and texts live until the start has been awaited. service_discovery, tls, authorizer and
+///          context, and the registries of routes, outlive the server
+/// threads  on_event and authorizer are called on the loop's thread, and may end the server
 struct server_options {
     std::string_view addr{};           // "" all interfaces; "127.0.0.1", "::1", "localhost", "unix:/path", "unix:@name"
     std::uint16_t port = 0;            // 0: the system chooses
@@ -3507,11 +3520,12 @@ struct server_options {
     list<credential> credentials{};
     prometheus_async::authorizer authorizer{};
     list<route> routes{};              // empty: "/" the link page, "/metrics" the default registry
-    list<std::string_view> allowed_hosts{};  // empty: any Host
+    list<std::string_view> allowed_hosts{};  // with or without a port; empty: any Host. Others: 421
     server_limits limits{};
-    collector_errors on_collector_error = collector_errors::skip;
+    collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
     created_series created = created_series::off;
-    bool self_metrics = false;         // of the scrape, in the default registry
+    bool self_metrics = false;         // prometheus_async_http_*, in the default registry: requests by code and format,
+                                       // duration, octets, in flight, series, collector errors, events
     bool process_start_header = false; // Process-Start-Time-Unix on every page
     event_handler on_event = nullptr;
     void* context = nullptr;
