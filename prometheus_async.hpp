@@ -9570,9 +9570,12 @@ struct http_service {
     std::size_t wide_buffers() const noexcept { return wide_count_; }
     PROMETHEUS_ASYNC_DECL bool allows(std::string_view host) const noexcept;
     PROMETHEUS_ASYNC_DECL const http_route* find(std::string_view path) const noexcept;
-    /// Whom to drop so that another can be served, or null: the oldest that waits, else the one whose
-    /// peer has taken nothing for longest, and for a second at least.
+    /// Whom to drop so that another can be served, or null: the oldest that waits for a request, else a handshake,
+    /// else the one whose peer has taken nothing for longest, and for a second at least.
     PROMETHEUS_ASYNC_DECL http_connection* victim(double now) const noexcept;
+    /// The oldest handshake that has not sent enough for an answer, else the oldest: a flood of beginnings does not
+    /// push out one that goes on.
+    PROMETHEUS_ASYNC_DECL http_connection* shaking_victim() const noexcept;
     PROMETHEUS_ASYNC_DECL std::string_view date() noexcept;
 
 private:
@@ -9746,9 +9749,14 @@ const http_route* http_service::find(std::string_view path) const noexcept {
     for (const http_route& r : routes) if (same_path(path, r.path)) return &r;
     return nullptr;
 }
+http_connection* http_service::shaking_victim() const noexcept {
+    http_connection* c = shaking.first;
+    while (c && c->stream_.sent() != 0) c = c->next_;
+    return c ? c : shaking.first;
+}
 http_connection* http_service::victim(double now) const noexcept {
-    if (shaking.first && (!waiting.first || shaking.first->since_ < waiting.first->since_)) return shaking.first;
     if (waiting.first) return waiting.first;
+    if (shaking.first) return shaking_victim();
     return moving.first && now - moving.first->moved() >= 1 ? moving.first : nullptr;
 }
 std::string_view http_service::date() noexcept {
@@ -10396,7 +10404,8 @@ void server_connection::move(void (http_connection::*how)(double)) {
 #else
     (this->*how)(now);
 #endif
-    if (server_.handshakes > server_.limits.handshakes && server_.shaking.first != this) server_.evict(server_.shaking.first);
+    if (server_.handshakes > server_.limits.handshakes)
+        if (http_connection* const out = server_.shaking_victim(); out != this) server_.evict(out);
     settle();
 }
 

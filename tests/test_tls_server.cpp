@@ -172,6 +172,24 @@ TEST_CASE("when too many handshakes are in progress the oldest makes room") {
     REQUIRE(good.handshake(client()));
     good.ask("/nowhere");
     CHECK(good.status() == 404);
+
+    // One that has had the server's flight is not pushed out by any number of beginnings.
+    caller slow(at);
+    REQUIRE(slow.s.start_tls(client(), "localhost"));
+    slow.last = slow.s.handshake(slow.scratch);
+    for (int i = 0; i != 50; ++i) at.loop.poll(0);
+    for (int i = 0; i != 20; ++i) {
+        stalled.push_back(std::make_unique<caller>(at));
+        stalled.back()->send(std::string_view("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11));
+        for (int turn = 0; turn != 5; ++turn) at.loop.poll(0);
+    }
+    CHECK(at.until([&] {
+        slow.last = slow.s.handshake(slow.scratch);
+        return slow.s.secured() || slow.over();
+    }));
+    CHECK(slow.s.secured());
+    slow.ask("/nowhere");
+    CHECK(slow.status() == 404);
 }
 
 namespace {
