@@ -1718,12 +1718,6 @@ class task;
 namespace detail {
 
 template <class A>
-concept awaiter = requires(A& a, std::coroutine_handle<> h) {
-    { a.await_ready() } -> std::convertible_to<bool>;
-    a.await_suspend(h);
-    a.await_resume();
-};
-template <class A>
 concept has_member_co_await = requires(A&& a) { static_cast<A&&>(a).operator co_await(); };
 template <class A>
 concept has_free_co_await = requires(A&& a) { operator co_await(static_cast<A&&>(a)); };
@@ -3908,45 +3902,27 @@ PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 namespace sys {
-using PROMETHEUS_ASYNC_DETAIL_SYS::bind;
-using PROMETHEUS_ASYNC_DETAIL_SYS::close;
-using PROMETHEUS_ASYNC_DETAIL_SYS::connect;
-using PROMETHEUS_ASYNC_DETAIL_SYS::fcntl;
-using PROMETHEUS_ASYNC_DETAIL_SYS::fstat;
-using PROMETHEUS_ASYNC_DETAIL_SYS::getpeername;
-using PROMETHEUS_ASYNC_DETAIL_SYS::getpid;
-using PROMETHEUS_ASYNC_DETAIL_SYS::getsockname;
-using PROMETHEUS_ASYNC_DETAIL_SYS::getsockopt;
-using PROMETHEUS_ASYNC_DETAIL_SYS::listen;
-using PROMETHEUS_ASYNC_DETAIL_SYS::lstat;
-using PROMETHEUS_ASYNC_DETAIL_SYS::open;
-using PROMETHEUS_ASYNC_DETAIL_SYS::poll;
-using PROMETHEUS_ASYNC_DETAIL_SYS::read;
-using PROMETHEUS_ASYNC_DETAIL_SYS::recv;
-using PROMETHEUS_ASYNC_DETAIL_SYS::rename;
-using PROMETHEUS_ASYNC_DETAIL_SYS::send;
-using PROMETHEUS_ASYNC_DETAIL_SYS::sendmsg;
-using PROMETHEUS_ASYNC_DETAIL_SYS::setsockopt;
-using PROMETHEUS_ASYNC_DETAIL_SYS::shutdown;
-using PROMETHEUS_ASYNC_DETAIL_SYS::socket;
-using PROMETHEUS_ASYNC_DETAIL_SYS::unlink;
-using PROMETHEUS_ASYNC_DETAIL_SYS::write;
+using PROMETHEUS_ASYNC_DETAIL_SYS::bind, PROMETHEUS_ASYNC_DETAIL_SYS::close,
+    PROMETHEUS_ASYNC_DETAIL_SYS::connect, PROMETHEUS_ASYNC_DETAIL_SYS::fcntl,
+    PROMETHEUS_ASYNC_DETAIL_SYS::fstat, PROMETHEUS_ASYNC_DETAIL_SYS::getpeername,
+    PROMETHEUS_ASYNC_DETAIL_SYS::getpid, PROMETHEUS_ASYNC_DETAIL_SYS::getsockname,
+    PROMETHEUS_ASYNC_DETAIL_SYS::getsockopt, PROMETHEUS_ASYNC_DETAIL_SYS::listen,
+    PROMETHEUS_ASYNC_DETAIL_SYS::lstat, PROMETHEUS_ASYNC_DETAIL_SYS::open,
+    PROMETHEUS_ASYNC_DETAIL_SYS::poll, PROMETHEUS_ASYNC_DETAIL_SYS::read,
+    PROMETHEUS_ASYNC_DETAIL_SYS::recv, PROMETHEUS_ASYNC_DETAIL_SYS::rename,
+    PROMETHEUS_ASYNC_DETAIL_SYS::send, PROMETHEUS_ASYNC_DETAIL_SYS::setsockopt,
+    PROMETHEUS_ASYNC_DETAIL_SYS::shutdown, PROMETHEUS_ASYNC_DETAIL_SYS::socket,
+    PROMETHEUS_ASYNC_DETAIL_SYS::unlink, PROMETHEUS_ASYNC_DETAIL_SYS::write;
 #if defined(__linux__)
-using PROMETHEUS_ASYNC_DETAIL_SYS::accept4;
-using PROMETHEUS_ASYNC_DETAIL_SYS::epoll_create1;
-using PROMETHEUS_ASYNC_DETAIL_SYS::epoll_ctl;
-using PROMETHEUS_ASYNC_DETAIL_SYS::epoll_wait;
-using PROMETHEUS_ASYNC_DETAIL_SYS::eventfd;
-using PROMETHEUS_ASYNC_DETAIL_SYS::pipe2;
-using PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_create;
-using PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_settime;
+using PROMETHEUS_ASYNC_DETAIL_SYS::accept4, PROMETHEUS_ASYNC_DETAIL_SYS::epoll_create1,
+    PROMETHEUS_ASYNC_DETAIL_SYS::epoll_ctl, PROMETHEUS_ASYNC_DETAIL_SYS::epoll_wait,
+    PROMETHEUS_ASYNC_DETAIL_SYS::eventfd, PROMETHEUS_ASYNC_DETAIL_SYS::pipe2,
+    PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_create, PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_settime;
 #else
-using PROMETHEUS_ASYNC_DETAIL_SYS::accept;
-using PROMETHEUS_ASYNC_DETAIL_SYS::pipe;
+using PROMETHEUS_ASYNC_DETAIL_SYS::accept, PROMETHEUS_ASYNC_DETAIL_SYS::pipe;
 #endif
 #if PROMETHEUS_ASYNC_POLLER_KQUEUE
-using PROMETHEUS_ASYNC_DETAIL_SYS::kevent;
-using PROMETHEUS_ASYNC_DETAIL_SYS::kqueue;
+using PROMETHEUS_ASYNC_DETAIL_SYS::kevent, PROMETHEUS_ASYNC_DETAIL_SYS::kqueue;
 #endif
 }  // namespace sys
 
@@ -4143,12 +4119,12 @@ inline void no_delay(int fd) noexcept {
     sys::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on unix sockets, which need it not
 }
 
-/// Listens; "::" takes IPv4 too when `dual`. A unix socket that nobody listens on any more is replaced.
-inline result<descriptor> listen_on(const net_address& at, int backlog, bool dual = true) {
+/// Listens; "::" takes IPv4 too. A unix socket that nobody listens on any more is replaced.
+inline result<descriptor> listen_on(const net_address& at, int backlog) {
     const auto failed = [&](int code) { return error::from_errno("cannot listen on " + at.text_with_port(), code); };
     descriptor fd = make_socket(at.family());
     if (!fd) return failed(errno);
-    const int on = 1, v6only = dual ? 0 : 1;
+    const int on = 1, v6only = 0;
     if (at.family() != AF_UNIX) sys::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (at.family() == AF_INET6) sys::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
     int bound = sys::bind(fd.get(), at.get(), at.size);
