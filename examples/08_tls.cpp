@@ -7,11 +7,11 @@
 //     ./tls 9464 certs/server.pem certs/server.key
 //     curl -s --cacert certs/ca.pem -u scraper:secret https://localhost:9464/metrics
 //
-// prints
+// prints, and serves until Ctrl-C,
 //
 //     https://127.0.0.1:9464/
 //
-// until Ctrl-C, and curl
+// and curl
 //
 //     # HELP answers_total Answers to everything.
 //     # TYPE answers_total counter

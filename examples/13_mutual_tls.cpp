@@ -7,11 +7,11 @@
 //     ./mutual 9464 certs
 //     curl -s --cacert certs/ca.pem --cert certs/client.pem --key certs/client.key https://localhost:9464/metrics
 //
-// prints
+// prints, and serves until Ctrl-C,
 //
 //     https://127.0.0.1:9464/
 //
-// until Ctrl-C, and with every request who asks
+// and with every request who asks
 //
 //     CN=scraper,O=Tests\, Inc,C=DE asks for /metrics
 //
