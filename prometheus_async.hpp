@@ -2351,6 +2351,7 @@ public:
         state_->add([f = std::move(f), out](state& s, detail::deferred_core*& ready) mutable {
             detail::deferred_state<U>& to = *out.state_;
             s.seen = true;
+            if (to.fired) return;  // by somebody else
             if constexpr (std::is_void_v<U>) to.become({});
             if (s.now) detail::deferred_step(to, [&]() -> decltype(auto) { return detail::call_with(f, s.now); });
             else to.become(s.now.why());
@@ -2447,8 +2448,8 @@ deferred_source<T> pump(A a) {
 
 /// Starts an awaitable (a task, an awaiter) and fires the deferred when it ends.
 ///
-/// lifetime the deferred owns it: when the last handle goes, it is destroyed where it is suspended. An
-///          awaitable given as an lvalue is awaited where it stands
+/// lifetime the deferred owns it: when the last handle goes, which may not be amid what the awaitable itself does,
+///          it is destroyed where it is suspended. An awaitable given as an lvalue is awaited where it stands
 template <class Awaitable>
 [[nodiscard]] auto make_deferred(Awaitable&& awaitable) {
     using T = std::remove_cvref_t<decltype(detail::get_awaiter(std::declval<Awaitable>()).await_resume())>;
@@ -11124,6 +11125,7 @@ private:
     status status_ = status::more;
     at at_ = at::status_line;
     bool cr_ = false, reuse_ = true, chunked_ = false, old_ = false;
+    std::size_t extensions_ = 0;  // octets, of all chunks
     int code_ = 0, interim_ = 0, count_ = 0;
     std::size_t limit_, head_ = 0, left_ = 0, length_ = none;
     double retry_after_ = 0;
@@ -11286,6 +11288,7 @@ PROMETHEUS_ASYNC_DECL void response_parser::chunk_size() {
     const std::string_view rest = trimmed(std::string_view(line_).substr(digits));
     if (digits == 0 || digits > 16 || (rest.empty() ? digits != line_.size() : rest[0] != ';'))
         return fail("malformed chunk size");
+    if ((extensions_ += rest.size()) > 16384) return fail("chunk extensions too large");
     head_ = 0;
     at_ = n == 0 ? at::trailers : at::chunk;
     take(n);
@@ -11580,11 +11583,19 @@ PROMETHEUS_ASYNC_DECL task<result<http_response>> http_client::exchange(const ht
         if (!waited) co_return in_words(waited.why(), "the request was not taken in time");
     }
     response_parser answer;
+    std::size_t in_a_row = 0;
     for (auto status = response_parser::status::more; status != response_parser::status::done;) {
+        if (in_a_row >= 65536) {  // an answer that never ends leaves the loop its other work, and keeps its time
+            in_a_row = 0;
+            const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
+            if (turned.why().code() == errc::canceled) co_return turned.why();
+            if (loop_.now() >= total_) co_return error(errc::timeout, "no whole answer in time");
+        }
         char buffer[4096];
         const stream_io got = stream_.receive(buffer, scratch_);
         if (got.status == stream_status::ok || got.status == stream_status::ended) {
             until_ = total_;
+            in_a_row += got.bytes;
             status = got.bytes ? answer.feed({buffer, got.bytes}) : answer.finish();
             if (status == response_parser::status::failed)
                 co_return error(errc::protocol, std::string("bad answer: ") + answer.fault());
@@ -11693,7 +11704,7 @@ constexpr const char* consul_id_fault(std::string_view id) noexcept {
 /// As Go writes a duration.
 inline std::string go_duration(seconds span) {
     const double ms = span.count() * 1e3;
-    const auto n = static_cast<std::uint64_t>(ms < 1 ? 1 : ms > 1e15 ? 1e15 : ms + 0.5);
+    const auto n = static_cast<std::uint64_t>(!(ms >= 1) ? 1 : ms > 1e15 ? 1e15 : ms + 0.5);
     return n % 1000 ? std::to_string(n) + "ms" : std::to_string(n / 1000) + 's';
 }
 
@@ -11721,8 +11732,9 @@ inline int read_token(const char* path, std::string& into) noexcept {
     if (!fd) return errno;
     char buffer[4096];
     const ssize_t n = sys::read(fd.get(), buffer, sizeof buffer);
-    const int failed = n < 0 ? errno : 0;
+    const int failed = n < 0 ? errno : n == sizeof buffer ? EFBIG : 0;
     std::string_view text(buffer, n < 0 ? 0 : static_cast<std::size_t>(n));
+    while (!text.empty() && static_cast<unsigned char>(text.front()) <= ' ') text.remove_prefix(1);
     while (!text.empty() && static_cast<unsigned char>(text.back()) <= ' ') text.remove_suffix(1);
     into = text;
     for (volatile char& c : buffer) c = 0;
@@ -11752,6 +11764,8 @@ PROMETHEUS_ASYNC_DECL consul_settings::consul_settings(const consul_options& o)
     else flaw("the Consul agent's address is not host:port, http://host:port, https://host:port or unix:///path");
     if (agent.tls && !o.tls) flaw("an https agent needs consul_options::tls");
 
+    if (o.check == consul_check::ttl && !(o.ttl.count() > 0)) flaw("consul_options::ttl is not above 0");
+    if (o.check == consul_check::http && !(o.interval.count() > 0)) flaw("consul_options::interval is not above 0");
     if (name.empty()) flaw("a Consul service needs a name");
     if (const char* fault = consul_id_fault(id)) flaw(std::string("Consul could never de-register this id: it ") + fault);
     else if (!valid_utf8(id)) flaw("Consul could never de-register this id: it is not UTF-8");
@@ -11898,11 +11912,13 @@ inline bool unknown(const http_response& answer) noexcept {
     return answer.status == 404 ||
            (answer.status == 500 && (said.substr(0, 7) == "Unknown" || said.substr(0, 7) == "CheckID"));
 }
-/// The agent's own words, on one line.
-inline error consul_no(std::string_view what, const http_response& answer) {
-    std::string text(what);
+/// The agent's own words, on one line, and without the token if it repeats that.
+inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
+    std::string text(what), said(answer.body);
+    if (const std::string& token = m.how.token.text; !token.empty())
+        for (std::size_t at = 0; (at = said.find(token, at)) != std::string::npos;) said.replace(at, token.size(), "[token]");
     text += " " + std::to_string(answer.status);
-    if (!answer.body.empty()) text.append(": ").append(answer.body, 0, 200);
+    if (!said.empty()) text.append(": ").append(said, 0, 200);
     for (char& c : text) if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
     return {errc::refused, text};
 }
@@ -11914,9 +11930,9 @@ PROMETHEUS_ASYNC_DECL task<result<void>> consul_enroll(consul_member& m, double 
     if (!answer) co_return answer.why();
     m.retry_after = answer->retry_after;
     if (!good(*answer)) {
-        m.maybe_there = before;
+        if (answer->status < 500) m.maybe_there = before;  // of a gateway's 504 nobody knows
         m.rejected = answer->status == 400 || answer->status == 405;
-        co_return consul_no("Consul refused the registration:", *answer);
+        co_return consul_no(m, "Consul refused the registration:", *answer);
     }
     m.backoff = 0;
     m.now_registered(true);
@@ -11936,7 +11952,7 @@ PROMETHEUS_ASYNC_DECL task<result<void>> consul_leave(std::shared_ptr<consul_mem
             m->maybe_there = false;
             co_return {};
         }
-        const error why = answer ? consul_no("Consul refused the de-registration:", *answer) : answer.why();
+        const error why = answer ? consul_no(*m, "Consul refused the de-registration:", *answer) : answer.why();
         if (m->loop.now() + pause >= until || why.sys() == ECONNREFUSED || why.sys() == ENOENT) {
             m->tell(event_kind::deregistration_failed, why);
             co_return why;
@@ -11962,18 +11978,20 @@ PROMETHEUS_ASYNC_DECL task<void> consul_watch(std::shared_ptr<consul_member> m) 
             if (m->scope.canceled) co_return;
             if (seen && !unknown(*seen)) {  // a 403 or 500 is no news of us: the agent lives
                 if (good(*seen)) m->backoff = 0;
-                else m->tell(event_kind::registration_failed, consul_no("Consul does not tell:", *seen));
+                else m->tell(event_kind::registration_failed, consul_no(*m, "Consul does not tell:", *seen));
                 pause = good(*seen) ? m->period() : m->next_pause();
+                if (ttl && pause > m->period()) pause = m->period();  // or we would be critical until then
                 continue;
             }
             m->now_registered(false);
-            m->tell(event_kind::registration_lost, seen ? consul_no("Consul forgot us:", *seen) : seen.why());
+            m->tell(event_kind::registration_lost, seen ? consul_no(*m, "Consul forgot us:", *seen) : seen.why());
             pause = m->next_pause();
             if (!seen) continue;
         }
         const result<void> again = co_await consul_enroll(*m);
         if (m->scope.canceled) co_return;
         if (!again) m->tell(event_kind::registration_failed, again.why());
+        if (m->rejected) co_return;
         pause = !again ? m->next_pause() : ttl ? 0 : m->period();
     }
 }

@@ -5,6 +5,7 @@
 #include "support/scripted_peer.hpp"
 
 #include <fstream>
+#include <limits>
 #include <thread>
 
 namespace prom = prometheus_async;
@@ -190,6 +191,9 @@ TEST_CASE("other options that cannot work are refused before anything is sent") 
     CHECK(refused({.token = "a\r\nX: y"}) == "the Consul token has an octet that no field value may have");
     CHECK(refused({.agent = "https://127.0.0.1:8501"}) == "an https agent needs consul_options::tls");
     CHECK(refused({.agent = "127.0.0.1:8500/v1"}).find("the Consul agent's address is not host:port") == 0);
+    CHECK(refused({.check = prom::consul_check::ttl, .ttl = 0}) == "consul_options::ttl is not above 0");
+    CHECK(refused({.check = prom::consul_check::ttl, .ttl = std::numeric_limits<double>::quiet_NaN()}) == "consul_options::ttl is not above 0");
+    CHECK(refused({.interval = -1}) == "consul_options::interval is not above 0");
     CHECK(refused({.advertise = "a b"}) == "the address to advertise is not a host");
     stage unix_server;
     const auto r = finish(unix_server.loop, consul_start(std::make_shared<consul_member>(consul_settings(unix_server.options), unix_server.loop, "/run/x", "", std::uint16_t{0}, false)));
@@ -476,7 +480,47 @@ TEST_CASE("the agent's words are told on one line, cut, and without the token") 
     prom::registration r = s.started();
     REQUIRE(s.words.size() == 1);
     CHECK(s.words[0].find("Consul refused the registration: 403: line one line two [31mxxx") == 0);
-    CHECK(s.words[0].find("s3cret") == std::string::npos);
+    s.consul.next = {http(403, "ACL not found: s3cret, s3cret")};
+    now += 1.3;
+    until(s.loop, [&] { return s.words.size() == 2; });
+    CHECK(s.words[1] == "Consul refused the registration: 403: ACL not found: [token], [token]");
+}
+
+TEST_CASE("a gateway that gives up has perhaps registered us: that is taken back") {
+    stage s({.on_failure = prom::on_failure::fail});
+    s.consul.next = {http(504, "upstream timed out")};
+    CHECK_FALSE(finish(s.loop, s.start()));
+    s.until_asked(2);
+    CHECK(s.consul.line(1).find("PUT /v1/agent/service/deregister/") == 0);
+}
+
+TEST_CASE("a registration that turns out to be bad later is not tried for ever") {
+    stage s;
+    s.consul.there.down();
+    prom::registration r = s.started();
+    s.consul.there.up();
+    s.consul.next = {http(400, "Invalid check: no")};
+    now += 1.3;
+    until(s.loop, [&] { return s.heard(prom::event_kind::registration_failed) == 2; });
+    for (int i = 0; i != 10; ++i) {
+        now += 100;
+        for (int turn = 0; turn != 5; ++turn) s.loop.poll(0.001);
+    }
+    CHECK(s.consul.asked() == 1);
+    CHECK_FALSE(r.registered());
+}
+
+TEST_CASE("a heartbeat that was refused comes again in time for the TTL") {
+    stage s({.check = prom::consul_check::ttl, .ttl = 15});
+    prom::registration r = s.started();
+    s.until_asked(2);
+    for (std::size_t n = 3; n != 10; ++n) {
+        s.consul.next = {http(500, "No cluster leader")};
+        for (int turn = 0; turn != 5; ++turn) s.loop.poll(0.001);
+        now += 5.1;
+        s.until_asked(n);
+    }
+    CHECK(r.registered());
 }
 
 // ---- with a real server ----

@@ -551,3 +551,13 @@ TEST_CASE("a value whose move throws leaves its error behind, and is destroyed o
     CHECK(live == 0);
 }
 #endif
+
+TEST_CASE("what then() made may be fired by somebody else first: it fires once all the same") {
+    prom::deferred<int> d;
+    auto o = d.then([](int x) { return x + 1; });
+    o.fire(7);
+    d.fire(1);
+    int late = 0;
+    o.add_callback([&](int x) { late = x; });
+    CHECK(late == 7);
+}

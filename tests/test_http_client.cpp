@@ -264,6 +264,27 @@ TEST_CASE("the whole exchange has its deadline, however the answer trickles") {
     CHECK(code(*out) == prom::errc::timeout);
 }
 
+TEST_CASE("an answer that never ends neither stops the loop nor outlasts its deadline") {
+    std::string endless = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (int i = 0; i != 400000; ++i) endless += "1\r\nx\r\n";  // within the limit of a body, and 2 MB on the wire
+    talk t({endless, answer::stall});
+    outcome<prom::result<http_response>> out;
+    t.client.loop.spawn(keep(t.client.ask(), out));
+    until(t.client.loop, [&] { return t.there.requests.size() == 1; });
+    int turns = 0;
+    for (; !out && turns != 100000; ++turns) {
+        now += 0.5;  // the loop turns, or the test would wait here
+        t.client.loop.poll(0.001);
+    }
+    CHECK(out);
+    CHECK(turns > 10);
+    CHECK(code(*out) == prom::errc::timeout);
+
+    std::string chatty = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (int i = 0; i != 100; ++i) chatty += "1;" + std::string(900, 'e') + "\r\nx\r\n";
+    CHECK(code(talk({chatty, answer::stall}).ask()) == prom::errc::protocol);
+}
+
 TEST_CASE("connecting has its deadline") {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in at{};
