@@ -3658,8 +3658,8 @@ struct consul_options {
     std::string_view in_namespace{};       // Consul Enterprise; open-source agents refuse it
     prometheus_async::on_failure on_failure = prometheus_async::on_failure::retry;
     seconds deadline = 60;                 // of on_failure::wait
-    seconds budget = 2;                    // of de-registration
-    seconds watch = 10;                    // how often the agent is asked whether it still knows us
+    seconds budget = 2;                    // of de-registration; the loop's closing_budget bounds it too
+    seconds watch = 10;                    // how often the agent is asked whether it still knows the id
     tls_config tls{};                      // for an https agent
     registry* metrics = nullptr;           // of prometheus_async_consul_*{id}; null: the default
     event_handler on_event = nullptr;      // registration_failed, _lost, deregistration_failed

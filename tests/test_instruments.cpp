@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 #include <memory>
 #include <system_error>
+#include "support/allocations.hpp"
 #include "support/verbs.hpp"
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 #include <stdexcept>
@@ -721,4 +722,50 @@ TEST_CASE("A test's sync_wait: a pending result is an error, a result is the sam
     int* raw = p.get();
     auto gives = [](std::unique_ptr<int>& q) -> prom::task<std::unique_ptr<int>> { co_return std::move(q); };
     CHECK(sync_wait(gives(p)).get() == raw);
+}
+
+TEST_CASE("the verbs allocate nothing on awaitables, functions and handlers, and one frame each on a coroutine") {
+    prom::registry mine;
+    const prom::histogram seconds{"h", "", {.registry = &mine}};
+    const prom::counter failures{"c", "", {.registry = &mine}};
+    const prom::gauge running{"g", "", {.registry = &mine}};
+    const auto measured = prom::time(seconds) | prom::count_exceptions(failures) | prom::track_inprogress(running);
+    struct at_hand {
+        bool await_ready() const { return true; }
+        void await_suspend(std::coroutine_handle<>) const {}
+        int await_resume() const { return 1; }
+    };
+    const auto function = measured([](int n) { return n; });
+    const auto handler = [&](int& to) { return prom::time(seconds, prom::completion([&to](int n) { to = n; })); };
+    const auto coroutine = measured([]() -> prom::task<int> { co_return 1; });
+    long of_await = -1, of_bare_task = -1, of_task = -1;
+    int got = 0;
+    seconds.observe(0);
+    failures.inc();
+    running.inc();
+    running.dec();
+    sync_wait([&]() -> prom::task<void> {
+        const auto bare = []() -> prom::task<int> { co_return 1; };
+        for (int i = 0; i != 2; ++i) {
+            long before = allocations;
+            got += co_await prom::time(seconds, at_hand{});
+            of_await = allocations - before;
+            before = allocations;
+            got += co_await bare();
+            of_bare_task = allocations - before;
+            before = allocations;
+            got += co_await coroutine();
+            of_task = allocations - before;
+        }
+    }());
+    CHECK(got == 6);
+    const long before = allocations;
+    CHECK(function(3) == 3);
+    handler(got)(4);
+    CHECK(got == 4);
+    if (!counts_allocations) return;
+    CHECK(allocations == before);
+    CHECK(of_await == 0);
+    CHECK(of_bare_task == 1);
+    CHECK(of_task == 1 + 3);
 }
