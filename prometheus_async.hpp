@@ -11916,7 +11916,7 @@ inline bool unknown(const http_response& answer) noexcept {
 inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
     std::string text(what), said(answer.body);
     if (const std::string& token = m.how.token.text; !token.empty())
-        for (std::size_t at = 0; (at = said.find(token, at)) != std::string::npos;) said.replace(at, token.size(), "[token]");
+        for (std::size_t at = 0; (at = said.find(token, at)) != std::string::npos; at += 7) said.replace(at, token.size(), "[token]");
     text += " " + std::to_string(answer.status);
     if (!said.empty()) text.append(": ").append(said, 0, 200);
     for (char& c : text) if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';

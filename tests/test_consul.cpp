@@ -484,6 +484,10 @@ TEST_CASE("the agent's words are told on one line, cut, and without the token") 
     now += 1.3;
     until(s.loop, [&] { return s.words.size() == 2; });
     CHECK(s.words[1] == "Consul refused the registration: 403: ACL not found: [token], [token]");
+    stage odd({.token = "ken"});
+    odd.consul.next = {http(403, "kenken")};
+    prom::registration other = odd.started();
+    CHECK(odd.words.at(0) == "Consul refused the registration: 403: [token][token]");
 }
 
 TEST_CASE("a gateway that gives up has perhaps registered us: that is taken back") {
