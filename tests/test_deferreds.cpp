@@ -557,7 +557,7 @@ TEST_CASE("what then() made may be fired by somebody else first: it fires once a
     auto o = d.then([](int x) { return x + 1; });
     o.fire(7);
     d.fire(1);
-    int late = 0;
-    o.add_callback([&](int x) { late = x; });
-    CHECK(late == 7);
+    int seen_after = 0;
+    o.add_callback([&](int x) { seen_after = x; });
+    CHECK(seen_after == 7);
 }
