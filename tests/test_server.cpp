@@ -970,7 +970,8 @@ TEST_CASE("a server whose eviction is told to a callback that ends it accepts no
 TEST_CASE("a server that ends amid an HTTP/1.0 page resets: half a page does not end like a whole one") {
     rig r;
     prom::registry mine;
-    for (int i = 0; i != 100000; ++i) mine.make_gauge("g" + std::to_string(i), "A line of help that takes some room.");
+    const prom::family<prom::gauge, "l"> many{"many", "", {.registry = &mine}};
+    for (int i = 0; i != 20000; ++i) many(std::string(400, 'x') + std::to_string(i)).set(1);  // more than kernels buffer
     prom::registry* const shown[] = {&mine};
     const prom::route routes[] = {{.path = "/metrics", .registries = shown}};
     auto server = r.start({.addr = "127.0.0.1", .routes = routes});
