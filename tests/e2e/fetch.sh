@@ -7,10 +7,10 @@
 #   prometheus-2.42     bookworm   with promtool-2.42
 #   prometheus-3        sid        with promtool-3
 #
-# Packages of a stable release are checked against the SHA-256 below, those of sid by apt against the
-# signed index; what is there already is kept.
+# and DIR/mbedtls3 mbedTLS 3 of trixie, to build with. Packages of older releases are checked against the SHA-256
+# below, those of sid and trixie by apt against the signed index; what is there already is kept.
 set -eu
-[ $# -eq 1 ] || { sed -n '2,12p' "$0"; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,11p' "$0"; exit 2; }
 mkdir -p "$1/bin" "$1/apt" "$1/debs"
 dir=$(cd "$1" && pwd)
 : > "$dir/apt/no-status"
@@ -57,6 +57,7 @@ get prom224 bullseye 7f98887c0fa36e0dd81bb39abc57a9e2535c2a0dc20442a431255ebc0b8
 get prom242 bookworm 81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55 prometheus=2.42.0+ds-5+deb12u1
 get prom3 sid - prometheus
 get promtool3 sid - promtool
+get mbedtls3 trixie - libmbedtls-dev
 run_as consul consul/usr/bin/consul 'Consul v1.8'
 run_as prometheus-2.24 prom224/usr/bin/prometheus 'version 2.24'
 run_as prometheus-2.42 prom242/usr/bin/prometheus 'version 2.42'
