@@ -17,6 +17,7 @@ says() { pattern=$1; shift; "$@" 2>&1 < /dev/null | grep -q -e "$pattern"; }
 logged() { grep -q "$2" "$tmp/$1.log"; }
 ca="--cacert $certs/ca.pem"
 us="--cert $certs/client.pem --key $certs/client.key"
+refused() { curls $ca "$@" $https/metrics; code=$?; case $code in 35|56|60) ;; *) return 1 ;; esac; }  # by an alert
 
 for by in openssl mbedtls; do
     server "$by" by $by cert "$certs/server.pem" key "$certs/server.key"
@@ -46,7 +47,6 @@ for by in openssl mbedtls; do
     ok "$by: a known client gets in" answer_is 200 $ca $us $https/metrics
     ok "$by: a stranger with a good certificate gets 401" \
         answer_is 401 $ca --cert "$certs/stranger.pem" --key "$certs/stranger.key" $https/metrics
-    refused() { curls $ca "$@" $https/metrics; code=$?; case $code in 35|56|60) ;; *) return 1 ;; esac; }  # by an alert
     ok "$by: no certificate, no page" refused
     ok "$by: a certificate of another CA, no page" refused --cert "$certs/client-other.pem" --key "$certs/client-other.key"
     ok "$by: an expired certificate, no page" refused --cert "$certs/client-expired.pem" --key "$certs/client-expired.key"
@@ -157,7 +157,6 @@ ok "13_mutual_tls starts" within 10 logged 13 "^https://127.0.0.1:$port/\$"
 ok "13_mutual_tls: a known client gets in" answer_is 200 $ca $us $https/metrics
 ok "13_mutual_tls: and is told" within 5 logged 13 '^CN=scraper,O=Tests\\, Inc,C=DE asks for /metrics$'
 ok "13_mutual_tls: a stranger of the right CA gets 401" answer_is 401 $ca --cert "$certs/stranger.pem" --key "$certs/stranger.key" $https/metrics
-refused() { curls $ca "$@" $https/metrics; code=$?; case $code in 35|56|60) ;; *) return 1 ;; esac; }
 ok "13_mutual_tls: no certificate, no page" refused
 ok "13_mutual_tls: a server's certificate is none of a client" refused --cert "$certs/server.pem" --key "$certs/server.key"
 finish
