@@ -1,0 +1,104 @@
+# What the scripts of this folder share. It is sourced, not run.
+#
+#   debs  [SUITE/]PACKAGE=VERSION...  unpacks Debian packages into $lab/root, without installing them
+#   npm_get NAME@VERSION...           installs npm packages into $lab/node_modules
+#   serve FILE CONTENT-TYPE [HEADER]  serves FILE on a free port of 127.0.0.1; sets $port
+#   prometheus PROGRAM [FLAG...]      starts a Prometheus that scrapes 127.0.0.1:$port each second (job "j"); sets $prom
+#   ask QUERY                         prints the instant vector of $prom as sorted lines "{labels} value"
+#   free_port                         prints a free port
+#   wait_for COMMAND...               waits until COMMAND succeeds, at most 30 s
+#   expect NAME WANTED GOT            compares; prints both; remembers a difference
+#
+# All is in a temporary folder, which is removed at the end with every process that was started in the background.
+set -eu
+lab=$(mktemp -d) changed=0
+trap 'kill $(jobs -p) 2> /dev/null || :; rm -rf "$lab"' EXIT
+trap 'exit 1' INT TERM
+
+debs() {
+    mkdir -p "$lab/root" "$lab/debs"
+    for want in "$@"; do
+        case $want in
+            */*) other_suite "${want%%/*}"; want=${want#*/} ;;
+            *) options= ;;
+        esac
+        # shellcheck disable=SC2086
+        (cd "$lab/debs" && apt-get -qq -o APT::Sandbox::User="$(id -un)" $options download "$want") ||
+            { echo "cannot get $want: run 'apt-get update', or the version is gone" >&2; exit 2; }
+    done
+    for deb in "$lab"/debs/*.deb; do dpkg -x "$deb" "$lab/root"; done
+}
+
+# The system's own sources of the main archive with another suite, in a folder of their own.
+other_suite() {
+    at=$lab/apt/$1
+    options="-o Dir::Etc::sourcelist=$at/one.sources -o Dir::Etc::sourceparts=/dev/null -o Dir::State=$at -o Dir::State::status=/dev/null -o Dir::Cache=$at -o Acquire::Languages=none"
+    [ -d "$at" ] && return
+    mkdir -p "$at/lists/partial" "$at/archives/partial"
+    uri=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2> /dev/null | grep -v security | head -n 1)
+    [ -n "$uri" ] || uri=$(awk '$1 == "deb" && $0 !~ /security/ { for (i = 2; i <= NF; ++i) if ($i ~ /^http/) { print $i; exit } }' /etc/apt/sources.list)
+    printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' "$uri" "$1" > "$at/one.sources"
+    # shellcheck disable=SC2086
+    apt-get -qq -o APT::Sandbox::User="$(id -un)" $options update || { echo "no index of Debian $1" >&2; exit 2; }
+}
+
+npm_get() { npm install --prefix "$lab" --silent --no-audit --no-fund "$@" > /dev/null || { echo "cannot get $*" >&2; exit 2; }; }
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+serve() {
+    rm -f "$lab/port"
+    python3 - "$1" "$2" "$lab/port" "${3:-}" <<'PY' > /dev/null 2>&1 &
+import http.server, os, sys
+page, kind, where, more = sys.argv[1:]
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = open(page, "rb").read()
+        with open(page + ".requests", "a") as log: log.write(str(self.headers))
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        if more == "chunked":
+            self.send_header("Transfer-Encoding", "chunked"); self.end_headers()
+            step = int(os.environ.get("CHUNK", "16384"))
+            for i in range(0, len(body), step):
+                part = body[i:i + step]
+                self.wfile.write(b"%x\r\n" % len(part) + part + b"\r\n")
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+open(where + ".new", "w").write(str(server.server_address[1])); os.rename(where + ".new", where)
+server.serve_forever()
+PY
+    wait_for test -s "$lab/port"
+    port=$(cat "$lab/port")
+}
+
+prometheus() {
+    program=$1; shift
+    prom=$(free_port)
+    printf 'global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs: [{job_name: j, static_configs: [{targets: ["127.0.0.1:%s"]}]%s}]\n' "$port" "${scrape:-}" > "$lab/prom.yml"
+    "$program" --config.file="$lab/prom.yml" --storage.tsdb.path="$lab/tsdb.$prom" --web.listen-address="127.0.0.1:$prom" "$@" > "$lab/prom.log" 2>&1 & prometheus=$!
+    wait_for curl -sf "http://127.0.0.1:$prom/-/ready"
+}
+
+ask() {
+    curl -s --data-urlencode "query=$1" "http://127.0.0.1:$prom/api/v1/query" | python3 -c '
+import json, sys
+for line in sorted("{%s} %s" % (", ".join("%s=\"%s\"" % p for p in sorted(r["metric"].items()) if p[0] not in ("instance", "job")), r["value"][1])
+                   for r in json.load(sys.stdin)["data"]["result"]): print(line)'
+}
+
+wait_for() {
+    for _ in $(seq 300); do "$@" > /dev/null 2>&1 && return; sleep 0.1; done
+    echo "gave up waiting for: $*" >&2; exit 2
+}
+
+expect() {
+    if [ "$2" = "$3" ]; then printf 'as found: %s: %s\n' "$1" "$3"
+    else changed=1; printf 'CHANGED: %s\n  found: %s\n  now:   %s\n' "$1" "$2" "$3"; fi
+}
+
+finish() { [ "$changed" = 0 ] && echo "unchanged" || { echo "changed"; exit 1; }; }
