@@ -2453,6 +2453,8 @@ deferred_source<T> pump(A a) {
 template <class Awaitable>
 [[nodiscard]] auto make_deferred(Awaitable&& awaitable) {
     using T = std::remove_cvref_t<decltype(detail::get_awaiter(std::declval<Awaitable>()).await_resume())>;
+    static_assert(std::is_constructible_v<Awaitable, Awaitable>,
+                  "this awaitable cannot be moved: keep it in a variable, and give that to make_deferred()");
     deferred<T> made;
     detail::deferred_state<T>& state = detail::deferred_access::state(made);
     auto source = detail::pump<T, Awaitable>(static_cast<Awaitable&&>(awaitable));
@@ -2543,10 +2545,11 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 //
 // verb(metric, x) measures x by what it is: (1) a deferred, the same comes back; (2) an awaitable of a
-// coroutine type, the same type comes back, with one more frame; (3) any other awaitable, an awaitable
-// that allocates nothing; (4) a function, a decorated function. verb(metric) is the decorator, and
-// a | b is a(b(x)). What happens to x is told to a scope, one small type for each verb: it is made at the
-// call and moves to where x ends.
+// coroutine type that can wrap its like, the same type comes back, with one more frame; (3) any other
+// awaitable, an awaitable that allocates nothing; (4) what a companion header knows (senders), what it makes
+// of it; (5) a function, a decorated function. Work that is none of these is refused, in flight and as a
+// function's result. verb(metric) is the decorator, and a | b is a(b(x)). What happens to x is told to a
+// scope, one small type for each verb: it is made at the call and moves to where x ends.
 PROMETHEUS_ASYNC_BEGIN
 
 /// What time() asks of a metric. A foreign one is adapted in three lines:
@@ -2600,7 +2603,7 @@ enum class phase : std::uint8_t { before, during, after };
 
 // start(): the work starts. end(): it is over; the destructor says so too, if it had started.
 // cut_short(): the call that should have made the work threw. thrown(): in the handler of an exception
-// that leaves. failed_with(), result(): what it came to. completed(): all that a handler is told.
+// that leaves. failed_with(), failed(), result(): what it came to. completed(): all that a handler is told.
 template <class Scope>
 struct scope_base {
     static constexpr bool sees_exceptions = false;
@@ -2610,6 +2613,7 @@ struct scope_base {
     void cut_short() noexcept {}
     void thrown() noexcept {}
     void failed_with(const fault&) noexcept {}
+    void failed() noexcept {}  // neither an exception nor a result: the error of a sender
     template <class... Args>
     void result(const Args&...) noexcept {}
     template <class... Args>
@@ -2732,6 +2736,7 @@ public:
     failure_scope(const M& metric, const Predicate& p, starts) : metric_(metric), predicate_(p) {}
     failure_scope(failure_scope&&) = default;
 
+    void failed() noexcept { metric_.inc(); }
     template <class First, class... Rest>
     void result(const First& first, const Rest&... rest) {
         if constexpr (std::is_invocable_v<Predicate&, const First&, const Rest&...>) {
@@ -2763,20 +2768,38 @@ concept awaitable = requires(A&& a) {
 };
 template <class A>
 using promise_of = typename std::coroutine_traits<A>::promise_type;
-// A coroutine type that can await its like: asio's awaitable can in no other coroutine.
-template <class A>
-concept coroutine_type = requires { typename promise_of<A>; } &&
-    (awaitable<A> || requires(promise_of<A>& p, A&& a) {
-        { p.await_transform(static_cast<A&&>(a)) } -> awaitable;
-    });
+
+struct some_transform { void await_transform(); };
+template <class P>
+struct transform_probe : P, some_transform {};
+/// Whether P has a say in what it awaits, of whatever type: the name is then ambiguous in the probe.
+template <class P>
+concept transforms = !std::is_final_v<P> && !requires { &transform_probe<P>::await_transform; };
+
+/// The awaiter that `co_await a` uses in a coroutine of A's own kind.
 template <class A>
 decltype(auto) awaiter_in_its_like(A&& a, promise_of<A>& p) {
-    if constexpr (awaitable<A>) return detail::get_awaiter(static_cast<A&&>(a));
-    else return detail::get_awaiter(p.await_transform(static_cast<A&&>(a)));
+    if constexpr (requires { p.await_transform(static_cast<A&&>(a)); })
+        return detail::get_awaiter(p.await_transform(static_cast<A&&>(a)));
+    else return detail::get_awaiter(static_cast<A&&>(a));
 }
 template <class A>
 using awaited =
     decltype(detail::awaiter_in_its_like(std::declval<A>(), std::declval<promise_of<A>&>()).await_resume());
+template <class P, class T>
+concept returns = requires(P& p) { p.return_value(std::declval<T>()); } ||
+                  (std::is_void_v<T> && requires(P& p) { p.return_void(); });
+template <class A>
+concept awaits_its_like = requires(promise_of<A>& p, A&& a) {
+    { p.await_transform(static_cast<A&&>(a)) } -> awaitable;
+} || (awaitable<A> && !transforms<promise_of<A>>);
+// A coroutine type that wrap() can be written in: its frame needs no parameters of its own, its promise makes an A
+// and returns what awaiting an A gives. (asio's awaitable can be awaited in no other coroutine.)
+template <class A>
+concept coroutine_type = std::is_move_constructible_v<A> && requires(promise_of<A>& p) {
+    new promise_of<A>;
+    { p.get_return_object() } -> std::convertible_to<A>;
+} && awaits_its_like<A> && returns<promise_of<A>, awaited<A>>;
 template <class A>
 concept eager = requires(promise_of<A>& p) {
     { p.initial_suspend() } -> std::same_as<std::suspend_never>;
@@ -2797,6 +2820,39 @@ template <class T>
 struct is_completion : std::false_type {};
 template <class H, class S>
 struct is_completion<completion_handler<H, S>> : std::true_type {};
+
+/// For the kinds of a companion header, which specialises it: measure(scope, make) measures what make() returns.
+template <class D>
+struct foreign_kind {};
+template <class D>
+concept foreign = requires { &foreign_kind<D>::kind; };
+
+// Work that somebody else waits for. Measured as a plain call, it would be over when it has hardly begun.
+template <class D>
+concept sender_like = requires { typename D::sender_concept; } || requires { typename D::completion_signatures; };
+template <class D>
+concept future_like = !requires(D& d) { d.operator->(); } &&  // a smart pointer has a get() too
+    (requires(D& d) { d.get(); d.wait(); } || requires(D& d) { d.waitForFinished(); });
+template <class D>
+concept work = requires { typename promise_of<D>; } || awaitable<D&> || awaitable<D&&> || sender_like<D> || future_like<D>;
+
+template <class D>
+struct refused {
+    static constexpr bool unawaited = !sender_like<D> && !future_like<D>, awaited_otherwise = awaitable<D&> || awaitable<D&&>;
+    static_assert(!sender_like<D>,
+                  "a sender is measured with examples/stdexec_senders.hpp, included after stdexec; "
+                  "call_only(f) measures the call of f and not what it returns");
+    static_assert(sender_like<D> || !future_like<D>,
+                  "a future is over where it is waited for: measure a function that waits, as in "
+                  "time(metric, [&] { return f().get(); }), or what fires it; "
+                  "call_only(f) measures the call of f and not what it returns");
+    static_assert(!unawaited || !awaited_otherwise,
+                  "this awaitable cannot be awaited as it comes: return it by value, or await it in a coroutine function "
+                  "that is measured; call_only(f) measures the call of f and not what it returns");
+    static_assert(!unawaited || awaited_otherwise,
+                  "a coroutine that cannot be awaited (a generator) ends where it is consumed: measure the function that "
+                  "consumes it; call_only(f) measures the call of f and not what it returns");
+};
 
 // ---- measuring
 
@@ -2926,9 +2982,10 @@ private:
 /// returned. The clock starts when the work starts: with the call, or, if that only makes a lazy
 /// awaitable, when this is awaited.
 ///
+/// shape    does not compile if the result is work that this library cannot follow, such as a std::future
 /// lifetime nothing is copied but the function itself; arguments live as long as in the plain call
 /// errors   the function's own; a synchronous throw is measured too
-template <class Verb, class F>
+template <class Verb, class F, bool CallOnly = false>
 class decorated {
 public:
     decorated(Verb verb, F function) : verb_(std::move(verb)), function_(std::move(function)) {}
@@ -2956,7 +3013,9 @@ private:
         auto work = [&]() -> R {
             return detail::invoke(static_cast<G&&>(self.function_), static_cast<Args&&>(args)...);
         };
-        if constexpr (detail::is_deferred<D>::value) {
+        if constexpr (CallOnly) {
+            return plain(self, work);
+        } else if constexpr (detail::is_deferred<D>::value) {
             auto scope = self.verb_.scope(detail::starts::at_call);
             R made = detail::making(scope, work);
             detail::watch_deferred(made, std::move(scope));
@@ -2966,20 +3025,43 @@ private:
             D made = detail::making(scope, work);
             return detail::wrap<D>(std::move(scope), std::move(made));
         } else if constexpr (detail::awaitable<R>) {
-            auto scope = self.verb_.scope(detail::starts::at_await);
+            auto scope = self.verb_.scope(detail::eager<D> ? detail::starts::at_call : detail::starts::at_await);
             return detail::measured<decltype(scope), R>(scope, [&]() -> R { return detail::making(scope, work); });
+        } else if constexpr (detail::foreign<D>) {
+            auto scope = self.verb_.scope(detail::starts::at_await);
+            return detail::foreign_kind<D>::measure(scope, [&]() -> R { return detail::making(scope, work); });
+        } else if constexpr (detail::work<D>) {
+            static_cast<void>(detail::refused<D>());
         } else {
-            auto scope = self.verb_.scope(detail::starts::at_call);
-            scope.start();
-            return detail::finishing(scope, work);
+            return plain(self, work);
         }
+    }
+    template <class Self, class Work>
+    static decltype(auto) plain(Self& self, Work& work) {
+        auto scope = self.verb_.scope(detail::starts::at_call);
+        scope.start();
+        return detail::finishing(scope, work);
     }
 
     [[no_unique_address]] Verb verb_;
     [[no_unique_address]] F function_;
 };
 
+/// Says that only the call of f is to be measured, whatever it returns: time(start_time)(call_only(start)).
+template <class F>
+struct call_only {
+    explicit call_only(F f) : function(std::move(f)) {}
+    F function;
+};
+
 namespace detail {
+
+template <class T>
+struct is_call_only : std::false_type {};
+template <class F>
+struct is_call_only<call_only<F>> : std::true_type {};
+template <class Verb, class F>
+struct is_call_only<decorated<Verb, F, true>> : std::true_type {};
 
 template <class Verb, class X>
 auto measure(const Verb& verb, X&& x) {
@@ -2997,10 +3079,19 @@ auto measure(const Verb& verb, X&& x) {
         return detail::wrap<D>(verb.scope(starts::at_call), D(static_cast<X&&>(x)));
     } else if constexpr (awaitable<X>) {
         using A = std::conditional_t<std::is_lvalue_reference_v<X>, X, D>;
+        static_assert(std::is_constructible_v<A, X>, "this awaitable cannot be moved: decorate a function that returns it, "
+                      "as in time(metric)([&] { return mutex.lock(); })()");
         auto scope = verb.scope(starts::at_call);
         return measured<decltype(scope), A>(scope, [&]() -> A { return static_cast<X&&>(x); });
+    } else if constexpr (foreign<D>) {
+        auto scope = verb.scope(starts::at_call);
+        return foreign_kind<D>::measure(scope, [&]() -> D { return static_cast<X&&>(x); });
+    } else if constexpr (is_call_only<D>::value && !function_like<D>) {
+        return decorated<Verb, decltype(D::function), true>(verb, static_cast<X&&>(x).function);
+    } else if constexpr (work<D>) {
+        static_cast<void>(detail::refused<D>());
     } else if constexpr (function_like<std::decay_t<X>>) {
-        return decorated<Verb, std::decay_t<X>>(verb, static_cast<X&&>(x));
+        return decorated<Verb, std::decay_t<X>, is_call_only<D>::value>(verb, static_cast<X&&>(x));
     } else {
         static_assert(sizeof(D) == 0,
                       "what can be measured is a deferred, a coroutine, another awaitable, or a function");

@@ -573,6 +573,142 @@ TEST_CASE("Free functions, lambdas, members, overloaded and templated function o
     CHECK(o.seen == seen(12, 1.0));
 }
 
+namespace {
+// A coroutine type, as libraries vary it: Promise adds or hides what the promise of P gives.
+template <template <class> class Promise>
+struct varied {
+    using promise_type = Promise<varied>;
+    std::coroutine_handle<promise_type> frame;
+    explicit varied(std::coroutine_handle<promise_type> h) : frame(h) {}
+    varied(varied&& other) noexcept : frame(std::exchange(other.frame, nullptr)) {}
+    ~varied() { if (frame) frame.destroy(); }
+    bool await_ready() const { return false; }
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<> h) { return frame.promise().parent = h, frame; }
+    int await_resume() const { return frame.promise().value; }
+};
+template <class Made>
+struct lazy_promise {
+    int value = 0;
+    std::coroutine_handle<> parent;
+    std::suspend_always initial_suspend() { return {}; }
+    struct last {
+        std::coroutine_handle<> parent;
+        bool await_ready() const noexcept { return false; }
+        std::coroutine_handle<> await_suspend(std::coroutine_handle<>) const noexcept { return parent; }
+        void await_resume() const noexcept {}
+    };
+    last final_suspend() noexcept { return {parent}; }
+    void return_value(int v) { value = v; }
+    void unhandled_exception() { std::abort(); }
+};
+struct pool {
+    int taken = 0;
+};
+template <class Made>
+struct own_parameters : lazy_promise<Made> {  // can be made from its own parameters only
+    explicit own_parameters(pool& p) { ++p.taken; }
+    Made get_return_object() { return Made(std::coroutine_handle<own_parameters>::from_promise(*this)); }
+};
+template <class Made>
+struct own_memory : lazy_promise<Made> {  // its frames come from a pool only
+    Made get_return_object() { return Made(std::coroutine_handle<own_memory>::from_promise(*this)); }
+    static void* operator new(std::size_t n, pool& p) { return ++p.taken, ::operator new(n); }
+    static void operator delete(void* p) { ::operator delete(p); }
+};
+template <class Made>
+struct own_words : lazy_promise<Made> {  // awaits nothing of its own kind
+    Made get_return_object() { return Made(std::coroutine_handle<own_words>::from_promise(*this)); }
+    std::suspend_never await_transform(pool&) { return {}; }
+};
+template <class Made>
+struct own_result : lazy_promise<Made> {  // returns another type than awaiting gives
+    struct text { int n; };
+    Made get_return_object() { return Made(std::coroutine_handle<own_result>::from_promise(*this)); }
+    void return_value(text t) { this->value = t.n; }
+};
+varied<own_parameters> from_parameters(pool&) { co_return 1; }
+varied<own_memory> from_pool(pool&) { co_return 2; }
+varied<own_words> from_words(pool& p) { co_await p; co_return 3; }
+varied<own_result> from_result() { co_return own_result<varied<own_result>>::text{4}; }
+
+// A relay, as async_simple's RescheduleLazy: it has another type's promise, which makes that other type.
+struct relay {
+    using promise_type = eager_task::promise_type;
+    eager_task to;
+    explicit relay(eager_task t) : to(std::move(t)) {}  // no aggregate: g++ 12 destroys one twice in a co_await
+    bool await_ready() const { return to.await_ready(); }
+    void await_suspend(std::coroutine_handle<>) {}
+    int await_resume() const { return to.await_resume(); }
+};
+// A coroutine type that cannot be moved.
+struct unmoved {
+    struct promise_type {
+        unmoved get_return_object() { return unmoved{std::coroutine_handle<promise_type>::from_promise(*this)}; }
+        std::suspend_never initial_suspend() { return {}; }
+        std::suspend_always final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() { std::abort(); }
+    };
+    explicit unmoved(std::coroutine_handle<promise_type> h) : frame(h) {}
+    unmoved(const unmoved&) = delete;
+    unmoved& operator=(const unmoved&) = delete;
+    ~unmoved() { frame.destroy(); }
+    bool await_ready() const { return true; }
+    void await_suspend(std::coroutine_handle<>) const {}
+    int await_resume() const { return 6; }
+    std::coroutine_handle<promise_type> frame;
+};
+unmoved never_moved() { co_return; }
+}  // namespace
+
+TEST_CASE("Coroutine types that the library cannot write a coroutine of: the adaptor takes them") {
+    counting_clock clock;
+    fake_observer o;
+    fake_gauge g;
+    pool p;
+    auto all = prom::time(o) | prom::track_inprogress(g);
+    static_assert(!std::is_same_v<decltype(prom::time(o, from_pool(p))), varied<own_memory>>);
+    auto run = [&]() -> prom::task<int> {
+        int sum = co_await all(from_parameters)(p) + co_await all(from_parameters(p));
+        sum += 10 * (co_await all(from_pool)(p) + co_await all(from_pool(p)));
+        sum += 100 * (co_await all(from_words)(p) + co_await all(from_words(p)));
+        sum += 1000 * (co_await all(from_result)() + co_await all(from_result()));
+        CHECK(g.value == 0);
+        auto relayed = all([] { return relay(at_once()); })();
+        CHECK(g.value == 1);  // a coroutine that starts at once: from the call on
+        sum += (co_await std::move(relayed) == 42) + (co_await all(relay(at_once())) == 42);
+        sum += co_await all(never_moved)() == 6;
+        co_return sum;
+    };
+    CHECK(sync_wait(run()) == 8643 + 2);
+    CHECK(p.taken == 4);
+    CHECK(o.seen.size() == 11);
+    CHECK((g.value == 0 && g.calls == 22));
+}
+
+TEST_CASE("call_only: what a function returns is not looked at") {
+    struct handle {  // looks like a future
+        int get() const { return 5; }
+        void wait() const {}
+    };
+    struct pointer : handle {  // looks like a smart pointer
+        const handle* operator->() const { return this; }
+    };
+    counting_clock clock;
+    fake_observer outer, inner;
+    auto both = prom::time(outer) | prom::time(inner);
+    CHECK(both(prom::call_only([] { return handle{}; }))().get() == 5);
+    CHECK((outer.seen == seen{3} && inner.seen == seen{1}));
+    CHECK(both([] { return pointer{}; })().get() == 5);
+    auto t = prom::time(inner)(prom::call_only(forty_two))();
+    static_assert(std::is_same_v<decltype(t), prom::task<int>>);
+    CHECK(inner.seen == seen{1, 1, 1});
+    CHECK(sync_wait(std::move(t)) == 42);
+    CHECK(inner.seen.size() == 3);
+    const service s;
+    CHECK(prom::time(inner, prom::call_only(&service::plus))(s, 2) == 42);
+}
+
 TEST_CASE("Nothing is copied in a decorated call: arguments are those of the plain one") {
     struct counted {
         int copies = 0;
