@@ -11143,7 +11143,8 @@ struct http_endpoint {
     std::string path;  // of the unix socket
 };
 
-/// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path".
+/// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path". TLS that was asked for stays
+/// asked for, whatever the scheme says.
 PROMETHEUS_ASYNC_DECL result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint16_t port,
                                                            std::uint16_t tls_port) {
     const error bad(errc::invalid_option, "not host:port, http://host:port, https://host:port or unix:///path");
@@ -11156,9 +11157,11 @@ PROMETHEUS_ASYNC_DECL result<http_endpoint> parse_endpoint(std::string_view text
     if (starts("unix://")) {
         if (text.empty() || text[0] != '/' || text.find('\0') != std::string_view::npos) return bad;
         to.path = text;
+        to.tls = tls;
         return to;
     }
-    to.tls = starts("https://") || (!starts("http://") && tls);
+    to.tls = starts("https://") || tls;
+    (void)starts("http://");
     to.port = to.tls ? tls_port : port;
     if (!text.empty() && text.back() == '/') text.remove_suffix(1);
     const bool quoted = !text.empty() && text[0] == '[';
@@ -11776,12 +11779,61 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+/// From U+0080 on, how many code points Go's unicode.IsPrint refuses, then how many it takes, and so on:
+/// letters, marks, numbers, punctuation and symbols. An agent refuses what the Unicode of its own Go does not
+/// know, so these are the characters of Unicode 12, of Consul 1.8. Beyond U+FFFF only blocks of 64 and
+/// more are here: emoji and CJK; scripts out of use are refused, for a
+/// table of this size.
+constexpr std::uint16_t consul_runs[] = {
+    33, 12, 1, 714, 2, 6, 4, 7, 1, 1, 1, 20, 1, 397, 1, 38, 2, 50, 2, 3, 1, 55, 8, 27, 4, 6, 17, 22, 2, 191, 1, 48,
+    2, 59, 2, 101, 14, 59, 2, 49, 2, 15, 1, 28, 2, 1, 1, 11, 53, 21, 1, 8, 21, 15, 1, 161, 1, 8, 2, 2, 2, 22, 1, 7,
+    1, 1, 3, 4, 2, 9, 2, 2, 2, 4, 8, 1, 4, 2, 1, 5, 2, 25, 2, 3, 1, 6, 4, 2, 2, 22, 1, 7, 1, 2, 1, 2, 1, 2, 2, 1,
+    1, 5, 4, 2, 2, 3, 3, 1, 7, 4, 1, 1, 7, 17, 10, 3, 1, 9, 1, 3, 1, 22, 1, 7, 1, 2, 1, 5, 2, 10, 1, 3, 1, 3, 2, 1,
+    15, 4, 2, 12, 7, 7, 1, 3, 1, 8, 2, 2, 2, 22, 1, 7, 1, 2, 1, 5, 2, 9, 2, 2, 2, 3, 8, 2, 4, 2, 1, 5, 2, 18, 10,
+    2, 1, 6, 3, 3, 1, 4, 3, 2, 1, 1, 1, 2, 3, 2, 3, 3, 3, 12, 4, 5, 3, 3, 1, 4, 2, 1, 6, 1, 14, 21, 5, 13, 1, 3, 1,
+    23, 1, 16, 3, 8, 1, 3, 1, 4, 7, 2, 1, 3, 5, 4, 2, 10, 7, 22, 1, 3, 1, 23, 1, 10, 1, 5, 2, 9, 1, 3, 1, 4, 7, 2,
+    7, 1, 1, 4, 2, 10, 1, 2, 13, 4, 1, 8, 1, 3, 1, 51, 1, 3, 1, 6, 4, 16, 2, 26, 2, 2, 1, 18, 3, 24, 1, 9, 1, 1, 2,
+    7, 3, 1, 4, 6, 1, 1, 1, 8, 6, 10, 2, 3, 12, 58, 4, 29, 37, 2, 1, 1, 1, 5, 1, 24, 1, 1, 1, 23, 2, 5, 1, 1, 1, 6,
+    2, 10, 2, 4, 32, 72, 1, 36, 4, 39, 1, 36, 1, 15, 1, 13, 37, 198, 1, 1, 5, 1, 2, 377, 1, 4, 2, 7, 1, 1, 1, 4, 2,
+    41, 1, 4, 2, 33, 1, 4, 2, 7, 1, 1, 1, 4, 2, 15, 1, 57, 1, 4, 2, 67, 2, 32, 3, 26, 6, 86, 2, 6, 2, 640, 1, 28,
+    3, 89, 7, 13, 1, 7, 11, 23, 9, 20, 12, 13, 1, 3, 1, 2, 12, 94, 2, 10, 6, 10, 6, 14, 2, 10, 6, 89, 7, 43, 5, 70,
+    10, 31, 1, 12, 4, 12, 4, 1, 3, 42, 2, 5, 11, 44, 4, 26, 6, 11, 3, 62, 2, 65, 1, 29, 2, 11, 6, 10, 6, 14, 2, 15,
+    65, 76, 4, 45, 3, 116, 8, 60, 3, 15, 3, 60, 7, 43, 2, 11, 8, 43, 5, 250, 1, 283, 2, 6, 2, 38, 2, 6, 2, 8, 1, 1,
+    1, 1, 1, 1, 1, 31, 2, 53, 1, 15, 1, 14, 2, 6, 1, 19, 2, 3, 1, 9, 17, 24, 8, 47, 17, 2, 2, 27, 1, 13, 3, 32, 16,
+    33, 15, 140, 4, 663, 25, 11, 21, 1812, 2, 32, 2, 151, 1, 47, 1, 148, 5, 45, 1, 1, 5, 1, 2, 56, 7, 2, 14, 24, 9,
+    7, 1, 7, 1, 7, 1, 7, 1, 7, 1, 7, 1, 7, 1, 7, 1, 112, 48, 26, 1, 89, 12, 214, 26, 12, 5, 63, 1, 86, 2, 103, 5,
+    43, 1, 94, 1, 43, 5, 36, 12, 47, 1, 223, 1, 6838, 10, 21040, 16, 1165, 3, 55, 9, 348, 20, 184, 8, 192, 2, 5,
+    48, 53, 4, 10, 6, 56, 8, 70, 8, 12, 6, 116, 11, 30, 3, 78, 1, 11, 4, 33, 1, 55, 9, 14, 2, 10, 2, 103, 24, 28,
+    10, 6, 2, 6, 2, 6, 9, 7, 1, 7, 1, 56, 8, 126, 2, 10, 6, 11172, 12, 23, 4, 49, 8452, 366, 2, 106, 38, 7, 12, 5,
+    5, 26, 1, 5, 1, 1, 1, 2, 1, 2, 1, 124, 17, 365, 16, 64, 2, 54, 40, 14, 2, 26, 6, 51, 1, 19, 1, 4, 4, 5, 1, 135,
+    4, 190, 3, 6, 2, 6, 2, 6, 2, 3, 3, 7, 1, 7, 13, 2, 130, 123, 60, 88, 625, 158, 354, 311, 288, 72, 449, 64, 352,
+    73, 951, 78, 306, 78, 562, 90, 38, 72, 312, 69, 603, 83, 269, 72, 8, 83, 1372, 923, 102, 111, 17, 196, 2748,
+    1071, 4049, 583, 8633, 569, 199, 70, 762, 91, 101, 75, 181, 6136, 8, 755, 9485, 287, 81, 396, 2308, 107, 5013,
+    246, 51, 74, 8, 110, 23, 70, 186, 87, 169, 85, 1, 71, 40, 65, 76, 340, 2, 292, 2, 702, 3444, 197, 59, 76, 805,
+    68, 891, 100, 124, 93, 403, 982, 42, 116, 12, 89, 308, 101, 91, 135, 1452, 42711, 41, 4149, 11, 222, 2, 5762,
+    14, 7473, 3103, 542};
+constexpr bool consul_prints(std::uint32_t point) noexcept {
+    std::uint32_t at = 0x80;
+    bool prints = true;
+    if (point < at) return point >= 0x20 && point != 0x7f;
+    for (std::uint16_t run : consul_runs) {
+        prints = !prints;
+        if (point < (at += run)) return prints;
+    }
+    return false;
+}
+
 /// Why Consul could never de-register this id; null when it can. Its router cleans the path and
-/// redirects: "//", "." and ".." name another service then.
-constexpr const char* consul_id_fault(std::string_view id) noexcept {
+/// redirects: "//", "." and ".." name another service then. It refuses a path that does not print.
+inline const char* consul_id_fault(std::string_view id) noexcept {
     if (id.empty()) return "is empty";
     if (id[0] == '/') return "begins with /";
-    for (char c : id) if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return "holds a control character";
+    for (std::size_t i = 0; i != id.size();) {
+        const std::uint32_t point = next_code_point(id, i);
+        if (point == no_code_point) return "is not UTF-8";
+        if (!consul_prints(point))
+            return "holds a character that does not print: a control character, a space but U+0020, a joiner, or one newer than Unicode 12";
+    }
     while (!id.empty()) {
         const std::size_t slash = id.find('/');
         const std::string_view segment = id.substr(0, slash);
@@ -11848,18 +11900,25 @@ PROMETHEUS_ASYNC_DECL consul_settings::consul_settings(const consul_options& o)
     if (!visible(token.text)) flaw("the Consul token has an octet that no field value may have");
 
     const std::string_view ssl = environment("CONSUL_HTTP_SSL");
+    const auto one_of = [ssl](std::initializer_list<std::string_view> words) {
+        for (std::string_view word : words) if (ssl == word) return true;
+        return false;
+    };
+    const bool secure = one_of({"1", "t", "T", "true", "True", "TRUE"});  // as Go's strconv.ParseBool
+    if (!secure && !one_of({"", "0", "f", "F", "false", "False", "FALSE"}))
+        flaw("CONSUL_HTTP_SSL is neither true nor false: plain HTTP might not be what was meant");
     if (agent_text.empty()) agent_text = environment("CONSUL_HTTP_ADDR");
     if (agent_text.empty()) agent_text = "127.0.0.1";
-    auto to = parse_endpoint(agent_text, ssl == "1" || same_word(ssl, "t") || same_word(ssl, "true"), 8500, 8501);
+    auto to = parse_endpoint(agent_text, secure, 8500, 8501);
     if (to) agent = *std::move(to);
     else flaw("the Consul agent's address is not host:port, http://host:port, https://host:port or unix:///path");
-    if (agent.tls && !o.tls) flaw("an https agent needs consul_options::tls");
+    if (secure && !agent.path.empty()) flaw("CONSUL_HTTP_SSL asks for TLS, and the agent is on a unix socket: unset it");
+    else if (agent.tls && !o.tls) flaw("an https agent (by its address, or CONSUL_HTTP_SSL) needs consul_options::tls");
 
     if (o.check == consul_check::ttl && !(o.ttl.count() > 0)) flaw("consul_options::ttl is not above 0");
     if (o.check == consul_check::http && !(o.interval.count() > 0)) flaw("consul_options::interval is not above 0");
     if (name.empty()) flaw("a Consul service needs a name");
     if (const char* fault = consul_id_fault(id)) flaw(std::string("Consul could never de-register this id: it ") + fault);
-    else if (!valid_utf8(id)) flaw("Consul could never de-register this id: it is not UTF-8");
     if (!advertise.empty() && !host_text(advertise)) flaw("the address to advertise is not a host");
 }
 

@@ -166,7 +166,8 @@ TEST_CASE("a server on a wildcard is checked on loopback and told without an add
 }
 
 TEST_CASE("what Consul could never de-register is refused before anything is sent") {
-    for (const char* id : {"/a", "a//b", "http://a", ".", "..", "a/../b", "./a", "a/.", "a\nb", "a\x7f", "a\xff"}) {
+    for (const char* id : {"/a", "a//b", "http://a", ".", "..", "a/../b", "./a", "a/.", "a\nb", "a\x7f", "a\xff", "a\u00a0", "\u00ad", "\u0085", "a\u200b", "\u2028",
+                           "\U0001f468\u200d\U0001f469", "\u3000", "\ufeff", "\u0378", "\ue000", "\uffff", "\U0001fae8", "\U000e0001", "\U000f0000", "\U0010ffff"}) {
         CAPTURE(id);
         stage s({.service_id = id});
         const auto r = finish(s.loop, s.start());
@@ -175,7 +176,8 @@ TEST_CASE("what Consul could never de-register is refused before anything is sen
         CHECK(std::string_view(r.why().describe()).find("Consul could never de-register this id: it ") == 0);
         CHECK(s.consul.there.connections == 0);
     }
-    for (const char* id : {"a/b", "a.b", "...", "a%2Fb", "a?b#c", "\xf0\x9f\x98\x80", "a b\"\\"}) CHECK(!consul_id_fault(id));
+    for (const char* id : {"a/b", "a.b", "...", "a%2Fb", "a?b#c", "\xf0\x9f\x98\x80", "a b\"\\", "\u00a1", "e\u0301", "\u2764\ufe0f", "\u0e01\u0e34", "\u05d0", "\u09b2", "\u6f22\u5b57", "\uac00", "\ufffd", "\U0001f970",
+                           "\U00020000", "\U0002fa1d"}) CHECK_MESSAGE(!consul_id_fault(id), id);
 }
 
 TEST_CASE("other options that cannot work are refused before anything is sent") {
@@ -189,7 +191,7 @@ TEST_CASE("other options that cannot work are refused before anything is sent") 
     };
     CHECK(refused({.name = ""}) == "a Consul service needs a name");
     CHECK(refused({.token = "a\r\nX: y"}) == "the Consul token has an octet that no field value may have");
-    CHECK(refused({.agent = "https://127.0.0.1:8501"}) == "an https agent needs consul_options::tls");
+    CHECK(refused({.agent = "https://127.0.0.1:8501"}) == "an https agent (by its address, or CONSUL_HTTP_SSL) needs consul_options::tls");
     CHECK(refused({.agent = "127.0.0.1:8500/v1"}).find("the Consul agent's address is not host:port") == 0);
     CHECK(refused({.check = prom::consul_check::ttl, .ttl = 0}) == "consul_options::ttl is not above 0");
     CHECK(refused({.check = prom::consul_check::ttl, .ttl = std::numeric_limits<double>::quiet_NaN()}) == "consul_options::ttl is not above 0");
@@ -211,7 +213,7 @@ TEST_CASE("the environment that Consul's own tools read fills what the options l
         CHECK(s.token.text == "from-env");
         const consul_settings own{{.token = "own", .agent = "http://a:2"}};
         CHECK(own.agent.host == "a");
-        CHECK(!own.agent.tls);
+        CHECK(own.agent.tls);  // never back to plain HTTP
         CHECK(own.token.text == "own");
         const std::string path = "/tmp/prometheus_async_test_" + std::to_string(::getpid()) + ".token";
         std::ofstream(path) << "from-file\n";
@@ -220,6 +222,18 @@ TEST_CASE("the environment that Consul's own tools read fills what the options l
         ::unlink(path.c_str());
         CHECK(consul_settings{{.agent = "a"}}.usable.why().sys() == ENOENT);
     }
+    for (const char* agent : {"127.0.0.1:1", "http://127.0.0.1:1", "HTTP://127.0.0.1:1/", "https://127.0.0.1:1", "unix:///run/consul.sock"})
+        for (std::string ssl : {"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False", "", "yes", "on", "tRue", " true"}) {
+            CAPTURE(agent);
+            CAPTURE(ssl);
+            const bool on = ssl == "1" || ssl[0] == 't' || ssl[0] == 'T', clear = ssl.empty() || std::strchr("0fF", ssl[0]);
+            const environment_of asked("CONSUL_HTTP_SSL", ssl), addr("CONSUL_HTTP_ADDR", agent);
+            const consul_settings from_environment{prom::consul_options{}}, in_code{{.agent = agent}};
+            for (const consul_settings* s : {&from_environment, &in_code}) {
+                CHECK(s->agent.tls == ((on && ssl != "tRue") || !std::strncmp(agent, "https", 5)));
+                CHECK(static_cast<bool>(s->usable) == (clear && !s->agent.tls));  // without a tls_config
+            }
+        }
     const consul_settings s{prom::consul_options{}};
     CHECK(s.usable);
     CHECK(s.agent.host == "127.0.0.1");

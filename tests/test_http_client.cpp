@@ -193,7 +193,7 @@ TEST_CASE("an agent's address is read as its users write it") {
     CHECK(reads("HTTP://consul.example:65535/") == "consul.example 65535");
     CHECK(reads("https://consul") == "s consul 8501");
     CHECK(reads("consul:8500", true) == "s consul 8500");
-    CHECK(reads("http://consul", true) == "consul 8500");
+    CHECK(reads("http://consul", true) == "s consul 8501");
     CHECK(reads("[::1]:8500") == "[::1] 8500");
     CHECK(reads("https://[fe80::1%eth0]") == "s [fe80::1%eth0] 8501");
     CHECK(reads("unix:///run/consul.sock") == "/run/consul.sock");
