@@ -1667,8 +1667,10 @@ struct negotiation {
     escaping names = escaping::underscores;
     bool gzip = false;
 };
-/// What to answer to these two fields of a request. Never fails: nothing acceptable is text 0.0.4.
-PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string_view accept_encoding = {}) noexcept;
+/// What to answer to these two fields of a request, of the formats that are offered (none: all). Never fails:
+/// nothing acceptable is text 0.0.4, offered or not.
+PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string_view accept_encoding = {},
+                                            list<format> offered = {}) noexcept;
 /// The exact Content-Type of a page, e.g. "text/plain; version=0.0.4; charset=utf-8".
 PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) noexcept;
 
@@ -1680,6 +1682,7 @@ struct stats_request {
     list<registry*> registries{};
     list<std::string_view> only{};
     created_series created = created_series::off;
+    list<format> formats{};        // empty: all; text 0.0.4 always remains
 };
 struct stats_page {
     int status;                    // 200
@@ -3597,19 +3600,21 @@ struct server_limits {
 ///          context, and the registries of routes, outlive the server
 /// threads  on_event and authorizer are called on the loop's thread, and may end the server
 struct server_options {
-    std::string_view addr{};           // "" all interfaces; "127.0.0.1", "::1", "localhost", "unix:/path", "unix:@name"
+    std::string_view addr{};           // "": ALL interfaces, as upstream; "localhost": this host alone; an address, "unix:/path",
+                                       // "unix:@name", or a host name (the system looks it up, and the loop waits)
     std::uint16_t port = 0;            // 0: the system chooses
     int listen_fd = -1;                // a listening socket handed in (systemd); the server owns it then
-    std::string_view advertise{};      // the host that url() and discovery tell, when addr is a wildcard
+    std::string_view advertise{};      // the host that url() and discovery tell, when addr is a wildcard or link-local
     prometheus_async::service_discovery* service_discovery = nullptr;
     tls_config tls{};
     list<credential> credentials{};
     prometheus_async::authorizer authorizer{};
     list<route> routes{};              // empty: "/" the link page, "/metrics" the default registry
-    list<std::string_view> allowed_hosts{};  // with or without a port; empty: any Host. Others: 421
+    list<std::string_view> allowed_hosts{};  // with any port, any case, a dot at the end or not; empty: any Host. Others: 421
     server_limits limits{};
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
     created_series created = created_series::off;
+    list<format> formats{};            // empty: whichever the client asks for; text 0.0.4 always remains
     bool self_metrics = false;         // prometheus_async_http_*, in the default registry: requests by code and format,
                                        // duration, octets, in flight, series, collector errors, events
     bool process_start_header = false; // Process-Start-Time-Unix on every page
@@ -3637,7 +3642,8 @@ public:
     PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;
     PROMETHEUS_ASYNC_DECL bool https() const noexcept;
     PROMETHEUS_ASYNC_DECL void https(bool on) noexcept;  // behind a TLS proxy: url() follows, as upstream
-    PROMETHEUS_ASYNC_DECL std::string url() const;       // "http://127.0.0.1:9464/"
+    /// "http://127.0.0.1:9464/", also when the server listens on all interfaces; another host says `advertise`.
+    PROMETHEUS_ASYNC_DECL std::string url() const;
     PROMETHEUS_ASYNC_DECL std::string_view advertise() const noexcept;  // as given in the options
     PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;
     /// De-registers (within the loop's closing budget), then closes. The result is de-registration's.
@@ -3959,6 +3965,7 @@ PROMETHEUS_ASYNC_END
 #include <csignal>
 #include <fcntl.h>
 #include <net/if.h>
+#include <strings.h>  // strncasecmp
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -4110,6 +4117,9 @@ struct net_address {
     std::uint16_t port() const noexcept {
         return family() == AF_INET ? ntohs(v4().sin_port) : family() == AF_INET6 ? ntohs(v6().sin6_port) : std::uint16_t{0};
     }
+    void port(std::uint16_t p) noexcept {  // of an IPv4 or IPv6 address
+        (family() == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(any).sin6_port : reinterpret_cast<sockaddr_in&>(any).sin_port) = htons(p);
+    }
     bool loopback() const noexcept {
         if (family() == AF_INET) return (ntohl(v4().sin_addr.s_addr) >> 24) == 127;
         if (family() != AF_INET6) return family() == AF_UNIX;
@@ -4146,6 +4156,9 @@ struct net_address {
     }
 };
 
+inline bool is_localhost(std::string_view host) noexcept {
+    return (host.size() == 9 || (host.size() == 10 && host[9] == '.')) && ::strncasecmp(host.data(), "localhost", 9) == 0;
+}
 /// Takes what text() gives, "localhost" (IPv4) and "unix:..."; false when it is no such address.
 inline bool parse_address(std::string_view host, std::uint16_t port, net_address& to) noexcept {
     to = {};
@@ -4160,7 +4173,7 @@ inline bool parse_address(std::string_view host, std::uint16_t port, net_address
         to.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + host.size() + (abstract ? 0 : 1));
         return true;
     }
-    if (host == "localhost") host = "127.0.0.1";
+    if (is_localhost(host)) host = "127.0.0.1";
     char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1];
     if (host.empty() || host.size() >= sizeof text) return false;
     std::memcpy(text, host.data(), host.size());
@@ -7458,10 +7471,12 @@ constexpr bool gzip_wanted(std::string_view accept_encoding) noexcept {
 
 }  // namespace detail
 
-negotiation negotiate(std::string_view accept, std::string_view accept_encoding) noexcept {
+negotiation negotiate(std::string_view accept, std::string_view accept_encoding, list<format> offered) noexcept {
     negotiation agreed;
     agreed.gzip = detail::gzip_wanted(accept_encoding);
 
+    unsigned ours = offered.empty() ? ~0u : detail::bit(format::text_0_0_4);
+    for (format f : offered) ours |= detail::bit(f);
     unsigned refused = 0;
     detail::clause c{};
     for (std::string_view list = accept; detail::next_clause(list, c);)
@@ -7472,7 +7487,7 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding)
     std::uint32_t best = 0;
     std::size_t chosen = accept.size(), at = 0;
     for (std::string_view list = accept; detail::next_clause(list, c); ++at) {
-        unsigned formats = detail::formats_of(c);
+        unsigned formats = detail::formats_of(c) & ours;
         if ((formats & (formats - 1)) != 0) formats &= ~refused;
         if (formats == 0 || c.q <= best) continue;
         best = c.q;
@@ -7513,7 +7528,7 @@ std::string_view content_type(format as, escaping names) noexcept {
 }
 
 stats_page server_stats(const stats_request& request) {
-    const negotiation agreed = negotiate(request.accept);
+    const negotiation agreed = negotiate(request.accept, {}, request.formats);
     page_options page;
     page.as = agreed.as;
     page.names = agreed.names;
@@ -8618,12 +8633,15 @@ constexpr std::string_view trimmed(std::string_view s) noexcept {
     while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
     return s;
 }
-/// Takes the next element off a comma-separated list (without quoted strings).
-constexpr std::string_view next_element(std::string_view& list) noexcept {
-    const std::size_t comma = list.find(',');
-    const std::string_view element = list.substr(0, comma);
-    list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
-    return trimmed(element);
+/// Takes the next element off a comma-separated list (without quoted strings); empty ones count for nothing
+/// (RFC 9110 s.5.6.1.2). False when none is left.
+constexpr bool next_element(std::string_view& list, std::string_view& element) noexcept {
+    for (element = {}; element.empty() && !list.empty();) {
+        const std::size_t comma = list.find(',');
+        element = trimmed(list.substr(0, comma));
+        list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+    }
+    return !element.empty();
 }
 constexpr int hex_digit(char c) noexcept {
     if (c >= '0' && c <= '9') return c - '0';
@@ -8717,10 +8735,19 @@ constexpr bool valid_authority(std::string_view s) noexcept {
     }
     return true;
 }
-/// The host of "host:port", an IPv6 address without its brackets.
+/// The host of "host:port", an IPv6 address without its brackets, a name without the dot that makes it absolute.
 constexpr std::string_view host_of(std::string_view authority) noexcept {
     if (authority.substr(0, 1) == "[") return authority.substr(1, authority.find(']') - 1);
-    return authority.substr(0, authority.find(':'));
+    authority = authority.substr(0, authority.find(':'));
+    return authority.substr(0, authority.size() - (authority.size() > 1 && authority.back() == '.'));
+}
+/// fe80::/10, in brackets or not, with a zone or without: it means nothing on another host.
+constexpr bool link_local(std::string_view host) noexcept {
+    if (host.substr(0, 1) == "[") host.remove_prefix(1);
+    return host.size() > 4 && same_word(host.substr(0, 2), "fe") && hex_digit(host[2]) >> 2 == 2 && hex_digit(host[3]) >= 0 && host[4] == ':';
+}
+inline error no_link_local() {
+    return {errc::invalid_option, "a link-local address means nothing on another host: set advertise"};
 }
 
 /// Decodes percent escapes (and, in a query, `+`) in place; the escapes were found good already.
@@ -8798,6 +8825,7 @@ struct request_head {
     http_method method = http_method::unknown;
     bool http_1_0 = false;
     bool close = false;           // the client asked for it
+    bool keep_alive = false;      // of an HTTP/1.0 client: it would go on after an answer with a length
     bool content = false;         // announced; it is never read as anything
     bool expects_other = false;   // an Expect that is not 100-continue
     std::string verb;             // as sent
@@ -8870,7 +8898,7 @@ void request_parser::reset() noexcept {
         s->clear();
     }
     head.method = http_method::unknown;
-    head.http_1_0 = head.close = head.content = head.expects_other = false;
+    head.http_1_0 = head.close = head.keep_alive = head.content = head.expects_other = false;
     at_ = at::start;
     tls_ = absolute_ = encoded_ = false;
     empty_lines_ = version_at_ = 0;
@@ -9047,7 +9075,7 @@ request_parser::known request_parser::find_name() const noexcept {
 }
 
 int request_parser::end_of_field() {
-    std::string_view value = trimmed(value_);
+    std::string_view value = trimmed(value_), word;
     const auto bit = static_cast<std::uint16_t>(1u << static_cast<unsigned>(field_));
     const bool again = seen_ & bit;
     seen_ |= bit;
@@ -9057,7 +9085,10 @@ int request_parser::end_of_field() {
         if (!absolute_) head.host = value;
         return 0;
     case known::connection:
-        while (!value.empty()) if (same_word(next_element(value), "close")) head.close = true;
+        while (next_element(value, word)) {
+            if (same_word(word, "close")) head.close = true;
+            if (same_word(word, "keep-alive")) head.keep_alive = true;
+        }
         return 0;
     case known::content_length:
         if (again || value.empty() || value.size() > 18) return 400;
@@ -9069,14 +9100,14 @@ int request_parser::end_of_field() {
     case known::transfer_encoding: {
         if (again) return 400;
         encoded_ = head.content = true;
-        if (same_word(value, "chunked")) return 0;
         int before = 0;  // codings that are not known, before a last one that is: 501, else 400
-        for (std::string_view last; !value.empty(); ++before)
-            if (same_word(last = next_element(value), "chunked")) return value.empty() && before ? 501 : 400;
+        for (; next_element(value, word); ++before)
+            if (same_word(word, "chunked")) return next_element(value, word) ? 400 : before ? 501 : 0;
         return 400;
     }
     case known::expect:
-        if (!same_word(value, "100-continue")) head.expects_other = true;
+        do if (next_element(value, word); !same_word(word, "100-continue")) head.expects_other = true;
+        while (!value.empty());
         return 0;
     case known::accept:
     case known::accept_encoding: {
@@ -9598,9 +9629,10 @@ struct http_metrics {
 struct http_service {
     server_limits limits;
     std::vector<http_route> routes;
-    std::vector<std::string> allowed_hosts;  // in lower case
+    std::vector<std::string> allowed_hosts;
     collector_errors on_collector_error = collector_errors::skip;
     created_series created = created_series::off;
+    std::vector<format> formats;             // none: all
     std::string process_start;               // the whole field, or empty
     event_handler on_event = nullptr;
     void* context = nullptr;
@@ -9723,6 +9755,8 @@ private:
     void answer_page(const http_route& route);
     void fill();
     void begin_head(int status);
+    void put_length(std::size_t body) noexcept;
+    void put_no_length() noexcept;
     void send_head(std::size_t body) noexcept;
     void send_piece(std::size_t body) noexcept;
     void finished();
@@ -9808,10 +9842,17 @@ void http_service::widen(http_block& block) noexcept {
 }
 
 bool http_service::allows(std::string_view host) const noexcept {
-    if (allowed_hosts.empty()) return true;
-    for (const std::string& ours : allowed_hosts)
-        if (same_word(host, ours) || same_word(host_of(host), host_of(ours))) return true;
-    return false;
+    const std::string_view name = host_of(host);
+    net_address asked, ours;
+    const bool is_v6 = name.find(':') != name.npos && parse_address(name, 0, asked);
+    for (const std::string& allowed : allowed_hosts) {
+        const std::string_view other = host_of(allowed);
+        if (same_word(name, other)) return true;
+        if (is_v6 && other.find(':') != other.npos && parse_address(other, 0, ours) &&
+            IN6_ARE_ADDR_EQUAL(&asked.v6().sin6_addr, &ours.v6().sin6_addr))
+            return true;
+    }
+    return allowed_hosts.empty();
 }
 const http_route* http_service::find(std::string_view path) const noexcept {
     for (const http_route& r : routes) if (same_path(path, r.path)) return &r;
@@ -10130,7 +10171,7 @@ bool http_connection::linger() {
 void http_connection::respond() {
     const request_head& h = parser_.head;
     ++requests_;
-    closing_ = parser_.failed() != 0 || h.close || h.http_1_0 || h.content ||
+    closing_ = parser_.failed() != 0 || h.close || (h.http_1_0 && !h.keep_alive) || h.content ||
                requests_ >= service_.limits.requests_per_connection;
     route_ = nullptr;
     if (parser_.failed() != 0) return answer_fixed(parser_.failed());
@@ -10243,6 +10284,16 @@ void http_connection::begin_head(int status) {
     if (closing_) head_.put("Connection: close\r\n");
 }
 
+// An HTTP/1.0 client that would go on can tell the end of an answer by its length only.
+void http_connection::put_length(std::size_t body) noexcept {
+    head_.put("Content-Length: ");
+    head_.number(body);
+    head_.put(parser_.head.http_1_0 && !closing_ ? "\r\nConnection: keep-alive\r\n" : "\r\n");
+}
+void http_connection::put_no_length() noexcept {
+    if (parser_.head.http_1_0 && !std::exchange(closing_, true)) head_.put("Connection: close\r\n");
+}
+
 // The head goes right before the first octets of the body, so that both are one run.
 void http_connection::send_head(std::size_t body) noexcept {
     head_.put("\r\n");
@@ -10266,29 +10317,26 @@ void http_connection::answer_fixed(int status) {
     if (status == 405 || status == 204) head_.put("Allow: GET, HEAD, OPTIONS\r\n");
     if (status == 503) head_.put("Retry-After: 1\r\n");
     if (status == 401) head_.put(service_.door.challenge());
-    if (status == 204) return send_head(0);
+    if (status == 204) return put_no_length(), send_head(0);
     const std::string_view text = status == 421             ? ""
                                   : stream_.plain_peer()     ? "this port speaks TLS: https"
                                   : parser_.looks_like_tls() ? "this port speaks plain HTTP"
                                                              : reason_of(status);
-    head_.put("Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
-    head_.number(text.size() + !text.empty());
-    head_.put("\r\n");
+    head_.put("Content-Type: text/plain; charset=utf-8\r\n");
+    put_length(text.size() + !text.empty());
     std::memcpy(block_->body(), text.data(), text.size());
     block_->body()[text.size()] = '\n';
     send_head(text.size() + !text.empty());
 }
 
-constexpr std::string_view fields_of_200 =
-    "Vary: Accept, Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
+constexpr std::string_view fields_of_200 = "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
 
 void http_connection::answer_text(const http_route& route) {
     begin_head(200);
     head_.put("Content-Type: ");
     head_.put(route.content_type);
-    head_.put("\r\nContent-Length: ");
-    head_.number(route.text.size());
     head_.put("\r\n");
+    put_length(route.text.size());
     head_.put(fields_of_200);
     const std::size_t first = route.text.copy(block_->body(), http_block::body_size);
     send_head(first);
@@ -10303,11 +10351,11 @@ void http_connection::answer_page(const http_route& route) {
         return answer_fixed(400);
     }
     begin_head(200);
-    const negotiation agreed = negotiate(h.accept, h.accept_encoding);
+    const negotiation agreed = negotiate(h.accept, h.accept_encoding, service_.formats);
     format_ = agreed.as;
     head_.put("Content-Type: ");
     head_.put(content_type(agreed.as, agreed.names));
-    head_.put("\r\n");
+    head_.put("\r\nVary: Accept\r\n");
     head_.put(fields_of_200);
     head_.put(service_.process_start);
     block_->page.start({.as = agreed.as,
@@ -10350,9 +10398,9 @@ void http_connection::fill() {
         if (chunked_) {
             head_.put("Transfer-Encoding: chunked\r\n");
         } else if (what == pull::done) {
-            head_.put("Content-Length: ");
-            head_.number(body);
-            head_.put("\r\n");
+            put_length(body);
+        } else {
+            put_no_length();
         }
         send_head(body);
     }
@@ -10601,6 +10649,7 @@ PROMETHEUS_ASYNC_END
 // [66] server main                                  starting, closing, the thread
 //      needs [38] [48] [64]
 // =============================================================================
+#include <netdb.h>
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -10645,7 +10694,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     : http_server(on), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
       discovery(o.service_discovery),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
-    const auto bad = [this](std::string_view why) { if (valid) valid = error(errc::invalid_option, why); };
+    const auto bad = [this](const std::string& why) { if (valid) valid = error(errc::invalid_option, why); };
     const auto plain = [](std::string_view s) {
         for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
         return s.size() <= 128;
@@ -10655,6 +10704,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     if (const auto opened = door.open(o.credentials, o.authorizer); !opened) valid = opened;
     on_collector_error = o.on_collector_error;
     created = o.created;
+    formats.assign(o.formats.begin(), o.formats.end());
     on_event = o.on_event;
     context = o.context;
     if (o.self_metrics) metrics = owned<http_metrics>(new http_metrics);
@@ -10664,9 +10714,9 @@ server_state::server_state(event_loop& on, const server_options& o)
     if (!plain(advertise) || advertise.find_first_of(" /?#@") != std::string::npos)
         bad("advertise: a host, without scheme, port or path");
     for (std::string_view host : o.allowed_hosts) {
-        std::string& lower = allowed_hosts.emplace_back(host);
-        for (char& c : lower) c = ascii_lower(c);
-        if (lower.empty() || !valid_authority(lower)) bad("allowed_hosts: not a host");
+        const std::string& kept = allowed_hosts.emplace_back(valid_ipv6(host) ? '[' + std::string(host) + ']' : std::string(host));
+        if (!valid_authority(kept) || host_of(kept).empty() || host_of(kept) == ".")
+            bad("allowed_hosts: \"" + kept + "\" is no host: a name (in ASCII: xn--...) or an address, with or without a port");
     }
     for (const route& r : o.routes) {
         if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
@@ -10726,48 +10776,96 @@ result<void> server_state::listen_unix(const net_address& at) {
     return add(fd->release());
 }
 
+/// What an address of the options stands for, the first first: several for "", localhost and a name.
+static result<std::vector<net_address>> addresses_of(std::string_view host, std::uint16_t port) {
+    std::vector<net_address> found(2);
+    const bool any = host.empty();
+    if (any || is_localhost(host)) {
+        parse_address(any ? "::" : "127.0.0.1", port, found[0]);
+        parse_address(any ? "0.0.0.0" : "::1", port, found[1]);
+        return found;
+    }
+    found.resize(1);
+    if (parse_address(host, port, found[0])) return found;
+    const auto no = [host](std::string_view why) {
+        return error(errc::invalid_option, ("cannot listen on " + std::string(host.substr(0, 50)) + ": ").append(why));
+    };
+    if (host.find("://") != host.npos) return no("a host, without scheme, port or path");
+    if (host == "*") return no("all interfaces are \"\"");
+    const std::string_view after = host.substr(host.rfind(':') + 1);
+    bool number = !after.empty(), name = true;
+    for (char c : after) number = number && legacy_digit(c);
+    if (after.size() != host.size() && number && host[host.size() - after.size() - 1] == ':' &&
+        (host[0] == '[' || host.find(':') == host.size() - after.size() - 1))
+        return no("the port goes in .port");
+    // A name that ends in a number is an address with a fault, which resolvers read in their own ways.
+    const std::string_view whole = host_of(host), last = whole.substr(whole.rfind('.') + 1);
+    bool ends_in_number = true;
+    for (char c : last) ends_in_number = ends_in_number && legacy_digit(c);
+    for (char c : host) name = name && (ascii_letter_or_digit(c) || c == '.' || c == '-' || c == '_');
+    if (!name || ends_in_number || same_word(last.substr(0, 2), "0x"))
+        return no("no address, no host name, and not unix:/path");
+    addrinfo hints{}, *first = nullptr;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    const int failed = ::getaddrinfo(std::string(host).c_str(), std::to_string(port).c_str(), &hints, &first);
+    if (failed != 0) return no(::gai_strerror(failed));
+    found.clear();
+    for (const addrinfo* a = first; a; a = a->ai_next) {
+        net_address to;
+        std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
+        bool again = false;  // a name may stand twice in the hosts file
+        for (const net_address& one : found) again = again || one.text() == to.text();
+        if (!again) found.push_back(to);
+    }
+    ::freeaddrinfo(first);
+    return found;
+}
+
 result<void> server_state::listen() {
     if (handed_in) return listen_handed_in();
     std::string_view host = wanted;
     if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    net_address at;
-    if (!parse_address(host.empty() ? "::" : host, port, at))
-        return error(errc::invalid_option,
-                     "cannot listen on " + wanted + ": neither a numeric address nor localhost nor unix:/path");
-    if (at.family() == AF_UNIX) return listen_unix(at);
+    auto at = addresses_of(host, port);
+    if (!at) return at.why();
+    if (at->front().family() == AF_UNIX) return listen_unix(at->front());
     for (int attempt = 0;; ++attempt) {
-        result<descriptor> first = listen_on(at, limits.backlog);
-        if (!first && host.empty()) {  // of all interfaces, only IPv4 where there is no IPv6
-            const int why = first.why().sys();
-            net_address v4;
-            parse_address("0.0.0.0", port, v4);
-            if (why == EAFNOSUPPORT || why == EADDRNOTAVAIL) first = listen_on(v4, limits.backlog);
-            else return error::from_errno("cannot listen on " + v4.text_with_port(), why);
-        }
-        if (!first) return first.why();
-        const net_address bound = local_address(first->get());
-        descriptor second;
-        if (host == "localhost") {
-            net_address v6;
-            parse_address("::1", bound.port(), v6);
-            result<descriptor> also = listen_on(v6, limits.backlog);
-            if (also) second = std::move(*also);
-            else if (also.why().sys() != EAFNOSUPPORT && also.why().sys() != EADDRNOTAVAIL) {
-                if (port != 0 || attempt == 16) return also.why();
-                continue;  // the port that the system chose is taken on ::1
+        std::vector<descriptor> open;
+        result<void> failed;
+        bool clash = false;  // the port that the system chose for one address is taken on another
+        for (net_address& one : *at) {
+            if (clash || (host.empty() && !open.empty())) break;  // "::" takes IPv4 too
+            one.port(open.empty() ? port : local_address(open[0].get()).port());
+            result<descriptor> fd = listen_on(one, limits.backlog);
+            if (fd) {
+                open.push_back(std::move(*fd));
+                continue;
             }
+            failed = fd.why();
+            const int why = fd.why().sys();
+            if (why == EAFNOSUPPORT || why == EADDRNOTAVAIL) continue;  // not on this host: another address may be
+            if (host.empty()) return error::from_errno("cannot listen on 0.0.0.0:" + std::to_string(port), why);
+            clash = !open.empty() && port == 0 && attempt != 16;
+            if (!clash) return failed;
         }
+        if (clash) continue;
+        if (open.empty()) return failed;
+        const net_address bound = local_address(open[0].get());
         address = bound.text();
         port = bound.port();
-        result<void> added = add(first->release());
-        return added && second ? add(second.release()) : added;
+        for (descriptor& fd : open)
+            if (const auto added = add(fd.release()); !added) return added;
+        return {};
     }
 }
 
 std::string server_state::url() const {
     if (unix_socket) return "unix:" + address;
     std::string host = !advertise.empty() ? advertise : address == "0.0.0.0" || address == "::" ? "127.0.0.1" : address;
-    if (host.find(':') != std::string::npos && host[0] != '[') host = '[' + host + ']';
+    if (host.find(':') != std::string::npos && host[0] != '[') {
+        if (const std::size_t zone = host.find('%'); zone != std::string::npos) host.insert(zone + 1, "25");  // RFC 6874
+        host = '[' + host + ']';
+    }
     return (https ? "https://" : "http://") + host + ':' + std::to_string(port) + '/';
 }
 
@@ -11316,26 +11414,27 @@ PROMETHEUS_ASYNC_DECL void response_parser::field(std::string_view text) {
     if (colon == std::string_view::npos || name.empty()) return fail("malformed field");
     for (char c : name) if (!token_char(c)) return fail("malformed field name");
     if (at_ == at::trailers) return;
-    std::string_view value = trimmed(text.substr(colon + 1));
+    std::string_view value = trimmed(text.substr(colon + 1)), word;
     if (same_word(name, "content-length")) {
-        if (value.empty() || value.back() == ',') return fail("malformed Content-Length");
-        while (!value.empty()) {  // equal values stand for one (RFC 9112 s.6.3), others are smuggling
-            const std::string_view digits = next_element(value);
+        for (std::size_t comma = 0; comma != none;) {  // no list: equal values stand for one (RFC 9112 s.6.3), others are smuggling
+            word = trimmed(value.substr(0, comma = value.find(',')));
+            value.remove_prefix(comma == none ? value.size() : comma + 1);
             std::size_t n = 0;
-            for (char c : digits) {
+            for (char c : word) {
                 if (!legacy_digit(c)) return fail("malformed Content-Length");
                 n = n > none / 16 ? none - 1 : n * 10 + static_cast<std::size_t>(c - '0');  // larger than any limit
             }
-            if (digits.empty() || digits.size() > 18) return fail("malformed Content-Length");
+            if (word.empty() || word.size() > 18) return fail("malformed Content-Length");
             if (length_ != none) reuse_ = false;
             if (length_ != none && length_ != n) return fail("conflicting Content-Length");
             length_ = n;
         }
     } else if (same_word(name, "transfer-encoding")) {
-        if (chunked_ || !same_word(value, "chunked")) return fail("Transfer-Encoding is not chunked");
+        if (chunked_ || !next_element(value, word) || !same_word(word, "chunked") || next_element(value, word))
+            return fail("Transfer-Encoding is not chunked");
         chunked_ = true;
     } else if (same_word(name, "connection")) {
-        while (!value.empty()) if (same_word(next_element(value), "close")) reuse_ = false;
+        while (next_element(value, word)) if (same_word(word, "close")) reuse_ = false;
     } else if (same_word(name, "retry-after")) {
         retry_after_ = 0;
         for (char c : value) {
@@ -11618,7 +11717,7 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request
     if (!tried) co_return in_words(tried.why(), "no connection in time");
     stream_ = stream(fd_.get());
     if (!to_.tls) co_return {};
-    if (!stream_.start_tls(tls_, to_.host)) co_return error(errc::tls, "no TLS session could be made");
+    if (!stream_.start_tls(tls_, host_of(bracketed(to_.host)))) co_return error(errc::tls, "no TLS session could be made");
     step(limits_.handshake);
     for (auto how = stream_status::want_write; how != stream_status::ok;) {
         how = stream_.handshake(scratch_);
@@ -12041,11 +12140,12 @@ PROMETHEUS_ASYNC_DECL task<result<http_response>> consul_ask(
         const std::string ours = here.text();
         std::string_view host = m.address, check = host;
         if (!m.how.advertise.empty()) host = check = m.how.advertise;
-        else if (any && !m.server_advertises.empty()) host = check = m.server_advertises;
+        else if ((any || link_local(host)) && !m.server_advertises.empty()) host = check = m.server_advertises;
         else if (any && here.loopback()) host = {}, check = any6 && here.family() == AF_INET6 ? "::1" : "127.0.0.1";
         else if (any && !any6 && here.family() == AF_INET6)
             co_return error(errc::invalid_option, "the server is on IPv4, the Consul agent on IPv6: set advertise");
         else if (any) host = check = ours;
+        if (link_local(host) || link_local(check)) co_return no_link_local();
         body = consul_body(m.how, host, check, m.port, m.https);
         ask.body = body;
         m.maybe_there = true;
@@ -12261,6 +12361,7 @@ PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd_start(std::shared_ptr<f
     if (path.size() < 6 || path.substr(path.size() - 5) != ".json")
         co_return error(errc::invalid_option, "file_sd: the path must end in .json");
     if (t->target.empty()) co_return error(errc::invalid_option, "file_sd: Prometheus scrapes no unix socket");
+    if (link_local(t->target)) co_return no_link_local();
     json_writer out;
     out.open('[').open('{').key("targets").open('[').text(t->target).close(']').key("labels").open('{');
     if (t->https) out.field("__scheme__", "https");

@@ -3,7 +3,7 @@
 //     c++ -std=c++20 examples/01_quickstart.cpp -o quickstart -pthread && ./quickstart 9464
 //     curl -s localhost:9464/metrics
 //
-// prints http://127.0.0.1:9464/ and ends with 0 on Ctrl-C or SIGTERM.
+// prints http://127.0.0.1:9464/ (it listens on all interfaces; `.addr = "localhost"` is this host alone) and ends with 0 on Ctrl-C or SIGTERM.
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
 

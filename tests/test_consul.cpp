@@ -165,6 +165,20 @@ TEST_CASE("a server on a wildcard is checked on loopback and told without an add
     CHECK(told("::", "[2001:db8::1]") == "\"Address\":\"2001:db8::1\", http://[2001:db8::1]:9464/");
 }
 
+TEST_CASE("a link-local address is not registered: on another host it means nothing") {
+    for (auto [address, advertise] : {std::pair{"fe80::1%eth0", ""}, {"FE80::1", ""}, {"febf::1%2", ""}, {"::", "[fe80::1%25eth0]"}, {"0.0.0.0", "fe80::1"}}) {
+        stage s({.check = prom::consul_check::http});
+        const auto r = finish(s.loop, s.start(address, advertise));
+        REQUIRE(!r);
+        CHECK(r.why().code() == prom::errc::invalid_option);
+        CHECK(std::string(r.why().describe()) == "a link-local address means nothing on another host: set advertise");
+    }
+    for (auto [address, advertise] : {std::pair{"fe80::1%eth0", "metrics.example"}, {"fec0::1", ""}, {"fe8::1", ""}, {"::", "fe80.example"}}) {
+        stage s({.check = prom::consul_check::http});
+        CHECK(finish(s.loop, s.start(address, advertise)));
+    }
+}
+
 TEST_CASE("what Consul could never de-register is refused before anything is sent") {
     for (const char* id : {"/a", "a//b", "http://a", ".", "..", "a/../b", "./a", "a/.", "a\nb", "a\x7f", "a\xff", "a\u00a0", "\u00ad", "\u0085", "a\u200b", "\u2028",
                            "\U0001f468\u200d\U0001f469", "\u3000", "\ufeff", "\u0378", "\ue000", "\uffff", "\U0001fae8", "\U000e0001", "\U000f0000", "\U0010ffff"}) {

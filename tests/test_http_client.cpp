@@ -108,7 +108,7 @@ TEST_CASE("framing that two readers could read differently is refused") {
     const std::string head = "HTTP/1.1 200 OK\r\n";
     for (std::string rest : {"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "Content-Length: 2\r\nContent-Length: 3\r\n\r\nok",
                              "Content-Length: 2, 3\r\n\r\nok", "Content-Length: \r\n\r\n", "Content-Length: 0x2\r\n\r\nok", "Content-Length: 2,\r\n\r\nok",
-                             "Content-Length: 1234567890123456789\r\n\r\n", "Transfer-Encoding: gzip, chunked\r\n\r\n", "Transfer-Encoding: identity\r\n\r\nok",
+                             "Content-Length: 1234567890123456789\r\n\r\n", "Transfer-Encoding: gzip, chunked\r\n\r\n", "Transfer-Encoding: ,\r\n\r\n", "Transfer-Encoding: chunked,,chunked\r\n\r\n", "Content-Length: ,2\r\n\r\nok", "Content-Length: 2,,2\r\n\r\nok", "Transfer-Encoding: identity\r\n\r\nok",
                              "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2\nok\r\n", "Transfer-Encoding: chunked\r\n\r\n2\r\nokay\r\n",
                              "Transfer-Encoding: chunked\r\n\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2 \r\nok\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n100001\r\n",
                              "Transfer-Encoding: chunked\r\n\r\n00000000000000002\r\nok", "X\r\n\r\n", ": x\r\n\r\n", " X: y\r\n\r\n", "X: \x01\r\n\r\n", "X: y\n\r\n", "X: y\r\r\n"}) {
@@ -133,6 +133,9 @@ TEST_CASE("what is unusual but clear is accepted, and the connection not reused 
     reads("HTTP/1.1 200 \r\ncontent-length:2\r\n\r\nok", true);
     reads("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true);
     reads("HTTP/1.1 200 OK\r\nTRANSFER-ENCODING: Chunked\r\n\r\n1 ; a=\"b\"\r\no\r\n0000000000000001\r\nk\r\n0;x\r\nT: 1\r\nU: 2\r\n\r\n", true);
+    reads("HTTP/1.1 200 OK\r\nTransfer-Encoding: ,chunked, ,\r\n\r\n2\r\nok\r\n0\r\n\r\n", true);
+    reads("HTTP/1.1 200 OK\r\nConnection: ,,keep-alive,\r\nContent-Length: 2\r\n\r\nok", true);
+    reads("HTTP/1.1 200 OK\r\nConnection: , close ,\r\nContent-Length: 2\r\n\r\nok", false);
     reads("HTTP/1.1 200 OK\r\nConnection: keep-alive, Close\r\nContent-Length: 2\r\n\r\nok", false);
     reads("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\nok", false);
     reads("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1", false);

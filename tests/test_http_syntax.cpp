@@ -288,9 +288,11 @@ TEST_CASE("Content-Length is digits, once") {
 TEST_CASE("Transfer-Encoding is exactly chunked, alone, and not in HTTP/1.0") {
     CHECK(field("Transfer-Encoding: chunked") == 200);
     CHECK(field("transfer-encoding:CHUNKED") == 200);
-    for (std::string_view no : {"", "gzip", "identity", "chunked, gzip", "chunked, chunked", "chunked;q=1", "\"chunked\"", "chunkedx", "xchunked", "chunked chunked"})
+    for (std::string_view yes : {",chunked", "chunked,", " , ,\tchunked , ,"}) CHECK(field("Transfer-Encoding: " + std::string(yes)) == 200);
+    for (std::string_view no : {",", "chunked,,chunked", ",chunked,gzip", "", "gzip", "identity", "chunked, gzip", "chunked, chunked", "chunked;q=1", "\"chunked\"", "chunkedx", "xchunked", "chunked chunked"})
         CHECK(field("Transfer-Encoding: " + std::string(no)) == 400);
     CHECK(field("Transfer-Encoding: gzip, chunked") == 501);
+    CHECK(field("Transfer-Encoding: ,gzip,,chunked,") == 501);
     CHECK(field("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked") == 400);
     CHECK(field("Transfer-Encoding: chunked\r\nContent-Length: 5") == 400);
     CHECK(field("Content-Length: 5\r\nTransfer-Encoding: chunked") == 400);
@@ -301,7 +303,7 @@ TEST_CASE("Connection is a list of words") {
     const auto closes = [](std::string_view value) {
         return parse("GET / HTTP/1.1\r\nHost: a\r\nConnection: " + std::string(value) + "\r\n\r\n").close;
     };
-    for (std::string_view yes : {"close", "ClOsE", "foo, close, bar", "keep-alive,close", ",close", "x\r\nConnection: close"}) CHECK(closes(yes));
+    for (std::string_view yes : {"close", "ClOsE", "foo, close, bar", "keep-alive,close", ",close", "close,", ", ,close, ,", "x\r\nConnection: close"}) CHECK(closes(yes));
     for (std::string_view no : {"", "keep-alive", "enclose", "closed", "close;x", "\"close\"", "c lose"}) CHECK_FALSE(closes(no));
 }
 
@@ -309,6 +311,10 @@ TEST_CASE("an Expect other than 100-continue is seen, but not in HTTP/1.0") {
     CHECK_FALSE(parse("GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-CONTINUE\r\n\r\n").expects);
     CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n").expects);
     CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\nExpect:\r\n\r\n").expects);
+    for (std::string_view yes : {",100-continue", "100-continue,", " ,, 100-Continue ,"})
+        CHECK_FALSE(parse("GET / HTTP/1.1\r\nHost: a\r\nExpect: " + std::string(yes) + "\r\n\r\n").expects);
+    for (std::string_view no : {",", ",200-ok", "100-continue,200-ok", "200-ok,100-continue"})
+        CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\nExpect: " + std::string(no) + "\r\n\r\n").expects);
     CHECK_FALSE(parse("GET / HTTP/1.0\r\nHost: a\r\nExpect: 200-ok\r\n\r\n").expects);
 }
 

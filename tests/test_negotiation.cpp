@@ -159,6 +159,22 @@ TEST_CASE("gzip is used when it is asked for by name, and not less than the plai
         CHECK_FALSE(gzip(no));
 }
 
+TEST_CASE("empty list elements count for nothing") {
+    CHECK(agreed(",,application/openmetrics-text;version=1.0.0, ,") == openmetrics);
+    CHECK(agreed(" , text/plain;q=0.5 ,, application/openmetrics-text;version=1.0.0;q=0.6,") == openmetrics);
+    CHECK(gzip(",gzip,"));
+    CHECK_FALSE(gzip(", identity, ,gzip;q=0.5"));
+}
+
+TEST_CASE("of the formats that are offered the best is taken, and text 0.0.4 is always there") {
+    const format only[] = {format::openmetrics_1_0_0};
+    CHECK(prom::negotiate("application/openmetrics-text", {}, only).as == format::openmetrics_1_0_0);
+    CHECK(prom::negotiate("application/openmetrics-text;version=0.0.1, text/plain;version=1.0.0", {}, only).as == format::text_0_0_4);
+    CHECK(prom::negotiate("application/openmetrics-text;escaping=dots;q=0.9, text/plain;version=1.0.0;q=0.5", {}, prom::list<format>{format::text_1_0_0}).as == format::text_1_0_0);
+    const format text_only[] = {format::text_0_0_4};
+    CHECK(prom::server_stats({.accept = "application/openmetrics-text", .formats = text_only}).content_type == text);
+}
+
 TEST_CASE("a hostile field is read in linear time and does no harm") {
     // Nothing is measured: a quadratic reading of this megabyte would not end within the test's limit.
     std::string many, quotes = "x;y=\"", backslashes = "x;y=\"", commas, semicolons = "text/plain", equals = "text/plain;";

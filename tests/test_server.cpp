@@ -6,7 +6,11 @@
 #include "support/client.hpp"
 #include <doctest/doctest.h>
 
+#include <arpa/inet.h>
 #include <dirent.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -326,6 +330,48 @@ TEST_CASE("22: the url of a wildcard is reachable, that of an IPv6 address has b
     REQUIRE(six);
     CHECK(six->url() == "http://[2001:db8::1]:" + std::to_string(six->port()) + "/");
     if (auto v6 = r.start({.addr = "::1"})) CHECK(v6->url() == "http://[::1]:" + std::to_string(v6->port()) + "/");
+    for (std::string_view zoned : {"fe80::1%eth0", "[fe80::1%25eth0]"}) {
+        auto link = r.start({.addr = "0.0.0.0", .advertise = zoned});
+        REQUIRE(link);
+        CHECK(link->url() == "http://[fe80::1%25eth0]:" + std::to_string(link->port()) + "/");
+    }
+}
+
+TEST_CASE("a link-local address is served, its url has its zone, and it is registered under no discovery of ours") {
+    rig r;
+    std::string mine;
+    ::ifaddrs* all = nullptr;
+    REQUIRE(::getifaddrs(&all) == 0);
+    for (const ::ifaddrs* a = all; a; a = a->ifa_next) {
+        char text[INET6_ADDRSTRLEN];
+        if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET6) continue;
+        const in6_addr& at = reinterpret_cast<const sockaddr_in6*>(a->ifa_addr)->sin6_addr;
+        if (IN6_IS_ADDR_LINKLOCAL(&at) && ::inet_ntop(AF_INET6, &at, text, sizeof text)) mine = std::string(text) + "%" + a->ifa_name;
+    }
+    ::freeifaddrs(all);
+    if (mine.empty()) {
+        MESSAGE("SKIPPED: this machine has no link-local address");
+        return;
+    }
+    auto server = r.start({.addr = mine});
+    REQUIRE(server);
+    CHECK(server->address() == mine);
+    std::string zone = mine;
+    CHECK(server->url() == "http://[" + zone.insert(zone.find('%') + 1, "25") + "]:" + std::to_string(server->port()) + "/");
+    char folder[] = "/tmp/prom-test-XXXXXX";
+    REQUIRE(::mkdtemp(folder));
+    const std::string path = std::string(folder) + "/t.json";
+    prom::file_sd file{{.path = path}};
+    auto refused = r.start({.addr = mine, .service_discovery = &file});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.why().code() == prom::errc::invalid_option);
+    CHECK(std::string(refused.why().describe()).find("advertise") != std::string::npos);
+    CHECK(r.start({.addr = mine, .advertise = "host.example", .service_discovery = &file}));
+    r.pass(0);
+    prom::file_sd told{{.path = path, .advertise = "host.example"}};
+    CHECK(r.start({.addr = mine, .service_discovery = &told}));
+    r.pass(0);
+    ::rmdir(folder);
 }
 
 // ---- listening ----
@@ -347,6 +393,25 @@ TEST_CASE("localhost listens on both loopback addresses and on no other") {
     CHECK(client("127.0.0.1", server->port()).ask(r.loop, get("/")).status == 200);
     if (auto v6 = r.start({.addr = "::1"})) CHECK(client("::1", server->port()).ask(r.loop, get("/")).status == 200);
     CHECK_FALSE(client("127.0.0.2", server->port()).connected());
+}
+
+TEST_CASE("localhost is localhost in any case, absolute or not, and other names are looked up") {
+    rig r;
+    for (std::string_view addr : {"LocalHost", "LOCALHOST", "localhost."}) {
+        auto server = r.start({.addr = addr});
+        REQUIRE(server);
+        CHECK(server->address() == "127.0.0.1");
+        if (auto v6 = r.start({.addr = "::1"})) CHECK(client("::1", server->port()).ask(r.loop, get("/")).status == 200);
+    }
+    // A name of the hosts file that is ours; the system decides which there are.
+    for (const char* name : {"ip6-localhost", "ip6-loopback", "localhost.localdomain", "vm", "localhost4"}) {
+        addrinfo* found = nullptr;
+        if (::getaddrinfo(name, nullptr, nullptr, &found) != 0) continue;
+        ::freeaddrinfo(found);
+        auto server = r.start({.addr = name});
+        if (!server) continue;  // not an address of this host
+        CHECK(client(std::string(server->address()).c_str(), server->port()).ask(r.loop, get("/")).status == 200);
+    }
 }
 
 TEST_CASE("an IPv6 address takes brackets or not") {
@@ -382,11 +447,18 @@ TEST_CASE("an address that is not ours, and one that is none, are errors") {
     auto foreign = r.start({.addr = "192.0.2.1", .port = 9464});
     REQUIRE_FALSE(foreign);
     CHECK(std::string(foreign.why().describe()) == "cannot listen on 192.0.2.1:9464: Cannot assign requested address");
-    for (std::string_view none : {"example.com", "1.2.3", "::g", "*", "unix:", "unix:relative"}) {
+    for (std::string_view none : {"name.invalid", "1.2.3", "0", "0x7f000001", "1.2.3.4.", "a b", "a/b", "::g", "*", "unix:", "unix:relative", "."}) {
         auto s = r.start({.addr = none});
         REQUIRE_FALSE(s);
         CHECK(s.why().code() == prom::errc::invalid_option);
     }
+    for (std::string_view with_port : {"0.0.0.0:9464", "[::1]:9464", "localhost:9464", ":9464", "[fe80::1%lo]:1"}) {
+        auto s = r.start({.addr = with_port});
+        REQUIRE_FALSE(s);
+        CHECK(std::string(s.why().describe()) == "cannot listen on " + std::string(with_port) + ": the port goes in .port");
+    }
+    CHECK(std::string(r.start({.addr = "http://0.0.0.0"}).why().describe()) == "cannot listen on http://0.0.0.0: a host, without scheme, port or path");
+    CHECK(std::string(r.start({.addr = "*"}).why().describe()) == "cannot listen on *: all interfaces are \"\"");
     auto longest = r.start({.addr = "unix:/" + std::string(200, 'x')});
     CHECK_FALSE(longest);
     CHECK(open_descriptors() == before);
@@ -399,10 +471,14 @@ TEST_CASE("options that make no sense are refused before anything is opened") {
     prom::registry* const one[] = {&mine};
     const prom::route relative{.path = "metrics"}, both{.path = "/", .registries = one, .text = "x"},
         split{.path = "/", .text = "x", .content_type = "text/plain\r\nX: y"};
-    const std::string_view hosts[] = {"a b"};
+    const std::string_view hosts[] = {"a b"}, dot[] = {"."}, dots[] = {"b\xc3\xbc" "cher.example"}, only_port[] = {":9464"}, nothing_said[] = {""};
     prom::server_limits nothing;
     nothing.connections = 0;
-    std::vector<prom::server_options> senseless(6);
+    std::vector<prom::server_options> senseless(10);
+    senseless[6].allowed_hosts = dot;
+    senseless[7].allowed_hosts = dots;
+    senseless[8].allowed_hosts = only_port;
+    senseless[9].allowed_hosts = nothing_said;
     senseless[0].routes = prom::list<prom::route>(&relative, 1);
     senseless[1].routes = prom::list<prom::route>(&both, 1);
     senseless[2].routes = prom::list<prom::route>(&split, 1);
