@@ -108,10 +108,11 @@
 // On every function, inline or not, that reaches the library's state: a plugin must find its own
 // copy of both halves, never one half in another shared object. (On functions, not on types: g++
 // warns about a user's struct that holds a hidden type.)
+#define PROMETHEUS_ASYNC_LOCAL __attribute__((visibility("hidden")))
 #if PROMETHEUS_ASYNC_SHARED
 #define PROMETHEUS_ASYNC_DECL __attribute__((visibility("default")))
 #else
-#define PROMETHEUS_ASYNC_DECL __attribute__((visibility("hidden")))
+#define PROMETHEUS_ASYNC_DECL PROMETHEUS_ASYNC_LOCAL
 #endif
 
 // Most machines move 64 bits at once. Where they do not (MIPS, older ARM), cell and shared_value have other
@@ -3834,6 +3835,11 @@ PROMETHEUS_ASYNC_END
 #if defined(PROMETHEUS_ASYNC_IMPLEMENTATION) && !defined(PROMETHEUS_ASYNC_IMPLEMENTED)  // rooms [40] to [88]
 #define PROMETHEUS_ASYNC_IMPLEMENTED  // rooms [40] to [88]
 
+// In this half nothing is exported but what the interface marks: LOCAL is for types that it names first.
+// (The attribute ends with the namespace: the system's headers are outside of it.)
+#undef PROMETHEUS_ASYNC_BEGIN
+#define PROMETHEUS_ASYNC_BEGIN namespace prometheus_async { inline namespace PROMETHEUS_ASYNC_DETAIL_ABI PROMETHEUS_ASYNC_LOCAL {
+
 // =============================================================================
 // [40] platform                                     system calls, fd, clock, errno
 //      needs [14]
@@ -4621,7 +4627,7 @@ struct thread_end {
     }
 };
 
-PROMETHEUS_ASYNC_DECL void collectors_after_fork() noexcept;
+void collectors_after_fork() noexcept;
 
 #if PROMETHEUS_ASYNC_DETAIL_WIDE
 static void hold_values() noexcept {}
@@ -4759,7 +4765,7 @@ static double gauge_value(const record& r, std::uint64_t place) noexcept {
     const std::uint64_t shared = r.value.load();
     return shared == shared_value::unset ? sum_run(r.id, place).real : __builtin_bit_cast(double, shared);
 }
-PROMETHEUS_ASYNC_DECL run_sum sum_series(const series& s) noexcept;
+run_sum sum_series(const series& s) noexcept;
 
 }  // namespace detail
 
@@ -5013,7 +5019,7 @@ inline bool put_special(char*& to, double& x, std::uint64_t& bits) noexcept {
 constexpr double two_to_53 = 9007199254740992.0;
 
 /// The shortest text that reads back as x: just digits when x is whole and |x| < 2^53, else Go's 'g'.
-PROMETHEUS_ASYNC_DECL char* put_double(char* to, double x) noexcept {
+char* put_double(char* to, double x) noexcept {
     std::uint64_t bits = 0;
     if (put_special(to, x, bits)) return to;
     if (x < two_to_53) {
@@ -5024,7 +5030,7 @@ PROMETHEUS_ASYNC_DECL char* put_double(char* to, double x) noexcept {
 }
 
 /// The canonical form of `le` and `quantile`: 0.0, 0.25, 10.0, 1e+06, +Inf.
-PROMETHEUS_ASYNC_DECL char* put_bound(char* to, double x) noexcept {
+char* put_bound(char* to, double x) noexcept {
     std::uint64_t bits = 0;
     if (x == 0) x = 0;  // -0 is the same bound
     if (put_special(to, x, bits)) return to;
@@ -5037,7 +5043,7 @@ PROMETHEUS_ASYNC_DECL char* put_bound(char* to, double x) noexcept {
 }
 
 /// An OpenMetrics timestamp: seconds, without an exponent for any time that a clock can tell.
-PROMETHEUS_ASYNC_DECL char* put_timestamp(char* to, double unix_seconds) noexcept {
+char* put_timestamp(char* to, double unix_seconds) noexcept {
     double size = unix_seconds < 0 ? -unix_seconds : unix_seconds;
     if (!(size >= 1e-6 && size < two_to_53)) return put_double(to, unix_seconds);
     std::uint64_t bits = 0;
@@ -5046,7 +5052,7 @@ PROMETHEUS_ASYNC_DECL char* put_timestamp(char* to, double unix_seconds) noexcep
 }
 
 /// A timestamp of the text format: whole milliseconds, the nearest.
-PROMETHEUS_ASYNC_DECL char* put_milliseconds(char* to, double unix_seconds) noexcept {
+char* put_milliseconds(char* to, double unix_seconds) noexcept {
     double size = (unix_seconds < 0 ? -unix_seconds : unix_seconds) * 1e3 + 0.5;
     if (!(size < 9e18)) size = 0;
     const auto n = static_cast<std::uint64_t>(size);
@@ -5096,14 +5102,14 @@ inline std::size_t ascii_prefix(std::string_view s) noexcept {
     return i;
 }
 
-PROMETHEUS_ASYNC_DECL bool valid_utf8(std::string_view s) noexcept {
+bool valid_utf8(std::string_view s) noexcept {
     for (std::size_t i = ascii_prefix(s); i != s.size();)
         if (next_code_point(s, i) == no_code_point) return false;
     return true;
 }
 
 /// How many code points a valid text has; the limit of an exemplar is counted in them.
-PROMETHEUS_ASYNC_DECL std::size_t code_points(std::string_view s) noexcept {
+std::size_t code_points(std::string_view s) noexcept {
     std::size_t n = 0;
     for (char c : s) n += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
     return n;
@@ -5113,7 +5119,7 @@ PROMETHEUS_ASYNC_DECL std::size_t code_points(std::string_view s) noexcept {
 /// scrape of the whole page.
 ///
 /// errors   `changed` is set when something was replaced, and never cleared
-PROMETHEUS_ASYNC_DECL std::string sanitize_utf8(std::string_view s, bool& changed) {
+std::string sanitize_utf8(std::string_view s, bool& changed) {
     std::string clean;
     std::size_t good = 0;  // copied up to here
     for (std::size_t i = ascii_prefix(s); i != s.size();) {
@@ -5184,7 +5190,7 @@ inline void append_name(std::string& to, std::string_view name, escaping scheme,
         }
     }
 }
-PROMETHEUS_ASYNC_DECL void append_quoted(std::string& to, std::string_view s) {
+void append_quoted(std::string& to, std::string_view s) {
     to.push_back('"');
     append_escaped_label(to, s);
     to.push_back('"');
@@ -5209,7 +5215,7 @@ struct kept_exemplar {
     std::string labels;  // `a="b",c="d"`
 };
 /// What few series have.
-struct series_extra {
+struct PROMETHEUS_ASYNC_LOCAL series_extra {
     double base = 0;  // what reset() subtracts: the integers can be made zero exactly, the double cannot
     std::vector<kept_exemplar> exemplars;
     std::vector<std::pair<std::string, std::string>> info;
@@ -5217,7 +5223,7 @@ struct series_extra {
 
 /// A function that yields families, or the value of one. Called without the lock, so it counts its calls:
 /// whoever takes it away waits for them to end, unless it is one of them.
-struct collector_hook {
+struct PROMETHEUS_ASYNC_LOCAL collector_hook {
     callback<void(sample_sink&)> run;
     family_state* family;  // its place in the registry; null once removed
     std::uint32_t running;
@@ -5245,7 +5251,7 @@ struct line {
     std::uint32_t size;
 };
 
-struct family_state {
+struct PROMETHEUS_ASYNC_LOCAL family_state {
     std::uint64_t id;
     metric_type type;
     bool special;  // a series of it was reset or has an exemplar
@@ -5278,7 +5284,7 @@ struct family_state {
     }
 };
 
-struct registry_state {
+struct PROMETHEUS_ASYNC_LOCAL registry_state {
     std::uint64_t id;
     std::vector<family_state*> families;  // by id, which is the order of the page
     std::vector<family_state*> by_base;   // by base name
@@ -6464,7 +6470,7 @@ private:
 
 }  // namespace detail
 
-struct cursor::state {
+struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     using family_state = detail::family_state;
     using line = detail::line;
 
@@ -6966,7 +6972,7 @@ struct cursor::state {
 };
 
 /// What a collector yields, rendered as it comes, judged before it is shown.
-struct detail::sink_state {
+struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     cursor::state& page;
     family_state f{};
     bool open = false, skipped = false, failed = false;
@@ -7777,8 +7783,8 @@ struct unhandled_hook {
     unhandled_handler handler;
     void* context;
 };
-PROMETHEUS_ASYNC_DECL constinit unhandled_hook nobody_saw{nullptr, nullptr};
-PROMETHEUS_ASYNC_DECL void unhandled(const fault& why) noexcept {
+constinit unhandled_hook nobody_saw{nullptr, nullptr};
+void unhandled(const fault& why) noexcept {
     if (nobody_saw.handler) nobody_saw.handler(why, nobody_saw.context);
 }
 
@@ -7801,7 +7807,7 @@ void deferred_core::drop(deferred_core* last) noexcept {
     list.busy = false;
 }
 }  // namespace detail
-PROMETHEUS_ASYNC_DECL void on_unhandled_failure(unhandled_handler handler, void* context) noexcept {
+void on_unhandled_failure(unhandled_handler handler, void* context) noexcept {
     detail::nobody_saw = {handler, context};
 }
 PROMETHEUS_ASYNC_END
@@ -8096,7 +8102,7 @@ struct root_promise {
     root_promise() noexcept = default;
     root_promise(const root_promise&) = delete;
     ~root_promise() { if (loop) leave(); }
-    PROMETHEUS_ASYNC_DECL void leave() noexcept;
+    void leave() noexcept;
 
     root_frame get_return_object() noexcept { return {*this}; }
     std::suspend_always initial_suspend() const noexcept { return {}; }
@@ -8110,7 +8116,7 @@ struct root_promise {
     role is = role::plain;
 };
 
-struct loop_state {
+struct PROMETHEUS_ASYNC_LOCAL loop_state {
     struct watched {  // by descriptor
         watch* first = nullptr;
         interest set = interest::none;
@@ -8848,9 +8854,9 @@ public:
     request_head head;
 
     /// Takes octets up to the end of the head or the first error; returns how many.
-    PROMETHEUS_ASYNC_DECL std::size_t feed(std::string_view in);
+    std::size_t feed(std::string_view in);
     /// Ready for the next head. Gives back what only an unusual head needed.
-    PROMETHEUS_ASYNC_DECL void reset() noexcept;
+    void reset() noexcept;
 
     bool done() const noexcept { return at_ == at::done; }
     int failed() const noexcept { return status_; }
@@ -8866,11 +8872,11 @@ private:
         none, host, connection, content_length, transfer_encoding, expect, accept, accept_encoding, authorization
     };
 
-    PROMETHEUS_ASYNC_DECL int octet(char c);  // 0, or the status of the error
-    PROMETHEUS_ASYNC_DECL int end_of_target();
-    PROMETHEUS_ASYNC_DECL int end_of_field();
-    PROMETHEUS_ASYNC_DECL int end_of_head() noexcept;
-    PROMETHEUS_ASYNC_DECL known find_name() const noexcept;
+    int octet(char c);  // 0, or the status of the error
+    int end_of_target();
+    int end_of_field();
+    int end_of_head() noexcept;
+    known find_name() const noexcept;
 
     const server_limits* limits_;
     at at_ = at::start;
@@ -9183,7 +9189,7 @@ public:
 
     /// Not ok yet: wait for what it says, and for writability while pending(). The costly step is what
     /// follows a received flight, so one call does at most one.
-    PROMETHEUS_ASYNC_DECL stream_status handshake(std::span<char> scratch);
+    stream_status handshake(std::span<char> scratch);
     /// Whether a handshake has begun and is not over.
     bool shaking() const noexcept { return session_ && !secured_; }
     bool secured() const noexcept { return secured_; }
@@ -9192,23 +9198,23 @@ public:
     bool plain_peer() const noexcept { return plain_peer_; }
 
     /// Until want_read: a session may hold octets when the socket has none left. See buffered().
-    PROMETHEUS_ASYNC_DECL stream_io receive(std::span<char> into, std::span<char> scratch);
+    stream_io receive(std::span<char> into, std::span<char> scratch);
     bool buffered() const noexcept { return buffered_; }
     /// What it takes it answers for: what the socket does not take is kept, then nothing more is taken.
-    PROMETHEUS_ASYNC_DECL stream_io send(std::string_view octets, std::span<char> scratch);
+    stream_io send(std::string_view octets, std::span<char> scratch);
     /// Sends what is kept. pending() is false when it returns ok.
-    PROMETHEUS_ASYNC_DECL stream_status flush(std::span<char> scratch);
+    stream_status flush(std::span<char> scratch);
     bool pending() const noexcept { return !kept_.empty(); }
     bool lost() const noexcept { return sys_ != 0; }
     /// Octets that the socket has taken, in all.
     std::uint64_t sent() const noexcept { return sent_; }
     /// Queues close_notify, once, and flushes; after a TLS failure, what is left of the alert. Nothing is
     /// sent after it.
-    PROMETHEUS_ASYNC_DECL stream_status shutdown(std::span<char> scratch);
+    stream_status shutdown(std::span<char> scratch);
 
     /// Of a finished handshake; null on a plain stream. Made when it is asked for.
-    PROMETHEUS_ASYNC_DECL const tls_peer* peer();
-    PROMETHEUS_ASYNC_DECL error why() const;
+    const tls_peer* peer();
+    error why() const;
 
 private:
     stream_io receive_raw(std::span<char> into) noexcept;
@@ -9227,7 +9233,7 @@ private:
     std::string unfed_;   // ciphertext that the session did not take
 };
 
-PROMETHEUS_ASYNC_DECL stream_io stream::receive_raw(std::span<char> into) noexcept {
+stream_io stream::receive_raw(std::span<char> into) noexcept {
     for (;;) {
         const ssize_t n = sys::recv(fd_, into.data(), into.size(), 0);
         if (n > 0) return {stream_status::ok, static_cast<std::size_t>(n)};
@@ -9240,7 +9246,7 @@ PROMETHEUS_ASYNC_DECL stream_io stream::receive_raw(std::span<char> into) noexce
     }
 }
 
-PROMETHEUS_ASYNC_DECL stream_io stream::send_raw(std::string_view octets) noexcept {
+stream_io stream::send_raw(std::string_view octets) noexcept {
     std::size_t sent = 0;
     while (sent != octets.size()) {
         const ssize_t n = sys::send(fd_, octets.data() + sent, octets.size() - sent, send_quietly);
@@ -9258,7 +9264,7 @@ PROMETHEUS_ASYNC_DECL stream_io stream::send_raw(std::string_view octets) noexce
     return {stream_status::ok, sent};
 }
 
-PROMETHEUS_ASYNC_DECL stream_status stream::flush(std::span<char> scratch) {
+stream_status stream::flush(std::span<char> scratch) {
     if (!kept_.empty()) {
         const stream_io sent = send_raw(kept_);
         kept_.erase(0, sent.bytes);
@@ -9275,7 +9281,7 @@ PROMETHEUS_ASYNC_DECL stream_status stream::flush(std::span<char> scratch) {
     return stream_status::ok;
 }
 
-PROMETHEUS_ASYNC_DECL stream_status stream::fail(std::span<char> scratch) {
+stream_status stream::fail(std::span<char> scratch) {
     if (!failed_) {
         failed_ = true;
         (void)flush(scratch);  // the alert
@@ -9283,7 +9289,7 @@ PROMETHEUS_ASYNC_DECL stream_status stream::fail(std::span<char> scratch) {
     return stream_status::failed;
 }
 
-PROMETHEUS_ASYNC_DECL stream_status stream::pull(std::span<char> scratch) {
+stream_status stream::pull(std::span<char> scratch) {
     if (unfed_.empty()) {
         const stream_io got = receive_raw(scratch);
         if (got.status == stream_status::ended) return stream_status::cut;
@@ -9311,7 +9317,7 @@ PROMETHEUS_ASYNC_DECL stream_status stream::pull(std::span<char> scratch) {
     return stream_status::ok;
 }
 
-PROMETHEUS_ASYNC_DECL stream_status stream::handshake(std::span<char> scratch) {
+stream_status stream::handshake(std::span<char> scratch) {
     if (failed_ || plain_peer_) return stream_status::failed;
     for (bool pulled = false;;) {
         const tls_status how = session_ ? session_->handshake() : tls_status::need_input;
@@ -9331,7 +9337,7 @@ PROMETHEUS_ASYNC_DECL stream_status stream::handshake(std::span<char> scratch) {
     }
 }
 
-PROMETHEUS_ASYNC_DECL stream_io stream::receive(std::span<char> into, std::span<char> scratch) {
+stream_io stream::receive(std::span<char> into, std::span<char> scratch) {
     if (failed_) return {stream_status::failed};
     if (!tls_) return receive_raw(into);
     for (int pulls = 0;; ++pulls) {
@@ -9352,7 +9358,7 @@ PROMETHEUS_ASYNC_DECL stream_io stream::receive(std::span<char> into, std::span<
     }
 }
 
-PROMETHEUS_ASYNC_DECL stream_io stream::send(std::string_view octets, std::span<char> scratch) {
+stream_io stream::send(std::string_view octets, std::span<char> scratch) {
     if (failed_) return {stream_status::failed};
     if (!tls_) return send_raw(octets);
     std::size_t taken = 0;
@@ -9365,18 +9371,18 @@ PROMETHEUS_ASYNC_DECL stream_io stream::send(std::string_view octets, std::span<
     }
 }
 
-PROMETHEUS_ASYNC_DECL stream_status stream::shutdown(std::span<char> scratch) {
+stream_status stream::shutdown(std::span<char> scratch) {
     if (sys_) return stream_status::failed;
     if (secured_ && !failed_) (void)session_->shutdown();
     return flush(scratch);
 }
 
-PROMETHEUS_ASYNC_DECL const tls_peer* stream::peer() {
+const tls_peer* stream::peer() {
     if (secured_ && !peer_) peer_ = owned<tls_peer>(new tls_peer(session_->peer()));
     return peer_.get();
 }
 
-PROMETHEUS_ASYNC_DECL error stream::why() const {
+error stream::why() const {
     if (sys_) return error::from_errno("connection", sys_);
     if (plain_peer_) return {errc::tls, "the peer speaks no TLS"};
     std::string text = session_ ? session_->last_error() : std::string();
@@ -9418,14 +9424,14 @@ inline int strict_base64(std::string_view text, std::span<unsigned char> into) n
 /// errors   open: invalid_option, which tells which credential by its place and never by its text
 class gate {
 public:
-    PROMETHEUS_ASYNC_DECL result<void> open(list<credential> accepted, const prometheus_async::authorizer& asked);
+    result<void> open(list<credential> accepted, const prometheus_async::authorizer& asked);
 
     bool guards() const noexcept { return !kept_.empty() || asked_; }
     bool has_credentials() const noexcept { return !kept_.empty(); }
     const prometheus_async::authorizer& asked() const noexcept { return asked_; }
     /// Whether the value of an Authorization field is one of the credentials. As long for a wrong one,
     /// whatever is wrong with it, as for a right one.
-    PROMETHEUS_ASYNC_DECL bool matches(std::string_view authorization) const noexcept;
+    bool matches(std::string_view authorization) const noexcept;
     /// The WWW-Authenticate fields of every 401, each with its CRLF.
     std::string_view challenge() const noexcept {
         constexpr std::string_view both = "WWW-Authenticate: Basic realm=\"metrics\", charset=\"UTF-8\"\r\n"
@@ -9466,7 +9472,7 @@ private:
     unsigned refusals_ = 0;
 };
 
-PROMETHEUS_ASYNC_DECL result<void> gate::open(list<credential> accepted, const prometheus_async::authorizer& asked) {
+result<void> gate::open(list<credential> accepted, const prometheus_async::authorizer& asked) {
     kept_.reserve(accepted.size());  // never moved: no copy is left behind
     for (const credential& c : accepted) {
         secret& s = kept_.emplace_back();
@@ -9483,7 +9489,7 @@ PROMETHEUS_ASYNC_DECL result<void> gate::open(list<credential> accepted, const p
     return {};
 }
 
-PROMETHEUS_ASYNC_DECL void gate::parse(std::string_view authorization, secret& shown) noexcept {
+void gate::parse(std::string_view authorization, secret& shown) noexcept {
     const std::size_t space = authorization.find(' ');
     if (space == std::string_view::npos) return;
     const std::string_view scheme = authorization.substr(0, space);
@@ -9503,7 +9509,7 @@ PROMETHEUS_ASYNC_DECL void gate::parse(std::string_view authorization, secret& s
     }
 }
 
-PROMETHEUS_ASYNC_DECL bool gate::matches(std::string_view authorization) const noexcept {
+bool gate::matches(std::string_view authorization) const noexcept {
     secret shown;
     parse(authorization, shown);
     volatile unsigned found = 0;  // volatile: no compiler may stop at the first difference
@@ -9654,29 +9660,29 @@ struct http_service {
 
     http_service() = default;
     http_service(const http_service&) = delete;
-    PROMETHEUS_ASYNC_DECL ~http_service();
-    PROMETHEUS_ASYNC_DECL void count(event_kind kind) noexcept;
-    PROMETHEUS_ASYNC_DECL void tell(event_kind kind, const error& why) noexcept;
+    ~http_service();
+    void count(event_kind kind) noexcept;
+    void tell(event_kind kind, const error& why) noexcept;
     /// What the making of a page has to tell: counted, and passed on.
     static void heard(const event& e, void* self) {
         const auto& s = *static_cast<http_service*>(self);
         if (s.metrics && e.kind == event_kind::callback_failed) s.metrics->collector_errors.inc();
         if (s.on_event) s.on_event(e, s.context);
     }
-    PROMETHEUS_ASYNC_DECL http_block* take_block();
-    PROMETHEUS_ASYNC_DECL void give_block(http_block* block) noexcept;
+    http_block* take_block();
+    void give_block(http_block* block) noexcept;
     /// Room for pieces of four times the size, if not too many have it: fewer system calls for the same page.
-    PROMETHEUS_ASYNC_DECL void widen(http_block& block) noexcept;
+    void widen(http_block& block) noexcept;
     std::size_t wide_buffers() const noexcept { return wide_count_; }
-    PROMETHEUS_ASYNC_DECL bool allows(std::string_view host) const noexcept;
-    PROMETHEUS_ASYNC_DECL const http_route* find(std::string_view path) const noexcept;
+    bool allows(std::string_view host) const noexcept;
+    const http_route* find(std::string_view path) const noexcept;
     /// Whom to drop so that another can be served, or null: the oldest that waits for a request, else a handshake,
     /// else the one whose peer has taken nothing for longest, and for a second at least.
-    PROMETHEUS_ASYNC_DECL http_connection* victim(double now) const noexcept;
+    http_connection* victim(double now) const noexcept;
     /// The oldest handshake that has not sent enough for an answer, else the oldest: a flood of beginnings does not
     /// push out one that goes on.
-    PROMETHEUS_ASYNC_DECL http_connection* shaking_victim() const noexcept;
-    PROMETHEUS_ASYNC_DECL std::string_view date() noexcept;
+    http_connection* shaking_victim() const noexcept;
+    std::string_view date() noexcept;
 
 private:
     static constexpr std::size_t kept_blocks = 4, most_wide = 16;
@@ -9709,26 +9715,26 @@ public:
     enum class phase : std::uint8_t { handshake, reading, deciding, writing, lingering, closed };
 
     /// Owns `fd`, and closes it when it is destroyed: whoever watches it forgets it first.
-    PROMETHEUS_ASYNC_DECL http_connection(http_service& service, int fd, double now);
+    http_connection(http_service& service, int fd, double now);
     http_connection(const http_connection&) = delete;
-    PROMETHEUS_ASYNC_DECL ~http_connection();
+    ~http_connection();
 
     /// Does what the descriptor allows, within a turn's budget of octets and requests.
-    PROMETHEUS_ASYNC_DECL void run(double now);
+    void run(double now);
     /// Acts on a deadline() that has passed.
-    PROMETHEUS_ASYNC_DECL void expire(double now);
+    void expire(double now);
     /// Goes on with what an asynchronous authoriser has decided.
-    PROMETHEUS_ASYNC_DECL void decide(double now);
-    PROMETHEUS_ASYNC_DECL double deadline() const noexcept;
+    void decide(double now);
+    double deadline() const noexcept;
     interest wants() const noexcept { return wants_; }
     phase at() const noexcept { return phase_; }
     bool closed() const noexcept { return phase_ == phase::closed; }
     int fd() const noexcept { return fd_; }
     double moved() const noexcept { return moved_; }
     /// Answers 503 to a newcomer for whom there is no room.
-    PROMETHEUS_ASYNC_DECL void refuse(double now);
-    PROMETHEUS_ASYNC_DECL void close() noexcept;
-    PROMETHEUS_ASYNC_DECL void reset() noexcept;  // the peer learns that what it has is not all
+    void refuse(double now);
+    void close() noexcept;
+    void reset() noexcept;  // the peer learns that what it has is not all
 
 private:
     friend struct http_service;
@@ -10429,13 +10435,13 @@ class http_server;
 /// early at worst, and is then set again).
 class server_connection final : public http_connection {
 public:
-    PROMETHEUS_ASYNC_DECL server_connection(http_server& server, int fd);
+    server_connection(http_server& server, int fd);
     /// After every move: waits for what the connection wants, or deletes it.
-    PROMETHEUS_ASYNC_DECL void settle() noexcept;
+    void settle() noexcept;
 
     static void ready(void* self, interest) { static_cast<server_connection*>(self)->move(&http_connection::run); }
     static void due(void* self) { static_cast<server_connection*>(self)->move(&http_connection::expire); }
-    PROMETHEUS_ASYNC_DECL void move(void (http_connection::*how)(double));
+    void move(void (http_connection::*how)(double));
 
 private:
     http_server& server_;
@@ -10444,9 +10450,9 @@ private:
 };
 
 struct http_listener {
-    PROMETHEUS_ASYNC_DECL http_listener(http_server& owner, int descriptor);
+    http_listener(http_server& owner, int descriptor);
     http_listener(const http_listener&) = delete;
-    PROMETHEUS_ASYNC_DECL ~http_listener();
+    ~http_listener();
     http_server& server;
     const int fd;
     watch readiness;
@@ -10454,13 +10460,13 @@ struct http_listener {
 
 class http_server : public http_service {
 public:
-    PROMETHEUS_ASYNC_DECL explicit http_server(event_loop& loop);
-    PROMETHEUS_ASYNC_DECL ~http_server();
+    explicit http_server(event_loop& loop);
+    ~http_server();
 
     /// Owns `fd`, which listens and does not block.
-    PROMETHEUS_ASYNC_DECL result<void> add(int fd);
+    result<void> add(int fd);
     /// Closes listeners and connections, as soon as none of them is moving.
-    PROMETHEUS_ASYNC_DECL void stop() noexcept;
+    void stop() noexcept;
     bool moves() const noexcept { return inside_ != 0; }
     void (*destroy_after)(http_server& self) = nullptr;  // when none is moving any more
     event_loop& loop() noexcept { return loop_; }
@@ -10653,16 +10659,16 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-struct server_state final : http_server {
-    PROMETHEUS_ASYNC_DECL server_state(event_loop& loop, const server_options& options);
-    PROMETHEUS_ASYNC_DECL ~server_state();
+struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server {
+    server_state(event_loop& loop, const server_options& options);
+    ~server_state();
 
-    PROMETHEUS_ASYNC_DECL result<void> listen();
-    PROMETHEUS_ASYNC_DECL void shut() noexcept;  // socket and connections; idempotent
-    PROMETHEUS_ASYNC_DECL std::string url() const;
-    PROMETHEUS_ASYNC_DECL registration leave();  // what there is to de-register, once
-    PROMETHEUS_ASYNC_DECL bool registered();
-    PROMETHEUS_ASYNC_DECL void end() noexcept;  // shuts, and hands de-registration to the loop
+    result<void> listen();
+    void shut() noexcept;  // socket and connections; idempotent
+    std::string url() const;
+    registration leave();  // what there is to de-register, once
+    bool registered();
+    void end() noexcept;  // shuts, and hands de-registration to the loop
 
     static metrics_http_server handle(server_state* s) noexcept { return metrics_http_server(s); }
     void release() noexcept {
@@ -11023,7 +11029,7 @@ task<result<void>> metrics_http_server::close() {
 #if !PROMETHEUS_ASYNC_NO_THREADS
 // ---- a loop and a thread of its own ----
 
-struct threaded_metrics_http_server::state {
+struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state {
     const server_options* options;       // until the start has ended
     pthread_t thread{};
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -11243,7 +11249,7 @@ struct http_endpoint {
 
 /// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path". TLS that was asked for stays
 /// asked for, whatever the scheme says.
-PROMETHEUS_ASYNC_DECL result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint16_t port,
+result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint16_t port,
                                                            std::uint16_t tls_port) {
     const error bad(errc::invalid_option, "not host:port, http://host:port, https://host:port or unix:///path");
     http_endpoint to;
@@ -11289,9 +11295,9 @@ public:
 
     explicit response_parser(std::size_t body_limit = 1 << 20) noexcept : limit_(body_limit) {}
 
-    PROMETHEUS_ASYNC_DECL status feed(std::string_view octets);
+    status feed(std::string_view octets);
     /// The peer closed its side.
-    PROMETHEUS_ASYNC_DECL status finish() noexcept;
+    status finish() noexcept;
 
     const char* fault() const noexcept { return fault_; }
     int code() const noexcept { return code_; }
@@ -11325,7 +11331,7 @@ private:
     std::string line_, pending_;  // pending: a field that the next line may continue (obs-fold)
 };
 
-PROMETHEUS_ASYNC_DECL response_parser::status response_parser::feed(std::string_view octets) {
+response_parser::status response_parser::feed(std::string_view octets) {
     while (!octets.empty() && status_ == status::more) {
         if (at_ == at::sized || at_ == at::chunk || at_ == at::to_the_end) {
             if (at_ == at::to_the_end) take(octets.size());
@@ -11346,7 +11352,7 @@ PROMETHEUS_ASYNC_DECL response_parser::status response_parser::feed(std::string_
     return status_;
 }
 
-PROMETHEUS_ASYNC_DECL response_parser::status response_parser::finish() noexcept {
+response_parser::status response_parser::finish() noexcept {
     if (status_ == status::more) {
         reuse_ = false;
         if (at_ == at::to_the_end) done();
@@ -11355,7 +11361,7 @@ PROMETHEUS_ASYNC_DECL response_parser::status response_parser::finish() noexcept
     return status_;
 }
 
-PROMETHEUS_ASYNC_DECL void response_parser::octet(char c) {
+void response_parser::octet(char c) {
     if (++head_ > (at_ == at::status_line || at_ == at::chunk_size ? 1024 : 16384)) return fail("head too large");
     if (cr_) {
         cr_ = false;
@@ -11375,7 +11381,7 @@ PROMETHEUS_ASYNC_DECL void response_parser::octet(char c) {
     }
 }
 
-PROMETHEUS_ASYNC_DECL void response_parser::line() {
+void response_parser::line() {
     switch (at_) {
     case at::status_line: return status_line();
     case at::chunk_size: return chunk_size();
@@ -11395,7 +11401,7 @@ PROMETHEUS_ASYNC_DECL void response_parser::line() {
     if (status_ == status::more && line_.empty()) at_ == at::trailers ? done() : head_end();
 }
 
-PROMETHEUS_ASYNC_DECL void response_parser::status_line() {  // HTTP/1.1 200 OK
+void response_parser::status_line() {  // HTTP/1.1 200 OK
     const std::string_view s = line_;
     if (s.size() < 12 || !legacy_digit(s[7]) || s[8] != ' ' || !legacy_digit(s[9]) || !legacy_digit(s[10]) ||
         !legacy_digit(s[11]) || (s.size() > 12 && s[12] != ' '))
@@ -11408,7 +11414,7 @@ PROMETHEUS_ASYNC_DECL void response_parser::status_line() {  // HTTP/1.1 200 OK
     head_ = 0;
 }
 
-PROMETHEUS_ASYNC_DECL void response_parser::field(std::string_view text) {
+void response_parser::field(std::string_view text) {
     const std::size_t colon = text.find(':');
     const std::string_view name = text.substr(0, colon);
     if (colon == std::string_view::npos || name.empty()) return fail("malformed field");
@@ -11445,7 +11451,7 @@ PROMETHEUS_ASYNC_DECL void response_parser::field(std::string_view text) {
     }
 }
 
-PROMETHEUS_ASYNC_DECL void response_parser::head_end() {
+void response_parser::head_end() {
     head_ = 0;
     count_ = 0;
     if (code_ < 200) {
@@ -11470,7 +11476,7 @@ PROMETHEUS_ASYNC_DECL void response_parser::head_end() {
     }
 }
 
-PROMETHEUS_ASYNC_DECL void response_parser::chunk_size() {
+void response_parser::chunk_size() {
     std::size_t n = 0, digits = 0;
     for (; digits != line_.size(); ++digits) {
         const int value = hex_digit(line_[digits]);
@@ -11496,7 +11502,7 @@ class io_wait;
 struct wait_scope {
     io_wait* now = nullptr;
     bool canceled = false;
-    PROMETHEUS_ASYNC_DECL void cancel();
+    void cancel();
 };
 
 /// co_await: a descriptor is ready (no error), the time is up (timeout), the scope canceled (canceled).
@@ -11549,7 +11555,7 @@ inline error in_words(const error& why, std::string_view late) noexcept {
     return why.code() == errc::timeout ? error(errc::timeout, late) : why;
 }
 
-PROMETHEUS_ASYNC_DECL void wait_scope::cancel() {
+void wait_scope::cancel() {
     canceled = true;
     if (now) now->wake(error(errc::canceled, "canceled"));
 }
@@ -11596,7 +11602,7 @@ struct name_question {
 };
 #endif
 
-PROMETHEUS_ASYNC_DECL task<result<std::vector<net_address>>> resolve(
+task<result<std::vector<net_address>>> resolve(
     [[maybe_unused]] event_loop& loop, [[maybe_unused]] wait_scope& scope, const http_endpoint& to,
     [[maybe_unused]] double until) {
     std::vector<net_address> found(1);
@@ -11672,8 +11678,8 @@ public:
     http_client(const http_client&) = delete;
 
     /// Tries every address of the name; the whole time begins to run.
-    PROMETHEUS_ASYNC_DECL task<result<void>> connect(const http_request& request);
-    PROMETHEUS_ASYNC_DECL task<result<http_response>> exchange(const http_request& request);
+    task<result<void>> connect(const http_request& request);
+    task<result<http_response>> exchange(const http_request& request);
 
     /// Our side of the connection. On loopback or a unix socket the peer is on this host.
     net_address here() const noexcept { return local_address(fd_.get()); }
@@ -11696,7 +11702,7 @@ private:
     char scratch_[4096];
 };
 
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request& request) {
+task<result<void>> http_client::connect(const http_request& request) {
     bool good = !request.method.empty() && !request.target.empty() && request.target[0] == '/';
     for (char c : request.method) good = good && token_char(c);
     for (char c : request.secret_name) good = good && token_char(c);
@@ -11727,7 +11733,7 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect(const http_request
     co_return {};
 }
 
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect_to(const net_address& address) {
+task<result<void>> http_client::connect_to(const net_address& address) {
     fd_ = make_socket(address.family());
     if (!fd_) co_return error::from_errno("socket", errno);
     if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
@@ -11738,7 +11744,7 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::connect_to(const net_addre
     co_return {};
 }
 
-PROMETHEUS_ASYNC_DECL task<result<void>> http_client::wait_for(stream_status how) {
+task<result<void>> http_client::wait_for(stream_status how) {
     switch (how) {
     case stream_status::ok: co_return {};
     case stream_status::want_read:
@@ -11753,7 +11759,7 @@ PROMETHEUS_ASYNC_DECL task<result<void>> http_client::wait_for(stream_status how
     }
 }
 
-PROMETHEUS_ASYNC_DECL task<result<http_response>> http_client::exchange(const http_request& request) {
+task<result<http_response>> http_client::exchange(const http_request& request) {
     secret_text message(request.method);
     std::string& out = message.text;
     out.append(" ").append(request.target).append(" HTTP/1.1\r\nHost: ");
@@ -11841,7 +11847,7 @@ public:
         return *this;
     }
     /// What is not UTF-8 becomes U+FFFD: Consul would make that of it anyway.
-    PROMETHEUS_ASYNC_DECL json_writer& text(std::string_view s);
+    json_writer& text(std::string_view s);
     json_writer& field(std::string_view name, std::string_view value) { return key(name).text(value); }
     std::string take() { return std::move(out_); }
 
@@ -11854,7 +11860,7 @@ private:
     bool fresh_ = true;
 };
 
-PROMETHEUS_ASYNC_DECL json_writer& json_writer::text(std::string_view s) {
+json_writer& json_writer::text(std::string_view s) {
     separate();
     out_ += '"';
     bool changed = false;
@@ -11951,8 +11957,8 @@ inline std::string go_duration(seconds span) {
 }
 
 /// Copies of all of consul_options, and of what the environment adds.
-struct consul_settings {
-    PROMETHEUS_ASYNC_DECL explicit consul_settings(const consul_options& o);
+struct PROMETHEUS_ASYNC_LOCAL consul_settings {
+    explicit consul_settings(const consul_options& o);
 
     consul_options numbers;   // the views in it are not to be read
     std::string name, id, agent_text, status, advertise, in_namespace;
@@ -11983,7 +11989,7 @@ inline int read_token(const char* path, std::string& into) noexcept {
     return failed;
 }
 
-PROMETHEUS_ASYNC_DECL consul_settings::consul_settings(const consul_options& o)
+consul_settings::consul_settings(const consul_options& o)
     : numbers(o), name(o.name), id(o.service_id.empty() ? o.name : o.service_id), agent_text(o.agent), status(o.status),
       advertise(unbracketed(o.advertise)), in_namespace(o.in_namespace), token(o.token) {
     const auto flaw = [this](std::string_view why, int sys = 0) {
@@ -12075,7 +12081,7 @@ struct consul_member {
     std::uint64_t seed = 0;
 };
 
-PROMETHEUS_ASYNC_DECL double consul_member::jitter() {
+double consul_member::jitter() {
     if (seed == 0) {
         const double now = wall_now();
         std::memcpy(&seed, &now, sizeof seed);
@@ -12123,7 +12129,7 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
 }
 
 /// One request to the agent. Registering needs to know our side of the connection for its body.
-PROMETHEUS_ASYNC_DECL task<result<http_response>> consul_ask(
+task<result<http_response>> consul_ask(
     consul_member& m, wait_scope& scope, std::string_view method, std::string path, bool registers,
     double seconds_left = 15) {
     http_deadlines limits;
@@ -12173,7 +12179,7 @@ inline error consul_no(const consul_member& m, std::string_view what, const http
     return {errc::refused, text};
 }
 
-PROMETHEUS_ASYNC_DECL task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
+task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
     m.retry_after = 0;
     const bool before = m.maybe_there;
     const auto answer = co_await consul_ask(m, m.scope, "PUT", "/v1/agent/service/register", true, seconds_left);
@@ -12189,7 +12195,7 @@ PROMETHEUS_ASYNC_DECL task<result<void>> consul_enroll(consul_member& m, double 
     co_return {};
 }
 
-PROMETHEUS_ASYNC_DECL task<result<void>> consul_leave(std::shared_ptr<consul_member> m) {
+task<result<void>> consul_leave(std::shared_ptr<consul_member> m) {
     m->scope.cancel();  // the watchdog, also in the midst of registering us
     m->now_registered(false);
     if (!m->how.numbers.deregister || !m->maybe_there) co_return {};
@@ -12211,11 +12217,11 @@ PROMETHEUS_ASYNC_DECL task<result<void>> consul_leave(std::shared_ptr<consul_mem
     }
 }
 
-PROMETHEUS_ASYNC_DECL task<void> consul_leave_quietly(std::shared_ptr<consul_member> m) {
+task<void> consul_leave_quietly(std::shared_ptr<consul_member> m) {
     (void)co_await consul_leave(std::move(m));  // a failure was told
 }
 
-PROMETHEUS_ASYNC_DECL task<void> consul_watch(std::shared_ptr<consul_member> m) {
+task<void> consul_watch(std::shared_ptr<consul_member> m) {
     const bool ttl = m->how.numbers.check == consul_check::ttl;
     const std::string look = ttl ? "/v1/agent/check/pass/" + percent_encoded("service:" + m->how.id)
                                  : "/v1/agent/service/" + percent_encoded(m->how.id);
@@ -12254,7 +12260,7 @@ struct consul_leaver {
     }
 };
 
-PROMETHEUS_ASYNC_DECL task<result<registration>> consul_start(std::shared_ptr<consul_member> m) {
+task<result<registration>> consul_start(std::shared_ptr<consul_member> m) {
     if (!m->how.usable) co_return m->how.usable.why();
     if (m->port == 0) co_return error(errc::invalid_option, "a server on a unix socket cannot be registered in Consul");
     consul_leaver leaves{m};
@@ -12282,10 +12288,10 @@ PROMETHEUS_ASYNC_DECL task<result<registration>> consul_start(std::shared_ptr<co
 
 }  // namespace detail
 
-PROMETHEUS_ASYNC_DECL consul_agent::consul_agent(const consul_options& options)
+consul_agent::consul_agent(const consul_options& options)
     : settings_(new detail::consul_settings(options)) {}
-PROMETHEUS_ASYNC_DECL consul_agent::~consul_agent() { delete settings_; }
-PROMETHEUS_ASYNC_DECL task<result<registration>> consul_agent::register_server(event_loop& loop,
+consul_agent::~consul_agent() { delete settings_; }
+task<result<registration>> consul_agent::register_server(event_loop& loop,
                                                                                const metrics_http_server& server) {
     return detail::consul_start(std::make_shared<detail::consul_member>(
         *settings_, loop, server.address(), server.advertise(), server.port(), server.https()));
@@ -12301,7 +12307,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-struct file_sd_settings {
+struct PROMETHEUS_ASYNC_LOCAL file_sd_settings {
     std::string path, advertise;
     std::vector<std::pair<std::string, std::string>> labels;
     bool keep_file;
@@ -12319,7 +12325,7 @@ struct file_sd_target {
     result<void> remove();
 };
 
-PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) {
+result<void> file_sd_target::write(std::string_view text) {
     const std::string beside = how.path + '.' + std::to_string(sys::getpid()) + ".tmp";  // *.json does not match it
     constexpr int how_opened = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
     descriptor fd(uninterrupted([&] { return sys::open(beside.c_str(), how_opened, 0644); }));
@@ -12343,7 +12349,7 @@ PROMETHEUS_ASYNC_DECL result<void> file_sd_target::write(std::string_view text) 
     return error::from_errno(how.path, failed);
 }
 
-PROMETHEUS_ASYNC_DECL result<void> file_sd_target::remove() {
+result<void> file_sd_target::remove() {
     struct stat there;
     if (sys::lstat(how.path.c_str(), &there) != 0) {
         if (errno != ENOENT) return error::from_errno(how.path, errno);
@@ -12354,9 +12360,9 @@ PROMETHEUS_ASYNC_DECL result<void> file_sd_target::remove() {
     return sys::unlink(how.path.c_str()) == 0 ? result<void>() : error::from_errno(how.path, errno);
 }
 
-PROMETHEUS_ASYNC_DECL task<result<void>> file_sd_leave(std::shared_ptr<file_sd_target> t) { co_return t->remove(); }
+task<result<void>> file_sd_leave(std::shared_ptr<file_sd_target> t) { co_return t->remove(); }
 
-PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd_start(std::shared_ptr<file_sd_target> t) {
+task<result<registration>> file_sd_start(std::shared_ptr<file_sd_target> t) {
     const std::string_view path = t->how.path;
     if (path.size() < 6 || path.substr(path.size() - 5) != ".json")
         co_return error(errc::invalid_option, "file_sd: the path must end in .json");
@@ -12375,12 +12381,12 @@ PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd_start(std::shared_ptr<f
 
 }  // namespace detail
 
-PROMETHEUS_ASYNC_DECL file_sd::file_sd(const file_sd_options& o)
+file_sd::file_sd(const file_sd_options& o)
     : settings_(new detail::file_sd_settings{std::string(o.path), std::string(o.advertise), {}, o.keep_file}) {
     for (const label& l : o.labels) settings_->labels.emplace_back(l.name, l.value);
 }
-PROMETHEUS_ASYNC_DECL file_sd::~file_sd() { delete settings_; }
-PROMETHEUS_ASYNC_DECL task<result<registration>> file_sd::register_server(event_loop&,
+file_sd::~file_sd() { delete settings_; }
+task<result<registration>> file_sd::register_server(event_loop&,
                                                                           const metrics_http_server& server) {
     std::string target = server.url();  // "http://host:port/"
     target.erase(0, target.find("//") + 2);
@@ -12406,3 +12412,4 @@ PROMETHEUS_ASYNC_END
 #undef PROMETHEUS_ASYNC_DETAIL_ABI
 #undef PROMETHEUS_ASYNC_DETAIL_WIDE
 #undef PROMETHEUS_ASYNC_END
+#undef PROMETHEUS_ASYNC_LOCAL
