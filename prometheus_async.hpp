@@ -2827,9 +2827,7 @@ struct is_completion<completion_handler<H, S>> : std::true_type {};
 
 /// For the kinds of a companion header, which specialises it: measure(scope, make) measures what make() returns.
 template <class D>
-struct foreign_kind {};
-template <class D>
-concept foreign = requires { &foreign_kind<D>::kind; };
+struct foreign_kind : std::false_type {};
 
 // Work that somebody else waits for. Measured as a plain call, it would be over when it has hardly begun.
 template <class D>
@@ -3031,7 +3029,7 @@ private:
         } else if constexpr (detail::awaitable<R>) {
             auto scope = self.verb_.scope(detail::eager<D> ? detail::starts::at_call : detail::starts::at_await);
             return detail::measured<decltype(scope), R>(scope, [&]() -> R { return detail::making(scope, work); });
-        } else if constexpr (detail::foreign<D>) {
+        } else if constexpr (detail::foreign_kind<D>::value) {
             auto scope = self.verb_.scope(detail::starts::at_await);
             return detail::foreign_kind<D>::measure(scope, [&]() -> R { return detail::making(scope, work); });
         } else if constexpr (detail::work<D>) {
@@ -3087,7 +3085,7 @@ auto measure(const Verb& verb, X&& x) {
                       "as in time(metric)([&] { return mutex.lock(); })()");
         auto scope = verb.scope(starts::at_call);
         return measured<decltype(scope), A>(scope, [&]() -> A { return static_cast<X&&>(x); });
-    } else if constexpr (foreign<D>) {
+    } else if constexpr (foreign_kind<D>::value) {
         auto scope = verb.scope(starts::at_call);
         return foreign_kind<D>::measure(scope, [&]() -> D { return static_cast<X&&>(x); });
     } else if constexpr (is_call_only<D>::value && !function_like<D>) {
