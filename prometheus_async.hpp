@@ -1253,23 +1253,31 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+/// What the hashes of one table depend on. Every table has its own, and no hash ever leaves the process.
+struct hash_seed {
+    std::uint64_t low, high;
+};
+
 /// Read without the lock, and recycled like records.
 struct alignas(64) family_face {
     std::uintptr_t version;
     std::uintptr_t table;  // aligned entries | log2 of their number. An entry: record | 6 bits of hash
     std::uint64_t id;
     family_state* family;
+    hash_seed seed;
 };
 
+/// The halves of the whole product, folded.
 inline std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
 #ifdef __SIZEOF_INT128__
     __extension__ using wide = unsigned __int128;
     const wide product = static_cast<wide>(a) * b;
     return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 #else
-    a = (a ^ (a >> 32)) * 0x9e3779b97f4a7c15U + b;
-    b = (a ^ (a >> 29)) * 0xbf58476d1ce4e5b9U;
-    return b ^ (b >> 32);
+    constexpr std::uint64_t half = 0xffffffff;
+    const std::uint64_t one = (a >> 32) * (b & half), other = (a & half) * (b >> 32);
+    const std::uint64_t middle = ((a & half) * (b & half) >> 32) + (one & half) + (other & half);
+    return (a * b) ^ ((a >> 32) * (b >> 32) + (one >> 32) + (other >> 32) + (middle >> 32));
 #endif
 }
 template <class Word>
@@ -1282,12 +1290,12 @@ inline std::uint64_t load_little(const char* from) noexcept {
     return w;
 }
 
-/// A label value as two words: up to 15 bytes themselves and their number; longer ones by their hash and
-/// length, and their bytes are compared too.
+/// A label value as two words: up to 15 bytes themselves and their number; longer ones by their first bytes
+/// and length, and all their bytes are hashed and compared too.
 struct key_pair {
     std::uint64_t low = 0, high = 0;
 };
-PROMETHEUS_ASYNC_DECL key_pair long_key(std::string_view value) noexcept;
+PROMETHEUS_ASYNC_DECL std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values, std::size_t count) noexcept;
 PROMETHEUS_ASYNC_DECL bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept;
 
 inline bool is_long(const key_pair& k) noexcept { return (k.high >> 56) == 0xff; }
@@ -1295,7 +1303,7 @@ inline key_pair make_key(std::string_view value) noexcept {
     const char* p = value.data();
     const std::size_t n = value.size();
     key_pair k;
-    if (n >= 16) [[unlikely]] return long_key(value);
+    if (n >= 16) [[unlikely]] return {load_little<std::uint64_t>(p), std::uint64_t{0xff} << 56 | n};
     if (n >= 8) {  // two loads that overlap, then the overlap shifted out
         k.low = load_little<std::uint64_t>(p);
         k.high = load_little<std::uint64_t>(p + n - 8) >> 1 >> (127 - 8 * n);
@@ -1308,17 +1316,22 @@ inline key_pair make_key(std::string_view value) noexcept {
     k.high |= std::uint64_t{n} << 56;
     return k;
 }
-inline std::uint64_t hash_keys(const key_pair* keys, std::size_t count) noexcept {
-    std::uint64_t h = 0x2d358dccaa6c78a5U;
-    for (std::size_t i = 0; i != count; ++i)
-        h = mix(keys[i].low ^ 0x8bb84b93962eacc9U, keys[i].high ^ h);
+/// Where a table looks first. Each product has a secret in both factors, so that values which meet cannot be
+/// computed without the seed, nor a factor be made zero. Equal hashes are not equal values: texts decide.
+inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, const std::string_view* values, std::size_t count,
+                                 bool any_long) noexcept {
+    std::uint64_t h = seed.high;
+    for (std::size_t i = 0; i != count; ++i) h = mix(keys[i].low ^ seed.low, keys[i].high ^ h);
+    if (any_long) [[unlikely]] h = hash_long(seed, h, values, count);
     return mix(h, 0x9e3779b97f4a7c15U);
 }
+/// How far from there an entry may stand. With half of the places free, chance never takes one that far; when it
+/// happens all the same, the table gets another seed.
+constexpr std::size_t most_probes(std::size_t log2) noexcept { return 16 + 8 * log2; }
 
 /// True and the series, or false: not there, or too much was removed meanwhile.
 inline bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
                        std::size_t count, series& found) noexcept {
-    const std::uint64_t hash = hash_keys(keys, count);
     bool any_long = false;
     for (std::size_t i = 0; i != count; ++i) any_long |= is_long(keys[i]);
     for (int attempt = 0; attempt != 4; ++attempt) {
@@ -1327,7 +1340,8 @@ inline bool find_child(const family_face& face, std::uint64_t family, const key_
         if (acquire(face.id) != family || table == 0) return false;
         const auto* entries = reinterpret_cast<const std::uintptr_t*>(table & ~std::uintptr_t{63});
         const std::size_t mask = (std::size_t{1} << (table & 63)) - 1;
-        for (std::size_t i = static_cast<std::size_t>(hash) & mask, probes = 0; probes <= mask; ++probes, i = (i + 1) & mask) {
+        const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, count, any_long);
+        for (std::size_t i = static_cast<std::size_t>(hash) & mask, probes = most_probes(table & 63); probes != 0; --probes, i = (i + 1) & mask) {
             const std::uintptr_t entry = __atomic_load_n(&entries[i], __ATOMIC_ACQUIRE);
             if (entry == 0) break;
             if ((entry & 63) != hash >> 58) continue;
@@ -3845,6 +3859,16 @@ PROMETHEUS_ASYNC_END
 #include <cerrno>
 #include <cstdio>  // the last words of a broken contract
 #include <ctime>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#include <sys/random.h>
+#endif
+
+// Tests put a namespace here whose functions fail as they are told: every system call of the rooms from
+// here on is sys::something.
+#ifndef PROMETHEUS_ASYNC_DETAIL_SYS
+#define PROMETHEUS_ASYNC_DETAIL_SYS
+#endif
 
 PROMETHEUS_ASYNC_BEGIN
 
@@ -3946,6 +3970,29 @@ void contain(std::string_view where, F&& f, Failed&& failed) noexcept {
 #endif
 }
 
+namespace sys {
+#if defined(__linux__)
+using PROMETHEUS_ASYNC_DETAIL_SYS::getauxval, PROMETHEUS_ASYNC_DETAIL_SYS::getrandom;
+#else
+using PROMETHEUS_ASYNC_DETAIL_SYS::arc4random_buf;
+#endif
+}  // namespace sys
+
+/// 128 bits that nobody outside the process knows; at any time, also before main.
+static void take_secret(std::uint64_t (&to)[2]) noexcept {
+#if defined(__linux__)
+    if (sys::getrandom(to, sizeof to, GRND_NONBLOCK) == sizeof to) return;
+    // An old kernel, or one that has just booted: it gave each process 16 octets at its start.
+    if (const auto at = sys::getauxval(AT_RANDOM)) return static_cast<void>(std::memcpy(to, reinterpret_cast<const void*>(at), sizeof to));
+    timespec now;
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    to[0] = static_cast<std::uint64_t>(now.tv_sec) << 30 ^ static_cast<std::uint64_t>(now.tv_nsec);
+    to[1] = reinterpret_cast<std::uintptr_t>(&now) ^ reinterpret_cast<std::uintptr_t>(&take_secret) << 20;
+#else
+    sys::arc4random_buf(to, sizeof to);
+#endif
+}
+
 template <clockid_t Id>
 static double read_clock() {
     timespec t;
@@ -3993,12 +4040,6 @@ PROMETHEUS_ASYNC_END
 #endif
 #if PROMETHEUS_ASYNC_POLLER_KQUEUE
 #include <sys/event.h>
-#endif
-
-// Tests put a namespace here whose functions fail as they are told: every system call of the rooms from
-// here on is sys::something.
-#ifndef PROMETHEUS_ASYNC_DETAIL_SYS
-#define PROMETHEUS_ASYNC_DETAIL_SYS
 #endif
 
 PROMETHEUS_ASYNC_BEGIN
@@ -4346,7 +4387,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [42] core                                         cells, records, tables, registry bodies
-//      needs [20] [40]
+//      needs [22] [40]
 // =============================================================================
 //
 // One object holds all state of the library: constant-initialised, never destroyed, everything that was
@@ -4438,6 +4479,41 @@ struct thread_record {
     thread_record** link;
 };
 
+struct fingerprint {
+    std::uint64_t low, high;
+    bool operator==(const fingerprint&) const = default;
+};
+/// SipHash-2-4 (Aumasson and Bernstein 2012) in its form of 128 bits.
+static fingerprint siphash(const std::uint64_t (&key)[2], std::string_view text) noexcept {
+    std::uint64_t v0 = key[0] ^ 0x736f6d6570736575, v1 = key[1] ^ 0x646f72616e646f6d ^ 0xee;
+    std::uint64_t v2 = key[0] ^ 0x6c7967656e657261, v3 = key[1] ^ 0x7465646279746573;
+    const auto turned = [](std::uint64_t x, int by) { return x << by | x >> (64 - by); };
+    const auto rounds = [&](int n) {
+        for (; n != 0; --n) {
+            v0 += v1, v1 = turned(v1, 13) ^ v0, v0 = turned(v0, 32);
+            v2 += v3, v3 = turned(v3, 16) ^ v2;
+            v0 += v3, v3 = turned(v3, 21) ^ v0;
+            v2 += v1, v1 = turned(v1, 17) ^ v2, v2 = turned(v2, 32);
+        }
+    };
+    const auto take = [&](std::uint64_t word) {
+        v3 ^= word;
+        rounds(2);
+        v0 ^= word;
+    };
+    std::size_t at = 0;
+    for (; text.size() - at >= 8; at += 8) take(load_little<std::uint64_t>(text.data() + at));
+    std::uint64_t last = std::uint64_t{text.size()} << 56;
+    for (int shift = 0; at != text.size(); shift += 8) last |= std::uint64_t{static_cast<unsigned char>(text[at++])} << shift;
+    take(last);
+    v2 ^= 0xee;
+    rounds(4);
+    const std::uint64_t low = v0 ^ v1 ^ v2 ^ v3;
+    v1 ^= 0xdd;
+    rounds(4);
+    return {low, v0 ^ v1 ^ v2 ^ v3};
+}
+
 constexpr std::uint64_t place_of(std::uint32_t page, std::uint32_t offset) noexcept {
     return std::uint64_t{page} << 32 | offset;
 }
@@ -4450,6 +4526,8 @@ struct library {
     bool hooked = false;
 #endif
     std::uint64_t sequence = 0;
+    std::uint64_t secret[2] = {};  // taken when the first registry is used
+    bool seeded = false;
     std::uint64_t noticed[32] = {};
     std::uint64_t told[32] = {};  // how much of that went to an on_event
     thread_record* threads = nullptr;
@@ -4474,6 +4552,10 @@ struct library {
     registry* standard = nullptr;
 
     std::uint64_t next_id(unsigned length) noexcept { return ++sequence << 12 | length; }
+    /// Stands for a text, and for nothing else: a keyed function of 128 bits that cannot be told from a random one
+    /// without its key. Two of 2^40 texts, whoever chose them, have the same with a chance of 2^-49.
+    fingerprint fingerprint_of(std::string_view text) const noexcept { return siphash(secret, text); }
+    fingerprint fingerprint_of(std::uint64_t n) const noexcept { return fingerprint_of({reinterpret_cast<const char*>(&n), sizeof n}); }
 
     void* type_stable(std::size_t bytes) {
         if (bytes > arena_left) {
@@ -5292,6 +5374,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
     static registry_state& of(registry& r) {
         if (!r.state_) {
             hook_fork();
+            if (!std::exchange(state.seeded, true)) take_secret(state.secret);
             r.state_ = new registry_state{state.next_id(0), {}, {}, false, 0};
             state.registries.push(r.state_);
         }
@@ -5435,32 +5518,60 @@ static std::string series_text(const family_state& f, const std::string_view* va
     return text;
 }
 
-static void insert(std::uintptr_t* entries, std::size_t mask, record* r) noexcept {
-    std::size_t i = static_cast<std::size_t>(r->hash) & mask;
-    while (entries[i] != 0) i = (i + 1) & mask;
-    __atomic_store_n(&entries[i], reinterpret_cast<std::uintptr_t>(r) | static_cast<std::uintptr_t>(r->hash >> 58), __ATOMIC_RELEASE);
-}
 static record* record_of(std::uintptr_t entry) noexcept { return reinterpret_cast<record*>(entry & ~std::uintptr_t{63}); }
 static void bump(family_face& face) noexcept { __atomic_store_n(&face.version, face.version + 1, __ATOMIC_RELEASE); }
 
+/// False when the free place is too far away.
+static bool insert(std::uintptr_t* entries, unsigned log2, record* r) noexcept {
+    const std::size_t mask = (std::size_t{1} << log2) - 1;
+    std::size_t i = static_cast<std::size_t>(r->hash) & mask;
+    for (std::size_t probes = most_probes(log2); entries[i] != 0; i = (i + 1) & mask) if (--probes == 0) return false;
+    __atomic_store_n(&entries[i], reinterpret_cast<std::uintptr_t>(r) | static_cast<std::uintptr_t>(r->hash >> 58), __ATOMIC_RELEASE);
+    return true;
+}
+static void hash_record(const family_state& f, record* r) noexcept {
+    key_pair keys[64];
+    std::string_view values[64];
+    bool any_long = false;
+    const auto* stored = reinterpret_cast<const char*>(r->key() + 2 * f.labels.size());
+    for (std::size_t i = 0; i != f.labels.size(); ++i) {
+        keys[i] = {r->key()[2 * i], r->key()[2 * i + 1]};
+        if (!is_long(keys[i])) continue;
+        any_long = true;
+        values[i] = {stored, static_cast<std::size_t>(keys[i].high << 8 >> 8)};
+        stored += (values[i].size() + 7) / 8 * 8;
+    }
+    release(r->hash, hash_values(f.face->seed, keys, values, f.labels.size(), any_long));
+}
+static void new_seed(family_face& face) noexcept {
+    const fingerprint fresh = state.fingerprint_of(state.next_id(0));
+    release(face.seed.low, fresh.low);
+    release(face.seed.high, fresh.high);
+}
 static void publish(family_state& f, record* r) {
     family_face& face = *f.face;
     const auto log2 = static_cast<unsigned>(face.table & 63);
     auto* entries = reinterpret_cast<std::uintptr_t*>(face.table & ~std::uintptr_t{63});
     const std::size_t size = face.table == 0 ? 0 : std::size_t{1} << log2;
-    if ((f.entries + 1) * 2 <= size) {
-        insert(entries, size - 1, r);
-    } else {
-        const unsigned wider = size == 0 ? 3 : log2 + 1;
-        std::uintptr_t* grown = state.take_table(wider);
-        const std::size_t mask = (std::size_t{1} << wider) - 1;
-        for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0) insert(grown, mask, record_of(entries[i]));
-        insert(grown, mask, r);
-        __atomic_store_n(&face.table, reinterpret_cast<std::uintptr_t>(grown) | wider, __ATOMIC_RELEASE);
-        bump(face);
-        if (size != 0) state.give_table(entries, log2);
+    const bool room = ++f.entries * 2 <= size;
+    if (room && insert(entries, log2, r)) return;
+    unsigned wider = size == 0 ? 3 : room ? log2 : log2 + 1;
+    std::uintptr_t* grown = nullptr;
+    // Whoever does not know the seeds cannot make this fail twice; a wider table ends it even so.
+    for (bool good = false, again = room; !good; again = true) {
+        if (again) {
+            new_seed(face);
+            for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0) hash_record(f, record_of(entries[i]));
+            hash_record(f, r);
+        }
+        grown = state.take_table(wider);
+        good = insert(grown, wider, r);
+        for (std::size_t i = 0; i != size && good; ++i) if (entries[i] != 0) good = insert(grown, wider, record_of(entries[i]));
+        if (!good) state.give_table(grown, wider++);
     }
-    ++f.entries;
+    __atomic_store_n(&face.table, reinterpret_cast<std::uintptr_t>(grown) | wider, __ATOMIC_RELEASE);
+    bump(face);
+    if (size != 0) state.give_table(entries, log2);
 }
 
 /// Takes `r` out of the table. Linear probing without tombstones: what follows is moved back.
@@ -5490,7 +5601,6 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     const std::uint64_t id = state.next_id(f.length());
     release(r->id, id);
     release(r->place, place);
-    release(r->hash, hash_keys(keys, count));
     r->value.clear();
     r->family = &f;
     r->created = now;
@@ -5516,7 +5626,10 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     f.lines.push({id, place, r, f.texts.size, static_cast<std::uint32_t>(text.size())});
     f.texts.size += text.size();
     ++f.living;
-    if (count != 0) publish(f, r);
+    if (count != 0) {
+        hash_record(f, r);
+        publish(f, r);
+    }
     return r;
 }
 
@@ -5757,6 +5870,7 @@ result<declared> declare(const declaration& what) {
     if (state.free_faces) f.face = std::exchange(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
     else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
     f.face->family = &f;
+    new_seed(*f.face);
     release(f.face->id, f.id);
     if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
     home.by_base.insert(home.lower(f.base_name()), &f);
@@ -5767,14 +5881,16 @@ result<declared> declare(const declaration& what) {
 
 // ---- children ----
 
-key_pair long_key(std::string_view value) noexcept {
-    std::uint64_t h = value.size();
-    for (std::size_t at = 0; at < value.size(); at += 8) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, value.data() + at, value.size() - at < 8 ? value.size() - at : 8);
-        h = mix(h ^ word, 0x9e3779b97f4a7c15U);
+std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values, std::size_t count) noexcept {
+    for (std::size_t i = 0; i != count; ++i) {
+        if (values[i].size() < 16) continue;
+        const auto take = [&](const char* from) {
+            h = mix(load_little<std::uint64_t>(from) ^ seed.low, load_little<std::uint64_t>(from + 8) ^ h);
+        };
+        for (std::size_t at = 0; at < values[i].size() - 16; at += 16) take(values[i].data() + at);
+        take(values[i].data() + values[i].size() - 16);
     }
-    return {h, std::uint64_t{0xff} << 56 | value.size()};
+    return h;
 }
 bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept {
     const std::uint64_t* stored = r.key() + 2 * count;
@@ -6422,49 +6538,53 @@ static bool mergeable(const family_state& a, const family_state& b) noexcept {
            std::equal(a.constants.begin(), a.constants.end(), b.constants.begin(),
                       [](const auto& x, const auto& y) { return x.first == y.first; });
 }
-/// What the series of merged families are told apart by: what their labels say.
-static std::uint64_t series_identity(const family_state& f, const line& l) noexcept {
-    std::uint64_t h = l.rec->hash;
-    for (const auto& c : f.constants) h = mix(h ^ long_key(c.second).low, 0x9e3779b97f4a7c15U);
-    if (f.type == metric_type::info && l.rec->extra)
-        for (const auto& [name, value] : l.rec->extra->info) h += mix(long_key(name).low, long_key(value).low | 1);
-    return h;
-}
 static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
 
-/// Hashes of what a page has shown, whatever has become of it since.
-class shown_hashes {
+/// What a page has shown, whatever has become of it since: of each text its fingerprint.
+class shown_texts {
 public:
     /// False when it was there.
-    bool add(std::uint64_t h) {
-        if (h == 0) h = 1;
+    bool add(std::string_view text) {
         if ((all_.size() + 1) * 2 > table_.size()) rebuild(table_.empty() ? 16 : table_.size() * 2);
-        if (!insert(h)) return false;
-        all_.push_back(h);
+        const fingerprint print = state.fingerprint_of(text);
+        std::uint32_t& place = find(print);
+        if (place != 0) return false;
+        all_.push_back(print);
+        place = static_cast<std::uint32_t>(all_.size());
         return true;
     }
     std::size_t size() const noexcept { return all_.size(); }
     /// Forgets all but the first n.
     void cut(std::size_t n) {
-        if (n >= all_.size()) return;
-        all_.resize(n);
-        rebuild(table_.size());
+        if (n == 0 && all_.size() > table_.size() / 16) {
+            all_.clear();
+            return table_.assign(table_.size(), 0);
+        }
+        for (; all_.size() > n; all_.pop_back()) find(all_.back()) = 0;  // nobody's way leads past what came last
     }
 
 private:
-    bool insert(std::uint64_t h) noexcept {
-        const std::size_t mask = table_.size() - 1;
-        std::size_t i = static_cast<std::size_t>(h) & mask;
-        for (; table_[i] != 0; i = (i + 1) & mask) if (table_[i] == h) return false;
-        table_[i] = h;
-        return true;
+    /// Where it is, or would be.
+    std::uint32_t& find(const fingerprint& print) noexcept {
+        std::size_t i = static_cast<std::size_t>(print.low) & (table_.size() - 1);
+        while (table_[i] != 0 && all_[table_[i] - 1] != print) i = (i + 1) & (table_.size() - 1);
+        return table_[i];
     }
     void rebuild(std::size_t size) {
         table_.assign(size, 0);
-        for (std::uint64_t h : all_) insert(h);
+        for (std::size_t i = 0; i != all_.size(); ++i) find(all_[i]) = static_cast<std::uint32_t>(i + 1);
     }
-    std::vector<std::uint64_t> all_, table_;
+    std::vector<fingerprint> all_;
+    std::vector<std::uint32_t> table_;  // 1 + an index; at most half full
 };
+
+using label_pairs = std::vector<std::pair<std::string, std::string>>;
+/// What a set of labels is told apart by, in whatever order and without the empty ones. No UTF-8 text has an octet 0xff.
+static void append_identity(std::string& to, label_pairs& labels) {
+    std::sort(labels.begin(), labels.end());
+    for (const auto& [name, value] : labels)
+        if (!value.empty()) to.append(name).append("\xff").append(value).append("\xff");
+}
 
 }  // namespace detail
 
@@ -6487,13 +6607,14 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     bool created_part;       // its _created samples are being shown, in a text format a family of their own
     bool ended, failed;
     bool claims;                  // names on this page could be others' too, now or once something is removed
-    detail::shown_hashes names;   // of samples, if so
-    detail::shown_hashes merged;  // series of this family, if it is several registries'
+    detail::shown_texts names;    // of samples, if so
+    detail::shown_texts merged;   // series of this family, if it is several registries'
 
     // ---- what was rendered, and is handed out from `drained` ----
     detail::bag<char> unit;
     std::size_t drained, capacity;
     std::string labels, word, quoted, all;  // kept, so that a page that is made again allocates nothing
+    detail::label_pairs pairs;
 
     bool openmetrics() const noexcept { return asked.as >= format::openmetrics_0_0_1; }
 
@@ -6769,7 +6890,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         const std::size_t before = names.size();
         const auto take = [&](std::string_view suffix) {
             all.assign(base).append(suffix);
-            return names.add(detail::long_key(all).low);
+            return names.add(all);
         };
         bool good = take({});
         for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
@@ -6887,6 +7008,15 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         const family_state* g = r ? r->find(f.base_name()) : nullptr;
         return g && mergeable(f, *g) && g->id < limit ? g : nullptr;
     }
+    /// What a series of merged families is told apart by: what its labels say, whose names the families share.
+    std::string_view identity(const family_state& f, const line& l) {
+        const std::string_view own(f.texts.data + l.text, l.size);
+        if (f.type != metric_type::info || !l.rec->extra) return own;
+        pairs.clear();
+        for (const auto& [label_name, value] : l.rec->extra->info) pairs.emplace_back(std::string(escaped(label_name, true)), value);
+        detail::append_identity(all.assign(own), pairs);
+        return all;
+    }
     bool lines(const family_state& first, const family_state& f, window& out) {
         const line* l = std::lower_bound(f.lines.begin(), f.lines.end(), at_line, [](const line& a, std::uint64_t id) { return a.id < id; });
         bool several = at_twin != at_registry;
@@ -6895,7 +7025,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             return copy_lines(f, l, f.lines.end(), out);
         for (; l != f.lines.end() && l->id < limit; ++l) {
             at_line = l->id + 1;
-            if (!l->rec || (several && !merged.add(detail::series_identity(f, *l)))) continue;
+            if (!l->rec || (several && !merged.add(identity(f, *l)))) continue;
             series(f, *l);
             if (!drain(out)) return false;
         }
@@ -6976,7 +7106,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     bool open = false, skipped = false, failed = false;
     std::size_t families = 0;
     std::string why{}, labels{};
-    shown_hashes seen{};                                          // the series of this family
+    shown_texts seen{};                                          // the series of this family
     std::vector<std::pair<const char*, std::string>> after{};    // families of their own in a text format
 
     void fail(std::string_view reason) noexcept {
@@ -7018,23 +7148,22 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         if (!open && !failed) fail("a series before its family");
         if (failed || skipped) return false;
         labels.clear();
-        std::uint64_t identity = 0;
-        for (std::size_t i = 0; i != given.size(); ++i) {
-            const label& l = given[i];
+        page.pairs.clear();
+        for (const label& l : given) {
             if (l.name.empty() || !valid_utf8(l.name) || reserved_label_name(l.name) || l.name == reserved)
                 return fail("a label's name is empty, reserved, or not UTF-8"), false;
-            const std::string shown(page.escaped(l.name, true));
-            bool taken = page.escaped(reserved, true) == shown;
-            for (std::size_t k = 0; k != i; ++k) taken = taken || page.escaped(given[k].name, true) == shown;
-            if (taken) return fail("two labels have the same name"), false;
             bool changed = false;
             std::string safe;
-            const std::string value = sanitize_utf8(l.value, changed);
+            const auto& [shown, value] = page.pairs.emplace_back(page.escaped(l.name, true), sanitize_utf8(l.value, changed));
+            if (page.escaped(reserved, true) == shown) return fail("two labels have the same name"), false;
             append_escaped_label(safe, value);
             page.add_label(labels, l.name, safe, false);
-            if (!value.empty()) identity += mix(long_key(shown).low, long_key(value).low | 1);  // in any order
         }
-        if (!seen.add(identity)) return fail("a series twice"), false;
+        page.all.clear();
+        append_identity(page.all, page.pairs);
+        for (std::size_t i = 1; i < page.pairs.size(); ++i)
+            if (page.pairs[i - 1].first == page.pairs[i].first) return fail("two labels have the same name"), false;
+        if (!seen.add(page.all)) return fail("a series twice"), false;
         return true;
     }
     void end_line(double when, const exemplar& e = {}, double example_value = 0) {

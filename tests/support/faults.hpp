@@ -28,8 +28,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/timerfd.h>
 #endif
 #if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
@@ -121,6 +123,12 @@ inline int fcntl(int fd, int what, int value = 0) { return fails("fcntl") ? -1 :
 inline int fstat(int fd, struct ::stat* to) { return fails("fstat") ? -1 : ::fstat(fd, to); }
 inline int getpeername(int fd, sockaddr* a, socklen_t* n) { return fails("getpeername") ? -1 : ::getpeername(fd, a, n); }
 inline pid_t getpid() { return ::getpid(); }
+#if defined(__linux__)
+inline ssize_t getrandom(void* to, std::size_t n, unsigned flags) { return fails("getrandom") ? -1 : ::getrandom(to, n, flags); }
+inline unsigned long getauxval(unsigned long what) { return fails("getauxval") ? 0 : ::getauxval(what); }
+#else
+using ::arc4random_buf;
+#endif
 inline int getsockname(int fd, sockaddr* a, socklen_t* n) { return fails("getsockname") ? -1 : ::getsockname(fd, a, n); }
 inline int getsockopt(int fd, int level, int name, void* value, socklen_t* n) {
     return fails("getsockopt") ? -1 : ::getsockopt(fd, level, name, value, n);

@@ -13,8 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/timerfd.h>
 #endif
 #if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
@@ -85,6 +87,11 @@ PASS(int, kevent, (int q, const struct ::kevent* c, int n, struct ::kevent* v, i
 #endif
 #undef PASS
 using ::getpid;
+#if defined(__linux__)
+using ::getauxval, ::getrandom;
+#else
+using ::arc4random_buf;
+#endif
 
 inline int fcntl(int s, int command) { return fails("fcntl", s) > 0 ? -1 : ::fcntl(s, command); }
 inline int fcntl(int s, int command, int value) { return fails("fcntl", s) > 0 ? -1 : ::fcntl(s, command, value); }

@@ -1,0 +1,254 @@
+// Whoever chooses a label value, a name or a page: what is equal, how far a look-up goes, and what one pull does.
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+
+#include <cstring>
+#include <sys/types.h>
+
+// The source of all seeds, as a test wants it.
+namespace fixed {
+static int asked = 0;
+static bool fails = false;
+static unsigned char given[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, by_kernel[16] = {77};
+#if defined(__linux__)
+static ssize_t getrandom(void* to, std::size_t n, unsigned) {
+    ++asked;
+    if (fails) return -1;
+    std::memcpy(to, given, n);
+    return static_cast<ssize_t>(n);
+}
+static unsigned long getauxval(unsigned long) { return reinterpret_cast<unsigned long>(by_kernel); }
+#else
+static void arc4random_buf(void* to, std::size_t n) {
+    ++asked;
+    std::memcpy(to, given, n);
+}
+#endif
+}  // namespace fixed
+#define PROMETHEUS_ASYNC_DETAIL_SYS ::fixed
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+#include <doctest/doctest.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+namespace prom = prometheus_async;
+using namespace prom::detail;
+
+static prom::family<prom::counter, "l"> before_main{"before_main", "h"};
+static prom::counter made_before_main = before_main("value");
+
+static std::string page_of(prom::registry& r, prom::page_options options = {}) {
+    prom::registry* const shown[] = {&r};
+    options.registries = shown;
+    return prom::expose(options);
+}
+static std::size_t lines_with(const std::string& page, const std::string& begin) {
+    std::size_t n = 0;
+    for (std::size_t at = 0; at < page.size(); at = page.find('\n', at) + 1) n += page.compare(at, begin.size(), begin) == 0;
+    return n;
+}
+
+/// The n-th text of 16 printable octets.
+static std::string printable(std::uint64_t n) {
+    std::string s = "/tenant/00000000";
+    for (std::size_t i = 0; i != 8; ++i, n /= 64) s[8 + i] = static_cast<char>('0' + n % 64);
+    return s;
+}
+
+TEST_CASE("the secret is taken once, before main if need be, and each table has a seed of its own") {
+    CHECK(fixed::asked == 1);
+    CHECK(std::memcmp(state.secret, fixed::given, 16) == 0);
+    prom::registry mine;
+    const prom::list<std::string_view> labels = {"l"};
+    std::set<std::uint64_t> seeds;
+    for (int i = 0; i != 100; ++i) {
+        const std::string name = "f" + std::to_string(i);
+        const declared f = declare_or_raise({prom::metric_type::counter, name, "h", {.registry = &mine}, &labels});
+        seeds.insert(f.face->seed.low);
+        seeds.insert(f.face->seed.high);
+    }
+    CHECK(seeds.size() == 200);
+    CHECK(fixed::asked == 1);
+}
+#if defined(__linux__)
+TEST_CASE("without getrandom the secret is what the kernel gave the process") {
+    std::uint64_t secret[2] = {};
+    fixed::fails = true;
+    take_secret(secret);
+    fixed::fails = false;
+    CHECK(std::memcmp(secret, fixed::by_kernel, 16) == 0);
+}
+#endif
+
+TEST_CASE("fingerprints are SipHash-2-4 of 128 bits") {
+    std::string text;
+    std::uint64_t key[2];
+    unsigned char octets[16];
+    for (unsigned char i = 0; i != 16; ++i) octets[i] = i;
+    for (int i = 0; i != 2; ++i) key[i] = load_little<std::uint64_t>(reinterpret_cast<const char*>(octets) + 8 * i);
+    CHECK(siphash(key, "") == fingerprint{0xe6a825ba047f81a3, 0x930255c71472f66d});  // the authors' vectors
+    text.push_back(0);
+    CHECK(siphash(key, text) == fingerprint{0x44af996bd8c187da, 0x45fc229b11597634});
+    for (char i = 1; i != 15; ++i) text.push_back(i);
+    CHECK(siphash(key, text) == fingerprint{0x11a8b03399e99354, 0xd9c3cf970fec087e});
+}
+
+/// Pairs of values that were one by the hash of earlier versions, whose constants are public.
+static std::vector<std::pair<std::string, std::string>> once_equal() {
+    std::vector<std::pair<std::string, std::string>> pairs = {{"a", std::string("c\0\0", 3)}};
+    const auto word = [](const std::string& s, std::size_t at) { return load_little<std::uint64_t>(s.data() + at); };
+    const std::string first = "/tenant/0123abcd";
+    for (std::uint64_t n = 0; pairs.size() != 4; ++n) {
+        std::string second = printable(n).substr(8) + "........";
+        const std::uint64_t wanted = mix(16 ^ word(first, 0), 0x9e3779b97f4a7c15) ^ word(first, 8) ^ mix(16 ^ word(second, 0), 0x9e3779b97f4a7c15);
+        bool good = true;
+        for (std::size_t i = 0; i != 8; ++i) {
+            second[8 + i] = static_cast<char>(wanted >> (8 * i));
+            good = good && second[8 + i] > ' ' && second[8 + i] < 127 && second[8 + i] != '"' && second[8 + i] != '\\';
+        }
+        if (good) pairs.emplace_back(first, second);
+    }
+    return pairs;
+}
+
+TEST_CASE("a hash stands for nothing: values and names that were once equal by it are two") {
+    for (const auto& [one, other] : once_equal()) {
+        CAPTURE(other);
+        prom::registry collected;
+        const auto handle = collected.add_collector([&](prom::sample_sink& to) {
+            to.family(prom::metric_type::gauge, "g", "h");
+            to.sample(1, {{"l", one}});
+            to.sample(2, {{"l", other}});
+            to.family(prom::metric_type::gauge, one, "h");
+            to.family(prom::metric_type::gauge, other, "h");
+            to.family(prom::metric_type::info, "i", "h");
+            to.sample(1, {{one, "v"}});
+            to.sample(1, {{other, "v"}});
+        });
+        const std::string page = page_of(collected, {.names = prom::escaping::allow_utf8});
+        CHECK(lines_with(page, "g{") == 2);
+        CHECK(lines_with(page, "# TYPE") == 4);
+        CHECK(lines_with(page, "i_info{") == 2);
+
+        prom::registry first, second;
+        prom::registry* const both[] = {&first, &second};
+        prom::family<prom::counter, "l">{"c", "h", {.registry = &first}}(one).inc();
+        const prom::family<prom::counter, "l"> more{"c", "h", {.registry = &second}};
+        more(one).inc();
+        more(other).inc();
+        first.make_info("j", "h").set({{"l", one}, {"m", other}});
+        second.make_info("j", "h").set({{"l", other}, {"m", one}});
+        const std::string merged = prom::expose({.registries = both});
+        CHECK(lines_with(merged, "c_total{") == 2);
+        CHECK(lines_with(merged, "j_info{") == 2);
+    }
+}
+
+TEST_CASE("what says the same is one, whatever the order of its labels") {
+    prom::registry first, second;
+    prom::registry* const both[] = {&first, &second};
+    first.make_info("j", "h").set({{"a", "1"}, {"b", "2"}, {"c", ""}});
+    second.make_info("j", "h").set({{"b", "2"}, {"a", "1"}});
+    CHECK(lines_with(prom::expose({.registries = both}), "j_info{") == 1);
+    for (const bool twice : {false, true}) {
+        const auto handle = second.add_collector([&](prom::sample_sink& to) {
+            to.family(prom::metric_type::gauge, "g", "h");
+            to.sample(1, {{"a", "x"}, {"b", "yz"}});
+            to.sample(1, {{"a", "xy"}, {"b", "z"}});
+            to.sample(1, {{"ax", ""}, {"b", "yz"}});
+            if (twice) to.sample(1, {{"c", ""}, {"b", "yz"}, {"a", "x"}});
+        });
+        CHECK(lines_with(page_of(second), "g{") == (twice ? 0 : 3));
+    }
+}
+
+// ---- tables ----
+
+/// How far from its place each entry of a family's table stands, at most; and that each is where a look-up finds it.
+static std::size_t longest_way(const family_state& f) {
+    const auto* entries = reinterpret_cast<const std::uintptr_t*>(f.face->table & ~std::uintptr_t{63});
+    const std::size_t size = std::size_t{1} << (f.face->table & 63);
+    std::size_t longest = 0, found = 0;
+    for (std::size_t i = 0; i != size; ++i) {
+        if (entries[i] == 0) continue;
+        ++found;
+        const std::size_t way = (i - static_cast<std::size_t>(record_of(entries[i])->hash)) & (size - 1);
+        longest = way > longest ? way : longest;
+    }
+    CHECK(found == f.living);
+    return longest;
+}
+static std::size_t log2_of(const family_state& f) { return f.face->table & 63; }
+
+TEST_CASE("values that meet in one place of a table are found within the bound, and so is what is not there") {
+    for (const std::size_t size : {8u, 12u, 16u, 40u}) {
+        CAPTURE(size);
+        prom::registry mine;
+        const prom::list<std::string_view> labels = {"l"};
+        const declared f = declare_or_raise({prom::metric_type::gauge, "f", "h", {.registry = &mine}, &labels});
+        const hash_seed known = f.face->seed;  // of which nobody outside knows
+        std::vector<std::string> values;
+        for (std::uint64_t n = 0; values.size() != 700; ++n) {
+            std::string value = printable(n);
+            value = size < 16 ? value.substr(16 - size) : std::string(size - 16, 'x') + value;
+            const std::string_view view = value;
+            const key_pair key = make_key(view);
+            if ((hash_values(known, &key, &view, 1, size >= 16) & 2047) == 5) values.push_back(value);
+        }
+        const family_state& state_of_f = *f.face->family;
+        std::set<std::uint64_t> ids;
+        for (const std::string& v : values) {
+            const std::string_view view = v;
+            ids.insert(make_child(f, &view, 1).id);
+        }
+        CHECK(ids.size() == values.size());
+        CHECK(longest_way(state_of_f) < most_probes(log2_of(state_of_f)));
+        CHECK(log2_of(state_of_f) == 11);  // not by growing
+        CHECK(f.face->seed.low != known.low);
+        for (const std::string& v : values) {
+            const std::string_view view = v;
+            const key_pair key = make_key(view);
+            series s;
+            CHECK(find_child(*f.face, f.id, &key, &view, 1, s));
+            CHECK(ids.count(s.id) == 1);
+            CHECK(remove_child(f, &view, 1));
+            CHECK_FALSE(find_child(*f.face, f.id, &key, &view, 1, s));
+        }
+        CHECK(count_children(f) == 0);
+    }
+}
+
+TEST_CASE("plain values stand near their places, whatever they differ in") {
+    prom::registry mine;
+    const prom::family<prom::gauge, "a", "b"> f{"f", "h", {.registry = &mine}};
+    std::size_t longest = 0;
+    const auto fill = [&](auto&& value) {
+        f.clear();
+        for (std::uint64_t n = 0; n != 3000; ++n) f(value(n), "b").set(1);
+        longest = std::max(longest, longest_way(*registry_state::peek(mine)->find("f")));
+    };
+    fill([](std::uint64_t n) { return n; });
+    fill([](std::uint64_t n) { return n << 40; });
+    fill([](std::uint64_t n) { return std::string(static_cast<std::size_t>(n), 'x'); });
+    fill([](std::uint64_t n) { return printable(n); });
+    fill([](std::uint64_t n) { return printable(n << 30).substr(4); });
+    fill([](std::uint64_t n) { return std::string(100, 'y') + printable(n) + std::string(100, 'y'); });
+    CHECK(longest < 64);  // chance: 40 or so
+}
+
+TEST_CASE("a page does not depend on the seed") {
+    std::string pages[3];
+    for (std::uint64_t n = 0; n != 3; ++n) {
+        state.secret[0] ^= n * 0x123456789abcdef;
+        prom::registry mine;
+        const prom::family<prom::counter, "l"> f{"f", "h", {.registry = &mine}};
+        for (int i = 0; i != 500; ++i) f(i * 77).inc();
+        for (int i = 0; i < 500; i += 3) f.remove(i * 77);
+        for (int i = 0; i != 9; ++i) f(i * 77).inc();
+        pages[n] = page_of(mine);
+    }
+    CHECK(pages[0] == pages[1]);
+    CHECK(pages[0] == pages[2]);
+}
