@@ -282,6 +282,19 @@ TEST_CASE("after ten refusals in a second the next ones wait for one, and good r
         late[i]->ask("/metrics", good);  // the connection goes on
         CHECK(late[i]->status() == 200);
     }
+    // All 32 places are free again: of those that were answered, and of the one that hung up.
+    at.pass(5);
+    for (int i = 0; i != 10; ++i) {
+        who.ask("/metrics", wrong);
+        CHECK(who.status() == 401);
+    }
+    for (std::size_t i = 1; i != 33; ++i) {
+        late[i] = std::make_unique<caller>(at);
+        late[i]->send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + wrong + "\r\n");
+    }
+    REQUIRE(at.until([&] { return at.told(prom::event_kind::authorization_failed) == 10 + 40 + 10 + 32; }));
+    at.pass(1.1);
+    for (std::size_t i = 1; i != 33; ++i) CHECK(late[i]->hears("HTTP/1.1 401"));
 }
 
 TEST_CASE("an authoriser decides now, knowing the request") {

@@ -298,6 +298,30 @@ TEST_CASE("a gauge that other threads may still be setting rests until they have
     for (const auto& g : fresh) CHECK(g.value() == 0);
 }
 
+TEST_CASE("what a removed gauge held is used again once the threads that set it have ended or come by") {
+    prom::registry mine;
+    const prom::family<prom::gauge, "l"> gauges{"g", "h", {.registry = &mine}};
+    const auto round = [&](int n) {
+        const auto g = gauges(n);
+        std::thread([&] { g.set(1); }).join();
+        std::atomic<int> step{0};
+        std::thread alive([&] {
+            g.set(2);
+            step = 1;
+            while (step != 2) std::this_thread::yield();
+        });
+        while (step != 1) std::this_thread::yield();
+        gauges.remove(n);  // while a thread may still be setting it
+        step = 2;
+        alive.join();
+    };
+    for (int i = 0; i != 100; ++i) round(i);
+    const auto held = [] { return prom::detail::state.arena_size + prom::detail::state.arena_left; };
+    const auto before = held();
+    for (int i = 100; i != 2000; ++i) round(i);
+    CHECK(held() == before);
+}
+
 TEST_CASE("a registry that dies before its handles takes their updates with it") {
     prom::counter c;
     prom::gauge g;

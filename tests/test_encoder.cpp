@@ -836,3 +836,47 @@ TEST_CASE("the build tells its version") {
     CHECK(text.find("version=\"" + std::string(prom::version()) + "\"") != std::string::npos);
     CHECK(prom::lint_page(text).empty());
 }
+
+TEST_CASE("an OpenMetrics histogram whose first bound is zero keeps its sum and count; below zero they have no place") {
+    for (const double first : {0.0, 1e-300, -1.0}) {
+        prom::registry r;
+        const prom::histogram h{"h", "", {.registry = &r, .buckets = {first, 2}}};
+        h.observe(1.5);
+        const std::string text = page(r, openmetrics);
+        CAPTURE(text);
+        CHECK((text.find("\nh_sum 1.5\nh_count 1\n") != std::string::npos) == (first >= 0));
+    }
+}
+
+TEST_CASE("a unit stands on a line of its own only where the name, as escaped, still ends with it") {
+    prom::registry r;
+    const prom::gauge way{"way", "", {.registry = &r, .unit = "light_years"}};
+    const prom::gauge age{"age", "", {.registry = &r, .unit = "seconds"}};
+    const auto has_unit = [&](prom::escaping names, std::string_view line) {
+        return page(r, {.as = prom::format::openmetrics_1_0_0, .names = names}).find("# UNIT " + std::string(line) + "\n") != std::string::npos;
+    };
+    for (const prom::escaping names : {prom::escaping::underscores, prom::escaping::allow_utf8, prom::escaping::values}) {
+        CHECK(has_unit(names, "way_light_years light_years"));
+        CHECK(has_unit(names, "age_seconds seconds"));
+    }
+    CHECK(has_unit(prom::escaping::dots, "age__seconds seconds"));
+    CHECK(page(r, {.as = prom::format::openmetrics_1_0_0, .names = prom::escaping::dots}).find("UNIT way") == std::string::npos);
+}
+
+TEST_CASE("timestamps are the nearest millisecond in text, and as they are in OpenMetrics") {
+    struct moment {
+        double seconds;
+        const char* text;
+        const char* exact;
+    };
+    for (const moment& m : {moment{1.0006, "1001", "1.0006"}, {1.0004, "1000", "1.0004"}, {0.0009, "1", "0.0009"},
+                            {1520430000.1239, "1520430000124", "1520430000.1239"}, {2, "2000", "2"}}) {
+        prom::registry r;
+        const auto held = r.add_collector([&](prom::sample_sink& to) {
+            to.family(prom::metric_type::gauge, "g", "");
+            to.sample(1, {}, {.timestamp = m.seconds});
+        });
+        CHECK(page(r) == "# TYPE g gauge\ng 1 " + std::string(m.text) + "\n");
+        CHECK(page(r, openmetrics) == "# TYPE g gauge\ng 1 " + std::string(m.exact) + "\n# EOF\n");
+    }
+}

@@ -98,6 +98,25 @@ TEST_CASE("values of every length are told apart") {
     CHECK(f.size() == values.size());
 }
 
+TEST_CASE("two values of any two lengths are found again, and told from those that differ in one octet") {
+    prom::registry mine;
+    const prom::family<prom::counter, "a", "b"> f{"c", "h", {.registry = &mine}};
+    const auto value = [](std::size_t n, char last) { return n == 0 ? std::string() : std::string(n - 1, 'v') + last; };
+    std::size_t made = 0;
+    for (std::size_t a = 13; a <= 34; ++a)
+        for (std::size_t b = 13; b <= 34; ++b)
+            for (const char last : {'v', 'w'}) {
+                const double n = static_cast<double>(++made);
+                f(value(a, last), value(b, 'v')).inc(n);
+                f(value(a, last), value(b, 'v')).inc(n);
+                CHECK(f(value(a, last), value(b, 'v')).value() == 2 * n);
+            }
+    CHECK(f.size() == made);
+    // A label that stands behind a long one is found by its value too.
+    for (std::size_t b = 13; b <= 34; ++b) CHECK(f.remove_matching({{"b", value(b, 'v')}}) == 44);
+    CHECK(f.size() == 0);
+}
+
 TEST_CASE("neither an update nor a lookup allocates") {
     prom::registry mine;
     const prom::family<prom::histogram, "path", "status"> f{"h", "h", {.registry = &mine}};
@@ -339,6 +358,32 @@ TEST_CASE("reset makes a metric zero, to the last bit") {
     h.observe(2);
     CHECK(c.value() == 2);
     CHECK(h.count() == 1);
+}
+
+TEST_CASE("a reset series was created when it was reset") {
+    static double wall;
+    wall = 1000;
+    prom::set_clock({prom::system_clock().monotonic, [] { return wall; }});
+    prom::registry mine;
+    const prom::counter c{"c", "", {.registry = &mine}};
+    const prom::histogram h{"h", "", {.registry = &mine, .buckets = {1}}};
+    const prom::summary s{"s", "", {.registry = &mine}};
+    const auto created = [&](std::string_view name) {
+        prom::registry* const shown[] = {&mine};
+        const std::string text = prom::expose({.as = prom::format::openmetrics_1_0_0, .registries = shown, .created = prom::created_series::openmetrics});
+        const std::size_t at = text.find("\n" + std::string(name) + "_created ") + 1;
+        return text.substr(at, text.find('\n', at) - at);
+    };
+    wall = 2000;
+    CHECK(created("c") == "c_created 1000");
+    c.reset();
+    h.reset();
+    s.reset();
+    wall = 3000;
+    CHECK(created("c") == "c_created 2000");
+    CHECK(created("h") == "h_created 2000");
+    CHECK(created("s") == "s_created 2000");
+    prom::set_clock(prom::system_clock());
 }
 
 TEST_CASE("reset makes a metric zero that was infinite or NaN, and what comes after counts") {

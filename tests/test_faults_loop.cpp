@@ -317,3 +317,21 @@ TEST_CASE("an address that the system does not tell is none") {
     faults::fail("getpeername", ENOTCONN);
     CHECK(detail::peer_address(s.a.get()).family() == AF_UNSPEC);
 }
+
+TEST_CASE("a stopped loop waits while closing work goes on: it does not spin") {
+    event_loop loop;
+    faults::reset();
+    loop.post([&] { loop.stop(); });
+    loop.run([](event_loop& l) -> task<void> {
+        struct closer {
+            event_loop& in;
+            ~closer() {
+                in.spawn_closing([](event_loop& at) -> task<void> {
+                    for (int i = 0; i != 4; ++i) co_await at.sleep(5ms);
+                }(in));
+            }
+        } at_the_end{l};
+        co_await l.sleep(1h);
+    }(loop));
+    CHECK(faults::all().calls[wait_call] < 30);
+}

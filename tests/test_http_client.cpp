@@ -484,3 +484,16 @@ TEST_CASE("a TLS connection that ends without close_notify is an error, also whe
     CHECK(code(over_toy_tls("ho" + flipped("HTTP/1.1 200 OK\r\n\r\nhel"), &heard)) == prom::errc::tls);
     CHECK(over_toy_tls("ho" + flipped("HTTP/1.1 200 OK\r\n\r\nhello") + std::string(1, '\0'), &heard)->body == "hello");
 }
+
+TEST_CASE("a handshake has its deadline, whether the peer is silent or goes on saying little") {
+    for (const char* first : {"", "h"}) {
+        talk t({first, answer::stall}, toy);
+        outcome<prom::result<http_response>> out;
+        t.client.loop.spawn(keep(t.client.ask(), out));
+        for (int i = 0; i != 50; ++i) t.client.loop.poll(0.001);
+        CHECK(!out);
+        now += 60;
+        until(t.client.loop, [&] { return static_cast<bool>(out); });
+        CHECK(code(*out) == prom::errc::timeout);
+    }
+}

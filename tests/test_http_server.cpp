@@ -371,6 +371,11 @@ TEST_CASE("a text of any length is sent whole") {
         REQUIRE(a.size() == 1);
         CHECK(a[0].body == text);
         CHECK(w.kept());
+        wire h(s);
+        h.give("HEAD " + get("/text").substr(4));
+        const std::string head = std::exchange(h.peer.from_server, {});
+        CHECK(head.find("\r\n\r\n") == head.size() - 4);
+        CHECK((h.ask(get("/text")).at(0).body == text));  // the next answer is where a reader looks for it
     }
 }
 

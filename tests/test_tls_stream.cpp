@@ -208,3 +208,47 @@ TEST_CASE("what the socket takes of octets kept from before is progress, though 
         CHECK(seen);
     });
 }
+
+namespace {
+/// A session that takes and gives a few octets at a time, as one with small buffers of its own does.
+struct narrow final : prom::tls_session {
+    explicit narrow(prom::owned<prom::tls_session> real) : inner(std::move(real)) {}
+    prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in.first(in.size() < 7 ? in.size() : 7)); }
+    prom::tls_io drain(std::span<char> out) noexcept override { return inner->drain(out.first(out.size() < 11 ? out.size() : 11)); }
+    prom::tls_status handshake() noexcept override { return inner->handshake(); }
+    prom::tls_io read(std::span<char> out) noexcept override { return inner->read(out); }
+    prom::tls_io write(std::span<const char> in) noexcept override { return inner->write(in); }
+    prom::tls_status shutdown() noexcept override { return inner->shutdown(); }
+    prom::tls_peer peer() const override { return inner->peer(); }
+    std::string last_error() const override { return inner->last_error(); }
+    prom::owned<prom::tls_session> inner;
+};
+prom::tls_config real_side[2];
+template <int Side>
+prom::owned<prom::tls_session> open_narrow(void*, std::string_view host) noexcept {
+    return prom::owned<prom::tls_session>(new narrow(real_side[Side].open(real_side[Side].context, host)));
+}
+}  // namespace
+
+TEST_CASE("ciphertext that a session did not take at once is not lost") {
+    each([](const prom::tls_config& c, const prom::tls_config& s) {
+        real_side[0] = c, real_side[1] = s;
+        pair p;
+        REQUIRE(p.client.start_tls({&open_narrow<0>, nullptr}, "localhost"));
+        p.server.expect_tls({&open_narrow<1>, nullptr});
+        const auto [a, b] = p.handshake();
+        REQUIRE(a == stream_status::ok);
+        REQUIRE(b == stream_status::ok);
+        std::string said(5000, 's'), heard;
+        for (std::size_t i = 0; i != said.size(); ++i) said[i] = static_cast<char>(i * 31 >> 3);
+        std::size_t sent = 0;
+        for (int turns = 0; turns != 20000 && heard.size() != said.size(); ++turns) {
+            sent += p.client.send(std::string_view(said).substr(sent), p.scratch).bytes;
+            char some[300];
+            const auto got = p.server.receive(some, p.scratch);
+            REQUIRE(got.status != stream_status::failed);
+            heard.append(some, got.bytes);
+        }
+        CHECK((heard == said));
+    });
+}
