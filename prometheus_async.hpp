@@ -123,6 +123,11 @@
 #define PROMETHEUS_ASYNC_DETAIL_WIDE 0
 #endif
 
+// Tests count here what is done in loops whose length a client or a label chooses.
+#ifndef PROMETHEUS_ASYNC_DETAIL_STEP
+#define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(0)
+#endif
+
 #ifndef PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
 #define PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
 
@@ -1650,7 +1655,7 @@ static_assert(std::is_trivially_destructible_v<page_options>);
 
 enum class pull : std::uint8_t { more, done, wait, failed };
 struct pulled {
-    std::size_t bytes;  // written to the span, also when done
+    std::size_t bytes;  // written to the span, also when done; few or none, with more to come, after much work for nothing
     pull what;          // wait: an asynchronous collector is at work, call again later
 };
 
@@ -6595,7 +6600,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     // ---- what was asked for ----
     page_options asked;                     // without its lists, which are here:
     std::vector<std::uint64_t> registries;  // ids
-    std::vector<std::string> only;
+    std::vector<std::string> only;          // ascending
 
     // ---- where it is: what has a smaller id is done ----
     bool target_done;        // target_info comes before all else
@@ -6870,20 +6875,28 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     /// Whether name[] asks for it: by its name or a sample's, as they are or as this page shows them.
     bool wanted(const family_state& f) {
         if (only.empty()) return true;
-        const auto asks_for = [&](std::string_view o, std::string_view full, std::string_view base) {
-            if (o == full || o == base) return true;
-            for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
-                if (detail::has_suffix(f.type, i) && detail::ends_with(o, detail::suffixes[i]) &&
-                    o.substr(0, o.size() - detail::suffixes[i].size()) == base)
-                    return true;
+        const auto first = [&](std::string_view name) {
+            return std::lower_bound(only.begin(), only.end(), name, [](std::string_view a, std::string_view b) {
+                PROMETHEUS_ASYNC_DETAIL_STEP();
+                return a < b;
+            });
+        };
+        const auto asked_for = [&](std::string_view full, std::string_view base) {
+            auto at = first(base);
+            if (at == only.end() || at->compare(0, base.size(), base) != 0) return false;  // all its names begin so
+            if (*at == base || ((at = first(full)) != only.end() && *at == full)) return true;
+            for (std::size_t i = 0; i != std::size(detail::suffixes); ++i) {
+                if (!detail::has_suffix(f.type, i)) continue;
+                all.assign(base).append(detail::suffixes[i]);
+                if ((at = first(all)) != only.end() && *at == all) return true;
+            }
             return false;
         };
-        for (std::string_view o : only) if (asks_for(o, f.name, f.base_name())) return true;
+        if (asked_for(f.name, f.base_name())) return true;
         if (plain(f)) return false;
         shown_name(f, f.name);
         const std::string full(word), base(bare_name(f));
-        for (std::string_view o : only) if (asks_for(o, full, base)) return true;
-        return false;
+        return asked_for(full, base);
     }
     /// Takes the sample names of a family for this page; false when one is taken.
     bool claim(std::string_view base, metric_type type) {
@@ -6932,6 +6945,16 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
 
     // ---- pulling ----
 
+    // What a pull may do for no octets, so that it holds the lock for well below a millisecond whatever is asked for and
+    // whatever has gone: in steps of some 25 ns.
+    std::size_t work;
+    static constexpr std::size_t pull_work = 4096, family_work = 8, series_work = 4, hole_work = 1;
+    /// False when all was spent before: then the pull ends.
+    bool spend(std::size_t steps) noexcept {
+        PROMETHEUS_ASYNC_DETAIL_STEP();
+        return steps < work ? work -= steps, true : std::exchange(work, 0) != 0;
+    }
+
     struct window {
         char* at;
         char* end;
@@ -6977,7 +7000,11 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             for (const detail::thread_record* t = detail::state.threads; t; t = t->next) add(t->block);
             for (std::size_t i = 0; i != n; ++i, ++from) {
                 at_line = from->id;
-                if (!from->rec || from->id >= limit) continue;
+                if (from->id >= limit) return true;
+                if (!from->rec) {
+                    if (!spend(hole_work)) return false;
+                    continue;
+                }
                 if (from->size + detail::number_room > out.room()) {
                     if (out.room() != capacity) return false;
                     at_line = from->id + 1;
@@ -7025,7 +7052,10 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             return copy_lines(f, l, f.lines.end(), out);
         for (; l != f.lines.end() && l->id < limit; ++l) {
             at_line = l->id + 1;
-            if (!l->rec || (several && !merged.add(identity(f, *l)))) continue;
+            if (!l->rec || (several && !merged.add(identity(f, *l)))) {
+                if (!spend(series_work)) return false;
+                continue;
+            }
             series(f, *l);
             if (!drain(out)) return false;
         }
@@ -7055,6 +7085,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     bool one(const family_state& f, window& out) { return !(begun || (wanted(f) && own_names(f))) || family(f, out); }
     bool target(window& out) {
         for (; at_registry != registries.size(); ++at_registry, begun = false) {
+            if (!spend(family_work)) return false;
             detail::registry_state* home = detail::registry_of(registries[at_registry]);
             const family_state* f = home ? home->find("target") : nullptr;
             if (!f || !detail::is_target(*f) || f->id >= limit) continue;
@@ -7070,10 +7101,12 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     pull walk(window& out) {
         if (failed) return pull::failed;
         if (!drain(out)) return pull::more;
+        work = pull_work;
         detail::holding lock;
         if (!target_done && !target(out)) return pull::more;
         for (; at_registry != registries.size(); ++at_registry, at_family = 0, begun = false) {
             for (;;) {
+                if (!spend(family_work * registries.size())) return pull::more;  // each may have one of this name
                 detail::registry_state* home = detail::registry_of(registries[at_registry]);
                 if (!home) break;
                 const auto next = std::lower_bound(home->families.begin(), home->families.end(), at_family,
@@ -7352,6 +7385,7 @@ void cursor::start(const page_options& options) {
     s.asked.only = {};
     s.only.resize(options.only.size());
     for (std::size_t i = 0; i != s.only.size(); ++i) s.only[i] = options.only[i];
+    std::sort(s.only.begin(), s.only.end());
     s.registries.clear();
     s.names.cut(0);
     s.claims = s.target_done = false;
@@ -9924,7 +9958,7 @@ private:
     phase phase_ = phase::reading;
     interest wants_ = interest::read;
     format format_ = format::text_0_0_4;
-    bool head_only_ = false, closing_ = false, page_open_ = false, chunked_ = false, head_sent_ = false;
+    bool head_only_ = false, closing_ = false, page_open_ = false, chunked_ = false, head_sent_ = false, paused_ = false;
     bool page_waits_ = false, shut_ = false, line_start_ = true, delayed_ = false;
     bool drained_ = false;       // in this turn: what the socket had was less than there was room for
 };
@@ -10240,6 +10274,10 @@ bool http_connection::write_on() {
         wants_ = interest::none;
         return false;
     }
+    if (std::exchange(paused_, false)) {  // that was much work for few octets: the others first
+        wants_ = interest::write;
+        return false;
+    }
     if (!rest_.empty()) {
         out_ = rest_.data();
         out_end_ = out_ + std::exchange(rest_, {}).size();
@@ -10401,7 +10439,7 @@ void http_connection::begin_head(int status) {
     since_ = moved_ = now_;
     enter(phase::writing);
     head_only_ = parser_.head.verb == "HEAD";
-    page_open_ = chunked_ = head_sent_ = page_waits_ = false;
+    page_open_ = chunked_ = head_sent_ = page_waits_ = paused_ = false;
     filled_ = 0;
     rest_ = {};
     out_ = out_end_ = nullptr;
@@ -10511,10 +10549,13 @@ void http_connection::fill() {
     if (head_sent_ && filled_ == 0) service_.widen(*block_);
     while (what == pull::more && block_->room() - filled_ >= 64) {
         const std::size_t room = block_->room() - filled_;  // for each pull holds the registries' lock
-        const pulled got = block_->page.next({block_->body() + filled_, room < http_block::body_size ? room : http_block::body_size});
-        if (service_.metrics) count_samples({block_->body() + filled_, got.bytes});
+        const std::span<char> piece(block_->body() + filled_, room < http_block::body_size ? room : http_block::body_size);
+        const pulled got = block_->page.next(piece);
+        if (service_.metrics) count_samples({piece.data(), got.bytes});
         filled_ += got.bytes;
         what = got.what;
+        paused_ = what == pull::more && got.bytes < piece.size() / 2;
+        if (paused_) return;
     }
     page_waits_ = what == pull::wait;
     if (page_waits_) return;
@@ -12537,6 +12578,7 @@ PROMETHEUS_ASYNC_END
 #undef PROMETHEUS_ASYNC_BEGIN
 #undef PROMETHEUS_ASYNC_DECL
 #undef PROMETHEUS_ASYNC_DETAIL_ABI
+#undef PROMETHEUS_ASYNC_DETAIL_STEP
 #undef PROMETHEUS_ASYNC_DETAIL_WIDE
 #undef PROMETHEUS_ASYNC_END
 #undef PROMETHEUS_ASYNC_LOCAL

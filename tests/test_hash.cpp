@@ -25,10 +25,14 @@ static void arc4random_buf(void* to, std::size_t n) {
 #endif
 }  // namespace fixed
 #define PROMETHEUS_ASYNC_DETAIL_SYS ::fixed
+static long steps = 0;
+#define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(++steps)
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -251,4 +255,99 @@ TEST_CASE("a page does not depend on the seed") {
     }
     CHECK(pages[0] == pages[1]);
     CHECK(pages[0] == pages[2]);
+}
+
+// ---- pulls ----
+
+struct pulled_page {
+    std::string text{};
+    long pulls = 0, most_steps = 0, all_steps = 0;
+};
+static pulled_page pull_all(const prom::page_options& options) {
+    prom::cursor c;
+    c.start(options);
+    static char window[16384];
+    pulled_page page;
+    for (prom::pulled got{0, prom::pull::more}; got.what == prom::pull::more; ++page.pulls) {
+        steps = 0;
+        got = c.next(window);
+        page.text.append(window, got.bytes);
+        page.most_steps = std::max(page.most_steps, steps);
+        page.all_steps += steps;
+    }
+    return page;
+}
+
+TEST_CASE("a filter costs a family few comparisons, however many names it has, and no pull holds the lock for all families") {
+    prom::registry mine;
+    prom::registry* const shown[] = {&mine};
+    constexpr int families = 4000;
+    for (int i = 0; i != families; ++i) {
+        const std::string name = "family" + std::to_string(i);
+        if (i % 3 == 0) mine.make_counter(name, "h");
+        else if (i % 3 == 1) mine.make_gauge(prom::utf8("a." + name).view(), "h");
+        else mine.make_summary(name, "h");
+    }
+    for (const bool near : {false, true}) {
+        CAPTURE(near);
+        std::vector<std::string> names;
+        for (int i = 0; i != 255; ++i)
+            names.push_back(near ? "family" + std::to_string(15 * i) + (i % 2 ? "_max" : "_totals") : std::string("no such name ") + std::to_string(i));
+        names.push_back("family3999");
+        std::vector<std::string_view> only(names.begin(), names.end());
+        const pulled_page page = pull_all({.registries = shown, .only = prom::list<std::string_view>(only)});
+        CHECK(page.text == "# HELP family3999_total h\n# TYPE family3999_total counter\nfamily3999_total 0\n");
+        CHECK(page.all_steps < families * (1 + 2 * 5 * 9));
+        CHECK(page.most_steps < 512 * (1 + 2 * 5 * 9));
+        CHECK(page.pulls > 4);
+    }
+    for (const char* const o : {"family3", "family3_total", "family3_created", "a.family1", "a_family1", "family2_sum", "family2_count", "family2"}) {
+        const std::string_view only[] = {"x", o, "zz"};
+        CHECK_MESSAGE(lines_with(pull_all({.registries = shown, .only = only}).text, "# TYPE") == 1, o);
+    }
+    for (const char* const o : {"family3_sum", "family", "a", "family2_total", "family1", "_total", ""}) {
+        const std::string_view only[] = {o};
+        CHECK_MESSAGE(pull_all({.registries = shown, .only = only}).text == "", o);
+    }
+}
+
+TEST_CASE("a pull does only so much for series that are not shown: gone, twice, or in registries without number") {
+    const auto bounded = [](const pulled_page& page, long most) {
+        CHECK(page.most_steps <= most);
+        return page.text;
+    };
+    prom::registry first, second;
+    const prom::family<prom::gauge, "l"> f{"f", "h", {.registry = &first}}, g{"f", "h", {.registry = &second}};
+    for (int i = 0; i != 10000; ++i) f(i).set(i), g(i).set(i);
+    prom::registry* const both[] = {&first, &second};
+    const std::string merged = bounded(pull_all({.registries = both}), 1100);
+    CHECK(lines_with(merged, "f{") == 10000);
+    for (int i = 0; i != 10000; ++i) if (i % 2500 != 7) f.remove(i);
+    const family_state& state_of_f = *registry_state::peek(first)->find("f");
+    for (int i = 10000; i != 13000; ++i) f(i).set(i);  // so that nothing is compacted while these go
+    prom::cursor c;
+    prom::registry* const one[] = {&first};
+    c.start({.registries = one});
+    for (int i = 13000; i != 25000; ++i) f(i).set(i);
+    for (int i = 10000; i != 13000; ++i) f.remove(i);
+    CHECK(state_of_f.lines.size > 14000);
+    std::string text;
+    char window[16384];
+    for (prom::pulled got{0, prom::pull::more}; got.what == prom::pull::more;) {
+        steps = 0;
+        got = c.next(window);
+        text.append(window, got.bytes);
+        CHECK(steps <= 4200);
+    }
+    CHECK(lines_with(text, "f{") == 4);
+
+    std::vector<std::unique_ptr<prom::registry>> many;
+    std::vector<prom::registry*> all;
+    for (int i = 0; i != 1200; ++i) {
+        all.push_back(many.emplace_back(new prom::registry).get());
+        all.back()->make_gauge("g" + std::to_string(i % 900), "h");
+    }
+    const pulled_page page = pull_all({.registries = prom::list<prom::registry*>(all)});
+    CHECK(page.pulls >= 1200);
+    CHECK(lines_with(page.text, "g") == 900);
 }
