@@ -351,26 +351,46 @@ inline void a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits
 /// lifetime names in the program text live for ever
 class metric_name {
 public:
-    consteval metric_name(const char* literal) : text_(literal) {
+    consteval metric_name(const char* const& literal) : text_(literal) {
         if (!detail::legacy_metric_name(text_))
             detail::a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits();
     }
-    template <class Text>
-        requires(std::convertible_to<const Text&, std::string_view> && !std::convertible_to<const Text&, const char*>)
-    metric_name(const Text&) = delete;  // a name known only at run time: registry::make_counter(name, help) and so on
+    template <class Text>  // a pointer too, unless it is a constant
+        requires(std::convertible_to<Text, std::string_view> &&
+                 !(std::is_const_v<std::remove_reference_t<Text>> && std::convertible_to<Text, const char*>))
+    metric_name(Text&&) = delete;  // a name known only at run time: registry::make_counter(name, help) and so on
     constexpr std::string_view view() const noexcept { return text_; }
+    constexpr bool is_utf8() const noexcept { return utf8_; }  // asked for by utf8()
 
 private:
     friend constexpr metric_name utf8(std::string_view name) noexcept;
     struct unchecked {};
-    constexpr metric_name(unchecked, std::string_view name) noexcept : text_(name) {}
+    constexpr metric_name(unchecked, std::string_view name) noexcept : text_(name), utf8_(true) {}
     std::string_view text_;
+    bool utf8_ = false;
 };
 
-/// A name outside the legacy grammar. Scrapers that did not ask for UTF-8 get it escaped.
+/// A name of a metric or label outside the legacy grammar. Scrapers that did not ask for UTF-8 get it escaped.
 ///
 /// errors   the declaration that uses it raises when it is empty or not UTF-8
 constexpr metric_name utf8(std::string_view name) noexcept { return {metric_name::unchecked{}, name}; }
+
+/// A name of a metric or label known only at run time: any string, or what utf8() gives. The declaration that uses it
+/// checks it: [a-zA-Z_:][a-zA-Z0-9_:]* for a metric, without colons for a label, and anything for utf8().
+///
+/// lifetime a view
+class any_name : public std::string_view {
+public:
+    constexpr any_name() noexcept = default;
+    template <class Text>
+        requires std::convertible_to<const Text&, std::string_view>
+    constexpr any_name(const Text& name) noexcept : std::string_view(name) {}
+    constexpr any_name(const metric_name& name) noexcept : std::string_view(name.view()), utf8_(name.is_utf8()) {}
+    constexpr bool is_utf8() const noexcept { return utf8_; }
+
+private:
+    bool utf8_ = false;
+};
 
 /// A view of elements given as a braced list, array, vector or span.
 ///
@@ -407,9 +427,38 @@ private:
     std::size_t size_ = 0;
 };
 
+/// Names of labels known only at run time: a braced list of strings and of what utf8() gives, or an array, vector or
+/// span of any kind of strings.
+///
+/// lifetime as a list
+class label_names {
+public:
+    constexpr label_names() noexcept = default;
+    constexpr label_names(std::initializer_list<any_name> names) noexcept
+        : data_(names.begin()), size_(names.size()), at_(&as<any_name>) {}
+    template <class Range>
+        requires requires(const Range& r) { { *r.data() } -> std::convertible_to<any_name>; r.size(); }
+    constexpr label_names(const Range& names) noexcept
+        : data_(names.data()), size_(names.size()), at_(&as<std::remove_cvref_t<decltype(*names.data())>>) {}
+    template <class Text, std::size_t N>
+        requires std::convertible_to<const Text&, any_name>
+    constexpr label_names(const Text (&names)[N]) noexcept : data_(names), size_(N), at_(&as<Text>) {}
+
+    constexpr std::size_t size() const noexcept { return size_; }
+    any_name operator[](std::size_t i) const noexcept { return at_(data_, i); }
+
+private:
+    template <class Text>
+    static any_name as(const void* data, std::size_t i) noexcept { return static_cast<const Text*>(data)[i]; }
+
+    const void* data_ = nullptr;
+    std::size_t size_ = 0;
+    any_name (*at_)(const void*, std::size_t) noexcept = nullptr;
+};
+
 /// A label's name and value, for constant labels, exemplars and run-time declarations.
 struct label {
-    std::string_view name;
+    any_name name;
     std::string_view value;
 };
 
@@ -436,6 +485,8 @@ private:
 ///
 /// unit     seconds; monotonic from any origin, wall since 1970
 /// threads  called from any thread that updates, times or runs a loop
+/// errors   a wall time or a span that is negative (the clock went back), not finite, or 9e15 or more is 0
+///          wherever the library shows or observes it
 struct clock {
     double (*monotonic)();
     double (*wall)();
@@ -449,6 +500,16 @@ PROMETHEUS_ASYNC_DECL clock system_clock() noexcept;
 PROMETHEUS_ASYNC_DECL void set_clock(clock c) noexcept;
 PROMETHEUS_ASYNC_DECL double monotonic_now() noexcept;
 PROMETHEUS_ASYNC_DECL double wall_now() noexcept;
+namespace detail {
+/// By its bits: those of negative numbers, infinity and NaN are the higher ones, and -ffast-math leaves integers alone.
+constexpr bool possible_time(double t) noexcept {
+    return __builtin_bit_cast(std::uint64_t, t) < __builtin_bit_cast(std::uint64_t, 9e15);
+}
+PROMETHEUS_ASYNC_DECL inline double seconds_since(double start) noexcept {
+    const double span = monotonic_now() - start;
+    return possible_time(span) ? span : 0;
+}
+}  // namespace detail
 
 /// What the library noticed and went on from: it never writes to stdout or stderr.
 enum class event_kind : std::uint8_t {
@@ -468,7 +529,8 @@ enum class event_kind : std::uint8_t {
     registration_lost,    // the agent forgot us; it is registered again
     deregistration_failed,
     exemplar_dropped,     // more than 128 code points, or a label's name that may not be
-    names_collided,       // a family was left out: on this page its names are another's
+    names_collided,       // a family or series was left out: on this page its name is another's
+    sum_left_out,         // a sum is negative or NaN: OpenMetrics has neither _sum nor _count of that series
     connection_lost       // a peer reset its connection; counted only, on_event is not told
 };
 /// "connection_evicted", ...
@@ -822,10 +884,10 @@ struct collector_hook;
 
 struct declaration {
     metric_type type;
-    std::string_view name;
+    any_name name;
     std::string_view help;
     const metric_options& options;
-    const list<std::string_view>* labels = nullptr;  // null: one series without labels
+    const label_names* labels = nullptr;             // null: one series without labels
     collector_hook* hook = nullptr;                  // not null: its value is told by a function
 };
 /// A declared metric: its only series, or its family.
@@ -848,7 +910,8 @@ PROMETHEUS_ASYNC_DECL inline declared declare_or_raise(const declaration& what) 
 ///
 /// threads  any, one lock for all that is not an update
 /// errors   try_* return invalid_name, invalid_option or conflict, make_* raise them. The same
-///          declaration again gives the same series
+///          declaration again gives the same series. Two names that are one for a scraper that has them escaped
+///          (utf8("a.b") and a_b) are a conflict
 class registry {
 public:
     constexpr registry() noexcept = default;
@@ -856,26 +919,26 @@ public:
     registry& operator=(const registry&) = delete;
     PROMETHEUS_ASYNC_DECL ~registry();
 
-    // For names known only at run time.
-    PROMETHEUS_ASYNC_DECL result<counter> try_counter(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<gauge> try_gauge(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<histogram> try_histogram(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<summary> try_summary(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<info> try_info(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<state_set> try_state_set(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<unknown> try_unknown(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL counter make_counter(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL gauge make_gauge(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL histogram make_histogram(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL summary make_summary(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL info make_info(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL state_set make_state_set(std::string_view name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL unknown make_unknown(std::string_view name, std::string_view help, const metric_options& options = {});
+    // For names known only at run time. Those outside the legacy grammar are asked for: make_counter(utf8(name), help).
+    PROMETHEUS_ASYNC_DECL result<counter> try_counter(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<gauge> try_gauge(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<histogram> try_histogram(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<summary> try_summary(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<info> try_info(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<state_set> try_state_set(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<unknown> try_unknown(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL counter make_counter(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL gauge make_gauge(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL histogram make_histogram(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL summary make_summary(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL info make_info(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL state_set make_state_set(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL unknown make_unknown(any_name name, std::string_view help, const metric_options& options = {});
     template <class Metric>
-    result<dynamic_family<Metric>> try_family(std::string_view name, std::string_view help, list<std::string_view> labels,
+    result<dynamic_family<Metric>> try_family(any_name name, std::string_view help, label_names labels,
                                             const metric_options& options = {});
     template <class Metric>
-    dynamic_family<Metric> make_family(std::string_view name, std::string_view help, list<std::string_view> labels,
+    dynamic_family<Metric> make_family(any_name name, std::string_view help, label_names labels,
                                      const metric_options& options = {});
 
     /// Removes a metric and all its series, by its full name; false when there is none.
@@ -987,10 +1050,7 @@ public:
         if constexpr (requires { metric_.observe(span); }) metric_.observe(span);
         else metric_.set(span);
     }
-    PROMETHEUS_ASYNC_DECL double elapsed() const noexcept {
-        const double span = monotonic_now() - start_;
-        return span > 0 ? span : 0;
-    }
+    PROMETHEUS_ASYNC_DECL double elapsed() const noexcept { return detail::seconds_since(start_); }
 
 private:
     Metric metric_;
@@ -1007,8 +1067,10 @@ public:
     static constexpr metric_type type = metric_type::counter;
 
     counter() noexcept = default;  // drops its updates
+    template <std::size_t N>
+    counter(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<counter, "label"> or registry::make_family<counter>
     counter(metric_name name, std::string_view help, const metric_options& options = {})
-        : counter(detail::declare_or_raise({type, name.view(), help, options})) {}
+        : counter(detail::declare_or_raise({type, name, help, options})) {}
     explicit counter(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void inc() const noexcept { add(1); }
@@ -1024,6 +1086,8 @@ public:
         if (detail::cell* run = detail::own_run(series_)) [[likely]] run[1].add(static_cast<double>(step));
         else detail::add_slowly(series_, static_cast<double>(step), 2, 0);
     }
+    void inc(seconds step) const noexcept { inc(step.count()); }
+    void inc(seconds step, const exemplar& e) const noexcept { inc(step.count(), e); }
     template <class Step>
         requires std::is_arithmetic_v<Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step, const exemplar& e) const noexcept {
@@ -1058,8 +1122,10 @@ public:
     static constexpr metric_type type = metric_type::gauge;
 
     gauge() noexcept = default;
+    template <std::size_t N>
+    gauge(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<gauge, "label"> or registry::make_family<gauge>
     gauge(metric_name name, std::string_view help, const metric_options& options = {})
-        : gauge(detail::declare_or_raise({type, name.view(), help, options})) {}
+        : gauge(detail::declare_or_raise({type, name, help, options})) {}
     explicit gauge(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void inc(double step = 1) const noexcept {
@@ -1079,6 +1145,10 @@ public:
     void inc(std::integral auto step) const noexcept { inc(static_cast<double>(step)); }
     void dec(std::integral auto step) const noexcept { inc(-static_cast<double>(step)); }
     void set(std::integral auto value) const noexcept { set(static_cast<double>(value)); }
+    // Any std::chrono::duration, as seconds.
+    void inc(seconds step) const noexcept { inc(step.count()); }
+    void dec(seconds step) const noexcept { dec(step.count()); }
+    void set(seconds value) const noexcept { set(value.count()); }
     PROMETHEUS_ASYNC_DECL void set_to_current_time() const noexcept { set(wall_now()); }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
     /// Sets the gauge to the seconds that the scope took.
@@ -1096,8 +1166,10 @@ public:
     static constexpr metric_type type = metric_type::unknown;
 
     unknown() noexcept = default;
+    template <std::size_t N>
+    unknown(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<unknown, "label"> or registry::make_family<unknown>
     unknown(metric_name name, std::string_view help, const metric_options& options = {})
-        : unknown(detail::declare_or_raise({type, name.view(), help, options})) {}
+        : unknown(detail::declare_or_raise({type, name, help, options})) {}
     explicit unknown(const detail::declared& from) noexcept : gauge(from) {}
 };
 
@@ -1140,8 +1212,10 @@ public:
     static constexpr metric_type type = metric_type::histogram;
 
     histogram() noexcept = default;
+    template <std::size_t N>
+    histogram(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<histogram, "label"> or registry::make_family<histogram>
     histogram(metric_name name, std::string_view help, const metric_options& options = {})
-        : histogram(detail::declare_or_raise({type, name.view(), help, options})) {}
+        : histogram(detail::declare_or_raise({type, name, help, options})) {}
     explicit histogram(const detail::declared& from) noexcept : series_(from.one), bounds_(from.bounds) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
@@ -1157,6 +1231,8 @@ public:
         if (bounds_) detail::keep_exemplar(series_, bounds_->bucket(value), value, e);
     }
     void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
+    void observe(seconds value) const noexcept { observe(value.count()); }
+    void observe(seconds value, const exemplar& e) const noexcept { observe(value.count(), e); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
@@ -1181,8 +1257,10 @@ public:
     static constexpr metric_type type = metric_type::summary;
 
     summary() noexcept = default;
+    template <std::size_t N>
+    summary(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<summary, "label"> or registry::make_family<summary>
     summary(metric_name name, std::string_view help, const metric_options& options = {})
-        : summary(detail::declare_or_raise({type, name.view(), help, options})) {}
+        : summary(detail::declare_or_raise({type, name, help, options})) {}
     explicit summary(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
@@ -1194,6 +1272,7 @@ public:
         }
     }
     void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
+    void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
@@ -1212,8 +1291,10 @@ public:
     static constexpr metric_type type = metric_type::info;
 
     info() noexcept = default;
+    template <std::size_t N>
+    info(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<info, "label"> or registry::make_family<info>
     info(metric_name name, std::string_view help, const metric_options& options = {})
-        : info(detail::declare_or_raise({type, name.view(), help, options})) {}
+        : info(detail::declare_or_raise({type, name, help, options})) {}
     explicit info(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void set(list<label> labels) const { detail::set_info(series_, labels); }
@@ -1231,8 +1312,10 @@ public:
     static constexpr metric_type type = metric_type::state_set;
 
     state_set() noexcept = default;
+    template <std::size_t N>
+    state_set(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<state_set, "label"> or registry::make_family<state_set>
     state_set(metric_name name, std::string_view help, const metric_options& options = {})
-        : state_set(detail::declare_or_raise({type, name.view(), help, options})) {}
+        : state_set(detail::declare_or_raise({type, name, help, options})) {}
     explicit state_set(const detail::declared& from) noexcept : series_(from.one) {}
 
     template <class State>
@@ -1414,8 +1497,8 @@ public:
     family() noexcept = default;  // makes metrics that drop their updates
     family(metric_name name, std::string_view help, const metric_options& options = {}) {
         const std::string_view names[] = {Labels.view()...};
-        const list<std::string_view> labels(names);
-        declared_ = detail::declare_or_raise({Metric::type, name.view(), help, options, &labels});
+        const label_names labels(names);
+        declared_ = detail::declare_or_raise({Metric::type, name, help, options, &labels});
     }
 
     /// The metric with these values: strings, integers, bools, or what has to_label(value) beside its type.
@@ -1483,7 +1566,7 @@ private:
 };
 
 template <class Metric>
-result<dynamic_family<Metric>> registry::try_family(std::string_view name, std::string_view help, list<std::string_view> labels,
+result<dynamic_family<Metric>> registry::try_family(any_name name, std::string_view help, label_names labels,
                                                     const metric_options& options) {
     metric_options mine = options;
     mine.registry = this;
@@ -1492,7 +1575,7 @@ result<dynamic_family<Metric>> registry::try_family(std::string_view name, std::
     return dynamic_family<Metric>(*made);
 }
 template <class Metric>
-dynamic_family<Metric> registry::make_family(std::string_view name, std::string_view help, list<std::string_view> labels,
+dynamic_family<Metric> registry::make_family(any_name name, std::string_view help, label_names labels,
                                              const metric_options& options) {
     return try_family<Metric>(name, help, labels, options).value();
 }
@@ -1523,7 +1606,8 @@ struct sample_details {
 ///          has returned, and nothing at all when it threw, yielded nonsense (a bad name, the same series
 ///          or family twice, a name that the page has already), or more than page_options::collector_bytes
 /// lifetime valid until collect() returns; copies what it is given
-/// errors   counted (event_kind::callback_failed); reported to page_options::on_event
+/// errors   counted (event_kind::callback_failed; names_collided too for a name that the page has already); reported to
+///          page_options::on_event. A name outside the legacy grammar is nonsense unless it is asked for by utf8()
 class sample_sink {
 public:
     struct bucket {  // cumulative, ascending, +Inf last
@@ -1536,10 +1620,12 @@ public:
     struct state { std::string_view name; bool on; };
 
     /// Begins a family: as declared metrics, `_total` and `_info` are added where the type wants them.
-    PROMETHEUS_ASYNC_DECL void family(metric_type type, std::string_view name, std::string_view help, std::string_view unit = {});
+    PROMETHEUS_ASYNC_DECL void family(metric_type type, any_name name, std::string_view help, std::string_view unit = {});
     /// A series of a counter, gauge, unknown, or info (whose value is 1).
     PROMETHEUS_ASYNC_DECL void sample(double value, list<label> labels = {}, const sample_details& more = {});
-    /// A series of a histogram or gauge_histogram. A NaN sum is shown, a histogram with bounds below zero has none in OpenMetrics.
+    void sample(seconds value, list<label> labels = {}, const sample_details& more = {}) { sample(value.count(), labels, more); }
+    /// A series of a histogram or gauge_histogram. What OpenMetrics forbids is left out of it: a NaN sum, a negative one, a
+    /// sum of a histogram with bounds below zero (and the count), a negative value of a quantile.
     PROMETHEUS_ASYNC_DECL void histogram(list<bucket> buckets, double sum, list<label> labels = {}, const sample_details& more = {});
     PROMETHEUS_ASYNC_DECL void summary(std::uint64_t count, double sum, list<quantile> quantiles = {}, list<label> labels = {},
                                        const sample_details& more = {});
@@ -2668,7 +2754,7 @@ public:
     void cut_short() noexcept { phase_ = phase::during; }
     void end() noexcept {
         if (std::exchange(phase_, phase_ == phase::during ? phase::after : phase_) == phase::during)
-            metric_.observe(monotonic_now() - began_);
+            metric_.observe(seconds_since(began_));
     }
 
 private:
@@ -4012,7 +4098,10 @@ static constinit clock process_clock = real_clock;
 clock system_clock() noexcept { return detail::real_clock; }
 void set_clock(clock c) noexcept { detail::process_clock = c; }
 double monotonic_now() noexcept { return detail::process_clock.monotonic(); }
-double wall_now() noexcept { return detail::process_clock.wall(); }
+double wall_now() noexcept {
+    const double now = detail::process_clock.wall();
+    return detail::possible_time(now) ? now : 0;
+}
 
 PROMETHEUS_ASYNC_END
 
@@ -5275,6 +5364,33 @@ inline void append_name(std::string& to, std::string_view name, escaping scheme,
         }
     }
 }
+/// Whether two names are one to a scraper of some escaping. Dots make no two names one that underscores leave apart.
+inline bool alike(std::string_view a, std::string_view b, bool is_label) {
+    if (a == b) return true;
+    if (legacy_name(a, is_label) && legacy_name(b, is_label)) return false;
+    for (escaping scheme : {escaping::underscores, escaping::values}) {
+        std::string shown[2];
+        append_name(shown[0], a, scheme, is_label);
+        append_name(shown[1], b, scheme, is_label);
+        if (shown[0] == shown[1]) return true;
+    }
+    return false;
+}
+/// What is wrong with a label's name beside `others`, or empty.
+template <class Others>
+std::string label_fault(const any_name& name, const Others& others) {
+    if (name.empty()) return "a label has no name";
+    if (!valid_utf8(name)) return "a label's name is not UTF-8";
+    if (reserved_label_name(name)) return "label names that begin with __ are reserved";
+    if (!name.is_utf8() && !legacy_label_name(name))
+        return "label " + std::string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
+    std::string fault;
+    others([&](std::string_view other) {
+        if (other == name) fault = "two labels have the same name";
+        else if (fault.empty() && alike(other, name, true)) fault.append("labels ").append(other).append(" and ").append(name).append(" are one once escaped");
+    });
+    return fault;
+}
 void append_quoted(std::string& to, std::string_view s) {
     to.push_back('"');
     append_escaped_label(to, s);
@@ -5304,6 +5420,7 @@ struct PROMETHEUS_ASYNC_LOCAL series_extra {
     double base = 0;  // what reset() subtracts: the integers can be made zero exactly, the double cannot
     std::vector<kept_exemplar> exemplars;
     std::vector<std::pair<std::string, std::string>> info;
+    bool sum_told = false;  // that OpenMetrics leaves its sum out
 };
 
 /// A function that yields families, or the value of one. Called without the lock, so it counts its calls:
@@ -5313,6 +5430,7 @@ struct PROMETHEUS_ASYNC_LOCAL collector_hook {
     family_state* family;  // its place in the registry; null once removed
     std::uint32_t running;
     std::uint32_t holders;  // handle, registry, and calls; the last deletes it, without the lock
+    std::vector<std::string> sums_told{};  // series whose sum OpenMetrics leaves out, sorted
 };
 struct collector_call {
     const collector_hook* hook;
@@ -5345,6 +5463,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state {
     family_face* face;
     std::string name;  // as declared, with unit and _total
     std::size_t base;  // how much of it is the OpenMetrics family name
+    std::string underscored, as_values;  // that part as these escapings make it; empty: it needs none
     std::string help, unit;
     std::vector<std::string> labels, states;
     std::vector<std::pair<std::string, std::string>> constants;
@@ -5356,6 +5475,9 @@ struct PROMETHEUS_ASYNC_LOCAL family_state {
     std::size_t living, entries;  // series; those in the table
 
     std::string_view base_name() const noexcept { return std::string_view(name).substr(0, base); }
+    bool legacy() const noexcept { return underscored.empty(); }
+    /// What no other family of the registry has. Names that dots make one, underscores make one too.
+    std::string_view key() const noexcept { return legacy() ? base_name() : underscored; }
     bool one_sample() const noexcept {
         return type == metric_type::counter || type == metric_type::gauge || type == metric_type::unknown;
     }
@@ -5372,7 +5494,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state {
 struct PROMETHEUS_ASYNC_LOCAL registry_state {
     std::uint64_t id;
     std::vector<family_state*> families;  // by id, which is the order of the page
-    std::vector<family_state*> by_base;   // by base name
+    std::vector<family_state*> by_key;
     bool process_metrics;                 // are added
     std::uint32_t collectors;             // without names of their own
 
@@ -5386,13 +5508,13 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
         return *r.state_;
     }
     static registry_state* peek(const registry& r) noexcept { return r.state_; }
-    auto lower(std::string_view base_name) {
-        return std::lower_bound(by_base.begin(), by_base.end(), base_name,
-                                [](const family_state* f, std::string_view b) { return f->base_name() < b; });
+    auto lower(std::string_view key) {
+        return std::lower_bound(by_key.begin(), by_key.end(), key,
+                                [](const family_state* f, std::string_view k) { return f->key() < k; });
     }
-    family_state* find(std::string_view base_name) {
-        const auto at = lower(base_name);
-        return at != by_base.end() && (*at)->base_name() == base_name ? *at : nullptr;
+    family_state* find(std::string_view key) {
+        const auto at = lower(key);
+        return at != by_key.end() && (*at)->key() == key ? *at : nullptr;
     }
 };
 
@@ -5427,7 +5549,7 @@ constexpr bool has_suffix(metric_type type, std::size_t suffix) noexcept {
     case metric_type::counter: return suffix < 2;
     case metric_type::histogram: return suffix >= 1 && suffix <= 4;
     case metric_type::summary: return suffix == 1 || suffix == 3 || suffix == 4;
-    case metric_type::gauge_histogram: return suffix == 2 || suffix == 5 || suffix == 6;
+    case metric_type::gauge_histogram: return suffix >= 2 && suffix <= 6;  // _sum and _count in a text format
     case metric_type::info: return suffix == 7;
     default: return false;
     }
@@ -5436,25 +5558,43 @@ inline bool ends_with(std::string_view s, std::string_view end) noexcept {
     return s.size() > end.size() && s.substr(s.size() - end.size()) == end;
 }
 
-/// Who already has one of the sample names that a family of this base name and type would show.
-static family_state* clash(registry_state& home, std::string_view base_name, metric_type type) {
-    const auto owner = [&](std::string_view sample) -> family_state* {
-        if (family_state* f = home.find(sample)) return f;
+/// Whether families of these base names have a sample name in common.
+static bool overlap(std::string_view a, metric_type of_a, std::string_view b, metric_type of_b) noexcept {
+    if (a.size() < b.size()) return overlap(b, of_b, a, of_a);
+    if (a.substr(0, b.size()) != b) return false;
+    const std::string_view more = a.substr(b.size());
+    for (std::size_t i = 0; i != std::size(suffixes); ++i) if (has_suffix(of_b, i) && suffixes[i] == more) return true;
+    return more.empty();
+}
+/// Who has a name that a sample of `f` would have too, as they are or once escaped, and counts.
+template <class Counts>
+static family_state* clash(registry_state& home, const family_state& f, Counts counts) {
+    const auto owner = [&](std::string_view sample, bool only_legacy) -> family_state* {
+        const auto good = [&](family_state* g) { return g && (!only_legacy || g->legacy()) && counts(*g) ? g : nullptr; };
+        if (family_state* g = good(home.find(sample))) return g;
         for (std::size_t i = 0; i != std::size(suffixes); ++i)
             if (ends_with(sample, suffixes[i]))
-                if (family_state* f = home.find(sample.substr(0, sample.size() - suffixes[i].size())))
-                    if (has_suffix(f->type, i)) return f;
+                if (family_state* g = home.find(sample.substr(0, sample.size() - suffixes[i].size())))
+                    if (has_suffix(g->type, i) && good(g)) return g;
         return nullptr;
     };
-    if (family_state* f = owner(base_name)) return f;
-    for (std::size_t i = 0; i != std::size(suffixes); ++i) {
-        if (!has_suffix(type, i)) continue;
-        auto& whole = state.scratch;
-        whole.reserve(base_name.size() + suffixes[i].size());
-        std::memcpy(whole.data, base_name.data(), base_name.size());
-        std::memcpy(whole.data + base_name.size(), suffixes[i].data(), suffixes[i].size());
-        if (family_state* f = owner({whole.data, base_name.size() + suffixes[i].size()})) return f;
-    }
+    const auto owner_of_any = [&](std::string_view base, bool only_legacy) -> family_state* {
+        if (family_state* g = owner(base, only_legacy)) return g;
+        for (std::size_t i = 0; i != std::size(suffixes); ++i) {
+            if (!has_suffix(f.type, i)) continue;
+            auto& whole = state.scratch;
+            whole.reserve(base.size() + suffixes[i].size());
+            std::memcpy(whole.data, base.data(), base.size());
+            std::memcpy(whole.data + base.size(), suffixes[i].data(), suffixes[i].size());
+            if (family_state* g = owner({whole.data, base.size() + suffixes[i].size()}, only_legacy)) return g;
+        }
+        return nullptr;
+    };
+    if (family_state* g = owner_of_any(f.key(), false)) return g;
+    if (!f.legacy()) return owner_of_any(f.as_values, true);
+    if (f.name.compare(0, 3, "U__") != 0) return nullptr;
+    for (family_state* g : home.by_key)  // a name that looks like an escaped one
+        if (!g->legacy() && overlap(g->as_values, g->type, f.base_name(), f.type) && counts(*g)) return g;
     return nullptr;
 }
 
@@ -5713,27 +5853,23 @@ static void destroy_family(family_state* f) noexcept {
 
 // ---- declaring ----
 
-static std::string describe(const family_state& f) {
+static std::string with_labels(const family_state& f) {
     std::string out = f.name;
-    if (!f.labels.empty()) {
-        char before = '(';
-        for (const auto& l : f.labels) {
-            out += before;
-            out += l;
-            before = ',';
-        }
-        out += ')';
-    }
-    return out.append(" is a ").append(type_name(f.type));
+    for (const auto& l : f.labels) out.append(&l == f.labels.data() ? "(" : ",").append(l);
+    return f.labels.empty() ? out : out += ')';
 }
+static std::string describe(const family_state& f) { return with_labels(f).append(" is a ").append(type_name(f.type)); }
 static error conflict(const family_state& a, const family_state& b) {
-    const char* what = a.name != b.name ? nullptr
-                       : a.type != b.type || a.labels != b.labels ? nullptr
+    const char* what = a.name != b.name || a.type != b.type ? nullptr
                        : a.help != b.help ? "help" : a.unit != b.unit ? "unit"
                        : a.constants != b.constants ? "constant labels" : a.bounds != b.bounds ? "buckets"
                        : a.states != b.states ? "states" : "max_series";
     std::string text;
-    if (!what) text = describe(b).append(", declared before: ").append(describe(a));
+    if (!what && !overlap(a.base_name(), a.type, b.base_name(), b.type))
+        text = b.name + " and " + a.name + ", declared before, are one name once escaped";
+    else if (!what) text = describe(b).append(", declared before: ").append(describe(a));
+    else if (a.labels != b.labels)
+        text = describe(b).append(", declared before with other labels: ").append(with_labels(a));
     else if (std::string_view(what) == "help")
         text = b.name + ": help \"" + b.help.substr(0, 30) + "\", declared before: \"" + a.help.substr(0, 30) + '"';
     else text = describe(b).append(" with other ").append(what).append(" than declared before");
@@ -5767,19 +5903,33 @@ static std::string clean(std::string_view text) {
 }
 
 /// Adds the unit and what the type's names end with; or tells why not.
-static const char* complete_name(family_state& f, std::string_view unit) {
+static result<void> complete_name(family_state& f, std::string_view unit, bool is_utf8) {
     const std::string_view ending = f.type == metric_type::counter ? "_total" : f.type == metric_type::info ? "_info" : "";
+    const bool labels_itself = f.type == metric_type::state_set;
     if (!ending.empty() && ends_with(f.name, ending)) f.name.resize(f.name.size() - ending.size());
     if (!unit.empty()) {
-        if (f.type == metric_type::info || f.type == metric_type::state_set) return "an info or a state set has no unit";
+        if (f.type == metric_type::info || labels_itself) return bad(errc::invalid_option, f.name, "an info or a state set has no unit");
         const std::string with = std::string("_").append(unit);
-        if (!legacy_metric_name(with)) return "a unit is letters, digits and underscores";  // it is never quoted
+        if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit is letters, digits and underscores");  // it is never quoted
         if (!ends_with(f.name, with)) f.name.append(with);
     }
     f.base = f.name.size();
     f.name.append(ending);
     f.unit = unit;
-    return nullptr;
+    if (!valid_utf8(f.name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
+    const bool legacy = legacy_metric_name(f.name);
+    f.exotic = !legacy || (labels_itself && !legacy_label_name(f.name));
+    if (f.exotic && !is_utf8)
+        return bad(errc::invalid_name, f.name, legacy ? "a state set's name is a label too: without colons, or asked for by utf8()"
+                                                      : "not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()");
+    if (labels_itself && reserved_label_name(f.name)) return bad(errc::invalid_name, f.name, "a state set's name is a label too: __ is reserved");
+    if (legacy) return {};
+    for (escaping scheme : {escaping::underscores, escaping::values}) {
+        std::string& to = scheme == escaping::values ? f.as_values : f.underscored;
+        append_name(to, f.name, scheme, false);
+        to.resize(to.size() - ending.size());
+    }
+    return {};
 }
 
 result<declared> declare(const declaration& what) {
@@ -5792,35 +5942,32 @@ result<declared> declare(const declaration& what) {
     for (std::string_view part : {o.name_space, o.subsystem})
         if (!part.empty()) f.name.append(part).append("_");
     f.name.append(what.name);
-    if (const char* why = complete_name(f, o.unit)) return bad(errc::invalid_option, f.name, why);
+    if (const auto good = complete_name(f, o.unit, what.name.is_utf8()); !good) return good.why();
     const std::string& name = f.name;
-    if (!valid_utf8(name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
-    f.exotic = !legacy_metric_name(name) || (what.type == metric_type::state_set && !legacy_label_name(name));
 
     const double now = wall_now();
     const holding lock;
     f.help = clean(what.help);
-    const auto label_fault = [&](std::string_view l) -> const char* {
-        if (l.empty()) return "a label has no name";
-        if (!valid_utf8(l)) return "a label's name is not UTF-8";
-        if (reserved_label_name(l)) return "label names that begin with __ are reserved";
+    const auto fault = [&](const any_name& l) -> std::string {
         if (what.type == metric_type::histogram && l == "le") return "the label le of a histogram is the library's";
         if (what.type == metric_type::summary && l == "quantile") return "the label quantile of a summary is the library's";
-        if (what.type == metric_type::state_set && l == f.base_name()) return "a state set's own name is the library's label";
-        for (const auto& c : f.constants) if (c.first == l) return "two labels have the same name";
-        for (const auto& have : f.labels) if (have == l) return "two labels have the same name";
-        return nullptr;
+        if (what.type == metric_type::state_set && alike(l, f.base_name(), true)) return "a state set's own name is the library's label";
+        return label_fault(l, [&](const auto& other) {
+            for (const auto& c : f.constants) other(c.first);
+            for (const auto& have : f.labels) other(have);
+        });
     };
     for (const label& l : o.labels) {
-        if (const char* why = label_fault(l.name)) return bad(errc::invalid_name, name, why);
+        if (const std::string why = fault(l.name); !why.empty()) return bad(errc::invalid_name, name, why);
         f.exotic |= !legacy_label_name(l.name);
         f.constants.emplace_back(std::string(l.name), clean(l.value));
     }
     if (what.labels) {
         if (what.labels->size() == 0 || what.labels->size() > 64)
             return bad(errc::invalid_option, name, "a family has 1 to 64 labels");
-        for (std::string_view l : *what.labels) {
-            if (const char* why = label_fault(l)) return bad(errc::invalid_name, name, why);
+        for (std::size_t i = 0; i != what.labels->size(); ++i) {
+            const any_name l = (*what.labels)[i];
+            if (const std::string why = fault(l); !why.empty()) return bad(errc::invalid_name, name, why);
             f.exotic |= !legacy_label_name(l);
             f.labels.emplace_back(l);
         }
@@ -5854,13 +6001,13 @@ result<declared> declare(const declaration& what) {
 
     if (!o.registry && !state.standard) state.standard = new registry;
     registry_state& home = registry_state::of(o.registry ? *o.registry : *state.standard);
-    if (family_state* have = home.find(f.base_name()); have && have->name == f.name) {
+    if (family_state* have = home.find(f.key()); have && have->name == f.name) {
         if (same(*have, f) && !have->hook && !what.hook) return handle_of(*have, what.labels != nullptr);
         return conflict(*have, f);
     }
-    if (const family_state* have = clash(home, f.base_name(), f.type)) return conflict(*have, f);
+    if (const family_state* have = clash(home, f, [](const family_state&) { return true; })) return conflict(*have, f);
 
-    for (auto* v : {&home.families, &home.by_base})  // what allocates comes before what must not be half done
+    for (auto* v : {&home.families, &home.by_key})  // what allocates comes before what must not be half done
         if (v->size() == v->capacity()) v->reserve(v->size() * 2 + 8);
     f.id = state.next_id(0);
     f.home = &home;
@@ -5868,7 +6015,7 @@ result<declared> declare(const declaration& what) {
         f.hook = what.hook;
         what.hook->family = &f;
         ++what.hook->holders;
-        home.by_base.insert(home.lower(f.base_name()), &f);
+        home.by_key.insert(home.lower(f.key()), &f);
         home.families.push_back(made.release());
         return declared{};
     }
@@ -5878,7 +6025,7 @@ result<declared> declare(const declaration& what) {
     new_seed(*f.face);
     release(f.face->id, f.id);
     if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
-    home.by_base.insert(home.lower(f.base_name()), &f);
+    home.by_key.insert(home.lower(f.key()), &f);
     home.families.push_back(&f);
     return handle_of(*made.release(), what.labels != nullptr);
 }
@@ -6030,7 +6177,7 @@ std::size_t count_children(const declared& family) noexcept {
 }
 
 template <class Metric>
-static result<Metric> try_metric(registry& home, std::string_view name, std::string_view help, metric_options options) {
+static result<Metric> try_metric(registry& home, any_name name, std::string_view help, metric_options options) {
     options.registry = &home;
     auto made = declare({Metric::type, name, help, options});
     if (!made) return made.why();
@@ -6039,7 +6186,7 @@ static result<Metric> try_metric(registry& home, std::string_view name, std::str
 /// Returns a hook that is now to be deleted, once the lock is given back, or null.
 static collector_hook* drop(registry_state& home, family_state* f) noexcept {
     home.families.erase(std::find(home.families.begin(), home.families.end(), f));
-    if (const auto at = std::find(home.by_base.begin(), home.by_base.end(), f); at != home.by_base.end()) home.by_base.erase(at);
+    if (const auto at = std::find(home.by_key.begin(), home.by_key.end(), f); at != home.by_key.end()) home.by_key.erase(at);
     collector_hook* hook = f->hook;
     home.collectors -= hook && f->base == 0;
     destroy_family(f);
@@ -6080,6 +6227,7 @@ void reset_series(const series& s) noexcept {
     for (unsigned i = 2; i < run_length(s.id); ++i) run[i].store(run[i].own() - counts[i - 2]);
     s.rec->value.set(0);
     s.rec->created = now;
+    extra->sum_told = false;
     s.rec->family->special = true;
 }
 /// `a="b",c="d"`; false when OpenMetrics forbids it.
@@ -6100,7 +6248,7 @@ static bool exemplar_text(list<label> labels, std::string& text) {
 }
 void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept {
     std::string text;
-    const bool good = exemplar_text(e.labels, text) && e.timestamp >= 0 && e.timestamp < 9e15;
+    const bool good = exemplar_text(e.labels, text) && possible_time(e.timestamp);
     const double now = e.timestamp != 0 ? e.timestamp : wall_now();
     const holding lock;
     if (!good) {
@@ -6116,28 +6264,25 @@ void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e
 }
 void set_info(const series& s, list<label> labels) {
     std::vector<std::pair<std::string, std::string>> facts;
-    const char* why = nullptr;
+    std::string why;
     {
         const holding lock;
         series_extra* extra = extra_of(s);
         if (!extra) return;
         const family_state& f = *s.rec->family;
         for (const label& l : labels) {
-            if (l.name.empty() || !valid_utf8(l.name) || reserved_label_name(l.name)) why = "a label's name is empty, reserved, or not UTF-8";
-            const auto same = [&](std::string_view have) {  // also once it is escaped
-                std::string a, b;
-                append_name(a, have, escaping::underscores, true);
-                append_name(b, l.name, escaping::underscores, true);
-                if (a == b) why = "two labels have the same name";
-            };
-            for (const auto& have : facts) same(have.first);
-            for (const auto& have : f.constants) same(have.first);
-            for (const auto& have : f.labels) same(have);
+            if (!why.empty()) break;
+            why = label_fault(l.name, [&](const auto& other) {
+                for (const auto& have : facts) other(have.first);
+                for (const auto& have : f.constants) other(have.first);
+                for (const auto& have : f.labels) other(have);
+            });
+            if (!why.empty()) why = f.name + ": " + why;
             facts.emplace_back(std::string(l.name), clean(l.value));
         }
-        if (!why) extra->info = std::move(facts);
+        if (why.empty()) extra->info = std::move(facts);
     }
-    if (why) raise({errc::invalid_name, why});
+    if (!why.empty()) raise({errc::invalid_name, why});
 }
 bool set_state(const series& s, std::string_view name) noexcept {
     const holding lock;
@@ -6178,14 +6323,14 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
         callback<double()> read;
         void operator()(sample_sink& to) {
             std::vector<label> labels;
-            for (const auto& c : constants) labels.push_back({c.first, c.second});
+            for (const auto& c : constants) labels.push_back({utf8(c.first), c.second});
             const double value = read();
-            to.family(type, name, help, unit);
+            to.family(type, utf8(name), help, unit);
             to.sample(value, labels);
         }
     };
     auto hook = owned<collector_hook>(new collector_hook{{}, nullptr, 0, 1});
-    declare({type, name.view(), help, options, nullptr, hook.get()}).value();
+    declare({type, name, help, options, nullptr, hook.get()}).value();
     const holding lock;
     if (const family_state* f = hook->family)  // or it was unregistered meanwhile
         hook->run = told{type, f->name, f->help, f->unit, f->constants, std::move(read)};
@@ -6202,7 +6347,7 @@ const char* event_name(event_kind kind) noexcept {
     static constexpr const char* names[] = {
         "accept_failed", "connection_evicted", "connection_refused", "connection_stalled", "handshake_failed", "certificate_rejected",
         "credentials_in_clear", "authorization_failed", "callback_failed", "step_ignored", "text_sanitized", "series_overflowed",
-        "registration_failed", "registration_lost", "deregistration_failed", "exemplar_dropped", "names_collided", "connection_lost"};
+        "registration_failed", "registration_lost", "deregistration_failed", "exemplar_dropped", "names_collided", "sum_left_out", "connection_lost"};
     static_assert(std::size(names) == static_cast<unsigned>(event_kind::connection_lost) + 1);
     return names[static_cast<unsigned>(kind)];
 }
@@ -6291,46 +6436,46 @@ void declare_build_info(registry& in) {
               {"threads", PROMETHEUS_ASYNC_NO_THREADS ? "false" : "true"}});
 }
 
-result<counter> registry::try_counter(std::string_view name, std::string_view help, const metric_options& options) {
+result<counter> registry::try_counter(any_name name, std::string_view help, const metric_options& options) {
     return detail::try_metric<counter>(*this, name, help, options);
 }
-result<gauge> registry::try_gauge(std::string_view name, std::string_view help, const metric_options& options) {
+result<gauge> registry::try_gauge(any_name name, std::string_view help, const metric_options& options) {
     return detail::try_metric<gauge>(*this, name, help, options);
 }
-result<histogram> registry::try_histogram(std::string_view name, std::string_view help, const metric_options& options) {
+result<histogram> registry::try_histogram(any_name name, std::string_view help, const metric_options& options) {
     return detail::try_metric<histogram>(*this, name, help, options);
 }
-result<summary> registry::try_summary(std::string_view name, std::string_view help, const metric_options& options) {
+result<summary> registry::try_summary(any_name name, std::string_view help, const metric_options& options) {
     return detail::try_metric<summary>(*this, name, help, options);
 }
-result<info> registry::try_info(std::string_view name, std::string_view help, const metric_options& options) {
+result<info> registry::try_info(any_name name, std::string_view help, const metric_options& options) {
     return detail::try_metric<info>(*this, name, help, options);
 }
-result<state_set> registry::try_state_set(std::string_view name, std::string_view help, const metric_options& options) {
+result<state_set> registry::try_state_set(any_name name, std::string_view help, const metric_options& options) {
     return detail::try_metric<state_set>(*this, name, help, options);
 }
-result<unknown> registry::try_unknown(std::string_view name, std::string_view help, const metric_options& options) {
+result<unknown> registry::try_unknown(any_name name, std::string_view help, const metric_options& options) {
     return detail::try_metric<unknown>(*this, name, help, options);
 }
-info registry::make_info(std::string_view name, std::string_view help, const metric_options& options) {
+info registry::make_info(any_name name, std::string_view help, const metric_options& options) {
     return try_info(name, help, options).value();
 }
-state_set registry::make_state_set(std::string_view name, std::string_view help, const metric_options& options) {
+state_set registry::make_state_set(any_name name, std::string_view help, const metric_options& options) {
     return try_state_set(name, help, options).value();
 }
-unknown registry::make_unknown(std::string_view name, std::string_view help, const metric_options& options) {
+unknown registry::make_unknown(any_name name, std::string_view help, const metric_options& options) {
     return try_unknown(name, help, options).value();
 }
-counter registry::make_counter(std::string_view name, std::string_view help, const metric_options& options) {
+counter registry::make_counter(any_name name, std::string_view help, const metric_options& options) {
     return try_counter(name, help, options).value();
 }
-gauge registry::make_gauge(std::string_view name, std::string_view help, const metric_options& options) {
+gauge registry::make_gauge(any_name name, std::string_view help, const metric_options& options) {
     return try_gauge(name, help, options).value();
 }
-histogram registry::make_histogram(std::string_view name, std::string_view help, const metric_options& options) {
+histogram registry::make_histogram(any_name name, std::string_view help, const metric_options& options) {
     return try_histogram(name, help, options).value();
 }
-summary registry::make_summary(std::string_view name, std::string_view help, const metric_options& options) {
+summary registry::make_summary(any_name name, std::string_view help, const metric_options& options) {
     return try_summary(name, help, options).value();
 }
 PROMETHEUS_ASYNC_END
@@ -6543,7 +6688,20 @@ static bool mergeable(const family_state& a, const family_state& b) noexcept {
            std::equal(a.constants.begin(), a.constants.end(), b.constants.begin(),
                       [](const auto& x, const auto& y) { return x.first == y.first; });
 }
+/// Zero or more, also as infinity. By its bits, which -ffast-math leaves alone.
+static bool not_negative(double v) noexcept {
+    const auto bits = __builtin_bit_cast(std::uint64_t, v);
+    return bits <= __builtin_bit_cast(std::uint64_t, __builtin_inf()) || bits << 1 == 0;
+}
 static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
+static bool same_facts(const family_state& a, const family_state& b) noexcept {
+    static constinit const std::vector<std::pair<std::string, std::string>> none;
+    const auto facts = [](const family_state& f) -> const auto& {
+        const series_extra* extra = f.lines[0].rec->extra;
+        return extra ? extra->info : none;
+    };
+    return a.labels.empty() && b.labels.empty() && a.constants == b.constants && facts(a) == facts(b);
+}
 
 /// What a page has shown, whatever has become of it since: of each text its fingerprint.
 class shown_texts {
@@ -6609,6 +6767,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     std::uint64_t limit;     // what was made after the start is not shown: it could be shown twice
     std::size_t at_twin;     // the registry whose series of this family are being shown
     bool begun;              // the head of at_family was shown
+    bool doubled;            // a series of it was left out
     bool created_part;       // its _created samples are being shown, in a text format a family of their own
     bool ended, failed;
     bool claims;                  // names on this page could be others' too, now or once something is removed
@@ -6618,7 +6777,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     // ---- what was rendered, and is handed out from `drained` ----
     detail::bag<char> unit;
     std::size_t drained, capacity;
-    std::string labels, word, quoted, all;  // kept, so that a page that is made again allocates nothing
+    std::vector<std::pair<event_kind, std::string>> notes;  // for on_event, which is called without the lock
+    std::string labels, word, quoted, all, mine;  // kept, so that a page that is made again allocates nothing
     detail::label_pairs pairs;
 
     bool openmetrics() const noexcept { return asked.as >= format::openmetrics_0_0_1; }
@@ -6681,14 +6841,22 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         text(base);
         text(suffix);
     }
+    /// Of families that are shown as one, the first that says it.
+    const std::string& first_with(const family_state& f, std::string family_state::*what) const {
+        for (std::size_t k = at_registry; (f.*what).empty() && f.home && k != registries.size(); ++k)
+            if (const family_state* g = twin(f, k); g && !(g->*what).empty()) return g->*what;
+        return f.*what;
+    }
     void head(const family_state& f, std::string_view suffix = {}) {
         const bool alone = !suffix.empty();  // `x_created` in a text format: a gauge
         const std::string_view base = openmetrics() || alone ? f.base_name() : std::string_view(f.name);
-        if (!f.help.empty()) {
+        const std::string& help = first_with(f, &family_state::help);
+        const std::string& unit_name = first_with(f, &family_state::unit);
+        if (!help.empty()) {
             text("# HELP ");
             name(f, base, suffix);
             word = ' ';
-            detail::append_escaped_help(word, f.help, openmetrics());
+            detail::append_escaped_help(word, help, openmetrics());
             text(word);
             text("\n");
         }
@@ -6701,11 +6869,11 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         else text(f.type == metric_type::gauge_histogram ? "histogram" : type_name(f.type));
         text("\n");
         // A unit that is not the end of the name, as escaping may have left it, fails the scrape.
-        if (openmetrics() && !f.unit.empty() && (plain(f) || ends_with_unit(shown_name(f, base), f.unit))) {
+        if (openmetrics() && !unit_name.empty() && (plain(f) || ends_with_unit(shown_name(f, base), unit_name))) {
             text("# UNIT ");
             name(f, base);
             text(" ");
-            text(f.unit);
+            text(unit_name);
             text("\n");
         }
     }
@@ -6802,14 +6970,26 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             }
         }
         own = labels_of(f, l);  // `labels` was used for the prefix
-        // OpenMetrics has no sum over bounds below zero, where it may fall, and no count without a sum.
-        if (openmetrics() && b.upper[0] < 0) return;
+        if (b.upper[0] < 0 && openmetrics()) return;  // a sum over bounds below zero may fall
+        sum_and_count(f, l, own, sum.real, cumulative);
+    }
+    /// OpenMetrics has no sum that is negative or NaN, and no count without a sum.
+    void sum_and_count(const family_state& f, const line& l, std::string_view own, double sum, std::uint64_t observed) {
+        if (openmetrics() && !detail::not_negative(sum)) {
+            if (!l.rec->extra) l.rec->extra = new detail::series_extra;
+            if (!std::exchange(l.rec->extra->sum_told, true)) note_sum(f, own);
+            return;
+        }
         sample(f, f.name, "_sum", own);
-        number(sum.real);
+        number(sum);
         text("\n");
         sample(f, f.name, "_count", own);
-        count(cumulative);
+        count(observed);
         text("\n");
+    }
+    void note_sum(const family_state& f, std::string_view own) {
+        if (!own.empty()) own.remove_suffix(1);
+        note(event_kind::sum_left_out, f.name, '{' + std::string(own) + "}: a negative sum or NaN is left out of OpenMetrics");
     }
     void series(const family_state& f, const line& l) {
         std::string_view own = labels_of(f, l);
@@ -6821,12 +7001,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             break;
         case metric_type::summary: {
             const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place);
-            sample(f, f.name, "_sum", own);
-            number(sum.real);
-            text("\n");
-            sample(f, f.name, "_count", own);
-            count(sum.whole);
-            text("\n");
+            sum_and_count(f, l, own, sum.real, sum.whole);
             break;
         }
         case metric_type::counter: {
@@ -6914,31 +7089,30 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     /// Whether the names of a family are its own on this page. The lock is held.
     bool own_names(const family_state& f) {
         const bool collected = f.home == nullptr;
+        if (!collected && !claims) return true;  // its declaration has seen to it
+        mine.assign(bare_name(f));
         for (std::size_t k = 0; k != registries.size(); ++k) {
             detail::registry_state* r = detail::registry_of(registries[k]);
             if (!r) continue;
-            // The name of an earlier registry wins, and any declared one over a collector's.
-            if (k < at_registry || (collected && !at_hook))
-                if (const family_state* g = detail::clash(*r, f.base_name(), f.type); g && g->id < limit)
-                    return !collected && mergeable(*g, f) ? false : collided();
-            if (!plain(f) && asked.names != escaping::dots)
-                if (const family_state* g = detail::clash(*r, bare_name(f), f.type))
-                    if (!g->exotic) return collided();
+            // A declared name wins over a collector's, one that is never escaped over others, then that of an earlier registry.
+            const auto wins = [&](const family_state& g) {
+                if (g.id >= limit || !(collected && !at_hook ? true : g.legacy() != f.legacy() ? g.legacy() : k < at_registry)) return false;
+                return (plain(f) && plain(g)) || detail::overlap(bare_name(g), g.type, mine, f.type);
+            };
+            if (const family_state* g = detail::clash(*r, f, wins)) return !collected && mergeable(*g, f) ? false : collided(f);
         }
-        if (plain(f) && !collected && !claims) return true;
-        const auto label_name = [&](std::size_t i) -> std::string_view {
-            if (i < f.constants.size()) return f.constants[i].first;
-            i -= f.constants.size();
-            return i < f.labels.size() ? std::string_view(f.labels[i]) : f.base_name();  // of a state set
-        };
-        for (std::size_t i = 0; i != f.constants.size() + f.labels.size() + (!collected && f.type == metric_type::state_set); ++i) {
-            all = escaped(label_name(i), true);
-            for (std::size_t k = 0; k != i; ++k) if (escaped(label_name(k), true) == all) return collided();
-        }
-        return claim(bare_name(f), f.type) ? true : collided();
+        return claim(mine, f.type) ? true : collided(f);
     }
-    static bool collided() noexcept {
-        ++detail::state.noticed[static_cast<unsigned>(event_kind::names_collided)];
+    /// Counts it, and tells it once the lock is free. The lock is held.
+    void note(event_kind kind, std::string_view of, std::string_view what) {
+        const auto at = static_cast<unsigned>(kind);
+        ++detail::state.noticed[at];
+        if (!asked.on_event) return;
+        ++detail::state.told[at];
+        notes.emplace_back(kind, std::string(of).append(what));
+    }
+    bool collided(const family_state& f) {
+        if (f.home != nullptr) note(event_kind::names_collided, f.name, " is left out: its name is another's on this page");
         return false;
     }
     bool at_hook;  // a callback metric is being called, which has its name from its declaration
@@ -7032,7 +7206,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         if (k == at_registry) return &f;
         if (detail::is_target(f)) return nullptr;  // a page has one
         detail::registry_state* r = detail::registry_of(registries[k]);
-        const family_state* g = r ? r->find(f.base_name()) : nullptr;
+        const family_state* g = r ? r->find(f.key()) : nullptr;
         return g && mergeable(f, *g) && g->id < limit ? g : nullptr;
     }
     /// What a series of merged families is told apart by: what its labels say, whose names the families share.
@@ -7052,7 +7226,10 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             return copy_lines(f, l, f.lines.end(), out);
         for (; l != f.lines.end() && l->id < limit; ++l) {
             at_line = l->id + 1;
-            if (!l->rec || (several && !merged.add(identity(f, *l)))) {
+            const bool another = l->rec && several && !merged.add(identity(f, *l));
+            if (another && !created_part && !std::exchange(doubled, true))
+                note(event_kind::names_collided, f.name, ": a series is left out: an earlier registry has it");
+            if (!l->rec || another) {
                 if (!spend(series_work)) return false;
                 continue;
             }
@@ -7067,6 +7244,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             at_twin = at_registry;
             at_line = 0;
             merged.cut(0);
+            doubled = false;
             head(f, suffix);
             return drain(out);
         };
@@ -7084,12 +7262,19 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     /// A declared family. False when the window is full.
     bool one(const family_state& f, window& out) { return !(begun || (wanted(f) && own_names(f))) || family(f, out); }
     bool target(window& out) {
+        const auto of = [&](std::size_t k) -> const family_state* {
+            detail::registry_state* home = detail::registry_of(registries[k]);
+            const family_state* f = home ? home->find("target") : nullptr;
+            return f && detail::is_target(*f) && f->id < limit ? f : nullptr;
+        };
         for (; at_registry != registries.size(); ++at_registry, begun = false) {
             if (!spend(family_work)) return false;
-            detail::registry_state* home = detail::registry_of(registries[at_registry]);
-            const family_state* f = home ? home->find("target") : nullptr;
-            if (!f || !detail::is_target(*f) || f->id >= limit) continue;
+            const family_state* f = of(at_registry);
+            if (!f) continue;
             if (!one(*f, out)) return false;
+            for (std::size_t k = at_registry + 1; k != registries.size(); ++k)
+                if (const family_state* g = of(k); g && wanted(*g) && !detail::same_facts(*f, *g))
+                    note(event_kind::names_collided, g->name, " of a later registry is left out: a page has one");
             break;
         }
         target_done = true;
@@ -7136,11 +7321,12 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
 struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     cursor::state& page;
     family_state f{};
-    bool open = false, skipped = false, failed = false;
+    bool open = false, skipped = false, failed = false, collided = false;
+    collector_hook* caller = nullptr;
     std::size_t families = 0;
     std::string why{}, labels{};
     shown_texts seen{};                                          // the series of this family
-    std::vector<std::pair<const char*, std::string>> after{};    // families of their own in a text format
+    std::string created{};  // in a text format a family of its own, after this
 
     void fail(std::string_view reason) noexcept {
         if (std::exchange(failed, true)) return;
@@ -7148,28 +7334,33 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     }
     void end_family() {
         seen.cut(0);
-        for (const auto& [suffix, lines] : after) {
-            page.head(f, suffix);
-            page.text(lines);
+        if (!created.empty()) {
+            page.head(f, "_created");
+            page.text(created);
         }
-        after.clear();
+        created.clear();
         open = false;
     }
-    void family(metric_type type, std::string_view name, std::string_view help, std::string_view unit) {
+    void family(metric_type type, const any_name& name, std::string_view help, std::string_view unit) {
         if (open) end_family();
         if (failed) return;
         f = {};
         f.type = type;
         f.name = name;
-        if (name.empty() || !valid_utf8(name)) return fail("a metric's name is empty or not UTF-8");
-        if (const char* not_so = complete_name(f, unit)) return fail(not_so);
-        f.exotic = !legacy_metric_name(f.name) || (type == metric_type::state_set && !legacy_label_name(f.name));
+        if (name.empty()) return fail("a metric needs a name");
+        if (const auto good = complete_name(f, unit, name.is_utf8()); !good) {
+            f.name.clear();  // the reason names it
+            return fail(good.why().describe());
+        }
         const holding lock;
         f.help = clean(help);
         open = true;
         skipped = !page.wanted(f);
         if (skipped) return;
-        if (!page.own_names(f)) return fail("its names are another family's on this page");
+        if (!page.own_names(f)) {
+            collided = true;
+            return fail("its name is another's on this page");
+        }
         page.head(f);
         check_size();
     }
@@ -7177,14 +7368,14 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     /// The labels of a series as text in `labels`; false when nothing is to be shown.
     bool begin(list<label> given, const sample_details& more, std::string_view reserved = {}) {
         for (double when : {more.timestamp, more.created, more.example.timestamp})
-            if (!(when >= 0 && when < 9e15)) return fail("a timestamp that is no time"), false;
+            if (!possible_time(when)) return fail("a timestamp that is no time"), false;
         if (!open && !failed) fail("a series before its family");
         if (failed || skipped) return false;
         labels.clear();
         page.pairs.clear();
         for (const label& l : given) {
-            if (l.name.empty() || !valid_utf8(l.name) || reserved_label_name(l.name) || l.name == reserved)
-                return fail("a label's name is empty, reserved, or not UTF-8"), false;
+            const std::string wrong = l.name == reserved ? "a label's name is reserved" : label_fault(l.name, [](const auto&) {});
+            if (!wrong.empty()) return fail(wrong), false;
             bool changed = false;
             std::string safe;
             const auto& [shown, value] = page.pairs.emplace_back(page.escaped(l.name, true), sanitize_utf8(l.value, changed));
@@ -7208,20 +7399,25 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         page.text("\n");
         check_size();
     }
-    /// A sample that OpenMetrics has in the family, and a text format in a family of its own after it.
-    template <class Render>
-    void aside(const char* suffix, Render render) {
+    void end_series(const sample_details& more) {
+        if (more.created == 0 || (page.openmetrics() ? page.asked.created == created_series::off : page.asked.created != created_series::all)) return;
         const std::size_t start = page.unit.size;
-        render();
+        page.created(f, labels, more.created, more.timestamp);
         if (page.openmetrics()) return;
-        auto at = std::find_if(after.begin(), after.end(), [&](const auto& a) { return a.first == suffix; });
-        if (at == after.end()) at = after.insert(at, {suffix, {}});
-        at->second.append(page.unit.data + start, page.unit.size - start);
+        created.append(page.unit.data + start, page.unit.size - start);
         page.unit.size = start;
     }
-    void end_series(const sample_details& more) {
-        if (more.created != 0 && (page.openmetrics() ? page.asked.created != created_series::off : page.asked.created == created_series::all))
-            aside("_created", [&] { page.created(f, labels, more.created, more.timestamp); });
+    /// False where OpenMetrics forbids it; told once for each of the first thousand series of a collector.
+    bool may_show(bool fine) {
+        if (fine || !page.openmetrics()) return true;
+        std::string series = f.name + '{' + labels;
+        const holding lock;
+        auto& told = caller->sums_told;
+        const auto at = std::lower_bound(told.begin(), told.end(), series);
+        if ((at != told.end() && *at == series) || told.size() == 1000) return false;
+        told.insert(at, std::move(series));
+        page.note_sum(f, labels);
+        return false;
     }
     void sample(double value, list<label> given, const sample_details& more) {
         const bool counts = f.type == metric_type::counter, informs = f.type == metric_type::info;
@@ -7249,28 +7445,21 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             page.sample(f, f.name, "_bucket", labels, {bound, static_cast<std::size_t>(end - bound)});
             page.count(buckets[i].count);
             const exemplar& e = buckets[i].example;
-            if (!(e.timestamp >= 0 && e.timestamp < 9e15)) return fail("a timestamp that is no time");
+            if (!possible_time(e.timestamp)) return fail("a timestamp that is no time");
             end_line(more.timestamp, gauges ? exemplar{} : e, buckets[i].example_value);
         }
-        const auto add_count = [&] {
-            page.sample(f, f.name, gauges ? "_gcount" : "_count", labels);
-            page.count(buckets[buckets.size() - 1].count);
-            end_line(more.timestamp);
-        };
-        const auto add_sum = [&] {
-            page.sample(f, f.name, gauges ? "_gsum" : "_sum", labels);
-            page.number(sum);
-            end_line(more.timestamp);
-        };
-        if (gauges) {
-            aside("_gcount", add_count);
-            return aside("_gsum", add_sum);
-        }
-        if (!page.openmetrics() || !(buckets[0].upper < 0)) {
-            add_sum();
-            add_count();
-        }
-        end_series(more);
+        const bool below = buckets[0].upper < 0;
+        if ((gauges || !below || !page.openmetrics()) && may_show(not_negative(sum) || (below && sum < 0)))
+            sum_and_count(sum, buckets[buckets.size() - 1].count, more.timestamp, gauges && page.openmetrics());
+        if (!gauges) end_series(more);
+    }
+    void sum_and_count(double sum, std::uint64_t count, double when, bool of_gauges = false) {
+        page.sample(f, f.name, of_gauges ? "_gsum" : "_sum", labels);
+        page.number(sum);
+        end_line(when);
+        page.sample(f, f.name, of_gauges ? "_gcount" : "_count", labels);
+        page.count(count);
+        end_line(when);
     }
     void summary(std::uint64_t count, double sum, list<sample_sink::quantile> quantiles, list<label> given, const sample_details& more) {
         if (open && f.type != metric_type::summary) return fail("quantiles of another type");
@@ -7278,6 +7467,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         for (std::size_t i = 0; i != quantiles.size(); ++i) {
             const double q = quantiles[i].q;
             if (!(q >= 0 && q <= 1) || (i != 0 && !(quantiles[i - 1].q < q))) return fail("the quantiles do not ascend from 0 to 1");
+            if (!may_show(!(quantiles[i].value < 0))) continue;
             char text[48] = "quantile=\"";
             char* end = put_bound(text + 10, q);
             *end++ = '"';
@@ -7285,12 +7475,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             page.number(quantiles[i].value);
             end_line(more.timestamp);
         }
-        page.sample(f, f.name, "_sum", labels);
-        page.number(sum);
-        end_line(more.timestamp);
-        page.sample(f, f.name, "_count", labels);
-        page.count(count);
-        end_line(more.timestamp);
+        if (may_show(not_negative(sum))) sum_and_count(sum, count, more.timestamp);
         end_series(more);
     }
     void states(list<sample_sink::state> all, list<label> given) {
@@ -7312,6 +7497,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         }
     }
     void run(collector_hook& hook) {
+        caller = &hook;
         sample_sink to(*this);
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
@@ -7328,7 +7514,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
 #endif
     }
 };
-void sample_sink::family(metric_type type, std::string_view name, std::string_view help, std::string_view unit) {
+void sample_sink::family(metric_type type, any_name name, std::string_view help, std::string_view unit) {
     to_.family(type, name, help, unit);
 }
 void sample_sink::sample(double value, list<label> labels, const sample_details& more) { to_.sample(value, labels, more); }
@@ -7358,7 +7544,7 @@ void cursor::state::call(detail::holding& lock, const family_state& f) {
         if (asked.on_event)
             detail::contain("on_event", [&] {
                 const error why(errc::refused, "a collector is left out: " + sink.why);
-                asked.on_event({event_kind::callback_failed, why}, asked.context);
+                asked.on_event({sink.collided ? event_kind::names_collided : event_kind::callback_failed, why}, asked.context);
             }, [](const error&) {});
         failed = asked.on_collector_error == collector_errors::fail;
     }
@@ -7366,6 +7552,10 @@ void cursor::state::call(detail::holding& lock, const family_state& f) {
     if (sink.failed) {
         names.cut(had);
         ++detail::state.noticed[static_cast<unsigned>(event_kind::callback_failed)];
+        if (sink.collided) {
+            ++detail::state.noticed[static_cast<unsigned>(event_kind::names_collided)];
+            detail::state.told[static_cast<unsigned>(event_kind::names_collided)] += asked.on_event != nullptr;
+        }
     }
     detail::calling = here.outer;
     at_hook = false;
@@ -7412,7 +7602,8 @@ void cursor::start(const page_options& options) {
                   {event_kind::text_sanitized, "a label value or help was not UTF-8"},
                   {event_kind::series_overflowed, "a family has max_series: the rest is one series"},
                   {event_kind::exemplar_dropped, "an exemplar was too long or had a bad name"},
-                  {event_kind::names_collided, "a family was left out: its names are another's"}};
+                  {event_kind::names_collided, "a family or series was left out: its name is another's"},
+                  {event_kind::sum_left_out, "a sum is negative or NaN: OpenMetrics cannot show it"}};
     for (const auto& e : silent) {
         const auto at = static_cast<unsigned>(e.kind);
         if (!options.on_event || detail::state.told[at] == detail::state.noticed[at]) continue;
@@ -7431,6 +7622,8 @@ pulled cursor::next(std::span<char> into) noexcept {
     state_->capacity = into.size();
     pull what = pull::failed;
     detail::contain("a page", [&] { what = state_->walk(out); }, [&](const error&) { state_->failed = true; });  // no memory
+    for (const auto& [kind, text] : std::exchange(state_->notes, {}))
+        detail::contain("on_event", [&] { state_->asked.on_event({kind, error(errc::conflict, text)}, state_->asked.context); }, [](const error&) {});
     return {static_cast<std::size_t>(out.at - into.data()), what};
 }
 cursor::~cursor() {

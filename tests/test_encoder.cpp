@@ -69,7 +69,7 @@ struct everything {
         st(1).set("busy");
         st(2);
         u.set(1e23);
-        r.target_info({{"service.name", "shop"}});
+        r.target_info({{prom::utf8("service.name"), "shop"}});
     }
 };
 }  // namespace
@@ -153,11 +153,11 @@ TEST_CASE("a page is the same through windows of every size") {
 
 TEST_CASE("a name in UTF-8 is quoted, or escaped as the scraper asked") {
     prom::registry r;
-    const prom::family<prom::counter, "ok"> f{prom::utf8("http.requests"), "h", {.registry = &r, .labels = {{"a.b", "c\"d"}}}};
+    const prom::family<prom::counter, "ok"> f{prom::utf8("http.requests"), "h", {.registry = &r, .labels = {{prom::utf8("a.b"), "c\"d"}}}};
     f(1).inc();
     const prom::gauge g{prom::utf8("温度"), "", {.registry = &r}};
     g.set(2);
-    const prom::gauge labels_only{"plain_name", "", {.registry = &r, .labels = {{"x-y", "z"}}}};
+    const prom::gauge labels_only{"plain_name", "", {.registry = &r, .labels = {{prom::utf8("x-y"), "z"}}}};
     CHECK(page(r) == "# HELP http_requests_total h\n# TYPE http_requests_total counter\nhttp_requests_total{a_b=\"c\\\"d\",ok=\"1\"} 1\n"
                      "# TYPE __ gauge\n__ 2\n# TYPE plain_name gauge\nplain_name{x_y=\"z\"} 0\n");
     CHECK(page(r, {.as = prom::format::text_1_0_0, .names = prom::escaping::allow_utf8}) ==
@@ -169,20 +169,127 @@ TEST_CASE("a name in UTF-8 is quoted, or escaped as the scraper asked") {
     CHECK(page(r, {.names = prom::escaping::dots}).find("plain__name{x__y=\"z\"} 0\n") != std::string::npos);
 }
 
-TEST_CASE("of two names that escaping makes one, the second is left out and counted") {
-    prom::registry r;
-    prom::gauge{"a_b", "", {.registry = &r}}.set(1);
-    prom::gauge{prom::utf8("a.b"), "", {.registry = &r}}.set(2);
-    prom::gauge{prom::utf8("a-b"), "", {.registry = &r}}.set(3);
+TEST_CASE("of two registries' names that escaping makes one, the second is left out, with an event each time a page loses it") {
+    prom::registry r, later;
     prom::gauge{prom::utf8("c.d"), "", {.registry = &r}}.set(4);
-    prom::gauge{prom::utf8("c-d"), "", {.registry = &r}}.set(5);
-    prom::gauge{"labels", "", {.registry = &r, .labels = {{"e.f", "1"}, {"e_f", "2"}}}}.set(6);
-    const std::uint64_t before = prom::event_count(prom::event_kind::names_collided);
-    CHECK(page(r) == "# TYPE a_b gauge\na_b 1\n# TYPE c_d gauge\nc_d 4\n");
-    CHECK(prom::event_count(prom::event_kind::names_collided) == before + 4);
-    const std::string quoted = page(r, {.as = prom::format::text_1_0_0, .names = prom::escaping::allow_utf8});
-    CHECK(quoted.find("{\"a-b\"} 3\n") != std::string::npos);
-    CHECK(quoted.find("labels{\"e.f\"=\"1\",e_f=\"2\"} 6\n") != std::string::npos);
+    prom::gauge{prom::utf8("a.b"), "", {.registry = &r}}.set(2);
+    prom::gauge{"a_b", "", {.registry = &later}}.set(1);  // one that is never escaped wins
+    prom::gauge{prom::utf8("c-d"), "", {.registry = &later}}.set(5);
+    const auto handle = later.add_collector([](prom::sample_sink& to) {
+        to.family(prom::metric_type::gauge, prom::utf8("c d"), "");
+        to.sample(6);
+    });
+    prom::registry* const both[] = {&r, &later};
+    std::vector<std::string> told;
+    prom::page_options options{.registries = both, .on_event = [](const prom::event& e, void* to) {
+                                   CHECK(e.kind == prom::event_kind::names_collided);
+                                   static_cast<std::vector<std::string>*>(to)->push_back(e.why.describe());
+                               }, .context = &told};
+    for (int time = 0; time != 2; ++time)
+        for (const auto names : {prom::escaping::underscores, prom::escaping::dots}) {
+            const std::uint64_t before = prom::event_count(prom::event_kind::names_collided);
+            options.names = names;
+            const bool dots = names == prom::escaping::dots;
+            told.clear();
+            const std::string shown = prom::expose(options);
+            CHECK(shown.find("4\n") != std::string::npos);
+            CHECK(shown.find("1\n") != std::string::npos);
+            CHECK(shown.find(" 2\n") == (dots ? shown.find("a_dot_b 2\n") + 7 : std::string::npos));
+            CHECK(shown.find(" 6\n") == std::string::npos);
+            if (dots) CHECK(told == std::vector<std::string>{"a collector is left out: c d: its name is another's on this page"});
+            else CHECK(told == std::vector<std::string>{"a collector is left out: c d: its name is another's on this page",
+                                                         "a.b is left out: its name is another's on this page", "c-d is left out: its name is another's on this page"});
+            CHECK(prom::event_count(prom::event_kind::names_collided) == before + told.size());
+        }
+    options.as = prom::format::text_1_0_0;
+    options.names = prom::escaping::allow_utf8;
+    told.clear();
+    CHECK(prom::expose(options) == "# TYPE \"c.d\" gauge\n{\"c.d\"} 4\n# TYPE \"a.b\" gauge\n{\"a.b\"} 2\n# TYPE a_b gauge\na_b 1\n"
+                                   "# TYPE \"c-d\" gauge\n{\"c-d\"} 5\n# TYPE \"c d\" gauge\n{\"c d\"} 6\n");
+    CHECK(told.empty());
+}
+
+TEST_CASE("what merged registries have is told once: the first help and unit that one has, one target_info, each series once") {
+    prom::registry a, b;
+    const prom::gauge first{"x_seconds", "", {.registry = &a}};
+    const prom::gauge second{"x", "Of b.", {.registry = &b, .unit = "seconds", .labels = {}}};
+    a.target_info({{"service", "a"}});
+    b.target_info({{"service", "b"}});
+    prom::registry* const both[] = {&a, &b};
+    std::vector<std::string> told;
+    const prom::page_options options{.as = prom::format::openmetrics_1_0_0, .registries = both, .on_event = [](const prom::event& e, void* to) {
+                                         if (e.kind == prom::event_kind::names_collided) static_cast<std::vector<std::string>*>(to)->push_back(e.why.describe());
+                                     }, .context = &told};
+    const std::string shown = "# HELP target Target metadata\n# TYPE target info\ntarget_info{service=\"a\"} 1\n"
+                              "# HELP x_seconds Of b.\n# TYPE x_seconds gauge\n# UNIT x_seconds seconds\nx_seconds 0\n# EOF\n";
+    prom::expose(options);
+    for (int time = 0; time != 2; ++time) {
+        told.clear();
+        CHECK(prom::expose(options) == shown);
+        CHECK(told == std::vector<std::string>{"target_info of a later registry is left out: a page has one",
+                                               "x_seconds: a series is left out: an earlier registry has it"});
+    }
+    b.target_info({{"service", "a"}});  // the same
+    told.clear();
+    CHECK(prom::expose(options) == shown);
+    CHECK(told.size() == 1);
+}
+
+TEST_CASE("OpenMetrics has no sum that is negative or NaN, and no count then; one event a series") {
+    const fixed_clock clock;
+    const double nan = __builtin_nan(""), inf = __builtin_inf();
+    prom::registry r;
+    const prom::family<prom::histogram, "v"> h{"h", "", {.registry = &r, .buckets = {1}}};
+    const prom::family<prom::summary, "v"> s{"s", "", {.registry = &r}};
+    for (const double v : {nan, -1.0, -inf, inf, -0.0}) {
+        const std::string text = v != v ? "nan" : std::to_string(v);
+        h(text).observe(v);
+        s(text).observe(v);
+    }
+    const auto handle = r.add_collector([=](prom::sample_sink& to) {
+        to.family(prom::metric_type::summary, "cs", "");
+        to.summary(2, -1, {{0.5, -1}, {0.9, nan}, {1, 3}});
+        to.family(prom::metric_type::gauge_histogram, "cg", "");
+        to.histogram({{1, 1}, {inf, 2}}, -1, {{"of", "over zero"}});
+        to.histogram({{-1, 1}, {inf, 2}}, -1, {{"of", "below zero"}});
+        to.histogram({{-1, 1}, {inf, 2}}, nan, {{"of", "NaN"}});
+        to.family(prom::metric_type::histogram, "ch", "");
+        to.histogram({{1, 1}, {inf, 2}}, -0.5);
+    });
+    const std::string shown =
+        "# TYPE h histogram\nh_bucket{v=\"nan\",le=\"1.0\"} 0\nh_bucket{v=\"nan\",le=\"+Inf\"} 1\n"
+        "h_bucket{v=\"-1.000000\",le=\"1.0\"} 1\nh_bucket{v=\"-1.000000\",le=\"+Inf\"} 1\n"
+        "h_bucket{v=\"-inf\",le=\"1.0\"} 1\nh_bucket{v=\"-inf\",le=\"+Inf\"} 1\n"
+        "h_bucket{v=\"inf\",le=\"1.0\"} 0\nh_bucket{v=\"inf\",le=\"+Inf\"} 1\nh_sum{v=\"inf\"} +Inf\nh_count{v=\"inf\"} 1\n"
+        "h_bucket{v=\"-0.000000\",le=\"1.0\"} 1\nh_bucket{v=\"-0.000000\",le=\"+Inf\"} 1\nh_sum{v=\"-0.000000\"} 0\nh_count{v=\"-0.000000\"} 1\n"
+        "# TYPE s summary\ns_sum{v=\"inf\"} +Inf\ns_count{v=\"inf\"} 1\ns_sum{v=\"-0.000000\"} 0\ns_count{v=\"-0.000000\"} 1\n"
+        "# TYPE cs summary\ncs{quantile=\"0.9\"} NaN\ncs{quantile=\"1.0\"} 3\n"
+        "# TYPE cg gaugehistogram\ncg_bucket{of=\"over zero\",le=\"1.0\"} 1\ncg_bucket{of=\"over zero\",le=\"+Inf\"} 2\n"
+        "cg_bucket{of=\"below zero\",le=\"-1.0\"} 1\ncg_bucket{of=\"below zero\",le=\"+Inf\"} 2\ncg_gsum{of=\"below zero\"} -1\ncg_gcount{of=\"below zero\"} 2\n"
+        "cg_bucket{of=\"NaN\",le=\"-1.0\"} 1\ncg_bucket{of=\"NaN\",le=\"+Inf\"} 2\n"
+        "# TYPE ch histogram\nch_bucket{le=\"1.0\"} 1\nch_bucket{le=\"+Inf\"} 2\n# EOF\n";
+    std::vector<std::string> told;
+    prom::registry* const shown_of[] = {&r};
+    const prom::page_options options{.as = prom::format::openmetrics_1_0_0, .registries = shown_of, .on_event = [](const prom::event& e, void* to) {
+                                         if (e.kind == prom::event_kind::sum_left_out) static_cast<std::vector<std::string>*>(to)->push_back(e.why.describe());
+                                     }, .context = &told};
+    const std::uint64_t before = prom::event_count(prom::event_kind::sum_left_out);
+    CHECK(page(r).find("h_sum{v=\"nan\"} NaN\nh_count{v=\"nan\"} 1\n") != std::string::npos);  // the text formats keep them
+    CHECK(page(r).find("cg_sum{of=\"NaN\"} NaN\ncg_count{of=\"NaN\"} 2\n") != std::string::npos);
+    CHECK(page(r).find("cs{quantile=\"0.5\"} -1\n") != std::string::npos);
+    CHECK(prom::event_count(prom::event_kind::sum_left_out) == before);
+    CHECK(prom::expose(options) == shown);
+    CHECK(told.size() == 10);
+    CHECK(std::find(told.begin(), told.end(), "h{v=\"nan\"}: a negative sum or NaN is left out of OpenMetrics") != told.end());
+    CHECK(prom::event_count(prom::event_kind::sum_left_out) == before + 10);
+    CHECK(prom::expose(options) == shown);
+    CHECK(told.size() == 10);
+    h("nan").reset();
+    h("nan").observe(1);
+    CHECK(prom::expose(options).find("h_sum{v=\"nan\"} 1\n") != std::string::npos);
+    h("nan").observe(nan);
+    prom::expose(options);
+    CHECK(told.size() == 11);
 }
 
 TEST_CASE("name[] takes family names and sample names") {
@@ -301,7 +408,7 @@ TEST_CASE("a collector yields families of every type") {
           "# TYPE level_bytes gauge\nlevel_bytes -1\n"
           "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1.0\"} 2\nh_bucket{a=\"b\",le=\"+Inf\"} 3\nh_sum{a=\"b\"} 4.5\nh_count{a=\"b\"} 3\n"
           "# TYPE gh histogram\ngh_bucket{le=\"1.0\"} 2\ngh_bucket{le=\"+Inf\"} 3\n"
-          "# TYPE gh_gcount gauge\ngh_gcount 3\n# TYPE gh_gsum gauge\ngh_gsum 4.5\n"
+          "gh_sum 4.5\ngh_count 3\n"
           "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.99\"} 2\ns_sum 4.5\ns_count 3\n"
           "# TYPE i_info gauge\ni_info{v=\"1\"} 1\n# TYPE st gauge\nst{a=\"b\",st=\"on\"} 1\nst{a=\"b\",st=\"off\"} 0\n"
           "# TYPE u untyped\nu 1\n# TYPE empty gauge\n");
@@ -309,7 +416,7 @@ TEST_CASE("a collector yields families of every type") {
           "# HELP hits Hits.\n# TYPE hits counter\nhits_total{a=\"x\\n\"} 5 # {id=\"7\"} 2 4.5\nhits_total{a=\"y\"} 6 1.5\n"
           "# TYPE level_bytes gauge\n# UNIT level_bytes bytes\nlevel_bytes -1\n"
           "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1.0\"} 2\nh_bucket{a=\"b\",le=\"+Inf\"} 3\nh_sum{a=\"b\"} 4.5\nh_count{a=\"b\"} 3\n"
-          "# TYPE gh gaugehistogram\ngh_bucket{le=\"1.0\"} 2\ngh_bucket{le=\"+Inf\"} 3\ngh_gcount 3\ngh_gsum 4.5\n"
+          "# TYPE gh gaugehistogram\ngh_bucket{le=\"1.0\"} 2\ngh_bucket{le=\"+Inf\"} 3\ngh_gsum 4.5\ngh_gcount 3\n"
           "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.99\"} 2\ns_sum 4.5\ns_count 3\n"
           "# TYPE i info\ni_info{v=\"1\"} 1\n# TYPE st stateset\nst{a=\"b\",st=\"on\"} 1\nst{a=\"b\",st=\"off\"} 0\n"
           "# TYPE u unknown\nu 1\n# TYPE empty gauge\n# EOF\n");
@@ -478,7 +585,7 @@ TEST_CASE("sample_value reads any sample, in any locale") {
     CHECK(e.r.sample_value("jobs_created", {{"zone", "a\"b\\c\nd"}}).value() == 1520430000.123);
     CHECK(e.r.sample_value("mode", {{"disk", "1"}, {"mode", "busy"}}).value() == 1);
     CHECK(e.r.sample_value("legacy").value() == 1e23);
-    prom::gauge{prom::utf8("a b"), "", {.registry = &e.r, .labels = {{"c d", "e f"}}}}.set(0.1);
+    prom::gauge{prom::utf8("a b"), "", {.registry = &e.r, .labels = {{prom::utf8("c d"), "e f"}}}}.set(0.1);
     if (std::setlocale(LC_ALL, "de_DE.UTF-8")) {
         CHECK(e.r.sample_value("a b", {{"c d", "e f"}}).value() == 0.1);
         std::setlocale(LC_ALL, "C");
@@ -600,7 +707,7 @@ TEST_CASE("removing a collector waits for the scrape that is calling it") {
 TEST_CASE("a cursor that is used again allocates nothing for declared metrics") {
     everything e;
     prom::registry more;
-    prom::gauge{prom::utf8("a name in UTF-8"), "A help text.", {.registry = &more, .labels = {{"a label in UTF-8", "with a value"}}}}.set(1);
+    prom::gauge{prom::utf8("a name in UTF-8"), "A help text.", {.registry = &more, .labels = {{prom::utf8("a label in UTF-8"), "with a value"}}}}.set(1);
     prom::gauge{"temperature_celsius", "", {.registry = &more, .labels = {{"a", "b"}}}}.set(1);
     prom::registry* const shown[] = {&e.r, &more};
     for (const auto names : {prom::escaping::underscores, prom::escaping::dots, prom::escaping::allow_utf8})
@@ -663,7 +770,7 @@ TEST_CASE("label names that are the same once they are escaped stand in no serie
     prom::registry r;
     const prom::info i{"i", "", {.registry = &r}};
     i.set({{"a", "0"}});
-    const auto set = [&] { i.set({{"a.b", "1"}, {"a_b", "2"}}); };
+    const auto set = [&] { i.set({{prom::utf8("a.b"), "1"}, {"a_b", "2"}}); };
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     CHECK_THROWS(set());
 #else
@@ -671,8 +778,7 @@ TEST_CASE("label names that are the same once they are escaped stand in no serie
 #endif
     const std::string_view states[] = {"on", "off"};
     const prom::label labels[] = {{"a_b", "z"}};
-    const prom::state_set s(prom::utf8("a:b"), "", {.registry = &r, .labels = labels, .states = states});
-    s.set("on");
+    CHECK_FALSE(r.try_state_set(prom::utf8("a:b"), "", {.labels = labels, .states = states}));
     for (const auto names : {prom::escaping::underscores, prom::escaping::dots, prom::escaping::values, prom::escaping::allow_utf8}) {
         const std::string shown = page(r, {.names = names});
         CHECK(shown.find("info{a=\"0\"} 1\n") != std::string::npos);
@@ -784,7 +890,7 @@ TEST_CASE("a collector's labels that escaping makes the same are one series, sho
     prom::registry r;
     const auto two = r.add_collector([](prom::sample_sink& to) {
         to.family(type::gauge, "g", "");
-        to.sample(1, {{"a.b", "1"}});
+        to.sample(1, {{prom::utf8("a.b"), "1"}});
         to.sample(2, {{"a_b", "1"}});
     });
     CHECK(page(r).empty());

@@ -156,8 +156,8 @@ TEST_CASE("a conflict is an error that names both sides") {
     mine.make_gauge("u", "help", {.unit = "seconds"});
     CHECK(fault(mine.try_counter("c", "other")) == "c_total: help \"other\", declared before: \"help\"");
     CHECK(fault(mine.try_gauge("c", "help")) == "c is a gauge, declared before: c_total is a counter");
-    CHECK(fault(mine.try_family<prom::counter>("f", "help", {"a"})) == "f_total(a) is a counter, declared before: f_total(a,b) is a counter");
-    CHECK(fault(mine.try_counter("f", "help")) == "f_total is a counter, declared before: f_total(a,b) is a counter");
+    CHECK(fault(mine.try_family<prom::counter>("f", "help", {"a"})) == "f_total(a) is a counter, declared before with other labels: f_total(a,b)");
+    CHECK(fault(mine.try_counter("f", "help")) == "f_total is a counter, declared before with other labels: f_total(a,b)");
     CHECK(fault(mine.try_histogram("h", "help", {.buckets = {1}})) == "h is a histogram with other buckets than declared before");
     CHECK(fault(mine.try_counter("c", "help", {.labels = {{"a", "b"}}})) == "c_total is a counter with other constant labels than declared before");
     CHECK(fault(mine.try_gauge("u_seconds", "help")) == "u_seconds is a gauge with other unit than declared before");
@@ -194,6 +194,73 @@ TEST_CASE("names and options that make no sense are refused") {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     CHECK_THROWS_AS(mine.make_counter("", "h"), prom::failure);
 #endif
+}
+
+TEST_CASE("a name known only at run time is what the program text may have, or asked for by utf8()") {
+    prom::registry mine;
+    using prom::utf8;
+    for (const char* bad : {"a-b", "http.requests", "caf\xc3\xa9 bad name", "5xx", "a b", "a\nb", "\"a\""}) {
+        CAPTURE(bad);
+        CHECK(fault(mine.try_counter(bad, "h")).find("[a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()") != std::string::npos);
+        CHECK(fault(mine.try_family<prom::gauge>(std::string(bad), "h", {"l"})).find("utf8()") != std::string::npos);
+        CHECK(fault(mine.try_family<prom::gauge>("f", "h", {"good", bad})).find("[a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()") != std::string::npos);
+        CHECK(fault(mine.try_gauge("g", "h", {.labels = {{bad, "x"}}})).find("utf8()") != std::string::npos);
+    }
+    CHECK(fault(mine.try_family<prom::histogram>("h", "h", {"le-x"})) == "h: label le-x is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()");
+    CHECK(fault(mine.try_family<prom::gauge>("f", "h", {"a:b"})).find("label a:b is not") != std::string::npos);
+    CHECK(fault(mine.try_gauge("g", "h", {.name_space = "my-app"})).find("my-app_g: not") != std::string::npos);
+    for (const char* bad : {"a:b", "a-b", "a b", "\xc3\xa9"}) CHECK(fault(mine.try_gauge("g", "h", {.unit = bad})) == "g: a unit is letters, digits and underscores");
+    CHECK(fault(mine.try_state_set("a:b", "h", {.states = {"x"}})).find("without colons") != std::string::npos);
+    CHECK(fault(mine.try_state_set(utf8("__s"), "h", {.states = {"x"}})).find("reserved") != std::string::npos);
+    CHECK(fault(mine.try_counter(utf8("\xff"), "h")) == "a metric's name is not UTF-8");
+    CHECK(fault(mine.try_counter(utf8(""), "h")) == "a metric needs a name");
+    CHECK(fault(mine.try_family<prom::gauge>("f", "h", {utf8("__a.b")})) == "f: label names that begin with __ are reserved");
+    CHECK(page(mine).empty());
+
+    mine.make_counter(utf8("http.requests"), "", {.labels = {{utf8("a.b"), "1"}}});
+    mine.make_family<prom::gauge>("f", "", {"plain", utf8("le-x")})({"1", "2"}).set(3);
+    const std::vector<std::string> of_strings{"a", "b"};
+    const std::vector<prom::any_name> of_names{"a", utf8("c.d")};
+    mine.make_family<prom::gauge>("g", "", of_strings)({"1", "2"}).set(4);
+    mine.make_family<prom::gauge>("i", "", of_names)({"1", "2"}).set(5);
+    CHECK(page(mine) == "# TYPE http_requests_total counter\nhttp_requests_total{a_b=\"1\"} 0\n# TYPE f gauge\nf{plain=\"1\",le_x=\"2\"} 3\n"
+                        "# TYPE g gauge\ng{a=\"1\",b=\"2\"} 4\n# TYPE i gauge\ni{a=\"1\",c_d=\"2\"} 5\n");
+}
+
+TEST_CASE("names that some escaping makes one are a conflict, whichever comes first") {
+    using prom::utf8;
+    static constexpr struct {
+        const char* first;
+        const char* second;
+    } pairs[] = {{"http-requests", "http.requests"}, {"a_b", "a.b"}, {"a b", "a_b"}, {"\xc3\xa9", "_"}, {"U__a_2e_b", "a.b"}, {"5xx", "_xx"}};
+    for (const auto& [first, second] : pairs)
+        for (const bool turned : {false, true}) {
+            const char* one = turned ? second : first;
+            const char* two = turned ? first : second;
+            CAPTURE(one);
+            prom::registry mine;
+            mine.make_gauge(utf8(one), "h");
+            CHECK(mine.try_gauge(utf8(two), "h").why().code() == prom::errc::conflict);
+            CHECK(fault(mine.try_gauge(utf8(two), "h")) == std::string(two) + " and " + one + ", declared before, are one name once escaped");
+            CHECK(mine.unregister(one));
+            CHECK(mine.try_gauge(utf8(two), "h"));
+            // Labels: those of the program, of a family, and of an info.
+            CHECK(fault(mine.try_gauge("l", "h", {.labels = {{utf8(one), "1"}, {utf8(two), "2"}}})) ==
+                  std::string("l: labels ") + one + " and " + two + " are one once escaped");
+            CHECK(fault(mine.try_family<prom::gauge>("l", "h", {utf8(one)}, {.labels = {{utf8(two), "2"}}})).find("once escaped") != std::string::npos);
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+            CHECK_THROWS_AS(mine.make_info("i", "h").set({{utf8(one), "1"}, {utf8(two), "2"}}), prom::failure);
+#endif
+        }
+    // Names of samples too, in the escaping that adds them after.
+    prom::registry mine;
+    mine.make_histogram(utf8("h.x"), "h");
+    for (const char* taken : {"h_x", "h-x", "h_x_sum", "h-x_count", "h.x-bucket", "U__h_2e_x", "U__h_2e_x_bucket"})
+        CHECK(mine.try_gauge(utf8(taken), "h").why().code() == prom::errc::conflict);
+    mine.make_gauge("U__q_2e_r_sum", "h");
+    CHECK(mine.try_summary(utf8("q.r"), "h").why().code() == prom::errc::conflict);
+    for (const char* free : {"h_x_total", "hx", "U__h_2e_y", "U__h_2e_x_total"}) CHECK(mine.try_gauge(utf8(free), "h"));
+    CHECK(mine.try_histogram(utf8("h.x"), "h"));
 }
 
 TEST_CASE("namespace, subsystem and unit make the full name") {

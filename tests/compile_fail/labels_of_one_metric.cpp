@@ -1,0 +1,6 @@
+// expect: family<counter, "label">
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#include "prometheus_async.hpp"
+
+namespace prom = prometheus_async;
+prom::counter c{"requests", "Requests.", {"method"}};
