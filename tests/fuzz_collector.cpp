@@ -33,13 +33,15 @@ void yield(reader in, prom::sample_sink& out) {
         std::vector<prom::label> labels;
         const unsigned what = in.byte();
         for (unsigned n = what >> 4 & 3; n != 0; --n) kept.push_back(in.text()), kept.push_back(in.text());
-        for (std::size_t i = 0; i + 1 < kept.size(); i += 2) labels.push_back({kept[i], kept[i + 1]});
+        for (std::size_t i = 0; i + 1 < kept.size(); i += 2) labels.push_back({prom::utf8(kept[i]), kept[i + 1]});
         prom::sample_details more;
         if (what & 64) more = {in.number(), in.number(), {labels, in.number()}, in.number()};
         switch (what & 15) {
         case 0: case 1: case 2: case 3: case 4: {
             const std::string name = in.text(), help = in.text(), unit = what & 128 ? in.text() : "";
-            out.family(static_cast<prom::metric_type>(in.byte() % 8), name, help, unit);
+            const auto type = static_cast<prom::metric_type>(in.byte() % 8);
+            if (what & 32) out.family(type, prom::utf8(name), help, unit);
+            else out.family(type, name, help, unit);
             break;
         }
         case 5: case 6: case 7: out.sample(in.number(), labels, more); break;

@@ -29,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     prom::registry mine;
     prom::registry* const one[] = {&mine};
     if (prom::detail::valid_utf8(text) && !text.empty() && !text.starts_with("fuzz")) {  // "fuzz" would be the counter below
-        if (auto made = mine.try_gauge(text, text); !made) require(made.why().code() == prom::errc::invalid_name);
+        if (auto made = mine.try_gauge(prom::utf8(text), text); !made) require(made.why().code() == prom::errc::invalid_name);
     }
     mine.make_family<prom::counter>("fuzz_total", text, {"a", "b"})({text, "second"}).inc();
     for (const auto as : {prom::format::text_1_0_0, prom::format::openmetrics_1_0_0}) {

@@ -10,7 +10,7 @@ namespace prom = prometheus_async;
 
 int main(int, char** arguments) {
     prom::registry& all = prom::default_registry();
-    auto requests = all.make_family<prom::counter>("http.requests", "Requests.", {"http.method", "kind"}, {.unit = "seconds"});
+    auto requests = all.make_family<prom::counter>(prom::utf8("http.requests"), "Requests.", {prom::utf8("http.method"), "kind"}, {.unit = "seconds"});
     requests({"GET", "x"}).inc(3);
     prom::histogram latency{prom::utf8("latency.seconds"), "Latency.", {.buckets = {0.5, 1}}};
     latency.observe(0.75, {.labels = {{"trace_id", "abc"}}});

@@ -1,7 +1,6 @@
 // random_registry FOLDER FIRST LAST: for each seed a registry of random metrics, its page in every format and
 // escaping (SEED.N.page) and what it holds (SEED.json), for check_parsers.py to compare.
 //
-// Odd seeds keep to what OpenMetrics allows, so that its strict parser can be asked; even ones do not.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
@@ -145,7 +144,6 @@ struct example {
 
 struct world {
     generator random;
-    bool strict;
     prom::registry registries[2];
     truth told;
     std::size_t names = 0;
@@ -157,7 +155,7 @@ struct world {
     std::vector<double> buckets;
 
     prom::metric_options options(std::vector<prom::label>& kept) {
-        for (const auto& [n, v] : constant) kept.push_back({n, v});
+        for (const auto& [n, v] : constant) kept.push_back({prom::utf8(n), v});
         prom::metric_options o;
         o.registry = &registries[random.below(2)];
         state_views.assign(states.begin(), states.end());
@@ -184,12 +182,13 @@ struct world {
         const prom::metric_options o = options(kept);
         const std::string declared = name + (!suffix.empty() && random.one_in(2) ? std::string(suffix) : "");
         if (labels.empty()) {
-            auto made = prom::detail::declare({Metric::type, declared, help, o});
+            auto made = prom::detail::declare({Metric::type, prom::utf8(declared), help, o});
             if (!made) return std::fprintf(stderr, "%s\n", made.why().describe()), std::exit(1);
             fill(Metric(*made), all({}));
         } else {
-            std::vector<std::string_view> views(labels.begin(), labels.end());
-            auto made = o.registry->try_family<Metric>(declared, help, views, o);
+            std::vector<prom::any_name> names_of_labels;
+            for (const std::string& l : labels) names_of_labels.push_back(prom::utf8(l));
+            auto made = o.registry->try_family<Metric>(prom::utf8(declared), help, names_of_labels, o);
             if (!made) return std::fprintf(stderr, "%s\n", made.why().describe()), std::exit(1);
             for (std::size_t n = 1 + random.below(5), i = 0; i != n; ++i) {
                 std::vector<std::string> values{"series " + std::to_string(i)};
@@ -246,7 +245,7 @@ struct world {
             });
         case 3:
             if (random.one_in(2)) {
-                double at = strict || random.one_in(2) ? random.positive() / 1e3 : -100;
+                double at = random.one_in(2) ? random.positive() / 1e3 : -100;
                 for (std::size_t n = 1 + random.below(random.one_in(8) ? 250 : 12); n != 0; --n) buckets.push_back(at), at += (at < 0 ? -at : at) * 0.3 + 1e-6;
             }
             return declare<prom::histogram>("histogram", "", [&](prom::histogram h, const pairs& at) {
@@ -256,7 +255,7 @@ struct world {
                 std::vector<std::string> examples(upper.size() + 1);
                 double sum = 0;
                 for (std::size_t n = random.below(40); n != 0; --n) {
-                    const double v = random.one_in(3) ? upper[random.below(upper.size())] : strict ? random.positive() : random.value();
+                    const double v = random.one_in(3) ? upper[random.below(upper.size())] : random.value();
                     std::size_t i = 0;
                     while (i != upper.size() && !(v <= upper[i])) ++i;
                     ++counts[i];
@@ -287,7 +286,7 @@ struct world {
                 std::vector<prom::label> given;
                 const std::size_t before = at.size();
                 for (std::size_t n = random.below(3); n != 0; --n) at.emplace_back(random.name(names++, true), random.text());
-                for (std::size_t n = before; n != at.size(); ++n) given.push_back({at[n].first, at[n].second});
+                for (std::size_t n = before; n != at.size(); ++n) given.push_back({prom::utf8(at[n].first), at[n].second});
                 i.set(given);
                 told.sample("_info", at, 1);
             });
@@ -306,7 +305,7 @@ struct world {
                 double sum = 0;
                 const std::size_t n = random.below(20);
                 for (std::size_t i = 0; i != n; ++i) {
-                    const double v = strict ? random.positive() : random.value();
+                    const double v = random.value();
                     s.observe(v);
                     sum += v;
                 }
@@ -332,10 +331,10 @@ struct world {
         std::vector<series> all;
 
         void yield(prom::sample_sink& out) const {
-            out.family(type, name, help, unit);
+            out.family(type, prom::utf8(name), help, unit);
             for (const series& s : all) {
                 std::vector<prom::label> given;
-                for (const auto& [n, v] : s.labels) given.push_back({n, v});
+                for (const auto& [n, v] : s.labels) given.push_back({prom::utf8(n), v});
                 std::vector<prom::sample_sink::state> shown;
                 for (std::size_t i = 0; i != s.states.size(); ++i) shown.push_back({s.states[i], i == s.count});
                 if (type == prom::metric_type::histogram || type == prom::metric_type::gauge_histogram) out.histogram(s.buckets, s.value, given, s.details);
@@ -367,7 +366,7 @@ struct world {
                 s.details.created = now - 100;
                 created += (more.empty() ? "\"created\":" : ",\"created\":") + bits(s.details.created);
             }
-            s.value = f.type == prom::metric_type::info ? 1 : strict || f.type == prom::metric_type::counter ? random.positive() : random.value();
+            s.value = f.type == prom::metric_type::info ? 1 : f.type == prom::metric_type::counter ? random.positive() : random.value();
             s.count = random.below(1000);
             switch (f.type) {
             case prom::metric_type::histogram:
@@ -383,7 +382,7 @@ struct world {
             }
             case prom::metric_type::summary:
                 for (double q : {0.0, 0.5, 0.99, 1.0})
-                    if (random.one_in(2)) s.quantiles.push_back({q, strict ? random.positive() : random.value()});
+                    if (random.one_in(2)) s.quantiles.push_back({q, random.value()});
                 for (const auto& q : s.quantiles) told.sample("", with(s.labels, "quantile", bound_text(q.q)), q.value, more);
                 told.sample("_sum", s.labels, s.value, more);
                 told.sample("_count", s.labels, static_cast<double>(s.count), created);
@@ -418,7 +417,7 @@ int main(int count, char** arguments) {
     now = static_cast<double>(std::time(nullptr)) + 0.25;
     prom::set_clock({[] { return 1.0; }, [] { return now; }});
     for (int seed = std::atoi(arguments[2]); seed <= std::atoi(arguments[3]); ++seed) {
-        world w{{static_cast<std::uint64_t>(seed)}, seed % 2 != 0, {}, {}, 0, {}, {}, {}, {}, {}, {}, {}, {}};
+        world w{{static_cast<std::uint64_t>(seed)}, {}, {}, 0, {}, {}, {}, {}, {}, {}, {}, {}};
         if (w.random.one_in(3)) {
             const std::string text = w.random.text();
             w.registries[0].target_info({{"service", text}});
@@ -462,7 +461,7 @@ int main(int count, char** arguments) {
         plain.registries = both;
         plain.created = created;
         for (const auto& finding : prom::lint_page(prom::expose(plain))) lint += (lint.empty() ? "" : ",") + hex(finding.metric + " " + finding.text);
-        write(folder + "/" + std::to_string(seed) + ".json", std::string("{\"created\":") + std::to_string(static_cast<int>(created)) + ",\"strict\":" + (w.strict ? "true" : "false") + ",\"pages\":[\n" + pages + "],\n\"lint\":[" + lint +
+        write(folder + "/" + std::to_string(seed) + ".json", std::string("{\"created\":") + std::to_string(static_cast<int>(created)) + ",\"pages\":[\n" + pages + "],\n\"lint\":[" + lint +
                                                                  "],\n\"families\":[\n" + w.told.json + "]}\n");
     }
 }
