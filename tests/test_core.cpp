@@ -449,7 +449,7 @@ TEST_CASE("each hit of a lookup is the child that was asked for, while others ar
     for (int i = 0; i < names; ++i) text[i] = (i % 3 ? "a rather long label value " : "v") + std::to_string(i);
     static std::atomic<int> owner[4 * rounds];
     const std::string_view label_names[] = {"l"};
-    const prom::list<std::string_view> label_list(label_names);
+    const prom::label_names label_list(label_names);
     const declared f = declare_or_raise({prom::metric_type::gauge, "f", "h", {.registry = &mine}, &label_list});
     const std::uint64_t first = f.id >> 12;
     std::atomic<bool> stop{false};

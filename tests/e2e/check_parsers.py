@@ -123,6 +123,9 @@ def python_parser(truth, page, text):
     where = page["file"]
     parse = openmetrics_parser if openmetrics else text_parser
     samples, families, exemplars = truth.expected(scheme, openmetrics)
+
+    def signed(read, put_in):  # its int("-0") forgets the sign
+        return put_in if read == 0 and isinstance(read, int) and put_in == bits(-0.0) else bits(float(read))
     try:
         got, types, read = {}, {}, {}
         for family in parse.text_string_to_metric_families(text):
@@ -131,13 +134,10 @@ def python_parser(truth, page, text):
                 key = key_of(s.name, s.labels)
                 if key in got:
                     raise ValueError(f"twice: {key}")
-                value = float(s.value)
-                if value == 0 and isinstance(s.value, int) and samples.get(key, (0,))[0] == bits(-0.0):
-                    value = -0.0  # its int("-0") forgets the sign
-                got[key] = (bits(value), None if s.timestamp is None else f"{float(s.timestamp):.3f}")
+                got[key] = (signed(s.value, samples.get(key, (0,))[0]), None if s.timestamp is None else f"{float(s.timestamp):.3f}")
                 if s.exemplar:
                     stamp = s.exemplar.timestamp
-                    read[key] = (frozenset(s.exemplar.labels.items()), bits(float(s.exemplar.value)), None if stamp is None else f"{float(stamp):.3f}")
+                    read[key] = (frozenset(s.exemplar.labels.items()), signed(s.exemplar.value, exemplars.get(key, (0, 0))[1]), None if stamp is None else f"{float(stamp):.3f}")
     except Exception as error:
         return check(sentence, False, f"{where}: {error}")
     fault = difference(got, samples)

@@ -199,6 +199,12 @@ struct world {
         told.family(name + (unit.empty() ? "" : "_" + unit), type, help, unit);
     }
 
+    // The name of a state set is also a label's.
+    void as_label() {
+        while (name.find(':') != std::string::npos) name.erase(name.find(':'), 1);
+        if (name.substr(0, 2) == "__") name.insert(0, "s");
+    }
+
     void family() {
         static const char* const units[] = {"seconds", "bytes", "ratio"};
         name = random.name(names++, false);
@@ -292,7 +298,7 @@ struct world {
             });
         case 6:
             unit.clear();
-            while (name.find(':') != std::string::npos) name.erase(name.find(':'), 1);  // no label may have one
+            as_label();
             for (std::size_t n = 1 + random.below(4); n != 0; --n) states.push_back("state " + std::to_string(n) + random.text());
             return declare<prom::state_set>("stateset", "", [&](prom::state_set s, const pairs& at) {
                 const std::size_t on = random.below(states.size());
@@ -348,7 +354,7 @@ struct world {
         recorded f;
         f.type = static_cast<prom::metric_type>(random.below(8));
         const bool bare = f.type == prom::metric_type::info || f.type == prom::metric_type::state_set;
-        while (bare && name.find(':') != std::string::npos) name.erase(name.find(':'), 1);
+        if (bare) as_label();
         f.name = name;
         f.help = help;
         f.unit = bare ? "" : unit;
