@@ -1086,8 +1086,8 @@ public:
         if (detail::cell* run = detail::own_run(series_)) [[likely]] run[1].add(static_cast<double>(step));
         else detail::add_slowly(series_, static_cast<double>(step), 2, 0);
     }
-    void inc(seconds step) const noexcept { inc(step.count()); }
-    void inc(seconds step, const exemplar& e) const noexcept { inc(step.count(), e); }
+    PROMETHEUS_ASYNC_DECL void inc(seconds step) const noexcept { inc(step.count()); }
+    PROMETHEUS_ASYNC_DECL void inc(seconds step, const exemplar& e) const noexcept { inc(step.count(), e); }
     template <class Step>
         requires std::is_arithmetic_v<Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step, const exemplar& e) const noexcept {
@@ -1146,9 +1146,9 @@ public:
     void dec(std::integral auto step) const noexcept { inc(-static_cast<double>(step)); }
     void set(std::integral auto value) const noexcept { set(static_cast<double>(value)); }
     // Any std::chrono::duration, as seconds.
-    void inc(seconds step) const noexcept { inc(step.count()); }
-    void dec(seconds step) const noexcept { dec(step.count()); }
-    void set(seconds value) const noexcept { set(value.count()); }
+    PROMETHEUS_ASYNC_DECL void inc(seconds step) const noexcept { inc(step.count()); }
+    PROMETHEUS_ASYNC_DECL void dec(seconds step) const noexcept { dec(step.count()); }
+    PROMETHEUS_ASYNC_DECL void set(seconds value) const noexcept { set(value.count()); }
     PROMETHEUS_ASYNC_DECL void set_to_current_time() const noexcept { set(wall_now()); }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
     /// Sets the gauge to the seconds that the scope took.
@@ -1231,8 +1231,8 @@ public:
         if (bounds_) detail::keep_exemplar(series_, bounds_->bucket(value), value, e);
     }
     void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
-    void observe(seconds value) const noexcept { observe(value.count()); }
-    void observe(seconds value, const exemplar& e) const noexcept { observe(value.count(), e); }
+    PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
+    PROMETHEUS_ASYNC_DECL void observe(seconds value, const exemplar& e) const noexcept { observe(value.count(), e); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
@@ -1272,7 +1272,7 @@ public:
         }
     }
     void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
-    void observe(seconds value) const noexcept { observe(value.count()); }
+    PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
@@ -1623,7 +1623,7 @@ public:
     PROMETHEUS_ASYNC_DECL void family(metric_type type, any_name name, std::string_view help, std::string_view unit = {});
     /// A series of a counter, gauge, unknown, or info (whose value is 1).
     PROMETHEUS_ASYNC_DECL void sample(double value, list<label> labels = {}, const sample_details& more = {});
-    void sample(seconds value, list<label> labels = {}, const sample_details& more = {}) { sample(value.count(), labels, more); }
+    PROMETHEUS_ASYNC_DECL void sample(seconds value, list<label> labels = {}, const sample_details& more = {}) { sample(value.count(), labels, more); }
     /// A series of a histogram or gauge_histogram. What OpenMetrics forbids is left out of it: a NaN sum, a negative one, a
     /// sum of a histogram with bounds below zero (and the count), a negative value of a quantile.
     PROMETHEUS_ASYNC_DECL void histogram(list<bucket> buckets, double sum, list<label> labels = {}, const sample_details& more = {});
