@@ -11,28 +11,40 @@ STRICT   := -std=c++20 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-con
 export CXX B LAB STRICT
 
 # A test says in its first lines what it needs beyond doctest: "// libs: -lssl", "// needs-exceptions", ...
+# A new test includes the header and no more: it is linked with the one implementation.o. Only a test of private
+# names of the implementation half, or one that replaces system calls (support/faults.hpp, support/system.hpp), writes
+# "#define PROMETHEUS_ASYNC_IMPLEMENTATION" before it. Such tests are compiled together as one unit, each file in a
+# namespace of its own (so no "namespace std {" in them, and no operator new but that of support/allocations.hpp).
+# A test that defines a PROMETHEUS_ASYNC_DETAIL_ macro of its own is compiled alone.
+# Each file runs in a process of its own. "make build/tests/test_x.log" builds and runs just one, of any form.
 WITHOUT  ?=
 ONLY     ?= .
 SKIPPED  := $(shell grep -lE '^// needs-($(subst $() ,|,$(strip $(WITHOUT:%=%) none)))' tests/test_*.cpp)
 TESTS    := $(filter-out $(SKIPPED),$(shell grep -lE '$(ONLY)' tests/test_*.cpp))
 REAL     := $(shell grep -lE '^// libs:' $(TESTS) /dev/null)
+PRIVATE  := $(shell grep -lE '^.define PROMETHEUS_ASYNC_IMPLEMENTATION' tests/test_*.cpp)
+PUBLIC   := $(filter-out $(PRIVATE),$(wildcard tests/test_*.cpp))
+TOGETHER := $(filter-out $(shell grep -lE '^.define PROMETHEUS_ASYNC_DETAIL_' tests/test_*.cpp),$(PRIVATE))
+together_test := $(filter $(TOGETHER),$(filter-out $(REAL),$(TESTS)))
+together_real := $(filter $(TOGETHER),$(REAL))
+logs      = $(patsubst tests/%.cpp,$B/together/%.log,$(filter $(TOGETHER),$1)) $(patsubst %.cpp,$B/%.log,$(filter-out $(TOGETHER),$1))
 EXAMPLES := $(wildcard examples/[0-9]*.cpp)
 REAL_EXAMPLES := $(shell grep -lE '^// libs:' $(EXAMPLES) /dev/null)
 BENCHES  := $(wildcard tests/bench/bench_*.cpp)
-libs      = $$(sed -n 's,^// libs:,,p' $<)
+libs      = $$(sed -n 's,^// libs:,,p' $(filter %.cpp,$^) | sort -u)
 
 Q   = $(if $(V),,@)
-say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
+say = $(if $(V),,@printf "  %-5s %s\n" $(1) "$(strip $(2))")
 
 examples: $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))  ## builds the examples that need nothing but a compiler
 
 run: $B/examples/01_quickstart  ## serves real metrics on port 9464 (PORT=...) until Ctrl-C
 	$(Q)exec $< $(PORT)
 
-test: doctest $(patsubst %.cpp,$B/%.log,$(filter-out $(REAL),$(TESTS))) $B/tests/compile_fail.log  ## builds and runs every unit test
+test: doctest $(call logs,$(filter-out $(REAL),$(TESTS))) $B/tests/compile_fail.log  ## builds and runs every unit test
 	$(Q)tests/support/tally.sh $(filter %.log,$^)
 
-test-real: $(REAL:%.cpp=$B/%.log) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))  ## the tests against asio, OpenSSL, mbedTLS, prometheus-cpp
+test-real: $(call logs,$(REAL)) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))  ## the tests against asio, OpenSSL, mbedTLS, prometheus-cpp
 	$(Q)tests/support/tally.sh $(filter %.log,$^)
 
 check:  ## the tests under other compilers, sanitizers and switches
@@ -64,9 +76,26 @@ $B/tests/runner.o: tests/support/runner.cpp | doctest
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++20 $(CXXFLAGS) $(CPPFLAGS) -c $< -o $@
 
+$B/tests/implementation.o: $(HEADER)
+	$(call say,CXX,$< (the implementation))
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -DPROMETHEUS_ASYNC_IMPLEMENTATION -x c++ -c $< -o $@
+
+$(PUBLIC:%.cpp=$B/%): $B/tests/implementation.o
+
 $B/tests/%: tests/%.cpp $B/tests/runner.o $(HEADER)
 	$(call say,CXX,$<)
-	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
+	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. $(filter %.cpp %.o,$^) -o $@ $(LDFLAGS) -pthread $(libs)
+
+$B/together/%.cpp: FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)tests/support/together.sh $(together_$*) > $@.new; cmp -s $@.new $@ || cp $@.new $@
+
+$B/together/test: $(together_test)
+$B/together/real: $(together_real)
+$B/together/%: $B/together/%.cpp $B/tests/runner.o $(HEADER)
+	$(call say,CXX,$(words $(together_$*)) tests as one unit: $(together_$*:tests/test_%.cpp=%))
+	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. -Itests $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
 
 $B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER)
 	$(call say,CXX,$<)
@@ -88,6 +117,12 @@ $B/tests/%.log: $B/tests/%
 	$(call say,TEST,$<)
 	$(Q)timeout 300 $(RUN) $< > $@ 2>&1; echo "exit $$?" >> $@
 
+$(together_test:tests/%.cpp=$B/together/%.log): $B/together/test
+$(together_real:tests/%.cpp=$B/together/%.log): $B/together/real
+$B/together/%.log:
+	$(call say,TEST,tests/$*.cpp)
+	$(Q)timeout 300 $(RUN) $< "--source-file=*/$*.cpp" --no-skipped-summary > $@ 2>&1; echo "exit $$?" >> $@
+
 $B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/compile_fail.sh $(HEADER)
 	$(call say,TEST,tests/compile_fail)
 	$(Q)mkdir -p $(@D)
@@ -99,5 +134,5 @@ help:  ## this list
 clean:  ## removes build/
 	$(Q)rm -rf $B
 
-.PHONY: examples run test test-real test-real-examples check e2e bench size lint doctest help clean
+.PHONY: examples run test test-real test-real-examples check e2e bench size lint doctest help clean FORCE
 .SECONDARY:

@@ -9,7 +9,6 @@
 #include <asio.hpp>
 #include <asio/experimental/deferred.hpp>
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include "examples/asio_tokens.hpp"
 #include <doctest/doctest.h>

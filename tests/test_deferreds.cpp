@@ -1,6 +1,5 @@
 // deferred<T>: once, in order, chained, awaited; and the verbs on it. Numbers are behaviours of upstream's tests.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include <doctest/doctest.h>
 #include <memory>

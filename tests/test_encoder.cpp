@@ -1,6 +1,5 @@
 // The cursor: pages in every format, in windows of every size, while everything changes.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include "support/allocations.hpp"

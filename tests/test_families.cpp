@@ -1,6 +1,5 @@
 // Declaring, conflicts, finding, removing.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include "support/allocations.hpp"

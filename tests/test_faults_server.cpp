@@ -9,6 +9,7 @@
 #include <doctest/doctest.h>
 
 namespace prom = prometheus_async;
+using test_client::answer;
 using test_client::client;
 
 namespace {

@@ -2,7 +2,6 @@
 // libs: -lprometheus-cpp-core
 // needs-exceptions
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include <doctest/doctest.h>
 #include <prometheus/counter.h>

@@ -4,46 +4,19 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
+#include "support/allocations.hpp"
 #include "support/answers.hpp"
 #include <doctest/doctest.h>
 
 #include <cstdlib>
-#include <malloc.h>
 #include <memory>
-#include <new>
 
 namespace prom = prometheus_async;
 using prom::detail::http_connection;
 using prom::detail::http_service;
 using phase = http_connection::phase;
-
-// ---- every allocation of the program, counted ----
-
-static std::size_t allocations = 0, live = 0;
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TESTS_NO_ALLOCATIONS 1  // clang's has operators of its own that cannot be replaced
-#endif
-#endif
-#ifndef TESTS_NO_ALLOCATIONS
-__attribute__((noinline)) void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-    void* const p = std::malloc(size ? size : 1);
-    ++allocations;
-    live += malloc_usable_size(p);
-    return p;
-}
-__attribute__((noinline)) void* operator new(std::size_t size) {
-    void* const p = operator new(size, std::nothrow);
-    if (!p) std::abort();
-    return p;
-}
-__attribute__((noinline)) void operator delete(void* p) noexcept {
-    live -= malloc_usable_size(p);
-    std::free(p);
-}
-__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
-__attribute__((noinline)) void operator delete(void* p, const std::nothrow_t&) noexcept { operator delete(p); }
-#endif
+using test_client::answer;
+using test_client::take_answers;
 
 namespace {
 
@@ -900,7 +873,7 @@ TEST_CASE("a kept connection allocates nothing from one scrape to the next") {
             w.peer.from_server.clear();
             w.peer.from_server.reserve(1000000);
             w.peer.to_server = ask;
-            const std::size_t before = allocations;
+            const long before = allocations;
             while (w.due()) w.c.run(w.now);
             if (round > 1) CHECK(allocations == before);
             CHECK(w.kept());
@@ -1025,7 +998,7 @@ TEST_CASE("several scrapers that scrape at once, again and again, allocate nothi
             w->peer.from_server.reserve(1000000);
             w->peer.to_server = get();
         }
-        const std::size_t before = allocations;
+        const long before = allocations;
         for (bool due = true; due;) {
             due = false;
             for (auto& w : all) if (w->due()) due = true, w->c.run(w->now);

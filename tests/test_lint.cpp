@@ -1,6 +1,5 @@
 // promlint's rules and the difference of two pages: room [54].
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include <doctest/doctest.h>

@@ -1,7 +1,6 @@
 // Every struct of options braced inside a co_await expression: g++ 12 destroys such an argument twice when it has a
 // member with a destructor, so none has, and ASan would tell.
 // needs-network
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include <doctest/doctest.h>

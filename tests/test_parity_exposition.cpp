@@ -1,6 +1,5 @@
 // What upstream's own tests say about exposition and packaging: behaviours 17, 18, 19 and 40.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include <doctest/doctest.h>

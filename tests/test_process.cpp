@@ -1,6 +1,5 @@
 // process_* from /proc: room [48].
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include <doctest/doctest.h>
@@ -8,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace prom = prometheus_async;
 

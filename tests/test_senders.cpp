@@ -1,6 +1,5 @@
 // The verbs on senders: examples/stdexec_senders.hpp over a double of stdexec.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "support/stdexec.hpp"
 #include "examples/stdexec_senders.hpp"
 #include <doctest/doctest.h>

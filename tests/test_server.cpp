@@ -1,5 +1,4 @@
 // needs-network
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include "support/answers.hpp"
@@ -8,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
@@ -20,6 +20,7 @@
 #endif
 
 namespace prom = prometheus_async;
+using test_client::answer;
 using test_client::client;
 using test_client::fetch;
 
@@ -513,18 +514,17 @@ TEST_CASE("a unix socket serves, and its file goes with the server") {
         CHECK(::stat(path.c_str(), &file) != 0);
     }
     {  // what a server that died left behind is replaced
-        prom::detail::net_address at;
-        REQUIRE(prom::detail::parse_address("unix:" + path, 0, at));
-        const int dead = ::socket(AF_UNIX, SOCK_STREAM, 0);
-        REQUIRE(::bind(dead, at.get(), at.size) == 0);
+        const test_client::socket_address at("unix:" + path, 0);
+        const int dead = at.bound();
+        REQUIRE(dead >= 0);
         ::close(dead);
         auto server = r.start({.addr = "unix:" + path});
         REQUIRE(server);
         CHECK(client("unix:" + path).ask(r.loop, get("/")).status == 200);
         // and what somebody else put in our place stays
         REQUIRE(::unlink(path.c_str()) == 0);
-        const int other = ::socket(AF_UNIX, SOCK_STREAM, 0);
-        REQUIRE(::bind(other, at.get(), at.size) == 0);
+        const int other = at.bound();
+        REQUIRE(other >= 0);
         ::close(other);
     }
     CHECK(::stat(path.c_str(), &file) == 0);
@@ -549,12 +549,13 @@ TEST_CASE("an abstract unix socket serves") {
 
 TEST_CASE("a listening descriptor that is handed in serves, and is the server's") {
     rig r;
-    prom::detail::net_address at;
-    REQUIRE(prom::detail::parse_address("127.0.0.1", 0, at));
-    auto made = prom::detail::listen_on(at, 5);
-    REQUIRE(made);
-    const std::uint16_t port = prom::detail::local_address(made->get()).port();
-    const int fd = made->release();
+    const test_client::socket_address at("127.0.0.1", 0);
+    const int fd = at.bound();
+    REQUIRE(::listen(fd, 5) == 0);
+    sockaddr_in bound{};
+    socklen_t size = sizeof bound;
+    REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) == 0);
+    const std::uint16_t port = ntohs(bound.sin_port);
     ::fcntl(fd, F_SETFL, 0);  // blocking, and open across exec
     ::fcntl(fd, F_SETFD, 0);
     {
@@ -574,9 +575,8 @@ TEST_CASE("a listening descriptor that is handed in serves, and is the server's"
     CHECK(std::string(server.why().describe()) == "listen_fd: not a listening socket");
     CHECK(::fcntl(other, F_GETFD) < 0);
     // So is one that comes with an option that is refused.
-    auto again = prom::detail::listen_on(at, 5);
-    REQUIRE(again);
-    const int good = again->release();
+    const int good = at.bound();
+    REQUIRE(::listen(good, 5) == 0);
     CHECK_FALSE(r.start({.listen_fd = good, .limits = {.connections = 0}}));
     CHECK(::fcntl(good, F_GETFD) < 0);
 }

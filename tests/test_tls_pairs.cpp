@@ -2,7 +2,6 @@
 //
 // The two TLS adapters of examples/ against each other and themselves, in memory, with the octets
 // between them cut at every size.
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include "examples/tls_mbedtls.hpp"
 #include "examples/tls_openssl.hpp"

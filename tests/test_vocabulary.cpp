@@ -1,6 +1,5 @@
 // Rooms [12] errors and [14] vocabulary.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include <doctest/doctest.h>

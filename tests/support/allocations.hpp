@@ -1,10 +1,12 @@
-// Counts what a test program allocates with new: `allocations`. Include it in one source file.
+// Counts what a test program allocates with new: `allocations`, and in `live` the octets that are not freed yet.
+// Include it in one source file.
 // clang's ThreadSanitizer has operators of its own that cannot be replaced: counts_allocations is false then.
 #ifndef TESTS_SUPPORT_ALLOCATIONS_HPP
 #define TESTS_SUPPORT_ALLOCATIONS_HPP
 
 #include <cstddef>
 #include <cstdlib>
+#include <malloc.h>
 #include <new>
 
 #if defined(__has_feature)
@@ -13,21 +15,30 @@
 #endif
 #endif
 
-static long allocations = 0;
+[[maybe_unused]] static long allocations = 0;
+[[maybe_unused]] static std::size_t live = 0;
 
 #ifdef TESTS_NO_ALLOCATIONS
-constexpr bool counts_allocations = false;
+[[maybe_unused]] constexpr bool counts_allocations = false;
 #else
-constexpr bool counts_allocations = true;
-__attribute__((noinline)) void* operator new(std::size_t n) {
+[[maybe_unused]] constexpr bool counts_allocations = true;
+__attribute__((noinline)) void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+    void* const p = std::malloc(n != 0 ? n : 1);
     __atomic_fetch_add(&allocations, 1, __ATOMIC_RELAXED);
-    void* p = std::malloc(n != 0 ? n : 1);
+    __atomic_fetch_add(&live, malloc_usable_size(p), __ATOMIC_RELAXED);
+    return p;
+}
+__attribute__((noinline)) void* operator new(std::size_t n) {
+    void* const p = operator new(n, std::nothrow);
     if (!p) std::abort();
     return p;
 }
-__attribute__((noinline)) void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return operator new(n); }
-__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
-__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+__attribute__((noinline)) void operator delete(void* p) noexcept {
+    __atomic_fetch_sub(&live, malloc_usable_size(p), __ATOMIC_RELAXED);
+    std::free(p);
+}
+__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
+__attribute__((noinline)) void operator delete(void* p, const std::nothrow_t&) noexcept { operator delete(p); }
 #endif
 
 #endif

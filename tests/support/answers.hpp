@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+namespace test_client {
+
 struct answer {
     int status = 0;
     std::string head, body;
@@ -61,3 +63,5 @@ inline std::vector<answer> take_answers(std::string text, bool ended = false, st
     if (!text.empty()) all.push_back({-1, "stray: " + text, {}});
     return all;
 }
+
+}  // namespace test_client

@@ -2,15 +2,70 @@
 #pragma once
 #include <cerrno>
 #include <cstring>
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cstddef>
+#include <cstdint>
+#include <netinet/in.h>
 #include <poll.h>
 #include <string>
 #include <string_view>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
+#include <utility>
 
 namespace test_client {
 
 namespace prom = prometheus_async;
+
+/// "127.0.0.1" or "::1" and a port, "unix:/path", "unix:@abstract".
+struct socket_address {
+    sockaddr_storage any{};
+    socklen_t size = 0;
+
+    socket_address(std::string_view host, std::uint16_t port) {
+        if (host.substr(0, 5) == "unix:") {
+            host.remove_prefix(5);
+            sockaddr_un un{};
+            un.sun_family = AF_UNIX;
+            host.copy(un.sun_path, sizeof un.sun_path - 1);
+            const bool abstract = host.substr(0, 1) == "@";
+            if (abstract) un.sun_path[0] = 0;
+            set(un, offsetof(sockaddr_un, sun_path) + std::min(host.size(), sizeof un.sun_path - 1) + !abstract);
+            return;
+        }
+        sockaddr_in v4{};
+        sockaddr_in6 v6{};
+        const std::string text(host);
+        if (::inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1) {
+            v4.sin_family = AF_INET;
+            v4.sin_port = htons(port);
+            set(v4, sizeof v4);
+        } else if (::inet_pton(AF_INET6, text.c_str(), &v6.sin6_addr) == 1) {
+            v6.sin6_family = AF_INET6;
+            v6.sin6_port = htons(port);
+            set(v6, sizeof v6);
+        }
+    }
+    const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&any); }
+    /// A socket that is bound here; a port of 0 is chosen.
+    int bound() const {
+        const int fd = ::socket(any.ss_family, SOCK_STREAM, 0);
+        if (fd >= 0 && ::bind(fd, get(), size) != 0) {
+            ::close(fd);
+            return -1;
+        }
+        return fd;
+    }
+
+private:
+    template <class Family>
+    void set(const Family& from, std::size_t n) {
+        std::memcpy(&any, &from, sizeof from);
+        size = static_cast<socklen_t>(n);
+    }
+};
 
 /// A connected socket that does not block; text that came.
 struct client {
@@ -20,9 +75,9 @@ struct client {
 
     client() = default;
     explicit client(std::string_view host, std::uint16_t port = 0, int receive_buffer = 0) {
-        prom::detail::net_address at;
-        if (!prom::detail::parse_address(host, port, at)) return;
-        fd = ::socket(at.family(), SOCK_STREAM, 0);
+        const socket_address at(host, port);
+        if (at.size == 0) return;
+        fd = ::socket(at.any.ss_family, SOCK_STREAM, 0);
         if (receive_buffer) ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
         if (::connect(fd, at.get(), at.size) != 0) close();
     }

@@ -38,7 +38,9 @@
 #include <sys/event.h>
 #endif
 
+#ifndef PROMETHEUS_ASYNC_DETAIL_SYS
 #define PROMETHEUS_ASYNC_DETAIL_SYS ::faults
+#endif
 
 namespace faults {
 

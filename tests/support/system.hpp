@@ -1,6 +1,8 @@
 // The library's system calls, as a test wants them: include it before prometheus_async.hpp. A call fails when
 // test_system::fault says so; descriptors from test_system::memory on are sockets without a kernel.
 #pragma once
+#include "faults.hpp"
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -50,7 +52,7 @@ inline int fails(const char* name, int fd) {
 #define PASS(result, name, parameters, arguments, fd)   \
     inline result name parameters {                     \
         if (fails(#name, fd) > 0) return -1;            \
-        return ::name arguments;                        \
+        return ::faults::name arguments;                        \
     }
 PASS(int, bind, (int s, const sockaddr* a, socklen_t n), (s, a, n), s)
 PASS(int, connect, (int s, const sockaddr* a, socklen_t n), (s, a, n), s)
@@ -93,11 +95,11 @@ using ::getauxval, ::getrandom;
 using ::arc4random_buf;
 #endif
 
-inline int fcntl(int s, int command) { return fails("fcntl", s) > 0 ? -1 : ::fcntl(s, command); }
-inline int fcntl(int s, int command, int value) { return fails("fcntl", s) > 0 ? -1 : ::fcntl(s, command, value); }
+inline int fcntl(int s, int command) { return fails("fcntl", s) > 0 ? -1 : ::faults::fcntl(s, command); }
+inline int fcntl(int s, int command, int value) { return fails("fcntl", s) > 0 ? -1 : ::faults::fcntl(s, command, value); }
 inline int close(int s) {
     if (s < memory) {
-        const int code = fails("close", s), done = ::close(s);  // Linux closes it whatever it returns
+        const int code = fails("close", s), done = ::faults::close(s);  // Linux closes it whatever it returns
         if (code > 0) errno = code;
         return code > 0 ? -1 : done;
     }
@@ -106,20 +108,20 @@ inline int close(int s) {
 }
 inline int shutdown(int s, int how) {
     if (fails("shutdown", s) > 0) return -1;
-    if (s < memory) return ::shutdown(s, how);
+    if (s < memory) return ::faults::shutdown(s, how);
     peers[s].shut = true;
     return 0;
 }
 inline int setsockopt(int s, int level, int option, const void* value, socklen_t size) {
     if (fails("setsockopt", s) > 0) return -1;
-    if (s < memory) return ::setsockopt(s, level, option, value, size);
+    if (s < memory) return ::faults::setsockopt(s, level, option, value, size);
     if (level == SOL_SOCKET && option == SO_LINGER) peers[s].reset = true;
     return 0;
 }
 inline ssize_t recv(int s, void* into, size_t size, int flags) {
     const int code = fails("recv", s);
     if (code > 0) return -1;
-    if (s < memory) return ::recv(s, into, code < 0 && size ? 1 : size, flags);
+    if (s < memory) return ::faults::recv(s, into, code < 0 && size ? 1 : size, flags);
     peer& p = peers[s];
     ++p.receives;
     if (p.to_server.empty()) {
@@ -135,7 +137,7 @@ inline ssize_t recv(int s, void* into, size_t size, int flags) {
 inline ssize_t send(int s, const void* from, size_t size, int flags) {
     const int code = fails("send", s);
     if (code > 0) return -1;
-    if (s < memory) return ::send(s, from, code < 0 && size ? 1 : size, flags);
+    if (s < memory) return ::faults::send(s, from, code < 0 && size ? 1 : size, flags);
     peer& p = peers[s];
     ++p.sends;
     if (p.send_error) return errno = p.send_error, -1;
@@ -147,4 +149,5 @@ inline ssize_t send(int s, const void* from, size_t size, int flags) {
 }
 
 }  // namespace test_system
+#undef PROMETHEUS_ASYNC_DETAIL_SYS
 #define PROMETHEUS_ASYNC_DETAIL_SYS test_system
