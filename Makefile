@@ -85,7 +85,7 @@ $(PUBLIC:%.cpp=$B/%): $B/tests/implementation.o
 
 $B/tests/%: tests/%.cpp $B/tests/runner.o $(HEADER)
 	$(call say,CXX,$<)
-	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. $(filter %.cpp %.o,$^) -o $@ $(LDFLAGS) -pthread $(libs)
+	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. $(filter %.cpp %.o,$^) -o $@ $(LDFLAGS) -pthread $(libs)
 
 $B/together/%.cpp: FORCE
 	$(Q)mkdir -p $(@D)
@@ -95,7 +95,7 @@ $B/together/test: $(together_test)
 $B/together/real: $(together_real)
 $B/together/%: $B/together/%.cpp $B/tests/runner.o $(HEADER)
 	$(call say,CXX,$(words $(together_$*)) tests as one unit: $(together_$*:tests/test_%.cpp=%))
-	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -I. -Itests $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
+	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. -Itests $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
 
 $B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER)
 	$(call say,CXX,$<)

@@ -1,6 +1,7 @@
 // What an update costs nothing to promise: exact totals, whatever threads, processes and registries do.
 // needs-threads
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include <doctest/doctest.h>
