@@ -9150,6 +9150,7 @@ inline bool query_names(std::string& target, std::size_t limit, std::vector<std:
         char* const value = target.data() + equals + 1;
         if (std::string_view(key, percent_decode(key, equals - at, true)) != "name[]") continue;
         const std::size_t n = percent_decode(value, end - equals - 1, true);
+        if (n == 0) continue;  // an empty field of a form asks for nothing
         if (n > longest || names.size() == limit) return false;
         names.emplace_back(value, n);
     }

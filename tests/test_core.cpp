@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <thread>
@@ -75,6 +76,41 @@ TEST_CASE("gauges, histograms and summaries take whole numbers of any width, and
     s.observe(4L);
     CHECK(h.sum() == 3);
     CHECK(s.sum() == 4);
+}
+
+TEST_CASE("every update takes any duration, as seconds") {
+    using namespace std::chrono_literals;
+    prom::registry mine;
+    const prom::counter c{"c", "", {.registry = &mine}};
+    c.inc(1500ms);
+    c.inc(-1s);
+    c.inc(1min, {.labels = {{"a", "b"}}});
+    CHECK(c.value() == 61.5);
+    const prom::gauge g{"g", "", {.registry = &mine}};
+    g.set(250ms);
+    CHECK(g.value() == 0.25);
+    g.inc(1.5h);
+    g.dec(1s);
+    CHECK(g.value() == 0.25 + 5400 - 1);
+    g.set(prom::seconds(3));
+    CHECK(g.value() == 3);
+    const prom::unknown u{"u", "", {.registry = &mine}};
+    u.set(1us);
+    CHECK(u.value() == 1e-6);
+    const prom::histogram h{"h", "", {.registry = &mine}};
+    h.observe(100ms);
+    h.observe(std::chrono::duration<float>(0.5F));
+    h.observe(2s, {.labels = {{"a", "b"}}});
+    CHECK(h.sum() == 0.1 + 0.5 + 2);
+    CHECK(mine.sample_value("h_bucket", {{"le", "0.1"}}).value() == 1);
+    const prom::summary s{"s", "", {.registry = &mine}};
+    s.observe(-1ms);
+    CHECK(s.sum() == -0.001);
+    const auto handle = mine.add_collector([](prom::sample_sink& to) {
+        to.family(prom::metric_type::gauge, "collected", "");
+        to.sample(3min);
+    });
+    CHECK(mine.sample_value("collected").value() == 180);
 }
 
 TEST_CASE("a gauge reads back exactly what was set, whatever was added before") {

@@ -312,6 +312,7 @@ TEST_CASE("name[] filters; unknown names give an empty page, unknown parameters 
     CHECK(none.at(0).status == 200);
     CHECK(none.at(0).field("Content-Length") == "0");
     CHECK(w.ask(get("/metrics?collect[]=cpu&x")).at(0).body.find("a 0\n") != std::string::npos);
+    for (const char* all : {"/metrics?name[]", "/metrics?name[]="}) CHECK(w.ask(get(all)).at(0).body == w.ask(get("/metrics")).at(0).body);
     std::string many = "/metrics?";
     for (int i = 0; i != 256; ++i) many += "name[]=a&";
     CHECK(outcome(s, get(many)) == "200");

@@ -150,6 +150,75 @@ TEST_CASE("1: a decorated coroutine function still returns what it returned, fre
     CHECK(o.seen.empty());
 }
 
+TEST_CASE("a clock that goes back or is nonsense gives spans and times of 0, everywhere") {
+    static double now = 0, wall = 0;
+    prom::set_clock({[] { return now; }, [] { return wall; }});
+    const double nan = __builtin_nan(""), inf = __builtin_inf();
+    for (const auto& [from, to] : {std::pair{10.0, 0.0}, {0.0, nan}, {nan, 0.0}, {0.0, inf}, {inf, inf}, {-inf, 0.0}, {0.0, -inf}, {0.0, 1e300}, {-1e300, 1e300}}) {
+        CAPTURE(from);
+        CAPTURE(to);
+        prom::registry r;
+        fake_observer o;
+        const prom::histogram h{"h", "", {.registry = &r}};
+        const prom::gauge g{"g", "", {.registry = &r}};
+        g.set(7);
+        const auto turn = [&] { now = to; };
+        now = from;
+        prom::time(o)(turn)();
+        now = from;
+        sync_wait(prom::time(o)([&]() -> prom::task<int> { now = to; co_return 1; })());
+        now = from;
+        auto awaited = prom::time(o, forty_two());
+        now = to;
+        sync_wait(std::move(awaited));
+        now = from;
+        auto handler = prom::time(o, prom::completion(turn));
+        now = to;
+        handler();
+        CHECK(o.seen.at(0) == 0);
+        CHECK(o.seen.at(1) == 0);
+        CHECK(o.seen.at(2) == 0);
+        CHECK(o.seen.at(3) == 0);
+        now = from;
+        {
+            const auto of_h = h.timer();
+            const auto of_g = g.timer();
+            turn();
+            CHECK(of_h.elapsed() == 0);
+        }
+        CHECK(h.count() == 1);
+        CHECK(h.sum() == 0);
+        CHECK(g.value() == 0);
+    }
+    for (const double t : {-5.0, nan, inf, -inf, 1e300, 9e15, -0.0}) {
+        wall = t;
+        prom::registry r;
+        const prom::counter c{"c", "", {.registry = &r}};
+        const prom::gauge g{"g", "", {.registry = &r}};
+        c.inc(1, {.labels = {{"a", "b"}}});
+        g.set(7);
+        g.set_to_current_time();
+        prom::registry* const shown[] = {&r};
+        CHECK(prom::wall_now() == 0);
+        CHECK(prom::expose({.as = prom::format::openmetrics_1_0_0, .registries = shown, .created = prom::created_series::all}).find("c_created 0\n") != std::string::npos);
+        CHECK(g.value() == 0);
+        c.reset();
+        CHECK(prom::expose({.registries = shown, .created = prom::created_series::all}).find("c_created 0\n") != std::string::npos);
+    }
+    now = -3, wall = 5;  // a monotonic clock may have any origin
+    {
+        prom::registry r;
+        const prom::summary s{"s", "", {.registry = &r}};
+        {
+            const auto t = s.timer();
+            now = -1;
+        }
+        CHECK(s.sum() == 2);
+        CHECK(prom::wall_now() == 5);
+    }
+    prom::set_clock(prom::system_clock());
+}
+
 TEST_CASE("2: a coroutine that never suspends is observed once, and its result passes") {
     counting_clock clock;
     fake_observer o;
