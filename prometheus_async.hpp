@@ -4489,6 +4489,11 @@ PROMETHEUS_ASYNC_END
 #include <algorithm>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <pthread.h>
+#if defined(__GLIBC__)
+#include <link.h>
+#include <sys/auxv.h>
+extern "C" __attribute__((weak, visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;  // by the linker, of this object
+#endif
 #endif
 
 PROMETHEUS_ASYNC_BEGIN
@@ -4617,7 +4622,8 @@ struct library {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t collected = PTHREAD_COND_INITIALIZER;
-    bool hooked = false;
+    bool hooked = false, keyed = false;
+    pthread_key_t key = {};  // its destructor ends a thread
 #endif
     std::uint64_t sequence = 0;
     std::uint64_t secret[2] = {};  // taken when the first registry is used
@@ -4775,7 +4781,7 @@ struct holding {
     void resume() noexcept {}
 };
 static thread_record* attach() noexcept { return nullptr; }
-static void hook_fork() noexcept {}
+static void hook_process() noexcept {}
 #if !PROMETHEUS_ASYNC_DETAIL_WIDE
 static void hold_values() noexcept {}
 static void free_values() noexcept {}
@@ -4793,13 +4799,32 @@ struct holding {
     holding(const holding&) = delete;
 };
 
+/// The thread's counts are kept; what it still updates goes to the retired cells.
+static void end_thread(void* = nullptr) noexcept {
+    const holding lock;
+    this_thread = {nullptr, 0, true};
+    if (state.keyed) pthread_setspecific(state.key, nullptr);
+    if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t);
+}
+
+/// While one waits for its thread to end, glibc does not unload this shared object. Made when the destructors of
+/// pthread keys run already, it never ends: 32 bytes are lost and the object stays. A program needs none.
 struct thread_end {
-    ~thread_end() {
-        const holding lock;
-        this_thread = {nullptr, 0, true};
-        if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t);
+    static bool wanted() noexcept {
+#if defined(__GLIBC__)
+        return !&__ehdr_start || reinterpret_cast<std::uintptr_t>(&__ehdr_start) + __ehdr_start.e_phoff != getauxval(AT_PHDR);
+#else
+        return true;
+#endif
     }
+    ~thread_end() { end_thread(); }
 };
+
+/// When this shared object is unloaded, and at exit: no thread that ends later calls into it.
+__attribute__((destructor)) static void forget_key() noexcept {
+    const holding lock;
+    if (std::exchange(state.keyed, false)) pthread_key_delete(state.key);
+}
 
 void collectors_after_fork() noexcept;
 
@@ -4813,29 +4838,32 @@ static void free_values() noexcept { pthread_mutex_unlock(&values_lock); }
 #endif
 
 /// Once, with the lock held: a fork waits for it, and the child gets it free.
-static void hook_fork() noexcept {
-    if (!std::exchange(state.hooked, true))
-        pthread_atfork([] { pthread_mutex_lock(&state.lock), hold_values(); },
-                       [] { free_values(), pthread_mutex_unlock(&state.lock); },
-                       [] {  // the child has one thread: what the others counted is kept
-                           free_values();
-                           for (thread_record *t = state.threads, *next; t; t = next) {
-                               next = t->next;
-                               if (t != this_record) state.forget(t);
-                           }
-                           collectors_after_fork();
-                           pthread_mutex_unlock(&state.lock);
-                       });
+static void hook_process() noexcept {
+    if (std::exchange(state.hooked, true)) return;
+    state.keyed = pthread_key_create(&state.key, end_thread) == 0;
+    pthread_atfork([] { pthread_mutex_lock(&state.lock), hold_values(); },
+                   [] { free_values(), pthread_mutex_unlock(&state.lock); },
+                   [] {  // the child has one thread: what the others counted is kept
+                       free_values();
+                       for (thread_record *t = state.threads, *next; t; t = next) {
+                           next = t->next;
+                           if (t != this_record) state.forget(t);
+                       }
+                       collectors_after_fork();
+                       pthread_mutex_unlock(&state.lock);
+                   });
 }
 
 /// This thread's record, made if need be; null once the thread has ended. The lock is held.
 static thread_record* attach() noexcept {
     if (this_record || this_thread.ended) return this_record;
-    hook_fork();
-    static thread_local thread_end at_end;
+    hook_process();
     auto* made = new (std::nothrow) thread_record{{}, &this_thread, {}, state.threads, &state.threads};
     if (!made) return nullptr;
-    static_cast<void>(&at_end);
+    if (!state.keyed || pthread_setspecific(state.key, made) != 0 || thread_end::wanted()) {
+        static thread_local thread_end at_end;
+        static_cast<void>(&at_end);
+    }
     if (made->next) made->next->link = &made->next;
     ++state.thread_count;
     return state.threads = this_record = made;
@@ -5500,7 +5528,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
 
     static registry_state& of(registry& r) {
         if (!r.state_) {
-            hook_fork();
+            hook_process();
             if (!std::exchange(state.seeded, true)) take_secret(state.secret);
             r.state_ = new registry_state{state.next_id(0), {}, {}, false, 0};
             state.registries.push(r.state_);

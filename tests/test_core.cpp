@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -421,6 +422,37 @@ TEST_CASE("updates from thread_local destructors count, before and after the lib
 }
 
 #if !UNDER_TSAN
+TEST_CASE("a thread that counts first, or again, in the destructor of a pthread key is folded") {
+    static prom::counter late_total{"key_destructor_total", "Counted in destructors of keys."};
+    static prom::family<prom::counter, "n"> late_family{"key_destructor_family_total", "Counted in destructors of keys."};
+    late_total.inc();  // this thread has its record
+    static pthread_key_t first, again;
+    const auto count = [](void* n) {
+        late_total.inc();
+        late_family(*static_cast<int*>(n)).inc();
+    };
+    REQUIRE(pthread_key_create(&first, count) == 0);  // destructors run in the order of the keys, on glibc
+    REQUIRE(pthread_key_create(&again, [](void* round) {
+                late_total.inc();
+                if (--*static_cast<int*>(round) != 0) pthread_setspecific(again, round);
+            }) == 0);
+    const unsigned before = prom::detail::state.thread_count;
+    for (int i = 0; i < 100; ++i)
+        std::thread([&] {
+            static thread_local int n, rounds;
+            n = i % 4;
+            rounds = 3;
+            if (i % 2) late_total.inc();
+            pthread_setspecific(first, &n);
+            pthread_setspecific(again, &rounds);
+        }).join();
+    CHECK(prom::detail::state.thread_count == before);
+    CHECK(late_total.value() == 1 + 100 * 4 + 50);
+    for (int n = 0; n < 4; ++n) CHECK(late_family(n).value() == 25);
+    pthread_key_delete(first);
+    pthread_key_delete(again);
+}
+
 TEST_CASE("the child of a fork has its parent's totals, of threads too that it does not have") {
     prom::registry mine;
     const prom::counter c{"c", "h", {.registry = &mine}};
