@@ -8222,6 +8222,7 @@ struct ready {
 };
 
 constexpr int alarm_fd = -1;
+constexpr interest no_more = static_cast<interest>(4);  // in ready::got: the peer has sent its last octet, which may be read or not
 
 constexpr bool wants(interest mask, interest what) noexcept { return (mask & what) != interest::none; }
 constexpr interest either(bool readable, bool writable) noexcept {
@@ -8299,12 +8300,14 @@ public:
     result<void> set(int fd, interest from, interest to) noexcept {
         epoll_event event{};
         event.data.fd = fd;
-        event.events = (wants(to, interest::read) ? std::uint32_t{EPOLLIN} : 0) |
+        event.events = (wants(to, interest::read) ? std::uint32_t{EPOLLIN | EPOLLRDHUP} : 0) |
                        (wants(to, interest::write) ? std::uint32_t{EPOLLOUT} : 0);
         if (to == interest::none) {
             sys::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, &event);  // one closed too early is gone already
             return {};
         }
+        // A timer that has gone off is told once: it needs no silencing.
+        if (fd == timer_.get()) event.events |= EPOLLET;
         // The number may have been closed and opened again behind our back: then ask the other way.
         const bool fresh = from == interest::none;
         if (sys::epoll_ctl(fd_.get(), fresh ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) == 0) return {};
@@ -8323,10 +8326,10 @@ public:
             const std::uint32_t bits = events[i].events;
             const bool gone = (bits & (EPOLLERR | EPOLLHUP)) != 0;
             if (events[i].data.fd == timer_.get()) {
-                alarm(-1);  // silent until it is set again
                 out[n++] = {alarm_fd, interest::none};
             } else {
-                out[n++] = {events[i].data.fd, either(gone || (bits & EPOLLIN) != 0, gone || (bits & EPOLLOUT) != 0)};
+                out[n++] = {events[i].data.fd, either(gone || (bits & EPOLLIN) != 0, gone || (bits & EPOLLOUT) != 0) |
+                                                   ((bits & EPOLLRDHUP) != 0 ? no_more : interest::none)};
             }
         }
         return static_cast<int>(n);
@@ -8384,7 +8387,8 @@ public:
             const bool timed = e.filter == EVFILT_TIMER;
             const bool gone = e.filter == EVFILT_WRITE && (e.flags & EV_EOF) != 0;  // half a close is no news to a writer
             const ready one{timed ? alarm_fd : static_cast<int>(e.ident),
-                            either(gone || e.filter == EVFILT_READ, e.filter == EVFILT_WRITE)};
+                            either(gone || e.filter == EVFILT_READ, e.filter == EVFILT_WRITE) |
+                                ((e.flags & EV_EOF) != 0 ? no_more : interest::none)};
             std::size_t at = 0;
             while (at != n && out[at].fd != one.fd) ++at;
             if (at == n) out[n++] = {one.fd, interest::none};
@@ -8520,6 +8524,8 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     bool ending = false;
     bool was_stopped = false;
     bool guest = false;     // native_handle() was asked for
+    bool behind = false;    // this turn left work that no event will tell of
+    bool last_octet = false;  // of the descriptor that is being told: no_more
     bool stop = false;      // any thread, signal handlers
     double alarm_at = never;
 
@@ -8628,10 +8634,12 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     }
     double deadline() const noexcept { return timers ? timers->when_ : never; }
 
-    /// Sees to it that a host that waits for native_handle() wakes in time.
+    /// Sees to it that a host that waits for native_handle() wakes in time. One that is told of edges only would not
+    /// hear of work that a turn left: an alarm makes one.
     void rearm() noexcept {
-        if (!guest || in_turn || running || !(deadline() < alarm_at) || !ours()) return;
-        alarm_at = deadline();
+        const double when = behind ? now : deadline();
+        if (!guest || in_turn || running || !(when < alarm_at) || !ours()) return;
+        alarm_at = when;
         const double span = alarm_at - time.monotonic();
         polled.alarm(span > 0 ? span : 0);
     }
@@ -8647,6 +8655,11 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
         watched& at = watches[static_cast<std::size_t>(fd)];
         const interest all = wanted(fd);
         if (all == at.set) return {};
+        // What is ready already makes no edge for a host when it is wanted in addition, but does when it is new.
+        if (guest && !running && !behind && at.set != interest::none && (all & at.set) != all && ours()) {
+            static_cast<void>(polled.set(fd, at.set, interest::none));
+            at.set = interest::none;
+        }
         result<void> done;
         if (ours()) done = polled.set(fd, at.set, all);
         if (done) at.set = all;
@@ -8694,13 +8707,14 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     /// the number may be another descriptor's.
     void scrub(int fd) noexcept {
         for (std::size_t i = batch_at; i < batch_end; ++i)
-            if (batch[i].fd == fd) batch[i].got = batch[i].got & watches[static_cast<std::size_t>(fd)].set;
+            if (batch[i].fd == fd) batch[i].got = batch[i].got & watches[static_cast<std::size_t>(fd)].set;  // without no_more
     }
     void tell(ready r) noexcept {
         if (static_cast<std::size_t>(r.fd) >= watches.size()) return;
         for (watch* w = watches[static_cast<std::size_t>(r.fd)].first; w; w = next_watch) {
             next_watch = w->next_;
             const interest got = r.got & w->want_;
+            last_octet = (r.got & no_more) != interest::none;
             if (got != interest::none) call("a watch", [&] { w->ready_(w->self_, got); });
         }
         next_watch = nullptr;
@@ -8748,6 +8762,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
             if (next.got != interest::none) tell(next);
         }
         full = batch_end == std::size(batch) ? full + 1 : 0;
+        behind = behind || full != 0;
         if (full % 8 == 0) fire_timers(until);
         for (callback<void()>& work : due) {
             call("a posted callback", work);
@@ -8765,6 +8780,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
         explicit turning(loop_state& l) : loop(l) {
             loop.now = loop.time.monotonic();
             loop.in_turn = true;
+            loop.behind = false;
             ++loop.turns;
         }
         turning(const turning&) = delete;
@@ -10104,6 +10120,10 @@ public:
 
     /// Does what the descriptor allows, within a turn's budget of octets and requests.
     void run(double now);
+    /// Whether run() ended although the descriptor allowed more.
+    bool unfinished() const noexcept { return unfinished_; }
+    /// The peer has sent its last octet: run() reads up to it.
+    void last_octet() noexcept { last_octet_ = true; }
     /// Acts on a deadline() that has passed.
     void expire(double now);
     /// Goes on with what an asynchronous authoriser has decided.
@@ -10133,6 +10153,12 @@ private:
     bool write_on();
     bool linger();
     bool wait_for(stream_status how) noexcept;
+    /// The others first: the next turn calls again.
+    bool pause(interest until) noexcept {
+        wants_ = until;
+        unfinished_ = true;
+        return false;
+    }
 
     void respond();
     void authorize();
@@ -10183,6 +10209,7 @@ private:
     bool head_only_ = false, closing_ = false, page_open_ = false, chunked_ = false, head_sent_ = false, paused_ = false;
     bool page_waits_ = false, shut_ = false, line_start_ = true, delayed_ = false;
     bool drained_ = false;       // in this turn: what the socket had was less than there was room for
+    bool last_octet_ = false, unfinished_ = false;
 };
 
 // ---- what connections share ----
@@ -10378,7 +10405,7 @@ void http_connection::run(double now) {
     now_ = now;
     octets_left_ = turn_octets;
     requests_left_ = turn_requests;
-    drained_ = false;
+    drained_ = unfinished_ = false;
     for (bool on = true; on;) {
         switch (phase_) {
         case phase::handshake: on = shake(); break;
@@ -10406,7 +10433,7 @@ bool http_connection::wait_for(stream_status how) noexcept {
 
 // One a turn: its arithmetic is what takes longest here, and the others are not to wait for many of them.
 bool http_connection::shake() {
-    if (std::exchange(service_.shook, true)) return wait_for(stream_status::want_read);
+    if (std::exchange(service_.shook, true)) return pause(stream_.pending() ? interest::both : interest::read);
     const bool begun = stream_.shaking();
     const stream_status how = stream_.handshake(service_.scratch);
     if (how == stream_status::ok) {
@@ -10416,7 +10443,8 @@ bool http_connection::shake() {
     }
     if (how == stream_status::want_read || how == stream_status::want_write) {
         if (!begun && stream_.shaking()) enter(phase::handshake);
-        return wait_for(how);
+        wait_for(how);
+        return how == stream_status::want_read ? pause(wants_) : false;  // it takes one flight at a time
     }
     closing_ = true;
     if (stream_.plain_peer()) {
@@ -10431,10 +10459,7 @@ bool http_connection::shake() {
 }
 
 bool http_connection::read() {
-    if (requests_left_ == 0) {  // the others first: a writable socket calls again in the next turn
-        wants_ = interest::write;
-        return false;
-    }
+    if (requests_left_ == 0) return pause(interest::write);  // a writable socket calls again
     const bool ahead = block_ && block_->ahead != block_->ahead_end;
     std::string_view in;
     if (!ahead && drained_) return wait_for(stream_status::want_read);
@@ -10442,13 +10467,10 @@ bool http_connection::read() {
         in = {block_->input + block_->ahead, block_->ahead_end - block_->ahead};
     } else {
         const stream_io got = stream_.receive(service_.input, service_.scratch);
-        if (got.bytes == 0 && got.status == stream_status::want_read && stream_.buffered()) {
-            wants_ = interest::write;
-            return false;
-        }
+        if (got.bytes == 0 && got.status == stream_status::want_read && stream_.buffered()) return pause(interest::write);
         if (got.bytes == 0) return wait_for(got.status);
         in = {service_.input, got.bytes};
-        drained_ = got.bytes < sizeof service_.input && !stream_.buffered();
+        drained_ = got.bytes < sizeof service_.input && !stream_.buffered() && !last_octet_;
     }
     const bool fresh = !parser_.begun();
     const std::size_t used = parser_.feed(in);
@@ -10480,10 +10502,7 @@ bool http_connection::write() {
 }
 bool http_connection::write_on() {
     while (out_ != out_end_) {
-        if (octets_left_ == 0) {
-            wants_ = interest::write;
-            return false;
-        }
+        if (octets_left_ == 0) return pause(interest::write);
         const auto whole = static_cast<std::size_t>(out_end_ - out_);
         constexpr std::size_t piece = http_block::framing + http_block::wide_size + 8;  // goes whole, if it was begun
         const stream_io sent = stream_.send({out_, whole < piece ? whole : piece}, service_.scratch);
@@ -10496,10 +10515,7 @@ bool http_connection::write_on() {
         wants_ = interest::none;
         return false;
     }
-    if (std::exchange(paused_, false)) {  // that was much work for few octets: the others first
-        wants_ = interest::write;
-        return false;
-    }
+    if (std::exchange(paused_, false)) return pause(interest::write);  // that was much work for few octets
     if (!rest_.empty()) {
         out_ = rest_.data();
         out_end_ = out_ + std::exchange(rest_, {}).size();
@@ -10547,8 +10563,7 @@ bool http_connection::linger() {
         if (n > 0) {
             discarded_ += static_cast<std::size_t>(n);
             if (discarded_ >= linger_octets) return close(), false;
-            wants_ = interest::read;
-            if (octets_left_ < static_cast<std::size_t>(n)) return false;
+            if (octets_left_ < static_cast<std::size_t>(n)) return pause(interest::read);
             octets_left_ -= static_cast<std::size_t>(n);
         } else if (n == 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) {
             return close(), false;
@@ -10829,7 +10844,7 @@ public:
     /// After every move: waits for what the connection wants, or deletes it.
     void settle() noexcept;
 
-    static void ready(void* self, interest) { static_cast<server_connection*>(self)->move(&http_connection::run); }
+    static void ready(void* self, interest);
     static void due(void* self) { static_cast<server_connection*>(self)->move(&http_connection::expire); }
     void move(void (http_connection::*how)(double));
 
@@ -10901,6 +10916,12 @@ server_connection::server_connection(http_server& server, int fd)
       watch_(server.loop(), &ready, this),
       timer_(server.loop(), &due, this) {}
 
+void server_connection::ready(void* self, interest) {
+    auto& c = *static_cast<server_connection*>(self);
+    if (loop_state::of(c.server_.loop()).last_octet) c.last_octet();
+    c.move(&http_connection::run);
+}
+
 void server_connection::move(void (http_connection::*how)(double)) {
     const http_server::entered scope(server_);
     const double now = server_.loop().now();
@@ -10924,6 +10945,7 @@ void server_connection::move(void (http_connection::*how)(double)) {
 void server_connection::settle() noexcept {
     if (!closed()) {
         const double when = deadline();
+        if (unfinished()) loop_state::of(server_.loop()).behind = true;
         if (!timer_.armed() || when < timer_.when()) timer_.at(when);
         if (watch_.set(fd(), wants())) return;
     }
@@ -11036,6 +11058,7 @@ void http_server::accept_from(http_listener& from) {
         c->move(&http_connection::refuse);
         return rest();
     }
+    loop_state::of(loop_).behind = true;
 }
 
 }  // namespace detail

@@ -1072,3 +1072,226 @@ TEST_CASE("an on_event that throws takes neither its connection nor the server a
     CHECK(asks.ask(r.loop, get("/metrics", "Authorization: Bearer t0ken\r\n")).status == 200);
 }
 #endif
+
+// ---- a guest in other loops ----
+
+#if defined(__linux__) && !PROMETHEUS_ASYNC_POLLER_POLL && !PROMETHEUS_ASYNC_POLLER_KQUEUE
+#include <linux/io_uring.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+namespace {
+
+/// A host waits for the loop's descriptor and calls poll(), once for each time that it is told.
+struct epoll_host {
+    std::uint32_t how;
+    int outer = ::epoll_create1(EPOLL_CLOEXEC), inner = -1;
+    explicit epoll_host(std::uint32_t events) : how(events | EPOLLIN) {}
+    ~epoll_host() { ::close(outer); }
+    bool watch(int fd) {
+        epoll_event e{.events = how, .data = {}};
+        return ::epoll_ctl(outer, EPOLL_CTL_ADD, inner = fd, &e) == 0;
+    }
+    bool told() const {
+        epoll_event e;
+        return ::epoll_wait(outer, &e, 1, 10) == 1;
+    }
+    void polled() const {
+        epoll_event e{.events = how, .data = {}};
+        if ((how & EPOLLONESHOT) != 0) ::epoll_ctl(outer, EPOLL_CTL_MOD, inner, &e);
+    }
+};
+
+/// Polls by io_uring: one submission for each completion, or one for all.
+struct uring_host {
+    bool many;
+    int ring = -1, inner = -1;
+    io_uring_params p{};
+    char *sq = nullptr, *cq = nullptr;
+    io_uring_sqe* entries = nullptr;
+    explicit uring_host(bool multishot) : many(multishot) {
+        ring = static_cast<int>(::syscall(__NR_io_uring_setup, 64, &p));
+        if (ring < 0) return;
+        const auto map = [this](std::size_t size, std::uint64_t at) {
+            return static_cast<char*>(::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring, static_cast<off_t>(at)));
+        };
+        sq = map(p.sq_off.array + p.sq_entries * sizeof(unsigned), IORING_OFF_SQ_RING);
+        cq = map(p.cq_off.cqes + p.cq_entries * sizeof(io_uring_cqe), IORING_OFF_CQ_RING);
+        entries = reinterpret_cast<io_uring_sqe*>(map(p.sq_entries * sizeof(io_uring_sqe), IORING_OFF_SQES));
+    }
+    ~uring_host() { if (ring >= 0) ::close(ring); }
+    unsigned* word(char* base, unsigned at) const { return reinterpret_cast<unsigned*>(base + at); }
+    long submit(int fd) const {
+        unsigned* const tail = word(sq, p.sq_off.tail);
+        const unsigned at = *tail & *word(sq, p.sq_off.ring_mask);
+        io_uring_sqe& e = entries[at] = {};
+        e.opcode = IORING_OP_POLL_ADD;
+        e.fd = fd;
+        e.poll32_events = POLLIN;
+        e.len = many ? IORING_POLL_ADD_MULTI : 0;
+        word(sq, p.sq_off.array)[at] = at;
+        __atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
+        return ::syscall(__NR_io_uring_enter, ring, 1, 0, 0, nullptr, 0);
+    }
+    bool watch(int fd) { return submit(inner = fd) == 1; }
+    bool ended = false;  // the submission: submit again
+    bool told() {
+        pollfd ready{ring, POLLIN, 0};  // readable when there are completions
+        if (::poll(&ready, 1, 10) != 1) return false;
+        bool any = false;
+        for (unsigned* const head = word(cq, p.cq_off.head); *head != __atomic_load_n(word(cq, p.cq_off.tail), __ATOMIC_ACQUIRE);) {
+            const io_uring_cqe c = reinterpret_cast<io_uring_cqe*>(cq + p.cq_off.cqes)[*head & *word(cq, p.cq_off.ring_mask)];
+            __atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
+            ended = (c.flags & IORING_CQE_F_MORE) == 0;
+            any = any || c.res > 0;
+        }
+        return any;
+    }
+    void polled() {
+        if (std::exchange(ended, false)) submit(inner);
+    }
+};
+
+template <class Host>
+void hosts_a_guest(Host& host) {
+    rig r;
+    const std::string text(1000000, 'x');
+    prom::registry mine;
+    for (int i = 0; i != 500; ++i) mine.make_counter("c" + std::to_string(i), std::string(500, 'x'));
+    prom::registry* const shown[] = {&mine};
+    const prom::route routes[] = {{.path = "/metrics", .registries = shown}, {.path = "/", .text = "short"}, {.path = "/long", .text = text}};
+    auto server = r.start({.addr = "127.0.0.1", .routes = routes});
+    REQUIRE(server);
+    REQUIRE(host.watch(r.loop.native_handle()));
+    const auto until = [&](auto done) {
+        for (int silent = 0; silent != 300;) {  // then it has stalled
+            if (done()) return true;
+            const bool told = host.told();
+            silent = told ? 0 : silent + 1;  // or the network is slow
+            if (told) r.loop.poll();
+            host.polled();
+        }
+        return false;
+    };
+    const auto answers = [](client& c, std::size_t n) {
+        return [&c, n] {
+            c.receive();
+            return take_answers(c.in, c.ended).size() == n;
+        };
+    };
+    {   // requests in one go, more than a turn serves
+        client c("127.0.0.1", server->port());
+        std::string many;
+        for (int i = 0; i != 41; ++i) many += get("/");
+        c.send(many);
+        CHECK(until(answers(c, 41)));
+        c.in.clear();
+        c.send(get("/"));  // the connection goes on
+        CHECK(until(answers(c, 1)));
+    }
+    {   // a long text and a long page, and both again; their reader takes little at a time
+        client c("127.0.0.1", server->port(), 20000);
+        for (int i = 0; i != 4; ++i) {
+            c.in.clear();
+            c.send(get(i % 2 ? "/metrics" : "/long"));
+            CHECK(until([&] {
+                c.receive(60000);
+                return i % 2 ? c.in.size() > 250000 && c.in.compare(c.in.size() - 5, 5, "0\r\n\r\n") == 0 : c.in.size() > text.size();
+            }));
+        }
+    }
+    {   // the end of what the peer sends is there with its request
+        client c("127.0.0.1", server->port());
+        c.send(get("/"));
+        c.half_close();
+        CHECK(until([&] {
+            c.receive();
+            return c.ended;
+        }));
+        CHECK(take_answers(c.in, true).size() == 1);
+    }
+    {   // more newcomers than a turn accepts, more events than a turn fetches
+        std::vector<client> all;
+        for (int i = 0; i != 100; ++i) {
+            all.emplace_back("127.0.0.1", server->port());
+            all.back().send(get("/"));
+        }
+        for (client& c : all) CHECK(until(answers(c, 1)));
+        for (client& c : all) c.in.clear(), c.send(get("/"));
+        for (client& c : all) CHECK(until(answers(c, 1)));
+    }
+    {   // content that a closing server discards
+        client c("127.0.0.1", server->port());
+        c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + std::string(200000, 'x'));
+        c.half_close();
+        CHECK(until([&] {
+            c.receive();
+            return c.ended;
+        }));
+        CHECK(take_answers(c.in, true).size() == 1);
+    }
+    {   // two tasks on one descriptor, of which one takes an octet at a time
+        int ends[2], got = 0, wrote = 0;
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+        (void)!::write(ends[1], "0123456789", 10);
+        r.loop.spawn([](prom::event_loop& loop, int fd, int& n) -> prom::task<void> {
+            for (char c; n != 10; ++n) {
+                (void)co_await loop.readable(fd);
+                (void)!::read(fd, &c, 1);
+            }
+        }(r.loop, ends[0], got));
+        r.loop.spawn([](prom::event_loop& loop, int fd, int& n) -> prom::task<void> {
+            for (; n != 10; ++n) (void)co_await loop.writable(fd);
+        }(r.loop, ends[0], wrote));
+        CHECK(until([&] { return got == 10 && wrote == 10; }));
+        ::close(ends[0]);
+        ::close(ends[1]);
+    }
+    int posts = 0;
+    r.loop.post([&] { r.loop.post([&] { ++posts; }); });
+    CHECK(until([&] { return posts == 1; }));
+}
+
+}  // namespace
+
+TEST_CASE("a host that is told of edges, once, or of levels serves as a loop of its own does") {
+    for (std::uint32_t how : {std::uint32_t{EPOLLET}, std::uint32_t{EPOLLONESHOT}, std::uint32_t{EPOLLET | EPOLLONESHOT}, std::uint32_t{0}}) {
+        CAPTURE(how);
+        epoll_host host(how);
+        hosts_a_guest(host);
+    }
+}
+
+TEST_CASE("a host that polls by io_uring serves as a loop of its own does") {
+    for (bool multishot : {false, true}) {
+        CAPTURE(multishot);
+        uring_host host(multishot);
+        if (host.ring < 0) {
+            MESSAGE("SKIPPED: no io_uring here");
+            return;
+        }
+        hosts_a_guest(host);
+    }
+}
+
+TEST_CASE("a scrape that leaves nothing to do sets no alarm") {
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1"});
+    REQUIRE(server);
+    const auto& state = prom::detail::loop_state::of(r.loop);
+    CHECK(r.loop.native_handle() >= 0);
+    client c("127.0.0.1", server->port());
+    CHECK(c.ask(r.loop, get("/")).status == 200);
+    const double before = state.alarm_at;  // of the connection's own time
+    for (int i = 0; i != 3; ++i) {
+        c.send(get("/"));
+        r.loop.poll(1);
+        c.receive();
+        CHECK(take_answers(c.in).size() == 1);
+        c.in.clear();
+        CHECK_FALSE(state.behind);
+        CHECK(state.alarm_at == before);
+    }
+}
+#endif
