@@ -526,7 +526,7 @@ enum class event_kind : std::uint8_t {
     text_sanitized,       // invalid UTF-8 in a label value or help
     series_overflowed,    // a family reached its max_series
     registration_failed,  // service discovery; it is tried again
-    registration_lost,    // the agent forgot us; it is registered again
+    registration_lost,    // the agent forgot us: it is told again; or another has our id: it keeps it
     deregistration_failed,
     exemplar_dropped,     // more than 128 code points, or a label's name that may not be
     names_collided,       // a family or series was left out: on this page its name is another's
@@ -3674,7 +3674,7 @@ struct route {
     list<registry*> registries{};      // empty, with an empty text: the default registry
     std::string_view text{};
     std::string_view content_type = "text/plain; charset=utf-8";
-    bool open = false;                 // answered without authorisation (a liveness path)
+    bool open = false;                 // answered without authorisation and for any Host (a liveness path)
 };
 
 /// What is more is answered by an error or ends the connection, whose number the comment tells.
@@ -3827,28 +3827,34 @@ protected:
 };
 
 enum class consul_check : std::uint8_t {
-    http,  // the agent asks for "/" every interval; beside credentials, make it a route that is open
-    ttl,   // we tell the agent that we live, three times per ttl
+    automatic,  // http where it passes; ttl where it could not, or where only you know: beside credentials, for a
+                // server without check_path, over TLS unless tls_skip_verify is set
+    http,       // the agent asks for check_path every interval; refused where it could never pass
+    ttl,        // we tell the agent that we live, three times per ttl or more often
     none
 };
 /// What the start of a server does when its registration fails.
 enum class on_failure : std::uint8_t {
-    retry,  // the server runs; the watchdog goes on trying unless the agent called the request bad
-    wait,   // the start returns once registered, or fails after `deadline`
+    retry,  // the start returns once registered, or after 0.5 s; the watchdog goes on trying unless the agent called
+            // the request bad
+    wait,   // the start returns once registered, or fails after `deadline`; the last try is shortly before
     fail    // the start fails
 };
 
 /// unit     seconds
 struct consul_options {
     std::string_view name = "app-metrics";
-    std::string_view service_id{};         // empty: the name
+    std::string_view service_id{};         // empty: the name. Of one agent, each server needs its own
     list<std::string_view> tags{};
-    std::string_view token{};              // empty: CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_TOKEN
+    std::string_view token{};              // empty: CONSUL_HTTP_TOKEN_FILE (read again after a 403), CONSUL_HTTP_TOKEN
     bool deregister = true;                // false: the service outlives the server
-    std::string_view agent{};              // "host:8500", "https://host", "unix:///path"; empty:
-                                           // CONSUL_HTTP_ADDR (and _SSL), then 127.0.0.1:8500
+    std::string_view agent{};              // "host:8500", "https://host", "unix:///path"; empty: CONSUL_HTTP_ADDR,
+                                           // then 127.0.0.1:8500. CONSUL_HTTP_SSL=true makes any of them https
     list<label> meta{};
-    consul_check check = consul_check::http;
+    consul_check check = consul_check::automatic;
+    std::string_view check_path = "/";     // of the HTTP check; a query may follow
+    list<label> check_headers{};           // of the HTTP check, as {"Authorization", "Basic ..."}: the agent keeps them.
+                                           // Host is added when the server has allowed_hosts
     seconds interval = 10;                 // of the HTTP check
     seconds timeout = 0;                   // of the HTTP check; 0: the agent's own, 10 s
     seconds ttl = 30;                      // of the TTL check
@@ -3856,11 +3862,11 @@ struct consul_options {
     seconds deregister_critical_after = 0; // the agent forgets a dead service; 0: never, else >= 60
     std::string_view status{};             // until the first check: "passing", ...; empty: critical
     std::string_view advertise{};          // the host to tell; empty: the server's own, see consul_agent
-    std::string_view in_namespace{};       // Consul Enterprise; open-source agents refuse it
+    std::string_view in_namespace{};       // Consul Enterprise, empty: CONSUL_NAMESPACE; open-source agents refuse it
     prometheus_async::on_failure on_failure = prometheus_async::on_failure::retry;
     seconds deadline = 60;                 // of on_failure::wait
     seconds budget = 2;                    // of de-registration; the loop's closing_budget bounds it too
-    seconds watch = 10;                    // how often the agent is asked whether it still knows the id
+    seconds watch = 10;                    // the agent is asked this often, or up to twice, whether the id is ours
     tls_config tls{};                      // for an https agent
     registry* metrics = nullptr;           // of prometheus_async_consul_*{id}; null: the default
     event_handler on_event = nullptr;      // registration_failed, _lost, deregistration_failed
@@ -3881,12 +3887,20 @@ struct file_sd_settings;
 /// (Consul then gives the node's) and checked on loopback; told to another host, under the address of
 /// our side of the connection. `advertise`, here or in server_options, overrules both.
 ///
+/// An id that another program has taken over, which shows by its port or address, is left to it: an event,
+/// and no de-registration; when the agent knows it no longer, it is registered again. The consul_agents of one
+/// loop share at most 16 connections to an agent (which takes 200 of a host), kept for a second.
+///
+/// The environment is read as by Consul's own tools: CONSUL_HTTP_ADDR, CONSUL_HTTP_SSL, CONSUL_HTTP_TOKEN,
+/// CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE. What names certificates is for `tls` to read.
+///
 /// clock    the loop's: 3 s for each address to connect, 10 s for the first octet, 15 s for a request;
 ///          the watchdog's pauses after a failure grow from 1 s to 60 s, with jitter
 /// lifetime copies the options and reads the environment when made; may die before the servers
 /// threads  servers on several loops may share one
 /// errors   invalid_option, before anything is sent, for what cannot work: an id that Consul could never
-///          de-register, a token that is no field value, https without `tls`. All else: on_failure
+///          de-register or that another server of this process has, a token that is no field value, https
+///          without `tls`, an HTTP check that could never pass. All else: on_failure
 class consul_agent final : public service_discovery {
 public:
     PROMETHEUS_ASYNC_DECL explicit consul_agent(const consul_options& options = {});
@@ -10583,9 +10597,10 @@ void http_connection::respond() {
                requests_ >= service_.limits.requests_per_connection;
     route_ = nullptr;
     if (parser_.failed() != 0) return answer_fixed(parser_.failed());
-    if (!service_.allows(h.host)) return answer_fixed(421);
     route_ = service_.find(h.path());
-    if (service_.door.guards() && !(route_ && route_->open)) return authorize();
+    const bool open = route_ && route_->open;
+    if (!open && !service_.allows(h.host)) return answer_fixed(421);
+    if (!open && service_.door.guards()) return authorize();
     answer();
 }
 
@@ -11084,6 +11099,7 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server {
     void end() noexcept;  // shuts, and hands de-registration to the loop
 
     static metrics_http_server handle(server_state* s) noexcept { return metrics_http_server(s); }
+    static const server_state* of(const metrics_http_server& server) noexcept { return server.state_; }
     void release() noexcept {
         if (--references != 0) return;
         if (moves()) destroy_after = [](http_server& self) { delete static_cast<server_state*>(&self); };
@@ -11716,6 +11732,7 @@ public:
     int code() const noexcept { return code_; }
     bool reusable() const noexcept { return reuse_; }  // framed without doubt, and not told to close
     double retry_after() const noexcept { return retry_after_; }
+    std::size_t surplus() const noexcept { return surplus_; }  // octets of the last feed, behind the answer's end
     std::string body;
 
 private:
@@ -11738,7 +11755,7 @@ private:
     bool cr_ = false, reuse_ = true, chunked_ = false, old_ = false;
     std::size_t extensions_ = 0;  // octets, of all chunks
     int code_ = 0, interim_ = 0, count_ = 0;
-    std::size_t limit_, head_ = 0, left_ = 0, length_ = none;
+    std::size_t limit_, head_ = 0, left_ = 0, length_ = none, surplus_ = 0;
     double retry_after_ = 0;
     const char* fault_ = "";
     std::string line_, pending_;  // pending: a field that the next line may continue (obs-fold)
@@ -11761,6 +11778,7 @@ response_parser::status response_parser::feed(std::string_view octets) {
             octets.remove_prefix(1);
         }
     }
+    surplus_ = octets.size();
     if (!octets.empty()) reuse_ = false;
     return status_;
 }
@@ -11948,6 +11966,7 @@ public:
         result_ = how;
         waiting_.resume();  // *this may be gone
     }
+    void wake_soon() noexcept { timer_.at(0); }  // in a turn of its own: a timeout, for the waiter to interpret
 
 private:
     static void ready(void* self, interest) { static_cast<io_wait*>(self)->wake({}); }
@@ -12067,10 +12086,21 @@ struct http_deadlines {
 
 struct http_request {
     std::string_view method;
-    std::string_view target;       // percent-encoded
-    std::string_view secret_name;  // a field whose value is wiped and never shown; may be empty
+    std::string_view target;         // percent-encoded
+    std::string_view secret_name;    // a field whose value is wiped and never shown; may be empty
     std::string_view secret{};
-    std::string_view body{};       // JSON
+    std::string_view body{};         // JSON
+    std::string_view authorization{};  // a field's value, wiped as well; may be empty
+
+    /// Why it would not be one request; null when it is.
+    const char* flaw() const noexcept {
+        bool good = !method.empty() && !target.empty() && target[0] == '/';
+        for (char c : method) good = good && token_char(c);
+        for (char c : secret_name) good = good && token_char(c);
+        for (char c : authorization) good = good && c >= ' ' && c <= '~';
+        if (!good || !visible(target)) return "not a request target, method or field";
+        return visible(secret) ? nullptr : "a token has only visible ASCII characters";
+    }
 };
 struct http_response {
     int status;
@@ -12078,26 +12108,50 @@ struct http_response {
     std::string body;
 };
 
-/// A connection that is used once: connect, exchange, gone. Redirects are answers like any other, and
-/// no compressed answer is asked for.
+/// One connection, and its requests one after the other. Redirects are answers like any other, and no
+/// compressed answer is asked for. An exchange that was given up leaves the connection owing an answer: the
+/// next one follows it on the wire, so that the peer executes both in their order, and reads its answer first.
 ///
-/// lifetime the endpoint, the scope and the request outlive the tasks
+/// lifetime the endpoint outlives the client; the scope and the request outlive the tasks
 /// errors   invalid_option before anything is sent; timeout, system, tls, protocol, canceled
 class http_client {
 public:
     http_client(event_loop& loop, wait_scope& scope, const http_endpoint& to, const tls_config& tls,
                 const http_deadlines& limits = {}) noexcept
-        : loop_(loop), scope_(scope), to_(to), tls_(tls), limits_(limits) {}
+        : loop_(loop), scope_(&scope), to_(to), tls_(tls), limits_(limits) {}
     http_client(const http_client&) = delete;
 
     /// Tries every address of the name; the whole time begins to run.
     task<result<void>> connect(const http_request& request);
     task<result<http_response>> exchange(const http_request& request);
+    /// Before an exchange on a connection that stands: whose waits they are, and their whole time.
+    void renew(wait_scope& scope, seconds total) noexcept {
+        scope_ = &scope;
+        total_ = loop_.now() + total.count();
+    }
+    bool owes() const noexcept { return owed_ != 0; }
+    /// Every answer was read, and the peer has neither closed nor said anything since.
+    bool reusable() const noexcept {
+        char octet;
+        return kept_ && owed_ == 0 && uninterrupted([&] { return sys::recv(fd_.get(), &octet, 1, MSG_PEEK); }) < 0 &&
+               (errno == EAGAIN || errno == EWOULDBLOCK);
+    }
+    /// Says so where TLS has words for it; not waited for.
+    void farewell() { (void)stream_.shutdown(scratch_); }
 
     /// Our side of the connection. On loopback or a unix socket the peer is on this host.
     net_address here() const noexcept { return local_address(fd_.get()); }
 
 private:
+    void compose(const http_request& request);
+    task<result<void>> send();
+    task<result<http_response>> receive();
+    response_parser::status feed(std::string_view octets) {
+        heard_ = heard_ || !octets.empty();
+        const auto status = answer_.feed(octets);
+        early_.assign(octets.substr(octets.size() - answer_.surplus()));
+        return status;
+    }
     task<result<void>> connect_to(const net_address& address);
     task<result<void>> wait_for(stream_status how);  // until it may be tried again
     void step(seconds limit) noexcept {              // a deadline of its own, within the whole
@@ -12105,27 +12159,30 @@ private:
     }
 
     event_loop& loop_;
-    wait_scope& scope_;
+    wait_scope* scope_;
     const http_endpoint& to_;
     tls_config tls_;
     http_deadlines limits_;
     descriptor fd_;
     double total_ = 0, until_ = 0;  // when it must all be over, and when the present step must
     stream stream_;
+    secret_text out_;         // requests; sent as far as sent_
+    std::size_t sent_ = 0;
+    unsigned owed_ = 0;       // answers
+    bool kept_ = false;       // after the last answer, both sides may go on
+    bool heard_ = false;      // of the present answer
+    response_parser answer_;
+    std::string early_;       // of the next one
     char scratch_[4096];
 };
 
 task<result<void>> http_client::connect(const http_request& request) {
-    bool good = !request.method.empty() && !request.target.empty() && request.target[0] == '/';
-    for (char c : request.method) good = good && token_char(c);
-    for (char c : request.secret_name) good = good && token_char(c);
-    if (!good || !visible(request.target)) co_return error(errc::invalid_option, "not a request target or method");
-    if (!visible(request.secret)) co_return error(errc::invalid_option, "a token has only visible ASCII characters");
+    if (const char* flaw = request.flaw()) co_return error(errc::invalid_option, flaw);
     if (to_.path.empty() && !host_text(to_.host)) co_return error(errc::invalid_option, "not a host name");
     if (to_.tls && !tls_) co_return error(errc::invalid_option, "https needs a tls_config");
 
     total_ = loop_.now() + limits_.total.count();
-    const auto addresses = co_await resolve(loop_, scope_, to_, total_);
+    const auto addresses = co_await resolve(loop_, *scope_, to_, total_);
     if (!addresses) co_return addresses.why();
     result<void> tried = error(errc::system, "no address");
     for (const net_address& address : *addresses) {
@@ -12151,7 +12208,7 @@ task<result<void>> http_client::connect_to(const net_address& address) {
     if (!fd_) co_return error::from_errno("socket", errno);
     if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
     if (errno != EINPROGRESS && errno != EINTR) co_return error::from_errno("connect", errno);
-    const result<void> writable = co_await io_wait(loop_, scope_, fd_.get(), interest::write, until_);
+    const result<void> writable = co_await io_wait(loop_, *scope_, fd_.get(), interest::write, until_);
     if (!writable) co_return writable;
     if (const int failed = connect_error(fd_.get())) co_return error::from_errno("connect", failed);
     co_return {};
@@ -12164,7 +12221,7 @@ task<result<void>> http_client::wait_for(stream_status how) {
     case stream_status::want_write: {
         const bool read = how == stream_status::want_read;
         const interest want = !read ? interest::write : stream_.pending() ? interest::both : interest::read;
-        co_return co_await io_wait(loop_, scope_, fd_.get(), want, until_);
+        co_return co_await io_wait(loop_, *scope_, fd_.get(), want, until_);
     }
     case stream_status::ended:
     case stream_status::cut: co_return error(errc::tls, "closed without close_notify");
@@ -12172,34 +12229,62 @@ task<result<void>> http_client::wait_for(stream_status how) {
     }
 }
 
-task<result<http_response>> http_client::exchange(const http_request& request) {
-    secret_text message(request.method);
+void http_client::compose(const http_request& request) {
+    secret_text message;  // in memory that does not move once there is a secret in it
     std::string& out = message.text;
-    out.append(" ").append(request.target).append(" HTTP/1.1\r\nHost: ");
+    out.reserve(out_.text.size() - sent_ + request.target.size() + to_.host.size() + request.secret_name.size() +
+                request.secret.size() + request.authorization.size() + request.body.size() + 512);
+    out.append(out_.text, sent_).append(request.method).append(" ").append(request.target).append(" HTTP/1.1\r\nHost: ");
     out += to_.host.empty() ? "localhost" : bracketed(to_.host) + ':' + std::to_string(to_.port);
-    out += "\r\nUser-Agent: prometheus_async.hpp/" PROMETHEUS_ASYNC_VERSION_STRING
-           "\r\nAccept: */*\r\nConnection: close\r\n";
+    out += "\r\nUser-Agent: prometheus_async.hpp/" PROMETHEUS_ASYNC_VERSION_STRING "\r\nAccept: */*\r\n";
     if (!request.body.empty()) out += "Content-Type: application/json\r\n";
     if (request.method != "GET") out += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
-    out.reserve(out.size() + request.secret_name.size() + request.secret.size() + request.body.size() + 6);
     if (!request.secret.empty()) out.append(request.secret_name).append(": ").append(request.secret).append("\r\n");
+    if (!request.authorization.empty()) out.append("Authorization: ").append(request.authorization).append("\r\n");
     out.append("\r\n").append(request.body);
+    out.swap(out_.text);
+    sent_ = 0;
+    ++owed_;
+}
 
+task<result<http_response>> http_client::exchange(const http_request& request) {
+    if (const char* flaw = request.flaw()) co_return error(errc::invalid_option, flaw);
+    compose(request);
+    kept_ = false;
+    result<void> sent = co_await send();
+    if (!sent) {
+        if (sent.why().code() != errc::timeout && sent.why().code() != errc::canceled) owed_ = 0;  // never to come
+        co_return sent.why();
+    }
+    for (;;) {
+        auto said = co_await receive();
+        if (said && --owed_ != 0) continue;  // to a request before this one
+        if (!said && said.why().code() != errc::timeout && said.why().code() != errc::canceled) owed_ = 0;
+        if (said && !kept_) farewell();
+        co_return std::move(said);
+    }
+}
+
+task<result<void>> http_client::send() {
     step(limits_.first_octet);
-    std::string_view rest = out;
     for (auto how = stream_status::want_write; how != stream_status::ok;) {
-        const stream_io sent = stream_.send(rest, scratch_);
-        rest.remove_prefix(sent.bytes);
+        const stream_io sent = stream_.send(std::string_view(out_.text).substr(sent_), scratch_);
+        sent_ += sent.bytes;
         how = sent.status;
         const result<void> waited = co_await wait_for(how);
         if (!waited) co_return in_words(waited.why(), "the request was not taken in time");
     }
-    response_parser answer;
+    co_return {};
+}
+
+task<result<http_response>> http_client::receive() {
     std::size_t in_a_row = 0;
-    for (auto status = response_parser::status::more; status != response_parser::status::done;) {
+    for (auto status = feed(std::exchange(early_, {})); status != response_parser::status::done;) {
+        if (status == response_parser::status::failed)
+            co_return error(errc::protocol, std::string("bad answer: ") + answer_.fault());
         if (in_a_row >= 65536) {  // an answer that never ends leaves the loop its other work, and keeps its time
             in_a_row = 0;
-            const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
+            const result<void> turned = co_await io_wait(loop_, *scope_, -1, interest::none, loop_.now());
             if (turned.why().code() == errc::canceled) co_return turned.why();
             if (loop_.now() >= total_) co_return error(errc::timeout, "no whole answer in time");
         }
@@ -12208,15 +12293,17 @@ task<result<http_response>> http_client::exchange(const http_request& request) {
         if (got.status == stream_status::ok || got.status == stream_status::ended) {
             until_ = total_;
             in_a_row += got.bytes;
-            status = got.bytes ? answer.feed({buffer, got.bytes}) : answer.finish();
-            if (status == response_parser::status::failed)
-                co_return error(errc::protocol, std::string("bad answer: ") + answer.fault());
-        } else if (const result<void> waited = co_await wait_for(got.status); !waited) {
-            co_return in_words(waited.why(), until_ < total_ ? "no answer in time" : "no whole answer in time");
+            status = got.bytes ? feed({buffer, got.bytes}) : answer_.finish();
+        } else {
+            const result<void> waited = co_await wait_for(got.status);
+            if (!waited) co_return in_words(waited.why(), heard_ ? "no whole answer in time" : "no answer in time");
         }
     }
-    (void)stream_.shutdown(scratch_);  // a courtesy: not waited for
-    co_return http_response{answer.code(), answer.retry_after(), std::move(answer.body)};
+    http_response said{answer_.code(), answer_.retry_after(), std::move(answer_.body)};
+    kept_ = answer_.reusable();
+    heard_ = false;
+    answer_ = response_parser();
+    co_return std::move(said);
 }
 
 }  // namespace detail
@@ -12291,7 +12378,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [72] consul                                       registration that stays
-//      needs [22] [38] [40] [46] [68] [70]
+//      needs [22] [38] [40] [42] [46] [66] [68] [70]
 // =============================================================================
 #include <atomic>
 PROMETHEUS_ASYNC_BEGIN
@@ -12374,10 +12461,10 @@ struct PROMETHEUS_ASYNC_LOCAL consul_settings {
     explicit consul_settings(const consul_options& o);
 
     consul_options numbers;   // the views in it are not to be read
-    std::string name, id, agent_text, status, advertise, in_namespace;
-    secret_text token;
+    std::string name, id, agent_text, status, advertise, in_namespace, check_path, token_file;
+    secret_text token, authorization;
     std::vector<std::string> tags;
-    std::vector<std::pair<std::string, std::string>> meta;
+    std::vector<std::pair<std::string, std::string>> meta, check_headers;
     http_endpoint agent;
     result<void> usable;
 };
@@ -12385,6 +12472,18 @@ struct PROMETHEUS_ASYNC_LOCAL consul_settings {
 inline std::string_view environment(const char* name) noexcept {
     const char* value = std::getenv(name);
     return value ? std::string_view(value) : std::string_view();
+}
+
+inline std::string base64(std::string_view octets) {
+    constexpr const char* letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string out;
+    out.reserve(octets.size() / 3 * 4 + 4);
+    for (std::size_t i = 0; i < octets.size(); i += 3) {
+        std::uint32_t bits = 0;
+        for (std::size_t k = i; k != i + 3; ++k) bits = bits << 8 | (k < octets.size() ? static_cast<unsigned char>(octets[k]) : 0u);
+        for (std::size_t k = 0; k != 4; ++k) out += i + k <= octets.size() ? letters[bits >> (18 - 6 * k) & 63] : '=';
+    }
+    return out;
 }
 
 /// errno, or 0. Without copies of the secret that nobody wipes.
@@ -12404,18 +12503,35 @@ inline int read_token(const char* path, std::string& into) noexcept {
 
 consul_settings::consul_settings(const consul_options& o)
     : numbers(o), name(o.name), id(o.service_id.empty() ? o.name : o.service_id), agent_text(o.agent), status(o.status),
-      advertise(unbracketed(o.advertise)), in_namespace(o.in_namespace), token(o.token) {
+      advertise(unbracketed(o.advertise)), in_namespace(o.in_namespace), check_path(o.check_path), token(o.token) {
     const auto flaw = [this](std::string_view why, int sys = 0) {
         if (usable) usable = sys ? error::from_errno(why, sys) : error(errc::invalid_option, why);
     };
     for (std::string_view tag : o.tags) tags.emplace_back(tag);
     for (const label& l : o.meta) meta.emplace_back(l.name, l.value);
-    const std::string_view file = environment("CONSUL_HTTP_TOKEN_FILE");
-    if (token.text.empty() && !file.empty()) {
-        if (const int failed = read_token(file.data(), token.text)) flaw("CONSUL_HTTP_TOKEN_FILE", failed);
+    for (const label& l : o.check_headers) {
+        bool good = !l.name.empty();
+        for (char c : l.name) good = good && token_char(c);
+        for (char c : l.value) good = good && classes.is(c, octet_classes::value);
+        if (!good) flaw("consul_options::check_headers: a field's name or value that HTTP does not have");
+        check_headers.emplace_back(l.name, l.value);
+    }
+    if (check_path.substr(0, 1) != "/" || !visible(check_path) || check_path.find('#') != std::string::npos)
+        flaw("consul_options::check_path is not a path, as in \"/health\"");
+    if (token.text.empty()) token_file = environment("CONSUL_HTTP_TOKEN_FILE");
+    if (!token_file.empty()) {
+        if (const int failed = read_token(token_file.c_str(), token.text)) flaw("CONSUL_HTTP_TOKEN_FILE", failed);
     }
     if (token.text.empty()) token.text = environment("CONSUL_HTTP_TOKEN");
     if (!visible(token.text)) flaw("the Consul token has an octet that no field value may have");
+    if (const std::string_view auth = environment("CONSUL_HTTP_AUTH"); !auth.empty()) {
+        secret_text pair(auth);  // "user:password"; a user alone has an empty one
+        if (auth.find(':') == std::string_view::npos) pair.text += ':';
+        secret_text encoded(base64(pair.text));
+        authorization.text.reserve(encoded.text.size() + 6);
+        authorization.text.append("Basic ").append(encoded.text);
+    }
+    if (in_namespace.empty()) in_namespace = environment("CONSUL_NAMESPACE");
 
     const std::string_view ssl = environment("CONSUL_HTTP_SSL");
     const auto one_of = [ssl](std::initializer_list<std::string_view> words) {
@@ -12433,19 +12549,112 @@ consul_settings::consul_settings(const consul_options& o)
     if (secure && !agent.path.empty()) flaw("CONSUL_HTTP_SSL asks for TLS, and the agent is on a unix socket: unset it");
     else if (agent.tls && !o.tls) flaw("an https agent (by its address, or CONSUL_HTTP_SSL) needs consul_options::tls");
 
-    if (o.check == consul_check::ttl && !(o.ttl.count() > 0)) flaw("consul_options::ttl is not above 0");
-    if (o.check == consul_check::http && !(o.interval.count() > 0)) flaw("consul_options::interval is not above 0");
+    const bool any = o.check == consul_check::automatic;
+    if ((any || o.check == consul_check::ttl) && !(o.ttl.count() > 0)) flaw("consul_options::ttl is not above 0");
+    if ((any || o.check == consul_check::http) && !(o.interval.count() > 0)) flaw("consul_options::interval is not above 0");
     if (name.empty()) flaw("a Consul service needs a name");
     if (const char* fault = consul_id_fault(id)) flaw(std::string("Consul could never de-register this id: it ") + fault);
     if (!advertise.empty() && !host_text(advertise)) flaw("the address to advertise is not a host");
 }
 
+// ---- connections ----
+
+struct consul_lease;
+
+/// The connections of one loop to one agent: few, in turn, and kept for a moment.
+struct consul_line {
+    static constexpr std::size_t most = 16;
+
+    consul_line(event_loop& its, const http_endpoint& at, const tls_config& by)
+        : loop(its), to(at), tls(by), hang_up(its, [](void* self) {
+              for (auto& client : static_cast<consul_line*>(self)->idle) client->farewell();
+              static_cast<consul_line*>(self)->idle.clear();
+          }, this) {
+        idle.reserve(most);
+    }
+
+    event_loop& loop;
+    http_endpoint to;
+    tls_config tls;
+    std::size_t used = 0;
+    std::vector<std::unique_ptr<http_client>> idle;
+    std::vector<consul_lease*> waiting;  // the first is the next
+    timer hang_up;
+};
+
+/// One of them, or the wait for one.
+struct consul_lease {
+    explicit consul_lease(std::shared_ptr<consul_line> of) : line(std::move(of)) {}
+    consul_lease(const consul_lease&) = delete;
+    ~consul_lease() {
+        std::erase(line->waiting, this);
+        if (!held) return;
+        if (client && client->reusable()) {
+            line->idle.push_back(std::move(client));
+            line->hang_up.after(1);
+        }
+        client.reset();
+        if (line->waiting.empty()) {
+            --line->used;
+            return;
+        }
+        consul_lease& next = *line->waiting.front();
+        line->waiting.erase(line->waiting.begin());
+        next.held = true;
+        next.wait->wake_soon();
+    }
+    /// A connection that stands, or none yet.
+    task<result<void>> take(wait_scope& scope, double until) {
+        if (line->used < line->most) {
+            held = true;
+            ++line->used;
+        } else {
+            io_wait turn(line->loop, scope, -1, interest::none, until);
+            wait = &turn;
+            line->waiting.push_back(this);
+            const result<void> waited = co_await turn;
+            if (!held) co_return in_words(waited.why(), "no free connection in time");
+        }
+        while (!client && !line->idle.empty()) {
+            client = std::move(line->idle.back());
+            line->idle.pop_back();
+            if (!client->reusable()) client.reset();
+        }
+        co_return {};
+    }
+
+    std::shared_ptr<consul_line> line;
+    std::unique_ptr<http_client> client;
+    io_wait* wait = nullptr;
+    bool held = false;
+};
+
+// ---- members ----
+
+/// How a server would meet the HTTP check.
+struct consul_outlook {
+    const char* never = nullptr;  // why it cannot pass
+    bool doubtful = false;        // it may, but only the user knows
+    std::string host{};           // what it must ask for, of allowed_hosts
+};
+
+/// What to tell of a server, and what the check asks.
+struct consul_place {
+    std::string address, check_host;
+};
+
 /// One registered server: what deregister, the watchdog and is_registered() share.
 struct consul_member {
     consul_member(const consul_settings& copied, event_loop& its, std::string_view address_, std::string_view advertise,
-                  std::uint16_t port_, bool https_)
+                  std::uint16_t port_, bool https_, const consul_outlook& outlook = {})
         : how(copied), loop(its), address(address_), server_advertises(unbracketed(advertise)), port(port_),
           https(https_) {
+        consul_check& check = how.numbers.check;
+        if (check == consul_check::automatic)
+            check = outlook.never || outlook.doubtful ? consul_check::ttl : consul_check::http;
+        if (check == consul_check::http && outlook.never && how.usable)
+            how.usable = error(errc::invalid_option, std::string("Consul's HTTP check could never pass: ") + outlook.never);
+        if (!outlook.host.empty()) how.check_headers.emplace_back("Host", outlook.host);
         registry& page = how.numbers.metrics ? *how.numbers.metrics : default_registry();
         const std::string_view by[] = {"id"}, id[] = {how.id};
         auto up = page.try_family<gauge>("prometheus_async_consul_registered",
@@ -12455,6 +12664,13 @@ struct consul_member {
                                                  "Refused and failed requests to the Consul agent.", by);
         if (failures) failures_metric = (*failures)(id);
     }
+    consul_member(const consul_member&) = delete;
+    ~consul_member() { disown(); }
+
+    enum class claim : std::uint8_t { ours, another_is_leaving, taken };
+    /// The id, of this process; and the line, which members of one loop share.
+    claim own();
+    void disown() noexcept;
 
     consul_settings how;
     event_loop& loop;
@@ -12465,9 +12681,24 @@ struct consul_member {
     std::atomic<bool> registered{false};
     gauge registered_metric;
     counter failures_metric;
+    std::shared_ptr<consul_line> line;
+    std::unique_ptr<consul_lease> carrier;  // of a registration whose answer has not come: what follows goes there
+    unsigned carried = 0;                 // how often in a row
     bool maybe_there = false;             // the agent may know us, whatever it said
+    bool told = false;                    // the agent has taken us, as:
+    consul_place place;                   // as the last request saw it
+    std::string told_address;             // empty: the node's
+    bool taken = false;                   // the id is another's now
+    bool leaving = false;
     bool rejected = false;                // it called the request bad: the same again is no use
+    int complained = 0;                   // the status of the last event, until one is good again
     double backoff = 0, retry_after = 0;
+    result<void> first;                   // try of on_failure::retry
+    bool tried = false;
+    io_wait* start = nullptr;             // waits for it
+    const pid_t process = sys::getpid();
+    consul_member* next = nullptr;        // in `consul_members`
+    bool listed = false;
 
     void now_registered(bool yes) {
         registered = yes;
@@ -12486,6 +12717,8 @@ struct consul_member {
         const double pause = (backoff > retry_after ? backoff : retry_after) * (1 + jitter() / 4);
         return pause < 60 ? pause : 60;
     }
+    /// Half of the period or more, for the same reason.
+    double healthy_pause() { return period() * (1 + jitter()) / 2; }
     double period() const {
         const double third = how.numbers.ttl.count() / 3, watch = how.numbers.watch.count();
         return how.numbers.check == consul_check::ttl && (watch <= 0 || third < watch) ? third : watch;
@@ -12503,6 +12736,38 @@ double consul_member::jitter() {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return static_cast<double>(seed >> 11) * 0x1p-53;
 }
+
+/// All of this process, under the lock.
+static constinit consul_member* consul_members = nullptr;
+
+consul_member::claim consul_member::own() {
+    const http_endpoint& to = how.agent;
+    const auto same = [](std::string_view host) { return same_word(host, "localhost") ? std::string_view("127.0.0.1") : host; };
+    const holding all;
+    for (consul_member* m = consul_members; m; m = m->next) {
+        const http_endpoint& at = m->how.agent;
+        if (m->process != process || at.port != to.port || at.path != to.path || !same_word(same(at.host), same(to.host)))
+            continue;
+        if (m->how.id == how.id && m->how.in_namespace == how.in_namespace)
+            return m->leaving ? claim::another_is_leaving : claim::taken;
+        const tls_config &ours = how.numbers.tls, &theirs = m->how.numbers.tls;
+        if (&m->loop == &loop && at.tls == to.tls && at.host == to.host && theirs.open == ours.open && theirs.context == ours.context)
+            line = m->line;
+    }
+    if (!line) line = std::make_shared<consul_line>(loop, to, how.numbers.tls);
+    next = std::exchange(consul_members, this);
+    listed = true;
+    return claim::ours;
+}
+void consul_member::disown() noexcept {
+    const holding all;
+    if (!std::exchange(listed, false)) return;
+    consul_member** at = &consul_members;
+    while (*at != this) at = &(*at)->next;
+    *at = next;
+}
+
+// ---- requests ----
 
 /// What the agent is told of a server. An empty address leaves the choice to the agent.
 inline std::string consul_body(const consul_settings& how, std::string_view address, std::string_view check_host,
@@ -12526,7 +12791,18 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
         out.key("Check").open('{');
         if (o.check == consul_check::http) {
             const char* scheme = https ? "https://" : "http://";
-            out.field("HTTP", scheme + bracketed(check_host) + ':' + std::to_string(port) + '/');
+            out.field("HTTP", scheme + bracketed(check_host) + ':' + std::to_string(port) + how.check_path);
+            if (!how.check_headers.empty()) {
+                out.key("Header").open('{');
+                for (auto at = how.check_headers.begin(); at != how.check_headers.end(); ++at) {
+                    const auto named_so = [&](const auto& other) { return same_word(other.first, at->first); };
+                    if (std::any_of(how.check_headers.begin(), at, named_so)) continue;
+                    out.key(at->first).open('[');
+                    for (const auto& field : how.check_headers) if (named_so(field)) out.text(field.second);
+                    out.close(']');
+                }
+                out.close('}');
+            }
             out.field("Interval", go_duration(o.interval));
             if (o.timeout.count() > 0) out.field("Timeout", go_duration(o.timeout));
             if (o.tls_skip_verify) out.key("TLSSkipVerify").truth(true);
@@ -12541,37 +12817,84 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
     return out.close('}').take();
 }
 
-/// One request to the agent. Registering needs to know our side of the connection for its body.
+/// To an agent that sees us at `here`. An empty address leaves the choice to the agent.
+inline result<consul_place> consul_find(const consul_member& m, const net_address& here) {
+    const bool any6 = m.address == "::", any = any6 || m.address == "0.0.0.0";
+    std::string host = m.how.advertise;
+    if (host.empty() && (any || link_local(m.address))) host = m.server_advertises;
+    if (host.empty() && !any) host = m.address;
+    if (host.empty() && here.loopback()) return consul_place{{}, any6 && here.family() == AF_INET6 ? "::1" : "127.0.0.1"};
+    if (host.empty() && !any6 && here.family() == AF_INET6)
+        return error(errc::invalid_option, "the server is on IPv4, the Consul agent on IPv6: set advertise");
+    if (host.empty()) host = here.text();
+    if (link_local(host)) return no_link_local();
+    return consul_place{host, host};
+}
+
+/// A token may have been changed in its file, as tools that renew tokens do.
+inline bool consul_new_token(consul_settings& how) {
+    secret_text now;
+    if (how.token_file.empty() || read_token(how.token_file.c_str(), now.text) != 0 || now.text.empty() ||
+        !visible(now.text) || now.text == how.token.text)
+        return false;
+    now.text.swap(how.token.text);
+    return true;
+}
+
+/// The connection of one request: that of a registration is kept when its answer has not come, also when the
+/// coroutine is destroyed.
+struct consul_errand {
+    consul_member& m;
+    std::unique_ptr<consul_lease> lease;
+    bool registers = false;
+    ~consul_errand() {
+        if (registers && lease->client && lease->client->owes()) m.carrier = std::move(lease);
+    }
+};
+
+/// One request to the agent, on a connection of the line's; after a registration whose answer is not there, on its
+/// connection. Registering needs to know our side of it for its body.
 task<result<http_response>> consul_ask(
     consul_member& m, wait_scope& scope, std::string_view method, std::string path, bool registers,
     double seconds_left = 15) {
-    http_deadlines limits;
-    if (seconds_left < limits.total.count()) limits.total = seconds_left;
-    if (!m.how.in_namespace.empty()) path += "?ns=" + percent_encoded(m.how.in_namespace);
-    http_client client(m.loop, scope, m.how.agent, m.how.numbers.tls, limits);
-    http_request ask{method, path, "X-Consul-Token", m.how.token.text};
-    const result<void> connected = co_await client.connect(ask);
-    if (!connected) co_return m.at_agent(connected.why());
-    std::string body;
-    if (registers) {
-        const bool any6 = m.address == "::", any = any6 || m.address == "0.0.0.0";
-        const net_address here = client.here();
-        const std::string ours = here.text();
-        std::string_view host = m.address, check = host;
-        if (!m.how.advertise.empty()) host = check = m.how.advertise;
-        else if ((any || link_local(host)) && !m.server_advertises.empty()) host = check = m.server_advertises;
-        else if (any && here.loopback()) host = {}, check = any6 && here.family() == AF_INET6 ? "::1" : "127.0.0.1";
-        else if (any && !any6 && here.family() == AF_INET6)
-            co_return error(errc::invalid_option, "the server is on IPv4, the Consul agent on IPv6: set advertise");
-        else if (any) host = check = ours;
-        if (link_local(host) || link_local(check)) co_return no_link_local();
-        body = consul_body(m.how, host, check, m.port, m.https);
-        ask.body = body;
-        m.maybe_there = true;
+    consul_errand on{m, std::move(m.carrier)};
+    const double until = m.loop.now() + (seconds_left < 15 ? seconds_left : 15);
+    if (!m.how.in_namespace.empty())
+        path += (path.find('?') == std::string::npos ? "?ns=" : "&ns=") + percent_encoded(m.how.in_namespace);
+    if (on.lease && ++m.carried > 3) on.lease = nullptr;  // that connection leads nowhere
+    if (!on.lease) {
+        m.carried = 0;
+        on.lease = std::make_unique<consul_lease>(m.line);
+        const result<void> taken = co_await on.lease->take(scope, until);
+        if (!taken) co_return m.at_agent(taken.why());
     }
-    auto answer = co_await client.exchange(ask);
-    if (!answer) co_return m.at_agent(answer.why());
-    co_return std::move(answer);
+    std::unique_ptr<http_client>& client = on.lease->client;
+    for (bool again = true;; again = false) {
+        http_request ask{method, path, "X-Consul-Token", m.how.token.text, {}, m.how.authorization.text};
+        const double left = until - m.loop.now();
+        if (client) {
+            client->renew(scope, left);
+        } else {
+            http_deadlines limits;
+            limits.total = left;
+            client = std::make_unique<http_client>(m.loop, scope, m.line->to, m.line->tls, limits);
+            const result<void> connected = co_await client->connect(ask);
+            if (!connected) co_return m.at_agent(connected.why());
+        }
+        auto place = consul_find(m, client->here());
+        std::string body;
+        if (registers) {
+            if (!place) co_return place.why();
+            body = consul_body(m.how, place->address, place->check_host, m.port, m.https);
+            ask.body = body;
+            m.maybe_there = on.registers = true;
+        }
+        if (place) m.place = std::move(*place);
+        auto answer = co_await client->exchange(ask);
+        if (!answer) co_return m.at_agent(answer.why());
+        if (answer->status != 403 || !again || !consul_new_token(m.how)) co_return std::move(answer);
+        if (!client->reusable()) client = nullptr;
+    }
 }
 
 inline bool good(const http_response& answer) noexcept { return answer.status >= 200 && answer.status < 300; }
@@ -12581,22 +12904,68 @@ inline bool unknown(const http_response& answer) noexcept {
     return answer.status == 404 ||
            (answer.status == 500 && (said.substr(0, 7) == "Unknown" || said.substr(0, 7) == "CheckID"));
 }
-/// The agent's own words, on one line, and without the token if it repeats that.
+/// The agent's own words, on one line, and without the secrets if it repeats them.
 inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
     std::string text(what), said(answer.body);
-    if (const std::string& token = m.how.token.text; !token.empty())
-        for (std::size_t at = 0; (at = said.find(token, at)) != std::string::npos; at += 7) said.replace(at, token.size(), "[token]");
+    for (const secret_text* secret : {&m.how.token, &m.how.authorization})
+        if (const std::string& token = secret->text; !token.empty())
+            for (std::size_t at = 0; (at = said.find(token, at)) != std::string::npos; at += 7) said.replace(at, token.size(), "[token]");
     text += " " + std::to_string(answer.status);
     if (!said.empty()) text.append(": ").append(said, 0, 200);
     for (char& c : text) if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
     return {errc::refused, text};
 }
 
+constexpr std::string_view unspaced(std::string_view s) noexcept {
+    while (!s.empty() && static_cast<unsigned char>(s.front()) <= ' ') s.remove_prefix(1);
+    while (!s.empty() && static_cast<unsigned char>(s.back()) <= ' ') s.remove_suffix(1);
+    return s;
+}
+/// The value of a member of a JSON object, as it is written; empty when there is none.
+inline std::string_view json_member(std::string_view object, std::string_view name) noexcept {
+    std::size_t depth = 0, from = 0;
+    std::string_view key;
+    for (std::size_t i = 0; i < object.size(); ++i) {
+        const char c = object[i];
+        if (c == '"') {
+            const std::size_t begin = i++;
+            for (; i < object.size() && object[i] != '"'; ++i) if (object[i] == '\\') ++i;
+            if (depth == 1 && from == 0) key = object.substr(begin + 1, i - begin - 1);
+        } else if (c == ':' && depth == 1) {
+            from = i + 1;
+        } else if ((c == ',' || c == '}') && depth == 1) {
+            if (from != 0 && key == name) return unspaced(object.substr(from, i - from));
+            from = 0;
+            if (c == '}') break;
+        } else if (c == '{' || c == '[') {
+            ++depth;
+        } else if (c == '}' || c == ']') {
+            --depth;
+        }
+    }
+    return {};
+}
+
+/// Whose the service is that the agent knows by our id. Of an answer that is no service nobody can tell.
+inline bool consul_others(const consul_member& m, std::string_view service) {
+    const std::string_view port = json_member(service, "Port"), address = json_member(service, "Address");
+    return (!port.empty() && port != std::to_string(m.port)) || (!address.empty() && address != '"' + m.told_address + '"');
+}
+inline error consul_taken(const consul_member& m, std::string_view service) {
+    std::string text = "the Consul service id \"" + m.how.id + "\" is another's now: it is registered with port ";
+    text.append(json_member(service, "Port")).append(" and address ").append(json_member(service, "Address"));
+    return {errc::refused, text + ". Give each server its own service_id"};
+}
+
 task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
     m.retry_after = 0;
     const bool before = m.maybe_there;
     const auto answer = co_await consul_ask(m, m.scope, "PUT", "/v1/agent/service/register", true, seconds_left);
-    if (!answer) co_return answer.why();
+    if (!answer) {
+        const errc code = answer.why().code();  // the same again is no use
+        m.rejected = code == errc::invalid_option || code == errc::unsupported;
+        co_return answer.why();
+    }
     m.retry_after = answer->retry_after;
     if (!good(*answer)) {
         if (answer->status < 500) m.maybe_there = before;  // of a gateway's 504 nobody knows
@@ -12604,24 +12973,48 @@ task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
         co_return consul_no(m, "Consul refused the registration:", *answer);
     }
     m.backoff = 0;
+    m.told = true;
+    m.told_address = m.place.address;
     m.now_registered(true);
     co_return {};
 }
 
+/// The id is free when de-registration has ended, however it did.
+struct consul_departure {
+    consul_member& m;
+    ~consul_departure() {
+        m.carrier = nullptr;
+        m.disown();
+    }
+};
+
 task<result<void>> consul_leave(std::shared_ptr<consul_member> m) {
+    const consul_departure at_end{*m};
+    {
+        const holding all;
+        m->leaving = true;
+    }
     m->scope.cancel();  // the watchdog, also in the midst of registering us
     m->now_registered(false);
     if (!m->how.numbers.deregister || !m->maybe_there) co_return {};
     wait_scope scope;
-    const double until = m->loop.now() + m->how.numbers.budget.count();
+    const double budget = m->how.numbers.budget.count(), until = m->loop.now() + budget;
     const std::string path = "/v1/agent/service/deregister/" + percent_encoded(m->how.id);
-    for (double pause = 0.2;; pause *= 2) {
+    if (m->told && !m->carrier) {  // whose is it? An agent that does not answer is told nevertheless
+        const auto seen = co_await consul_ask(*m, scope, "GET", "/v1/agent/service/" + percent_encoded(m->how.id), false, budget / 2);
+        const bool others = seen && good(*seen) && consul_others(*m, seen->body);
+        if (others) m->tell(event_kind::registration_lost, consul_taken(*m, seen->body));
+        if (others || (seen && unknown(*seen))) m->maybe_there = false;
+        if (!m->maybe_there) co_return {};
+    }
+    for (;;) {
         const auto answer = co_await consul_ask(*m, scope, "PUT", path, false, until - m->loop.now());
         if (answer && (good(*answer) || unknown(*answer))) {
             m->maybe_there = false;
             co_return {};
         }
         const error why = answer ? consul_no(*m, "Consul refused the de-registration:", *answer) : answer.why();
+        const double pause = 0.1 + 0.2 * m->jitter();  // others may be leaving too
         if (m->loop.now() + pause >= until || why.sys() == ECONNREFUSED || why.sys() == ENOENT) {
             m->tell(event_kind::deregistration_failed, why);
             co_return why;
@@ -12634,34 +13027,76 @@ task<void> consul_leave_quietly(std::shared_ptr<consul_member> m) {
     (void)co_await consul_leave(std::move(m));  // a failure was told
 }
 
-task<void> consul_watch(std::shared_ptr<consul_member> m) {
+enum class consul_sight : std::uint8_t { ours, others, refused, gone, away };
+
+/// Looks for us in the agent, and feeds our TTL check.
+task<consul_sight> consul_look(consul_member& m) {
+    const bool was_there = m.registered;
+    auto seen = co_await consul_ask(m, m.scope, "GET", "/v1/agent/service/" + percent_encoded(m.how.id), false);
+    if (m.scope.canceled) co_return consul_sight::away;
+    if (seen && good(*seen)) {
+        if (consul_others(m, seen->body)) {
+            if (!std::exchange(m.taken, true)) m.tell(event_kind::registration_lost, consul_taken(m, seen->body));
+            m.maybe_there = false;
+            m.now_registered(false);
+            co_return consul_sight::others;
+        }
+        m.taken = false;
+        m.maybe_there = true;
+        if (m.place.address != m.told_address) {
+            m.now_registered(false);
+            m.tell(event_kind::registration_lost,
+                   {errc::refused, "our address is " + m.place.address + " now: Consul has " + m.told_address});
+            co_return consul_sight::gone;
+        }
+        m.now_registered(true);
+        if (m.how.numbers.check == consul_check::ttl) {
+            const std::string note = (m.https ? "https://" : "http://") + bracketed(m.place.check_host) + ':' + std::to_string(m.port);
+            seen = co_await consul_ask(m, m.scope, "PUT", "/v1/agent/check/pass/" + percent_encoded("service:" + m.how.id) +
+                                       "?note=" + percent_encoded("heartbeat of " + note), false);
+            if (m.scope.canceled) co_return consul_sight::away;
+        }
+    }
+    if (!seen || unknown(*seen)) {
+        m.now_registered(false);
+        const event_kind news = was_there ? event_kind::registration_lost : event_kind::registration_failed;
+        if (!seen || was_there) m.tell(news, seen ? consul_no(m, "Consul forgot us:", *seen) : seen.why());
+        if (!seen) co_return consul_sight::away;
+        m.taken = false;
+        co_return consul_sight::gone;
+    }
+    if (!good(*seen)) {  // a 403 or 500 is no news of us: the agent lives. Said once
+        if (std::exchange(m.complained, seen->status) != seen->status)
+            m.tell(event_kind::registration_failed, consul_no(m, "Consul does not tell:", *seen));
+        co_return consul_sight::refused;
+    }
+    m.complained = 0;
+    m.backoff = 0;
+    co_return consul_sight::ours;
+}
+
+task<void> consul_watch(std::shared_ptr<consul_member> m, double pause) {
     const bool ttl = m->how.numbers.check == consul_check::ttl;
-    const std::string look = ttl ? "/v1/agent/check/pass/" + percent_encoded("service:" + m->how.id)
-                                 : "/v1/agent/service/" + percent_encoded(m->how.id);
-    double pause = !m->registered ? m->next_pause() : ttl ? 0 : m->period();
     while (!m->registered || m->period() > 0) {
         (void)co_await io_wait(m->loop, m->scope, -1, interest::none, m->loop.now() + pause);
         if (m->scope.canceled) co_return;
-        if (m->registered) {
-            const auto seen = co_await consul_ask(*m, m->scope, ttl ? "PUT" : "GET", look, false);
-            if (m->scope.canceled) co_return;
-            if (seen && !unknown(*seen)) {  // a 403 or 500 is no news of us: the agent lives
-                if (good(*seen)) m->backoff = 0;
-                else m->tell(event_kind::registration_failed, consul_no(*m, "Consul does not tell:", *seen));
-                pause = good(*seen) ? m->period() : m->next_pause();
-                if (ttl && pause > m->period()) pause = m->period();  // or we would be critical until then
-                continue;
-            }
-            m->now_registered(false);
-            m->tell(event_kind::registration_lost, seen ? consul_no(*m, "Consul forgot us:", *seen) : seen.why());
-            pause = m->next_pause();
-            if (!seen) continue;
-        }
-        const result<void> again = co_await consul_enroll(*m);
+        auto sight = consul_sight::gone;
+        if (m->told) sight = co_await consul_look(*m);
         if (m->scope.canceled) co_return;
-        if (!again) m->tell(event_kind::registration_failed, again.why());
-        if (m->rejected) co_return;
-        pause = !again ? m->next_pause() : ttl ? 0 : m->period();
+        if (sight == consul_sight::gone) {
+            const result<void> again = co_await consul_enroll(*m);
+            if (m->scope.canceled) co_return;
+            if (!again) m->tell(event_kind::registration_failed, again.why());
+            if (!std::exchange(m->tried, true)) m->first = again;
+            if (m->start) m->start->wake_soon();
+            if (m->rejected) co_return;
+            pause = !again ? m->next_pause() : ttl ? 0 : m->healthy_pause();
+        } else if (sight == consul_sight::ours || sight == consul_sight::others) {
+            pause = m->healthy_pause();
+        } else {
+            pause = m->next_pause();
+            if (ttl && pause > m->period()) pause = m->period();  // or we would be critical until then
+        }
     }
 }
 
@@ -12669,34 +13104,75 @@ task<void> consul_watch(std::shared_ptr<consul_member> m) {
 struct consul_leaver {
     std::shared_ptr<consul_member> member;
     ~consul_leaver() {
-        if (member && member->maybe_there) member->loop.spawn_closing(consul_leave_quietly(member));
+        if (!member) return;
+        member->start = nullptr;
+        member->loop.spawn_closing(consul_leave_quietly(member));
     }
 };
 
 task<result<registration>> consul_start(std::shared_ptr<consul_member> m) {
     if (!m->how.usable) co_return m->how.usable.why();
     if (m->port == 0) co_return error(errc::invalid_option, "a server on a unix socket cannot be registered in Consul");
+    wait_scope here;
+    for (auto claim = m->own(); claim != consul_member::claim::ours; claim = m->own()) {
+        if (claim == consul_member::claim::taken)
+            co_return error(errc::invalid_option, "another server of this process has the Consul service id \"" + m->how.id +
+                                                  "\": give each its own service_id");
+        (void)co_await io_wait(m->loop, here, -1, interest::none, m->loop.now() + 0.05);
+    }
     consul_leaver leaves{m};
-    const double until = m->loop.now() + m->how.numbers.deadline.count();
     const on_failure policy = m->how.numbers.on_failure;
-    while (!m->registered) {
-        const result<void> tried = co_await consul_enroll(*m, policy == on_failure::wait ? until - m->loop.now() : 15);
-        if (tried) break;
-        if (const errc code = tried.why().code(); code == errc::invalid_option || code == errc::unsupported)
-            co_return tried.why();  // the same again is no use
-        m->tell(event_kind::registration_failed, tried.why());
-        if (policy == on_failure::retry && m->rejected) co_return registration{};
-        if (policy == on_failure::retry) break;
-        const double next = m->loop.now() + m->next_pause();
-        if (policy == on_failure::fail || m->rejected || next >= until) co_return tried.why();
-        (void)co_await io_wait(m->loop, m->scope, -1, interest::none, next);
+    if (policy == on_failure::retry) {
+        m->loop.spawn(consul_watch(m, 0));
+        io_wait first(m->loop, here, -1, interest::none, m->loop.now() + 0.5);
+        m->start = &first;
+        if (!m->tried) (void)co_await first;
+        m->start = nullptr;
+        const errc code = m->first.why().code();
+        if (code == errc::invalid_option || code == errc::unsupported) co_return m->first.why();
+        if (m->rejected) co_return registration{};
+    } else {
+        const double deadline = m->how.numbers.deadline.count(), until = m->loop.now() + deadline;
+        const double last = until - (deadline < 10 ? deadline / 10 : 1);
+        while (!m->registered) {
+            const result<void> tried = co_await consul_enroll(*m, policy == on_failure::wait ? until - m->loop.now() : 15);
+            if (tried) break;
+            const errc code = tried.why().code();
+            if (code == errc::invalid_option || code == errc::unsupported) co_return tried.why();
+            m->tell(event_kind::registration_failed, tried.why());
+            const double now = m->loop.now(), next = now + m->next_pause();
+            if (policy == on_failure::fail || m->rejected || now >= last) co_return tried.why();
+            (void)co_await io_wait(m->loop, m->scope, -1, interest::none, next < last ? next : last);
+        }
+        m->loop.spawn(consul_watch(m, m->how.numbers.check == consul_check::ttl ? 0 : m->healthy_pause()));
     }
     leaves.member = nullptr;
-    m->loop.spawn(consul_watch(m));
     registration kept;
     kept.deregister = [m] { return consul_leave(m); };
     kept.registered = [m] { return m->registered.load(std::memory_order_relaxed); };
     co_return std::move(kept);
+}
+
+/// How the HTTP check of these settings would fare at this server.
+inline consul_outlook consul_foresee(const server_state& server, const consul_settings& how) {
+    consul_outlook out;
+    const std::string *host = nullptr, *authorization = nullptr;
+    for (const auto& [name, value] : how.check_headers) {
+        if (same_word(name, "host")) host = &value;
+        if (same_word(name, "authorization")) authorization = &value;
+    }
+    const http_route* const route = server.find(std::string_view(how.check_path).substr(0, how.check_path.find('?')));
+    if (!route) {
+        out.never = "the server has no route for consul_options::check_path";
+    } else if (!route->open) {
+        if (server.door.asked()) out.doubtful = true;
+        else if (server.door.guards() && !(authorization && server.door.matches(*authorization)))
+            out.never = "the server asks for credentials: make check_path a route that is open, or give check_headers an Authorization";
+        if (host && !server.allows(*host)) out.never = "the Host of consul_options::check_headers is none of allowed_hosts";
+        else if (!host && !server.allowed_hosts.empty()) out.host = server.allowed_hosts.front();
+    }
+    if (server.tls && !how.numbers.tls_skip_verify) out.doubtful = true;  // the agent must know the CA, and be let in
+    return out;
 }
 
 }  // namespace detail
@@ -12706,8 +13182,10 @@ consul_agent::consul_agent(const consul_options& options)
 consul_agent::~consul_agent() { delete settings_; }
 task<result<registration>> consul_agent::register_server(event_loop& loop,
                                                                                const metrics_http_server& server) {
+    const detail::server_state* const of = detail::server_state::of(server);
     return detail::consul_start(std::make_shared<detail::consul_member>(
-        *settings_, loop, server.address(), server.advertise(), server.port(), server.https()));
+        *settings_, loop, server.address(), server.advertise(), server.port(), server.https(),
+        of ? detail::consul_foresee(*of, *settings_) : detail::consul_outlook{}));
 }
 
 PROMETHEUS_ASYNC_END

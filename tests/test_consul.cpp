@@ -24,19 +24,41 @@ struct agent {
             next.erase(next.begin());
             return now_this;
         }
-        const std::string what = request.substr(0, request.find(" HTTP/1.1"));
+        std::string what = request.substr(0, request.find(" HTTP/1.1"));
+        what = what.substr(0, what.find('?'));
         const std::string id = what.substr(what.rfind('/') + 1);
-        if (what == "PUT /v1/agent/service/register") return known = 1, http(200);
-        if (what.find("PUT /v1/agent/service/deregister/") == 0) return known ? (known = 0, http(200)) : http(500, "Unknown service \"x\"");
-        if (what.find("PUT /v1/agent/check/pass/service%3A") == 0) return known ? http(200) : http(500, "CheckID \"x\" does not have associated TTL");
-        if (what.find("GET /v1/agent/service/") == 0) return known ? http(200, "{}") : http(404, "unknown service ID: " + id);
-        return http(404);
+        if (what == "PUT /v1/agent/service/register") return known = 1, entry = request.substr(request.find("\r\n\r\n") + 4), ends(http(200));
+        if (what.find("PUT /v1/agent/service/deregister/") == 0) return ends(known ? (known = 0, http(200)) : http(500, "Unknown service \"x\""));
+        if (what.find("PUT /v1/agent/check/pass/service%3A") == 0) return ends(known ? http(200) : http(500, "CheckID \"x\" does not have associated TTL"));
+        if (what.find("GET /v1/agent/service/") == 0) return ends(known ? http(200, service()) : http(404, "unknown service ID: " + id));
+        return ends(http(404));
+    }
+    answer ends(answer a) const { return keeps ? kept(a) : a; }
+    /// As an agent shows it, of what it was told.
+    std::string service() const {
+        const auto value = [this](const std::string& key, const std::string& otherwise) {
+            const std::size_t at = entry.find(",\"" + key + "\":");
+            if (at == std::string::npos) return otherwise;
+            const std::size_t from = at + key.size() + 4;
+            return entry.substr(from, entry.find_first_of(",}", from) - from);
+        };
+        return "{\n    \"ID\": \"x\",\n    \"Tags\": [\n        \"\\\"Port\\\": 1,\"\n    ],\n    \"Meta\": {\"Port\": \"2\"},\n    \"Port\": " + value("Port", "0") +
+               ",\n    \"Address\": " + value("Address", "\"\"") + ",\n    \"ContentHash\": \"f83d\"\n}";
+    }
+    /// Lines of what was asked, without the questions of whose the id is.
+    std::vector<std::string> orders() const {
+        std::vector<std::string> all;
+        for (const std::string& r : there.requests)
+            if (r.compare(0, 4, "GET ") != 0) all.push_back(r.substr(0, r.find(" HTTP/1.1")));
+        return all;
     }
     std::string body(std::size_t i) const { return there.requests.at(i).substr(there.requests.at(i).find("\r\n\r\n") + 4); }
     std::string line(std::size_t i) const { return there.requests.at(i).substr(0, there.requests.at(i).find("\r\n")); }
     std::size_t asked() const { return there.requests.size(); }
 
     int known = 0;
+    bool keeps = true;  // connections
+    std::string entry;
     std::vector<answer> next;
     peer there;
 };
@@ -64,13 +86,15 @@ struct stage {
         return n;
     }
 
+    std::vector<prom::event_kind> events;
+    std::vector<std::string> words;
     prom::event_loop loop{on_fake_time()};
     agent consul;
     std::string where;
     prom::consul_options options;
-    std::vector<prom::event_kind> events;
-    std::vector<std::string> words;
 };
+
+prom::task<void> left_quietly(prom::task<prom::result<void>> work) { (void)co_await std::move(work); }
 
 /// An environment variable, until the end of the test.
 struct environment_of {
@@ -103,10 +127,10 @@ TEST_CASE("24. registering is asked for once, with id, name, tags and URL, de-re
         CHECK(s.consul.body(0) == "{\"Name\":\"app-metrics\",\"ID\":\"id/1 \xc3\xa9\",\"Address\":\"127.0.0.1\",\"Port\":9464,"
                                   "\"Check\":{\"HTTP\":\"http://127.0.0.1:9464/\",\"Interval\":\"10s\"}}");
         CHECK(s.left(r));
-        REQUIRE(s.consul.asked() == (deregister ? 2 : 1));
-        if (deregister) CHECK(s.consul.line(1) == "PUT /v1/agent/service/deregister/id%2F1%20%C3%A9 HTTP/1.1");
+        REQUIRE(s.consul.orders().size() == (deregister ? 2 : 1));
+        if (deregister) CHECK(s.consul.orders()[1] == "PUT /v1/agent/service/deregister/id%2F1%20%C3%A9");
         CHECK(s.left(r));  // a second time does nothing
-        CHECK(s.consul.asked() == (deregister ? 2 : 1));
+        CHECK(s.consul.orders().size() == (deregister ? 2 : 1));
     }
 }
 
@@ -298,22 +322,34 @@ TEST_CASE("a 403 may pass: it is tried again, and the agent's words are told") {
     CHECK(s.consul.known == 1);
 }
 
-TEST_CASE("an agent without a leader, which takes 7 s, is waited for") {
-    stage s;
-    s.consul.next = {{"", answer::stall}};
-    outcome<prom::result<prom::registration>> out;
-    s.loop.spawn(keep(s.start(), out));
-    s.until_asked(1);
-    now += 7;
-    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
-    CHECK(!out);
-    now += 4;  // 11 s: no first octet
-    until(s.loop, [&] { return static_cast<bool>(out); });
-    prom::registration r = std::move(**out);
-    CHECK(!r.registered());
-    CHECK(s.words.at(0).find("no answer in time") != std::string::npos);
-    CHECK(s.left(r));  // it may have taken us after all
-    CHECK(s.consul.line(1).find("PUT /v1/agent/service/deregister/app-metrics") == 0);
+TEST_CASE("an agent without a leader, which takes 7 s, is waited for by the watchdog, and not by the start") {
+    for (double takes : {7.0, 11.0}) {
+        stage s;
+        s.consul.next = {{"", answer::stall}};
+        outcome<prom::result<prom::registration>> out;
+        s.loop.spawn(keep(s.start(), out));
+        s.until_asked(1);
+        for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+        CHECK(!out);
+        now += 0.5;
+        until(s.loop, [&] { return static_cast<bool>(out); });
+        prom::registration r = std::move(**out);
+        CHECK(!r.registered());
+        CHECK(s.events.empty());
+        now += takes;
+        for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+        if (takes > 10) {
+            REQUIRE(s.words.size() == 1);  // no first octet
+            CHECK(s.words[0] == "Consul at " + s.where + ": no answer in time");
+            now += 1.3;
+            s.until_asked(2);
+            CHECK(s.consul.there.connection_of == std::vector<std::size_t>{1, 1});  // in order behind the first
+        }
+        s.consul.there.go_on();
+        until(s.loop, [&] { return r.registered(); });
+        CHECK(s.left(r));
+        CHECK(s.consul.known == 0);
+    }
 }
 
 TEST_CASE("wait returns once registered, and fails after its deadline") {
@@ -328,16 +364,31 @@ TEST_CASE("wait returns once registered, and fails after its deadline") {
     }
     until(s.loop, [&] { return static_cast<bool>(out); });
     CHECK((*out)->registered());
+}
 
-    stage late({.on_failure = prom::on_failure::wait, .deadline = 2});
-    late.consul.there.down();
-    outcome<prom::result<prom::registration>> too_late;
-    late.loop.spawn(keep(late.start(), too_late));
-    until(late.loop, [&] { return late.events.size() == 1; });
-    now += 1.3;
-    until(late.loop, [&] { return static_cast<bool>(too_late); });
-    REQUIRE(!*too_late);
-    CHECK(too_late->why().sys() == ECONNREFUSED);
+TEST_CASE("wait tries until its deadline, the last time shortly before, whether the agent is down or does not answer") {
+    for (double deadline : {0.5, 5.0, 60.0, 100.0})
+        for (bool stalls : {false, true}) {
+            CAPTURE(deadline);
+            CAPTURE(stalls);
+            stage s({.on_failure = prom::on_failure::wait, .deadline = deadline});
+            if (stalls) s.consul.next.assign(50, {"", answer::stall});
+            else s.consul.there.down();
+            const double began = now;
+            double last = 0;
+            outcome<prom::result<prom::registration>> out;
+            s.loop.spawn(keep(s.start(), out));
+            for (std::size_t known = 0; !out;) {
+                for (int i = 0; i != 20; ++i) s.loop.poll(0);
+                if (const std::size_t n = s.events.size() + s.consul.asked(); n != known) known = n, last = now - began;
+                if (!out) now += deadline / 100;
+                REQUIRE(now - began < deadline * 1.1);
+            }
+            CHECK(!*out);
+            CHECK(last >= deadline * 0.89);
+            CHECK(now - began >= deadline * 0.89);
+            now += 10;  // of closing
+        }
 }
 
 TEST_CASE("fail makes the start fail, and takes back what the agent may have heard") {
@@ -365,6 +416,8 @@ TEST_CASE("a start that is destroyed while it registers leaves nothing behind") 
     }
     s.until_asked(2);
     CHECK(s.consul.line(1).find("PUT /v1/agent/service/deregister/") == 0);
+    CHECK(s.consul.there.connection_of == std::vector<std::size_t>{1, 1});
+    s.consul.there.go_on();
 }
 
 TEST_CASE("an agent that restarts and forgets the service is told again") {
@@ -411,58 +464,65 @@ TEST_CASE("a TTL check is fed at once and three times per TTL, and found again w
     stage s({.check = prom::consul_check::ttl, .ttl = 15});
     prom::registration r = s.started();
     CHECK(s.consul.body(0).find("\"Check\":{\"TTL\":\"15s\"}") != std::string::npos);
-    s.until_asked(2);
-    CHECK(s.consul.line(1) == "PUT /v1/agent/check/pass/service%3Aapp-metrics HTTP/1.1");
+    const std::string beat = "PUT /v1/agent/check/pass/service%3Aapp-metrics?note=heartbeat%20of%20http%3A%2F%2F127.0.0.1%3A9464";
+    const auto orders = [&s](std::size_t n) { until(s.loop, [&] { return s.consul.orders().size() == n; }); };
+    orders(2);
+    CHECK(s.consul.orders()[1] == beat);
     for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
     now += 5.1;
-    s.until_asked(3);
+    orders(3);
     for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
     s.consul.known = 0;
     now += 5.1;
-    s.until_asked(6);
-    CHECK(s.consul.line(4).find("PUT /v1/agent/service/register") == 0);
-    CHECK(s.consul.line(5).find("PUT /v1/agent/check/pass/") == 0);
+    orders(5);
+    CHECK(s.consul.orders()[3] == "PUT /v1/agent/service/register");
+    CHECK(s.consul.orders()[4] == beat);
 }
 
 TEST_CASE("de-registering what the agent does not know is done, whichever way it says so") {
     for (const answer& said : {http(404, "Unknown service ID \"x\""), http(500, "Unknown service {\"app-metrics\" {}}"), http(200)}) {
         stage s;
         prom::registration r = s.started();
-        s.consul.next = {said};
+        s.consul.next = {http(200, "{}"), said};
         CHECK(s.left(r));
         CHECK(s.events.empty());
-        CHECK(s.consul.asked() == 2);
+        CHECK(s.consul.asked() == 3);
     }
 }
 
-TEST_CASE("de-registration has a budget and never hangs") {
+TEST_CASE("de-registration has a budget and never hangs; half of it goes to the question whose the id is") {
     stage s;
     prom::registration r = s.started();
-    s.consul.next = {{"", answer::stall}};
+    s.consul.next = {{"", answer::stall}, {"", answer::stall}};
     outcome<prom::result<void>> out;
     s.loop.spawn(keep(r.deregister(), out));
     s.until_asked(2);
-    now += 1.9;
-    s.loop.poll(0);
+    CHECK(s.consul.line(1) == "GET /v1/agent/service/app-metrics HTTP/1.1");
+    now += 1.1;
+    s.until_asked(3);
+    CHECK(s.consul.line(2) == "PUT /v1/agent/service/deregister/app-metrics HTTP/1.1");
+    now += 0.8;
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
     CHECK(!out);
     now += 0.2;
     until(s.loop, [&] { return static_cast<bool>(out); });
     CHECK(!*out);
     CHECK(s.events == std::vector{prom::event_kind::deregistration_failed});
+    CHECK(s.words[0] == "Consul at " + s.where + ": no answer in time");
 }
 
 TEST_CASE("a de-registration that fails at once is tried again within its budget, but not at a closed door") {
     stage s;
     prom::registration r = s.started();
-    s.consul.next = {http(403, "ACL not found"), {"", answer::reset}};
+    s.consul.next = {http(403, "ACL not found"), http(403, "ACL not found"), {"", answer::reset}};
     outcome<prom::result<void>> out;
     s.loop.spawn(keep(r.deregister(), out));
-    s.until_asked(2);
-    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
-    now += 0.25;
     s.until_asked(3);
-    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
-    now += 0.45;
+    for (std::size_t n : {4u, 5u}) {
+        for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+        now += 0.31;
+        s.until_asked(n);
+    }
     until(s.loop, [&] { return static_cast<bool>(out); });
     CHECK(*out);
     CHECK(s.consul.known == 0);
@@ -475,18 +535,219 @@ TEST_CASE("a de-registration that fails at once is tried again within its budget
     CHECK(left.why().sys() == ECONNREFUSED);
 }
 
-TEST_CASE("closing in the midst of registering again ends that first") {
+TEST_CASE("closing in the midst of registering sends the end after it on its connection, to an agent that is stopped too") {
+    for (bool again : {false, true}) {
+        stage s;
+        s.consul.next.assign(again ? 0 : 1, {"", answer::stall});
+        outcome<prom::result<prom::registration>> in;
+        s.loop.spawn(keep(s.start(), in));
+        if (!again) s.until_asked(1), now += 0.6;
+        until(s.loop, [&] { return static_cast<bool>(in); });
+        prom::registration r = std::move(**in);
+        if (again) {
+            s.consul.known = 0;
+            s.consul.next = {kept(http(404)), {"", answer::stall}};
+            now += 10.1;
+            s.until_asked(3);  // the watchdog registers, and the agent does not answer
+        }
+        outcome<prom::result<void>> out;
+        s.loop.spawn(keep(r.deregister(), out));
+        const std::size_t last = again ? 4 : 2;
+        s.until_asked(last);
+        CHECK(s.consul.line(last - 1).find("PUT /v1/agent/service/deregister/") == 0);
+        CHECK(s.consul.there.connection_of[last - 1] == s.consul.there.connection_of[last - 2]);
+        s.consul.there.go_on();
+        until(s.loop, [&] { return static_cast<bool>(out); });
+        CHECK(*out);
+        CHECK(s.consul.known == 0);
+        now += 100;
+        s.loop.poll(0);
+        CHECK(s.consul.asked() == last);
+    }
+}
+
+TEST_CASE("an id that another has now is told once and left to it, and taken back when it is free") {
+    for (prom::consul_check check : {prom::consul_check::http, prom::consul_check::ttl, prom::consul_check::none})
+        for (const char* other : {R"({"Address":"127.0.0.1","Port":9465})", R"({"Address":"10.0.0.1","Port":9464})", R"({"Address":"","Port":9464})"}) {
+            CAPTURE(other);
+            stage s({.check = check});
+            prom::registration r = s.started();
+            for (int i = 0; i != 20; ++i) s.loop.poll(0.001);
+            s.consul.entry = other;
+            if (other[12] == '"') s.consul.entry = R"({"Name":"x","Address":"","Port":9464})";
+            else s.consul.entry.insert(1, "\"Name\":\"x\",");
+            now += 10.1;
+            until(s.loop, [&] { return s.events.size() == 1; });
+            CHECK(s.events[0] == prom::event_kind::registration_lost);
+            CHECK(s.words[0].find("the Consul service id \"app-metrics\" is another's now: it is registered with port 946") == 0);
+            CHECK(!r.registered());
+            const std::size_t orders = s.consul.orders().size();
+            for (int i = 0; i != 3; ++i) {
+                const std::size_t asked = s.consul.asked();
+                now += 10.1;
+                s.until_asked(asked + 1);
+                for (int k = 0; k != 5; ++k) s.loop.poll(0.001);
+            }
+            CHECK(s.events.size() == 1);
+            CHECK(s.consul.orders().size() == orders);  // its TTL is not fed either
+            SUBCASE("closing leaves it there") {
+                CHECK(s.left(r));
+                CHECK(s.consul.known == 1);
+                CHECK(s.consul.orders().size() == orders);
+            }
+            SUBCASE("when the other has gone, it is ours again") {
+                s.consul.known = 0;
+                now += 10.1;
+                until(s.loop, [&] { return r.registered(); });
+                CHECK(s.left(r));
+                CHECK(s.consul.known == 0);
+            }
+        }
+}
+
+TEST_CASE("an id that another took just before the close is left to it as well") {
+    stage s({.watch = 0});
+    prom::registration r = s.started();
+    s.consul.entry = R"({"Name":"x","Address":"127.0.0.1","Port":1})";
+    CHECK(s.left(r));
+    CHECK(s.consul.known == 1);
+    CHECK(s.heard(prom::event_kind::registration_lost) == 1);
+}
+
+TEST_CASE("an agent that comes back with its data is not told again") {
     stage s;
     prom::registration r = s.started();
-    s.consul.known = 0;
-    s.consul.next = {http(404), {"", answer::stall}};
-    now += 11.1;
-    s.until_asked(3);  // the watchdog registers, and the agent does not answer
+    s.consul.there.down();
+    now += 10.1;
+    until(s.loop, [&] { return !r.registered(); });
+    s.consul.there.up();
+    now += 1.3;
+    until(s.loop, [&] { return r.registered(); });
+    CHECK(s.consul.orders().size() == 1);
+}
+
+TEST_CASE("two servers of one process may not have one id at one agent; a successor waits for the end of the first") {
+    stage s;
+    prom::registration r = s.started();
+    const auto second = finish(s.loop, s.start());
+    REQUIRE(!second);
+    CHECK(second.why().code() == prom::errc::invalid_option);
+    CHECK(std::string_view(second.why().describe()) == "another server of this process has the Consul service id \"app-metrics\": give each its own service_id");
+    CHECK(s.consul.asked() == 1);
+    stage elsewhere;  // another agent
+    CHECK(elsewhere.started().registered());
+    s.options.service_id = "other";
+    CHECK(finish(s.loop, s.start()));
+    s.options.service_id = {};
+    s.consul.next = {{"", answer::stall}};
+    s.loop.spawn_closing(left_quietly(r.deregister()));
+    outcome<prom::result<prom::registration>> next;
+    s.loop.spawn(keep(s.start(), next));
+    const std::size_t asked = s.consul.asked();
+    for (int i = 0; i != 5; ++i) now += 0.06, s.loop.poll(0.001);
+    CHECK(!next);
+    s.consul.there.go_on();
+    for (int i = 0; i != 50 && !next; ++i) now += 0.06, s.loop.poll(0.001);
+    REQUIRE(next);
+    CHECK((*next)->registered());
+    CHECK(s.consul.orders().back() == "PUT /v1/agent/service/register");
+    CHECK(s.consul.asked() > asked);
+}
+
+TEST_CASE("a token that was changed in its file is read after a 403, for every request") {
+    const std::string path = "/tmp/prometheus_async_test_" + std::to_string(::getpid()) + ".token";
+    std::ofstream(path) << "one\n";
+    const environment_of file("CONSUL_HTTP_TOKEN_FILE", path);
+    const auto with = [](const stage& s) {
+        const std::string& r = s.consul.there.requests.back();
+        const std::size_t at = r.find("X-Consul-Token: ");
+        return r.substr(at + 16, r.find('\r', at) - at - 16);
+    };
+    stage s({.check = prom::consul_check::ttl});
+    int n = 1;
+    const auto rotate = [&] {
+        s.consul.next = {http(403, "ACL not found")};
+        std::ofstream(path) << "token" << ++n;
+    };
+    const auto member = std::make_shared<consul_member>(consul_settings(s.options), s.loop, "127.0.0.1", "", std::uint16_t{9464}, false);
+    rotate();
+    prom::registration r = *finish(s.loop, consul_start(member));
+    CHECK(r.registered());
+    CHECK(with(s) == "token2");
+    until(s.loop, [&] { return s.consul.orders().size() == 3; });
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    rotate();  // for the question
+    now += 10.1;
+    until(s.loop, [&] { return s.consul.orders().size() == 4; });
+    CHECK(with(s) == "token3");
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    rotate();
+    s.consul.next.insert(s.consul.next.begin(), kept(http(200, s.consul.service())));  // for the heartbeat
+    now += 10.1;
+    until(s.loop, [&] { return s.consul.orders().size() == 6; });
+    CHECK(with(s) == "token4");
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    CHECK(s.events.empty());
+    for (const char* bad : {"", "a b\n", "token4\n"}) {  // half written, or the same: the 403 stands
+        s.consul.next = {http(403, "ACL not found")};
+        std::ofstream(path) << bad;
+        const std::size_t heard = s.events.size();
+        now += 10.1;
+        const std::size_t asked = s.consul.asked();
+        s.until_asked(asked + 1);
+        for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+        CHECK(s.consul.asked() == asked + 1);
+        CHECK(with(s) == "token4");
+        CHECK(s.events.size() == (heard ? heard : 1));  // and is told once
+    }
+    rotate();
     CHECK(s.left(r));
-    CHECK(s.consul.line(3).find("PUT /v1/agent/service/deregister/") == 0);
-    now += 100;
-    s.loop.poll(0);
-    CHECK(s.consul.asked() == 4);
+    CHECK(with(s) == "token5");
+    CHECK(s.consul.known == 0);
+    ::unlink(path.c_str());
+}
+
+TEST_CASE("a watch that is refused beat after beat is told once") {
+    for (int status : {400, 403, 500}) {
+        for (prom::consul_check check : {prom::consul_check::http, prom::consul_check::ttl}) {
+            stage s({.check = check});
+            prom::registration r = s.started();
+            for (int i = 0; i != 10; ++i) s.loop.poll(0.001);
+            for (int beat = 0; beat != 5; ++beat) {
+                s.consul.next = {http(status, "no")};
+                const std::size_t asked = s.consul.asked();
+                now += 61;
+                s.until_asked(asked + 1);
+                for (int i = 0; i != 10; ++i) s.loop.poll(0.001);
+            }
+            CHECK(s.events == std::vector{prom::event_kind::registration_failed});
+        }
+    }
+}
+
+TEST_CASE("user, password and namespace of the environment are sent") {
+    const auto field = [](const std::string& value) {
+        const environment_of auth("CONSUL_HTTP_AUTH", value);
+        stage s;
+        prom::registration r = s.started();
+        const std::string& sent = s.consul.there.requests.at(0);
+        const std::size_t at = sent.find("\r\nAuthorization: ");
+        return at == std::string::npos ? "" : sent.substr(at + 17, sent.find('\r', at + 2) - at - 17);
+    };
+    CHECK(field("") == "");
+    CHECK(field("user:pass") == "Basic dXNlcjpwYXNz");
+    CHECK(field("user") == "Basic dXNlcjo=");
+    CHECK(field("a:b:c") == "Basic YTpiOmM=");
+    CHECK(field("\xc3\xbc:1") == "Basic w7w6MQ==");
+    const environment_of team("CONSUL_NAMESPACE", "team");
+    stage s({.check = prom::consul_check::ttl});
+    prom::registration r = s.started();
+    until(s.loop, [&] { return s.consul.orders().size() == 2; });
+    CHECK(s.consul.orders()[0] == "PUT /v1/agent/service/register?ns=team");
+    CHECK(s.consul.orders()[1].find("&ns=team") != std::string::npos);
+    stage own({.in_namespace = "mine"});
+    prom::registration q = own.started();
+    CHECK(own.consul.orders()[0] == "PUT /v1/agent/service/register?ns=mine");
 }
 
 TEST_CASE("huge, garbled and cut answers to a registration are failures that are tried again") {
@@ -577,7 +838,7 @@ TEST_CASE("a server is registered under its own address while it runs, and gone 
     CHECK(!server.is_registered());
     CHECK(s.consul.known == 0);
     CHECK(finish(s.loop, server.close()));
-    CHECK(s.consul.asked() == 2);
+    CHECK(s.consul.orders().size() == 2);
 }
 
 TEST_CASE("a server that is destroyed is de-registered by its loop") {
@@ -597,7 +858,7 @@ TEST_CASE("a server whose task ends, or is stopped, is de-registered before run 
             if (stop) co_await st.loop.sleep(3600);
         }(s, consul, stopped));
         CHECK(s.consul.known == 0);
-        CHECK(s.consul.asked() == 2);
+        CHECK(s.consul.orders().size() == 2);
     }
 }
 
@@ -670,7 +931,7 @@ TEST_CASE("a server is de-registered by the end of its loop, also when it outliv
         CHECK(thread.close());
         CHECK(!thread.is_registered());
         loop.post([&] {
-            told = there.asked();
+            told = there.orders().size();
             loop.stop();
         });
     });

@@ -212,7 +212,7 @@ TEST_CASE("a request is exactly what the agent expects, and asks for nothing com
     CHECK(r->status == 200);
     CHECK(r->body == "hello");
     CHECK(t.there.requests.at(0) == "PUT /v1/x?y=%20 HTTP/1.1\r\nHost: " + t.there.at() + "\r\nUser-Agent: prometheus_async.hpp/" PROMETHEUS_ASYNC_VERSION_STRING
-                                    "\r\nAccept: */*\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\nX-Token: secret\r\n\r\n{}");
+                                    "\r\nAccept: */*\r\nContent-Type: application/json\r\nContent-Length: 2\r\nX-Token: secret\r\n\r\n{}");
     CHECK(t.client.client.here().text() == "127.0.0.1");
     CHECK(t.client.client.here().loopback());
 }

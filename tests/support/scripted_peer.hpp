@@ -53,10 +53,14 @@ T finish(prom::event_loop& loop, prom::task<T> work) {
 
 struct answer {
     std::string octets;
-    enum { close, stall, reset } then = close;
+    enum { close, stall, reset, keep } then = close;  // stall: takes requests and answers no more; keep: the next one
 };
 inline answer http(int status, const std::string& body = {}) {
     return {"HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body};
+}
+inline answer kept(answer a) {
+    a.then = answer::keep;
+    return a;
 }
 
 class peer {
@@ -94,10 +98,28 @@ public:
     std::uint16_t port = 0;
     std::size_t connections = 0;
     std::vector<std::string> requests;
+    std::vector<std::size_t> connection_of;  // each request
+
+    /// What a stopped process does when it is continued: it answers all that has stalled, in the order of each connection.
+    void go_on() {
+        for (const auto& t : talks_) {
+            for (const std::string& request : std::exchange(t->unanswered, {})) {
+                t->says.octets += says(request).octets;
+                t->says.then = answer::keep;
+            }
+            if (t->fd >= 0 && t->answered) t->turn();
+        }
+    }
+    /// How many connections are open.
+    std::size_t open() const {
+        std::size_t n = 0;
+        for (const auto& t : talks_) n += t->fd >= 0;
+        return n;
+    }
 
 private:
     struct talk {
-        talk(peer& p, int descriptor) : owner(p), fd(descriptor), watch(p.loop_, &talk::ready, this) {
+        talk(peer& p, int descriptor) : owner(p), fd(descriptor), watch(p.loop_, &talk::ready, this), number(p.connections) {
             ::fcntl(fd, F_SETFL, O_NONBLOCK);
             watch.set(fd, prom::interest::read).value();
         }
@@ -106,10 +128,16 @@ private:
             watch.forget();
             if (fd >= 0) ::close(std::exchange(fd, -1));
         }
-        bool whole() const {
+        /// The next whole request, told to the owner.
+        bool next() {
             const std::size_t head = in.find("\r\n\r\n"), length = in.find("Content-Length: ");
             if (head == std::string::npos) return false;
-            return in.size() >= head + 4 + (length < head ? std::strtoul(in.c_str() + length + 16, nullptr, 10) : 0);
+            const std::size_t size = head + 4 + (length < head ? std::strtoul(in.c_str() + length + 16, nullptr, 10) : 0);
+            if (in.size() < size) return false;
+            owner.requests.push_back(in.substr(0, size));
+            owner.connection_of.push_back(number);
+            in.erase(0, size);
+            return true;
         }
         static void ready(void* self, prom::interest) { static_cast<talk*>(self)->turn(); }
         void turn() {
@@ -117,21 +145,28 @@ private:
             const ssize_t n = ::recv(fd, buffer, sizeof buffer, 0);
             if (n == 0) return end();
             if (n > 0) in.append(buffer, static_cast<std::size_t>(n));
-            if (!answered && whole()) {
-                answered = true;
-                owner.requests.push_back(in);
-                says = owner.says(in);
+            for (;;) {
+                if (!answered) {
+                    if (!next()) return;
+                    answered = true;
+                    says = owner.says(owner.requests.back());
+                    if (says.then == answer::stall) unanswered.push_back(owner.requests.back());
+                }
+                const ssize_t sent = ::send(fd, says.octets.data(), says.octets.size(), MSG_NOSIGNAL);
+                if (sent > 0) says.octets.erase(0, static_cast<std::size_t>(sent));
+                if (!says.octets.empty()) {
+                    if (sent < 0 && errno != EAGAIN) return end();
+                    watch.set(fd, prom::interest::both).value();
+                    return;
+                }
+                watch.set(fd, prom::interest::read).value();
+                if (says.then == answer::stall) {
+                    while (next()) unanswered.push_back(owner.requests.back());
+                    return;
+                }
+                if (says.then != answer::keep) break;
+                answered = false;
             }
-            if (!answered) return;
-            const ssize_t sent = ::send(fd, says.octets.data(), says.octets.size(), MSG_NOSIGNAL);
-            if (sent > 0) says.octets.erase(0, static_cast<std::size_t>(sent));
-            if (!says.octets.empty()) {
-                if (sent < 0 && errno != EAGAIN) return end();
-                watch.set(fd, prom::interest::both).value();
-                return;
-            }
-            watch.set(fd, prom::interest::read).value();
-            if (says.then == answer::stall) return;
             const linger now_and_hard{1, 0};
             if (says.then == answer::reset) ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now_and_hard, sizeof now_and_hard);
             end();
@@ -143,6 +178,8 @@ private:
         std::string in;
         bool answered = false;
         answer says;
+        std::vector<std::string> unanswered;  // while stalled
+        std::size_t number;                   // of the connection
     };
     static void arrived(void* self, prom::interest) {
         auto& p = *static_cast<peer*>(self);
