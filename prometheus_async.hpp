@@ -3466,7 +3466,7 @@ public:
     /// One turn: waits at most `timeout` for something to be due, does what was due then: what becomes due
     /// meanwhile has the next turn, so no turn is endless. Inside a turn, nothing.
     PROMETHEUS_ASYNC_DECL void poll(seconds timeout = 0);
-    /// Readable when poll() has work; -1 with the poll backend, where fill() gives the set.
+    /// Readable when poll() has work, also for a host that is told of edges only (EPOLLET) or once; -1 with the poll backend, where fill() gives the set.
     PROMETHEUS_ASYNC_DECL int native_handle() const noexcept;
     /// When poll() must be called at the latest, which may have passed; infinity when only a descriptor can wake it.
     PROMETHEUS_ASYNC_DECL double next_deadline() const noexcept;
