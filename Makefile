@@ -1,4 +1,5 @@
-# make help lists the targets; V=1 shows the commands.
+# make help lists the targets and the variables; V=1 shows the commands.
+MAKEFLAGS += -rR
 
 HEADER   := prometheus_async.hpp
 CXX      ?= g++
@@ -8,7 +9,14 @@ LAB      ?= $B/lab
 PORT     ?= 9464
 RUN      ?=  # what runs a test that was built for another machine: qemu-mips
 STRICT   := -std=c++20 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast -Wnon-virtual-dtor -Wundef -Werror
-export CXX B LAB STRICT
+export CXX B LAB STRICT PORT CONFIGS JOBS
+
+# A word that is no target or variable is refused: "make tests" and "make test ONYL=core" did something else.
+TARGETS   := $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' Makefile)
+VARIABLES := $(shell sed -n 's/^\#   *\([A-Z]*\)=.*/\1/p' Makefile) STRICT SHELL MAKEFLAGS
+$(foreach g,$(filter-out $(TARGETS) $B/% $(LAB)/%,$(MAKECMDGOALS)),$(error there is no target '$g': make help lists them))
+$(foreach v,$(filter-out $(VARIABLES) -%,$(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))),$(error there is no variable '$v': make help lists them))
+$(foreach w,$(filter-out exceptions threads network,$(WITHOUT)),$(error WITHOUT=$w: it takes exceptions, threads and network))
 
 # A test says in its first lines what it needs beyond doctest: "// libs: -lssl", "// needs-exceptions", ...
 # A new test includes the header and no more: it is linked with the one implementation.o. Only a test of private
@@ -21,6 +29,7 @@ WITHOUT  ?=
 ONLY     ?= .
 SKIPPED  := $(shell grep -lE '^// needs-($(subst $() ,|,$(strip $(WITHOUT:%=%) none)))' tests/test_*.cpp)
 TESTS    := $(filter-out $(SKIPPED),$(shell grep -lE '$(ONLY)' tests/test_*.cpp))
+$(if $(strip $(TESTS)),,$(if $(filter test test-real,$(MAKECMDGOALS)),$(error no test contains ONLY=$(ONLY))))
 REAL     := $(shell grep -lE '^// libs:' $(TESTS) /dev/null)
 PRIVATE  := $(shell grep -lE '^.define PROMETHEUS_ASYNC_IMPLEMENTATION' tests/test_*.cpp)
 PUBLIC   := $(filter-out $(PRIVATE),$(wildcard tests/test_*.cpp))
@@ -30,6 +39,7 @@ together_real := $(filter $(TOGETHER),$(REAL))
 logs      = $(patsubst tests/%.cpp,$B/together/%.log,$(filter $(TOGETHER),$1)) $(patsubst %.cpp,$B/%.log,$(filter-out $(TOGETHER),$1))
 EXAMPLES := $(wildcard examples/[0-9]*.cpp)
 REAL_EXAMPLES := $(shell grep -lE '^// libs:' $(EXAMPLES) /dev/null)
+SUPPORT  := $(wildcard tests/support/*.hpp examples/*.hpp)
 BENCHES  := $(wildcard tests/bench/bench_*.cpp)
 libs      = $$(sed -n 's,^// libs:,,p' $(filter %.cpp,$^) | sort -u)
 
@@ -39,13 +49,16 @@ say = $(if $(V),,@printf "  %-5s %s\n" $(1) "$(strip $(2))")
 examples: $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))  ## builds the examples that need nothing but a compiler
 
 run: $B/examples/01_quickstart  ## serves real metrics on port 9464 (PORT=...) until Ctrl-C
-	$(Q)exec $< $(PORT)
+	$(Q)exec $< "$$PORT"
 
-test: doctest $(call logs,$(filter-out $(REAL),$(TESTS))) $B/tests/compile_fail.log  ## builds and runs every unit test
+test: deps $(call logs,$(filter-out $(REAL),$(TESTS))) $B/tests/compile_fail.log  ## builds and runs every unit test
 	$(Q)tests/support/tally.sh $(filter %.log,$^)
 
 test-real: $(call logs,$(REAL)) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))  ## the tests against asio, OpenSSL, mbedTLS, prometheus-cpp
 	$(Q)tests/support/tally.sh $(filter %.log,$^)
+
+check-long:  ## matrices that take long: run it once before a release
+	$(Q)tests/support/fuzz.sh $(if $(SECONDS),$(SECONDS),300)
 
 check:  ## the tests under other compilers, sanitizers and switches
 	$(Q)CXX= tests/support/check.sh
@@ -64,28 +77,34 @@ size:  ## what the library costs in a binary
 lint:  ## each room compiles with the rooms it names, the README's code compiles
 	$(Q)python3 tests/support/lint.py $(HEADER) README.md
 
-doctest:
+deps:  ## installs doctest, and nothing else; make test does it by itself
 	$(Q)tests/support/doctest.sh
+
+# What things were built with; a change builds them again.
+quoted = '$(subst ','\'',$1)'
+stamp  = $(Q)mkdir -p $(@D); printf '%s\n' $(call quoted,$1) > $@.new; cmp -s $@.new $@ || cp $@.new $@
+$B/flags:       FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(LDFLAGS))
+$B/tests/flags: FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(LDFLAGS) $(CXXFLAGS))
 
 $(LAB)/.ready: tests/e2e/fetch.sh
 	$(call say,FETCH,$(LAB))
 	$(Q)sh tests/e2e/fetch.sh $(LAB) && touch $@
 
-$B/tests/runner.o: tests/support/runner.cpp | doctest
+$B/tests/runner.o: tests/support/runner.cpp $B/tests/flags | deps
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++20 $(CXXFLAGS) $(CPPFLAGS) -c $< -o $@
 
-$B/tests/implementation.o: $(HEADER)
+$B/tests/implementation.o: $(HEADER) $B/tests/flags
 	$(call say,CXX,$< (the implementation))
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -DPROMETHEUS_ASYNC_IMPLEMENTATION -x c++ -c $< -o $@
 
 $(PUBLIC:%.cpp=$B/%): $B/tests/implementation.o
 
-$B/tests/%: tests/%.cpp $B/tests/runner.o $(HEADER)
+$B/tests/%: tests/%.cpp $B/tests/runner.o $(SUPPORT) $(HEADER) $B/tests/flags
 	$(call say,CXX,$<)
-	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. $(filter %.cpp %.o,$^) -o $@ $(LDFLAGS) -pthread $(libs)
+	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. $(filter tests/%.cpp %.o,$^) -o $@ $(LDFLAGS) -pthread $(libs)
 
 $B/together/%.cpp: FORCE
 	$(Q)mkdir -p $(@D)
@@ -93,21 +112,21 @@ $B/together/%.cpp: FORCE
 
 $B/together/test: $(together_test)
 $B/together/real: $(together_real)
-$B/together/%: $B/together/%.cpp $B/tests/runner.o $(HEADER)
+$B/together/%: $B/together/%.cpp $B/tests/runner.o $(SUPPORT) $(HEADER) $B/tests/flags
 	$(call say,CXX,$(words $(together_$*)) tests as one unit: $(together_$*:tests/test_%.cpp=%))
 	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. -Itests $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
 
-$B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER)
+$B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER) $B/flags
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(STRICT) -O1 $(CPPFLAGS) $< -o $@ $(LDFLAGS) -pthread $(libs)
 
-$B/e2e/%: tests/e2e/%.cpp $(HEADER)
+$B/e2e/%: tests/e2e/%.cpp $(HEADER) $B/flags
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(STRICT) -O1 $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread $(libs)
 
-$B/bench/%: tests/bench/%.cpp $(HEADER)
+$B/bench/%: tests/bench/%.cpp $(HEADER) $B/flags
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(STRICT) -O2 -g $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread $(libs)
@@ -123,16 +142,33 @@ $B/together/%.log:
 	$(call say,TEST,tests/$*.cpp)
 	$(Q)timeout 300 $(RUN) $< "--source-file=*/$*.cpp" --no-skipped-summary > $@ 2>&1; echo "exit $$?" >> $@
 
-$B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/compile_fail.sh $(HEADER)
+$B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/compile_fail.sh $(HEADER) $B/flags
 	$(call say,TEST,tests/compile_fail)
 	$(Q)mkdir -p $(@D)
 	$(Q)tests/support/compile_fail.sh "$(CXX)" $(filter %.cpp,$^) > $@ 2>&1; echo "exit $$?" >> $@
 
+# The variables, as make help shows them:
+#   CXX=g++          the compiler
+#   CXXFLAGS="-O0 -g1"  of the tests alone
+#   CPPFLAGS=        of everything, switches as -DPROMETHEUS_ASYNC_NO_THREADS=1
+#   LDFLAGS=         of everything
+#   B=build          where everything is built
+#   V=1              shows the commands
+#   ONLY=.           make test: only the test files that hold this regular expression
+#   TESTS=           make test: these files
+#   WITHOUT=         make test: leaves out what needs exceptions, threads, network
+#   RUN=             make test: what runs a program that was built for another machine, as qemu-mips
+#   PORT=9464        make run: where it serves; 0 is any free port
+#   LAB=build/lab    make e2e: where Prometheus, Consul, ... are unpacked
+#   CONFIGS=         make check: only these, as "gcc-asan clang19-tsan forms"
+#   SECONDS=300      make check-long: how long each fuzzer runs
+#   JOBS=2           make check: how many programs are compiled at once
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@sed -n 's/^\#   *\([A-Z]*=.*\)/  \1/p' Makefile
 
 clean:  ## removes build/
 	$(Q)rm -rf $B
 
-.PHONY: examples run test test-real test-real-examples check e2e bench size lint doctest help clean FORCE
+.PHONY: examples run test test-real test-real-examples check e2e bench size lint deps check-long help clean FORCE
 .SECONDARY:

@@ -6,6 +6,7 @@
 // prints http://127.0.0.1:9464/ (it listens on all interfaces; `.addr = "localhost"` is this host alone) and ends with 0 on Ctrl-C or SIGTERM.
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
+#include "port.hpp"
 
 #include <chrono>
 #include <csignal>
@@ -43,5 +44,5 @@ int main(int argc, char** argv) {
     prom::event_loop loop;
     running = &loop;
     std::signal(SIGINT, end), std::signal(SIGTERM, end);
-    return loop.run(run(loop, static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 9464)));
+    return loop.run(run(loop, port_of(argc, argv)));
 }

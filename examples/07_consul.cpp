@@ -12,6 +12,7 @@
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
+#include "port.hpp"
 
 #include <chrono>
 #include <csignal>
@@ -46,5 +47,5 @@ int main(int argc, char** argv) {
     prom::event_loop loop;
     running = &loop;
     for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { running->stop(); });
-    return loop.run(run(loop, argc > 1 ? static_cast<std::uint16_t>(std::atoi(argv[1])) : std::uint16_t{9464}));
+    return loop.run(run(loop, port_of(argc, argv)));
 }

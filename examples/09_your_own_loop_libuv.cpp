@@ -12,6 +12,7 @@
 //     ticks_total 42
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
+#include "port.hpp"
 
 #include <csignal>
 #include <cstdio>
@@ -45,7 +46,7 @@ int main(int argc, char** argv) {
     uv_poll_start(&guest, UV_READABLE, [](uv_poll_t* p, int, int) { static_cast<prom::event_loop*>(p->data)->poll(); });
 
     prom::metrics_http_server server;
-    loop.spawn(serve(loop, static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 9464), server));
+    loop.spawn(serve(loop, port_of(argc, argv), server));
 
     uv_signal_t interrupt, terminate;
     for (auto [signal, number] : {std::pair{&interrupt, SIGINT}, std::pair{&terminate, SIGTERM}}) {

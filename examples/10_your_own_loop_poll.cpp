@@ -11,6 +11,7 @@
 //     input_bytes_total 5
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
+#include "port.hpp"
 
 #include <algorithm>
 #include <csignal>
@@ -39,7 +40,7 @@ int main(int argc, char** argv) {
     for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { running->stop(); });
 
     prom::metrics_http_server server;
-    loop.spawn(serve(loop, static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 9464), server));
+    loop.spawn(serve(loop, port_of(argc, argv), server));
 
     std::vector<pollfd> set;
     for (int ours = STDIN_FILENO; !loop.stopped();) {

@@ -9,6 +9,7 @@
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
+#include "port.hpp"
 
 #include <csignal>
 #include <cstdio>
@@ -34,6 +35,6 @@ int main(int argc, char** argv) {
     prom::event_loop loop;
     running = &loop;
     for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { running->stop(); });
-    return loop.run(run(loop, argc > 1 ? static_cast<std::uint16_t>(std::atoi(argv[1])) : std::uint16_t{0},
+    return loop.run(run(loop, port_of(argc, argv, 0),
                         argc > 2 ? argv[2] : "targets.json"));
 }

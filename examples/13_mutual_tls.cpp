@@ -20,6 +20,7 @@
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
+#include "port.hpp"
 #include "tls_mbedtls.hpp"
 
 #include <csignal>
@@ -57,5 +58,5 @@ int main(int argc, char** argv) {
     prom::event_loop loop;
     running = &loop;
     for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { running->stop(); });
-    return loop.run(run(loop, static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 9464), *tls));
+    return loop.run(run(loop, port_of(argc, argv), *tls));
 }

@@ -15,6 +15,7 @@
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
+#include "port.hpp"
 
 #include <chrono>
 #include <cstdio>
@@ -26,8 +27,8 @@ namespace prom = prometheus_async;
 prom::counter ticks{"ticks_total", "Seconds since start."};
 
 int main(int argc, char** argv) {
-    const int port = argc > 1 ? std::atoi(argv[1]) : 9464;
-    auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .port = static_cast<std::uint16_t>(port)});
+    const std::uint16_t port = port_of(argc, argv);
+    auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .port = port});
     if (!server) return std::fprintf(stderr, "%s\n", server.why().describe()), 1;
     std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);

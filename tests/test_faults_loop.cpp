@@ -254,7 +254,7 @@ TEST_CASE("close() that fails has closed") {
 
 TEST_CASE("listening says which address failed and why, and leaves nothing open") {
     detail::net_address at;
-    REQUIRE(detail::parse_address("127.0.0.1", 9464, at));
+    REQUIRE(detail::parse_address("127.0.0.1", 0, at));
     struct {
         const char* call;
         std::vector<int> codes;
@@ -270,7 +270,7 @@ TEST_CASE("listening says which address failed and why, and leaves nothing open"
             const auto made = detail::listen_on(at, 1);
             REQUIRE_FALSE(made);
             CHECK(made.why().sys() == code);
-            CHECK(std::string_view(made.why().describe()).starts_with("cannot listen on 127.0.0.1:9464: "));
+            CHECK(std::string_view(made.why().describe()).starts_with("cannot listen on 127.0.0.1:0: "));
         }
 }
 

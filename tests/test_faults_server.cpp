@@ -32,7 +32,7 @@ struct rig {
     int told = 0;
 
     explicit rig(std::string_view addr = "127.0.0.1") {
-        for (int i = 0; i != 500; ++i) mine.make_gauge("g" + std::to_string(i), "some sixty octets of help for each of them");
+        for (int i = 0; i != 40; ++i) mine.make_gauge("g" + std::to_string(i), std::string(900, 'h'));
         start(addr);
     }
     void start(std::string_view addr) {

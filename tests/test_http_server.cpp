@@ -38,7 +38,7 @@ struct service : http_service {
     ~service() { prom::set_clock(prom::system_clock()); }
     /// About `octets` of page.
     void grow(std::size_t octets) {
-        for (std::size_t i = 0; i * 100 < octets; ++i) metrics_registry.make_counter("c" + std::to_string(i), std::string(50, 'x'));
+        for (std::size_t i = 0; i * 1000 < octets; ++i) metrics_registry.make_counter("c" + std::to_string(i), std::string(950, 'x'));
     }
 };
 

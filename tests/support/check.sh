@@ -17,6 +17,9 @@ config() { # name compiler CXXFLAGS [make variables]
     tail -n 80 "build/check/$name.out"
 }
 some() { for name in "$@"; do printf 'tests/test_%s.cpp ' "$name"; done; }
+for name in ${CONFIGS:-}; do
+    grep -qE "^ *config $name |\" $name \"" "$0" || { echo "CONFIGS: there is no configuration \"$name\"" >&2; exit 2; }
+done
 mkdir -p build/check
 {
     config clang16      clang++-16 "-O0 -g1" test

@@ -3,7 +3,7 @@
 set -u
 printf '#include <doctest/doctest.h>\n' | ${CXX:-g++} -std=c++20 -E -x c++ - > /dev/null 2>&1 && exit 0
 
-if   command -v apt-get > /dev/null; then install="apt-get install -y doctest-dev"; before="apt-get update -qq"
+if   command -v apt-get > /dev/null; then install="apt-get install -y --no-install-recommends doctest-dev"; before="apt-get update -qq"
 elif command -v dnf     > /dev/null; then install="dnf install -y doctest-devel"
 elif command -v apk     > /dev/null; then install="apk add doctest-dev"
 elif command -v pacman  > /dev/null; then install="pacman -S --noconfirm doctest"
@@ -14,5 +14,5 @@ if [ "$(id -u)" = 0 ] || [ "${install%% *}" = brew ]; then as=
 elif sudo -n true 2> /dev/null; then as="sudo -n"
 else echo "The tests need doctest: sudo $install" >&2; exit 2
 fi
-echo "  doctest is missing: $as $install"
+echo "  doctest is missing; this installs it and nothing else: ${as:+$as }$install"
 { [ -z "${before:-}" ] || $as $before; } > /dev/null && $as $install > /dev/null || { echo "could not run: $install" >&2; exit 2; }
