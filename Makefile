@@ -1,5 +1,5 @@
 # make help lists the targets and the variables; V=1 shows the commands.
-MAKEFLAGS += -rR
+MAKEFLAGS += -r
 
 HEADER   := prometheus_async.hpp
 CXX      ?= g++

@@ -36,9 +36,9 @@ struct service : http_service {
         on_event = [](const prom::event& e, void* self) { static_cast<service*>(self)->told.push_back(e.kind); };
     }
     ~service() { prom::set_clock(prom::system_clock()); }
-    /// About `octets` of page.
-    void grow(std::size_t octets) {
-        for (std::size_t i = 0; i * 1000 < octets; ++i) metrics_registry.make_counter("c" + std::to_string(i), std::string(950, 'x'));
+    /// About `octets` of page, `each` a family.
+    void grow(std::size_t octets, std::size_t each = 100) {
+        for (std::size_t i = 0; i * each < octets; ++i) metrics_registry.make_counter("c" + std::to_string(i), std::string(each - 50, 'x'));
     }
 };
 
@@ -757,7 +757,7 @@ TEST_CASE("a kept connection may be idle for 75 s, and a head has 5 s from its f
 
 TEST_CASE("a reader that takes nothing for 10 s is reset, and one that takes a minute in all") {
     service s;
-    s.grow(4000000);
+    s.grow(4000000, 2000);
     {
         wire w(s, 1000);
         w.peer.room = 5000;
