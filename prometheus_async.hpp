@@ -1031,7 +1031,7 @@ static_assert(std::is_trivially_destructible_v<exemplar>);
 
 namespace detail {
 PROMETHEUS_ASYNC_DECL void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept;
-PROMETHEUS_ASYNC_DECL void reset_series(const series& s) noexcept;
+PROMETHEUS_ASYNC_DECL void reset_series(const series& s);
 PROMETHEUS_ASYNC_DECL void set_info(const series& s, list<label> labels);
 PROMETHEUS_ASYNC_DECL bool set_state(const series& s, std::string_view state) noexcept;
 }  // namespace detail
@@ -1096,7 +1096,7 @@ public:
     }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
     /// To zero, and made anew as far as _created tells.
-    PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
+    PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     /// Counts one when the scope that holds the result is left by an exception.
     auto count_exceptions() const noexcept;
@@ -1234,7 +1234,7 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value, const exemplar& e) const noexcept { observe(value.count(), e); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
-    PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
+    PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
     PROMETHEUS_ASYNC_DECL double sum() const noexcept;
 
@@ -1274,7 +1274,7 @@ public:
     void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
-    PROMETHEUS_ASYNC_DECL void reset() const noexcept { detail::reset_series(series_); }
+    PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
     PROMETHEUS_ASYNC_DECL double sum() const noexcept;
 
@@ -1453,7 +1453,7 @@ inline bool find_child(const family_face& face, std::uint64_t family, const key_
 }
 
 PROMETHEUS_ASYNC_DECL series make_child(const declared& family, const std::string_view* values, std::size_t count);
-PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count) noexcept;
+PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL std::size_t remove_children(const declared& family, list<label> where);
 PROMETHEUS_ASYNC_DECL inline void clear_children(const declared& family) noexcept { remove_children(family, {}); }
 PROMETHEUS_ASYNC_DECL std::size_t count_children(const declared& family) noexcept;
@@ -1510,7 +1510,7 @@ public:
     }
     /// False when there is no such series. Handles of it drop their updates from now on.
     template <class... Values>
-    PROMETHEUS_ASYNC_DECL bool remove(const Values&... values) const noexcept {
+    PROMETHEUS_ASYNC_DECL bool remove(const Values&... values) const {
         static_assert(sizeof...(Values) == sizeof...(Labels), "a family takes one value for each of its labels");
         if constexpr (sizeof...(Values) == sizeof...(Labels)) return removed(detail::label_text(values).view()...);
     }
@@ -1530,7 +1530,7 @@ private:
         return detail::child_metric<Metric>(declared_, values, keys, sizeof...(Labels));
     }
     template <class... Views>
-    PROMETHEUS_ASYNC_DECL bool removed(Views... views) const noexcept {
+    PROMETHEUS_ASYNC_DECL bool removed(Views... views) const {
         const std::string_view values[] = {views...};
         return detail::remove_child(declared_, values, sizeof...(Labels));
     }
@@ -1552,7 +1552,7 @@ public:
         if (declared_.face) child.one = detail::make_child(declared_, values.begin(), values.size());
         return Metric(child);
     }
-    PROMETHEUS_ASYNC_DECL bool remove(list<std::string_view> values) const noexcept {
+    PROMETHEUS_ASYNC_DECL bool remove(list<std::string_view> values) const {
         return detail::remove_child(declared_, values.begin(), values.size());
     }
     PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const {
@@ -1780,7 +1780,8 @@ PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string
 /// The exact Content-Type of a page, e.g. "text/plain; version=0.0.4; charset=utf-8".
 PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) noexcept;
 
-/// The whole page as one string; empty when a collector failed that must not (page_options::on_collector_error).
+/// The whole page as one string; empty when it could not be made: a collector failed that must not
+/// (page_options::on_collector_error), or there was no memory.
 PROMETHEUS_ASYNC_DECL std::string expose(const page_options& options = {});
 
 struct stats_request {
@@ -1791,7 +1792,7 @@ struct stats_request {
     list<format> formats{};        // empty: all; text 0.0.4 always remains
 };
 struct stats_page {
-    int status;                    // 200
+    int status;                    // 200; 500 when the page could not be made, for want of memory
     std::string_view content_type;
     std::string body;
 };
@@ -4060,6 +4061,24 @@ inline error caught(std::string_view where) noexcept {
 }
 #endif
 
+/// What operator new does when there is no memory.
+[[noreturn]] static void no_memory() {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    throw std::bad_alloc();
+#else
+    std::abort();
+#endif
+}
+/// Undoes what was begun, unless it was done: when what follows throws.
+template <class F>
+struct undo {
+    F back;
+    bool done = false;
+    ~undo() { if (!done) back(); }
+};
+template <class F>
+undo(F) -> undo<F>;
+
 /// Calls user code and lets nothing through: what it throws goes to `failed`, as an error.
 template <class F, class Failed>
 void contain(std::string_view where, F&& f, Failed&& failed) noexcept {
@@ -4076,6 +4095,7 @@ void contain(std::string_view where, F&& f, Failed&& failed) noexcept {
 }
 
 namespace sys {
+using PROMETHEUS_ASYNC_DETAIL_SYS::aligned_alloc, PROMETHEUS_ASYNC_DETAIL_SYS::realloc;
 #if defined(__linux__)
 using PROMETHEUS_ASYNC_DETAIL_SYS::getauxval, PROMETHEUS_ASYNC_DETAIL_SYS::getrandom;
 #else
@@ -4526,17 +4546,20 @@ struct bag {
     T& operator[](std::size_t i) const noexcept { return data[i]; }
     T& back() const noexcept { return data[size - 1]; }
     bool empty() const noexcept { return size == 0; }
-    void reserve(std::size_t want) {
-        if (want <= room) return;
+    bool try_reserve(std::size_t want) noexcept {
+        if (want <= room) return true;
+        if (want < 4) want = 4;
         const std::size_t more = want > room + room / 2 ? want : room + room / 2;
-        auto* grown = static_cast<T*>(std::realloc(static_cast<void*>(data), more * sizeof(T)));
-        if (!grown) std::abort();  // as operator new without exceptions
+        auto* grown = static_cast<T*>(sys::realloc(static_cast<void*>(data), more * sizeof(T)));
+        if (!grown) return false;
         data = grown;
         room = more;
+        return true;
     }
+    void reserve(std::size_t want) { if (!try_reserve(want)) no_memory(); }
     void push(const T& x) {
         const T kept = x;
-        if (size == room) reserve(size < 4 ? 4 : size + 1);
+        reserve(size + 1);
         data[size++] = kept;
     }
     void release() noexcept {
@@ -4561,7 +4584,7 @@ struct cell_block {
         if (page >= count) {
             std::uint32_t wide = count < 4 ? 4 : count * 2;
             if (wide <= page) wide = page + 1;
-            auto** grown = static_cast<cell**>(std::realloc(static_cast<void*>(pages), wide * sizeof(cell*)));
+            auto** grown = static_cast<cell**>(sys::realloc(static_cast<void*>(pages), wide * sizeof(cell*)));
             if (!grown) return nullptr;
             for (std::uint32_t i = count; i != wide; ++i) grown[i] = nowhere;
             pages = grown;
@@ -4569,7 +4592,7 @@ struct cell_block {
         }
         if (pages[page] == nowhere) {
             // Aligned, so that two threads never share a cache line.
-            void* fresh = std::aligned_alloc(128, page_cells * sizeof(cell));
+            void* fresh = sys::aligned_alloc(128, page_cells * sizeof(cell));
             if (!fresh) return nullptr;
             std::memset(fresh, 0, page_cells * sizeof(cell));
             pages[page] = static_cast<cell*>(fresh);
@@ -4659,12 +4682,19 @@ struct library {
     record* free_records[64] = {};
     family_face* free_faces = nullptr;
     bag<std::uintptr_t*> free_tables[48] = {};
+    std::uint32_t tables_made[48] = {};  // each has its place in free_tables
 
     bucket_bounds* bounds = nullptr;
     bag<registry_state*> registries = {};
     bag<char> scratch = {};
     registry* standard = nullptr;
+    alignas(registry) unsigned char standard_space[sizeof(registry)] = {};
 
+    /// Made when it is first asked for, and never destroyed.
+    registry& default_registry() noexcept {
+        if (!standard) standard = ::new (static_cast<void*>(standard_space)) registry;
+        return *standard;
+    }
     std::uint64_t next_id(unsigned length) noexcept { return ++sequence << 12 | length; }
     /// Stands for a text, and for nothing else: a keyed function of 128 bits that cannot be told from a random one
     /// without its key. Two of 2^40 texts, whoever chose them, have the same with a chance of 2^-49.
@@ -4673,10 +4703,11 @@ struct library {
 
     void* type_stable(std::size_t bytes) {
         if (bytes > arena_left) {
-            arena_size = arena_size == 0 ? 4096 : arena_size >= 131072 ? 262144 : arena_size * 2;
-            const std::size_t want = bytes + 64 > arena_size ? bytes + 64 : arena_size;
-            auto* made = static_cast<char*>(std::aligned_alloc(64, (want + 63) & ~std::size_t{63}));
-            if (!made) std::abort();
+            const std::size_t wide = arena_size == 0 ? 4096 : arena_size >= 131072 ? 262144 : arena_size * 2;
+            const std::size_t want = bytes + 64 > wide ? bytes + 64 : wide;
+            auto* made = static_cast<char*>(sys::aligned_alloc(64, (want + 63) & ~std::size_t{63}));
+            if (!made) no_memory();
+            arena_size = wide;
             *reinterpret_cast<void**>(made) = arenas;
             arenas = made;
             if (want - 64 - bytes < arena_left) return made + 64;  // keep the larger rest
@@ -4691,7 +4722,11 @@ struct library {
 
     // ---- runs ----
 
-    std::uint64_t take_run(unsigned length) {
+    /// So that take_run cannot fail.
+    void ensure_run(unsigned length) {
+        if (free_runs[length] == 0 && !retired.touch(open_page + (open_offset + length > page_cells))) no_memory();
+    }
+    std::uint64_t take_run(unsigned length) noexcept {
         if (const std::uint64_t head = free_runs[length]) {
             cell* run = retired.run(head - 1);
             free_runs[length] = run[1].own();
@@ -4702,7 +4737,6 @@ struct library {
             ++open_page;
             open_offset = 0;
         }
-        if (!retired.touch(open_page)) std::abort();
         const std::uint64_t place = place_of(open_page, open_offset);
         open_offset += length;
         return place;
@@ -4738,12 +4772,14 @@ struct library {
     std::uintptr_t* take_table(unsigned log2) {
         auto& pool = free_tables[log2];
         if (!pool.empty()) return pool[--pool.size];
+        pool.reserve(tables_made[log2] + 1);
         const std::size_t bytes = sizeof(std::uintptr_t) << log2;
         auto* table = static_cast<std::uintptr_t*>(type_stable(bytes < 64 ? 64 : bytes));
         std::memset(table, 0, bytes);
+        ++tables_made[log2];
         return table;
     }
-    void give_table(std::uintptr_t* table, unsigned log2) {
+    void give_table(std::uintptr_t* table, unsigned log2) noexcept {
         for (std::size_t i = 0; i != std::size_t{1} << log2; ++i) __atomic_store_n(&table[i], std::uintptr_t{0}, __ATOMIC_RELEASE);
         free_tables[log2].push(table);
     }
@@ -5318,6 +5354,15 @@ inline std::size_t ascii_prefix(std::string_view s) noexcept {
     return i;
 }
 
+bool cleans_to(std::string_view s, std::string_view clean) noexcept {
+    for (std::size_t i = 0; i != s.size();) {
+        const std::size_t begin = i;
+        const std::string_view part = next_code_point(s, i) == no_code_point ? "\xef\xbf\xbd" : s.substr(begin, i - begin);
+        if (clean.substr(0, part.size()) != part) return false;
+        clean.remove_prefix(part.size());
+    }
+    return clean.empty();
+}
 bool valid_utf8(std::string_view s) noexcept {
     for (std::size_t i = ascii_prefix(s); i != s.size();)
         if (next_code_point(s, i) == no_code_point) return false;
@@ -5544,6 +5589,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
         if (!r.state_) {
             hook_process();
             if (!std::exchange(state.seeded, true)) take_secret(state.secret);
+            state.registries.reserve(state.registries.size + 1);
             r.state_ = new registry_state{state.next_id(0), {}, {}, false, 0};
             state.registries.push(r.state_);
         }
@@ -5744,11 +5790,20 @@ static void publish(family_state& f, record* r) {
     if (room && insert(entries, log2, r)) return;
     unsigned wider = size == 0 ? 3 : room ? log2 : log2 + 1;
     std::uintptr_t* grown = nullptr;
+    // When there is no memory, all is as it was.
+    const auto rehash = [&] { for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0) hash_record(f, record_of(entries[i])); };
+    undo old{[&, seed = face.seed] {
+        --f.entries;
+        if (face.seed.low == seed.low && face.seed.high == seed.high) return;
+        release(face.seed.low, seed.low);
+        release(face.seed.high, seed.high);
+        rehash();
+    }};
     // Whoever does not know the seeds cannot make this fail twice; a wider table ends it even so.
     for (bool good = false, again = room; !good; again = true) {
         if (again) {
             new_seed(face);
-            for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0) hash_record(f, record_of(entries[i]));
+            rehash();
             hash_record(f, r);
         }
         grown = state.take_table(wider);
@@ -5756,6 +5811,7 @@ static void publish(family_state& f, record* r) {
         for (std::size_t i = 0; i != size && good; ++i) if (entries[i] != 0) good = insert(grown, wider, record_of(entries[i]));
         if (!good) state.give_table(grown, wider++);
     }
+    old.done = true;
     __atomic_store_n(&face.table, reinterpret_cast<std::uintptr_t>(grown) | wider, __ATOMIC_RELEASE);
     bump(face);
     if (size != 0) state.give_table(entries, log2);
@@ -5779,10 +5835,14 @@ static void unlink(family_state& f, record* r) noexcept {
     --f.entries;
 }
 
-/// Makes the series of these values, which must be new. The lock is held.
+/// Makes the series of these values, which must be new; or throws, and nothing has changed. The lock is held.
 static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
     std::size_t words = 2 * count;
     for (std::size_t i = 0; i != count; ++i) if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
+    const std::string text = series_text(f, values, count);
+    f.texts.reserve(f.texts.size + text.size() + text_step);
+    f.lines.reserve(f.lines.size + 1);
+    state.ensure_run(f.length());
     record* r = state.take_record(static_cast<std::uint32_t>(1 + (words * 8 + 63) / 64));
     const std::uint64_t place = state.take_run(f.length());
     const std::uint64_t id = state.next_id(f.length());
@@ -5807,16 +5867,16 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     }
     state.retired.run(place)[0].store(id);
 
-    const std::string text = series_text(f, values, count);
-    f.texts.reserve(f.texts.size + text.size() + text_step);
+    if (count != 0) {
+        undo made{[&] { state.give_run(place, f.length()), state.give_record(r); }};
+        hash_record(f, r);
+        publish(f, r);
+        made.done = true;
+    }
     std::memcpy(f.texts.end(), text.data(), text.size());
     f.lines.push({id, place, r, f.texts.size, static_cast<std::uint32_t>(text.size())});
     f.texts.size += text.size();
     ++f.living;
-    if (count != 0) {
-        hash_record(f, r);
-        publish(f, r);
-    }
     return r;
 }
 
@@ -5842,7 +5902,7 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
             cell* run = t->block.run(l.place);
             if (run->load() != r->id || run == nowhere) continue;
             ++r->owed;
-            t->owes.push(r);
+            if (t->owes.try_reserve(t->owes.size + 1)) t->owes.push(r);  // else the record is never used again
         }
     }
     state.give_run(l.place, run_length(l.id));
@@ -6041,8 +6101,7 @@ result<declared> declare(const declaration& what) {
         return bad(errc::invalid_option, name, "only a state set has states");
     }
 
-    if (!o.registry && !state.standard) state.standard = new registry;
-    registry_state& home = registry_state::of(o.registry ? *o.registry : *state.standard);
+    registry_state& home = registry_state::of(o.registry ? *o.registry : state.default_registry());
     if (family_state* have = home.find(f.key()); have && have->name == f.name) {
         if (same(*have, f) && !have->hook && !what.hook) return handle_of(*have, what.labels != nullptr);
         return conflict(*have, f);
@@ -6063,12 +6122,19 @@ result<declared> declare(const declaration& what) {
     }
     if (state.free_faces) f.face = std::exchange(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
     else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
+    undo face{[&] {
+        release(f.face->id, 0);
+        f.face->family = reinterpret_cast<family_state*>(std::exchange(state.free_faces, f.face));
+        f.lines.release();
+        f.texts.release();
+    }};
     f.face->family = &f;
     new_seed(*f.face);
     release(f.face->id, f.id);
     if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
     home.by_key.insert(home.lower(f.key()), &f);
     home.families.push_back(&f);
+    face.done = true;
     return handle_of(*made.release(), what.labels != nullptr);
 }
 
@@ -6149,7 +6215,7 @@ series make_child(const declared& family, const std::string_view* values, std::s
     raise({errc::invalid_option, wrong});
 }
 
-bool remove_child(const declared& family, const std::string_view* values, std::size_t count) noexcept {
+bool remove_child(const declared& family, const std::string_view* values, std::size_t count) {
     if (!family.face) return false;
     const holding lock;
     if (family.face->id != family.id || count != family.face->family->labels.size()) return false;
@@ -6249,7 +6315,7 @@ run_sum sum_series(const series& s) noexcept {
     const holding lock;
     return alive(s) ? sum_since_reset(*s.rec, s.rec->place) : run_sum{0, 0};
 }
-void reset_series(const series& s) noexcept {
+void reset_series(const series& s) {
     const double now = wall_now();
     const holding lock;
     series_extra* extra = extra_of(s);
@@ -6288,7 +6354,7 @@ static bool exemplar_text(list<label> labels, std::string& text) {
     }
     return points <= 128;
 }
-void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept {
+static void put_exemplar(const series& s, unsigned at, double value, const exemplar& e) {
     std::string text;
     const bool good = exemplar_text(e.labels, text) && possible_time(e.timestamp);
     const double now = e.timestamp != 0 ? e.timestamp : wall_now();
@@ -6303,6 +6369,9 @@ void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e
     for (kept_exemplar& k : extra->exemplars)
         if (k.at == at) return static_cast<void>(k = {at, value, now, std::move(text)});
     extra->exemplars.push_back({at, value, now, std::move(text)});
+}
+void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept {
+    contain("an exemplar", [&] { put_exemplar(s, at, value, e); }, [](const error&) { notice(event_kind::exemplar_dropped); });
 }
 void set_info(const series& s, list<label> labels) {
     std::vector<std::pair<std::string, std::string>> facts;
@@ -6330,9 +6399,7 @@ bool set_state(const series& s, std::string_view name) noexcept {
     const holding lock;
     if (!alive(s)) return false;
     const auto& states = s.rec->family->states;
-    auto at = std::find(states.begin(), states.end(), name);
-    bool changed = false;
-    if (at == states.end()) at = std::find(states.begin(), states.end(), sanitize_utf8(name, changed));  // as declared
+    const auto at = std::find_if(states.begin(), states.end(), [&](const std::string& kept) { return cleans_to(name, kept); });
     if (at == states.end()) return false;
     s.rec->value.set(static_cast<double>(at - states.begin()));
     return true;
@@ -6374,8 +6441,10 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
     auto hook = owned<collector_hook>(new collector_hook{{}, nullptr, 0, 1});
     declare({type, name, help, options, nullptr, hook.get()}).value();
     const holding lock;
+    undo declared{[&] { if (hook->family) drop(*hook->family->home, hook->family); }};
     if (const family_state* f = hook->family)  // or it was unregistered meanwhile
         hook->run = told{type, f->name, f->help, f->unit, f->constants, std::move(read)};
+    declared.done = true;
     return hook.release();
 }
 
@@ -6395,22 +6464,19 @@ const char* event_name(event_kind kind) noexcept {
 }
 
 registry::~registry() {
-    std::vector<detail::collector_hook*> unused;
-    {
+    for (detail::collector_hook* unused = nullptr;; delete std::exchange(unused, nullptr)) {  // without the lock
         const detail::holding lock;
         if (!state_) return;
+        while (!unused && !state_->families.empty()) unused = detail::drop(*state_, state_->families.back());
+        if (unused) continue;
         auto& all = detail::state.registries;
         for (auto*& r : all) if (r == state_) { r = all.back(); --all.size; break; }
-        while (!state_->families.empty())
-            if (detail::collector_hook* hook = detail::drop(*state_, state_->families.back())) unused.push_back(hook);
-        delete state_;
+        delete std::exchange(state_, nullptr);
     }
-    for (detail::collector_hook* hook : unused) delete hook;
 }
 registry& default_registry() noexcept {
     const detail::holding lock;
-    if (!detail::state.standard) detail::state.standard = new registry;
-    return *detail::state.standard;
+    return detail::state.default_registry();
 }
 bool registry::unregister(std::string_view name) {
     detail::collector_hook* unused = nullptr;
@@ -6426,15 +6492,17 @@ bool registry::unregister(std::string_view name) {
     return true;
 }
 collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
-    auto* hook = new detail::collector_hook{std::move(collect), new detail::family_state{}, 0, 2};
+    owned<detail::family_state> family(new detail::family_state{});
+    owned<detail::collector_hook> hook(new detail::collector_hook{std::move(collect), family.get(), 0, 2});
     const detail::holding lock;
     auto& home = detail::registry_state::of(*this);
-    hook->family->hook = hook;
-    hook->family->home = &home;
-    hook->family->id = detail::state.next_id(0);
-    home.families.push_back(hook->family);
+    family->hook = hook.get();
+    family->home = &home;
+    family->id = detail::state.next_id(0);
+    home.families.push_back(family.get());
     ++home.collectors;
-    return collector_handle(hook);
+    static_cast<void>(family.release());
+    return collector_handle(hook.release());
 }
 collector_handle registry::add_collector(collector& source) {
     return add_collector([&source](sample_sink& to) { source.collect(to); });
@@ -6677,11 +6745,14 @@ struct process_facts {
 }  // namespace detail
 
 void add_process_metrics(registry& to, std::string_view proc) {
-    {
+    const auto added = [&](bool now) {
         const detail::holding lock;
-        if (std::exchange(detail::registry_state::of(to).process_metrics, true)) return;
-    }
+        return std::exchange(detail::registry_state::of(to).process_metrics, now);
+    };
+    if (added(true)) return;
+    detail::undo mark{[&] { added(false); }};
     to.add_collector([facts = detail::process_facts(proc)](sample_sink& out) { facts.collect(out); }).keep();
+    mark.done = true;
 }
 
 PROMETHEUS_ASYNC_END
@@ -7674,17 +7745,24 @@ cursor::~cursor() {
     delete state_;
 }
 
-std::string expose(const page_options& options) {
+namespace detail {
+/// False when the page could not be made whole.
+static bool render(const page_options& options, std::string& to) {
     cursor page;
     page.start(options);
-    std::string out;
     char buffer[16384];
     for (;;) {
         const pulled got = page.next(buffer);
-        out.append(buffer, got.bytes);
-        if (got.what == pull::failed) return {};
-        if (got.what != pull::more) return out;
+        to.append(buffer, got.bytes);
+        if (got.what != pull::more) return got.what != pull::failed;
     }
+}
+}  // namespace detail
+
+std::string expose(const page_options& options) {
+    std::string page;
+    if (!detail::render(options, page)) page.clear();
+    return page;
 }
 
 namespace detail {
@@ -7937,7 +8015,10 @@ stats_page server_stats(const stats_request& request) {
     page.registries = request.registries;
     page.only = request.only;
     page.created = request.created;
-    return {200, content_type(agreed.as, agreed.names), expose(page)};
+    stats_page out{200, content_type(agreed.as, agreed.names), {}};
+    // An empty page would end every series.
+    if (!detail::render(page, out.body)) out = {500, "text/plain; charset=utf-8", "the page could not be made\n"};
+    return out;
 }
 
 PROMETHEUS_ASYNC_END

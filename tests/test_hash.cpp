@@ -7,6 +7,7 @@
 // The source of all seeds, as a test wants it.
 namespace fixed {
 static int asked = 0;
+using ::aligned_alloc, ::realloc;
 static bool fails = false;
 static unsigned char given[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, by_kernel[16] = {77};
 #if defined(__linux__)

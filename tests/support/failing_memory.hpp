@@ -1,0 +1,90 @@
+// Memory that fails as it is told: include this before the header, in one source file. Every allocation of the
+// program (operator new, and what the library takes by realloc and aligned_alloc) is counted, and one can fail.
+//
+//     each_allocation([] { ... });   // runs it again and again: the first allocation fails, then the second, ...
+//
+// What throws bad_alloc, or tells of it in its own way, has done well; what ends the process, leaks, or holds the
+// library's lock has not. Without exceptions operator new must not fail, so only the others do.
+#ifndef TESTS_SUPPORT_FAILING_MEMORY_HPP
+#define TESTS_SUPPORT_FAILING_MEMORY_HPP
+
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+#include <stdlib.h>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#include <sys/random.h>
+#endif
+
+namespace failing {
+
+inline long done = 0, chosen = -1;  // allocations so far; the one that fails
+inline long living = 0;             // by operator new
+inline bool fails() noexcept { return done++ == chosen; }
+
+#ifndef PROMETHEUS_ASYNC_DETAIL_SYS
+#define PROMETHEUS_ASYNC_DETAIL_SYS ::failing
+#if defined(__linux__)
+using ::getauxval, ::getrandom;
+#else
+using ::arc4random_buf;
+#endif
+#endif
+inline void* realloc(void* p, std::size_t n) noexcept { return fails() ? nullptr : ::realloc(p, n); }
+inline void* aligned_alloc(std::size_t alignment, std::size_t n) noexcept { return fails() ? nullptr : ::aligned_alloc(alignment, n); }
+
+#ifdef __cpp_exceptions
+constexpr bool by_new = true;
+#else
+constexpr bool by_new = false;
+#endif
+
+/// How many runs it took until one had its fill. `run` must leave nothing behind that a later run would mind.
+template <class Run>
+long each_allocation(Run run) {
+    for (long n = 0;; ++n) {
+        done = 0;
+        chosen = n;
+#ifdef __cpp_exceptions
+        try {
+            run();
+        } catch (const std::bad_alloc&) {
+        }
+#else
+        run();
+#endif
+        const bool failed = done > chosen;
+        chosen = -1;
+        if (!failed) return n;
+    }
+}
+
+}  // namespace failing
+
+__attribute__((noinline)) void* operator new(std::size_t n) {
+    if (failing::by_new && failing::fails())
+#ifdef __cpp_exceptions
+        throw std::bad_alloc();
+#else
+        std::abort();
+#endif
+    void* const p = std::malloc(n != 0 ? n : 1);
+    if (!p) std::abort();
+    ++failing::living;
+    return p;
+}
+__attribute__((noinline)) void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+    void* const p = failing::fails() ? nullptr : std::malloc(n != 0 ? n : 1);
+    failing::living += p != nullptr;
+    return p;
+}
+__attribute__((noinline)) void operator delete(void* p) noexcept {
+    failing::living -= p != nullptr;
+    std::free(p);
+}
+__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
+__attribute__((noinline)) void operator delete(void* p, const std::nothrow_t&) noexcept { operator delete(p); }
+
+#endif

@@ -1,0 +1,272 @@
+// Each allocation of each function failed in turn: an update never fails; what does leaves everything as it was.
+#include "support/failing_memory.hpp"
+
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#if !PROMETHEUS_ASYNC_NO_THREADS
+#include <thread>
+#endif
+#include <vector>
+
+namespace prom = prometheus_async;
+using failing::each_allocation;
+
+namespace {
+
+std::string page(prom::registry& r, prom::format as = prom::format::openmetrics_1_0_0) {
+    prom::registry* const shown[] = {&r};
+    return prom::expose({.as = as, .registries = shown});
+}
+/// The page when nothing fails.
+std::string whole(prom::registry& r) {
+    const long chosen = std::exchange(failing::chosen, -1), done = failing::done;
+    std::string text = page(r);
+    failing::chosen = chosen;
+    failing::done = done;
+    return text;
+}
+/// Whether the page is whole and shows each series once.
+void check_page(prom::registry& r) {
+    const std::string text = whole(r);
+    CHECK(text.ends_with("# EOF\n"));
+    std::vector<std::string> seen;
+    for (std::size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = text.find('\n', at);
+        std::string line = text.substr(at, end - at);
+        if (line[0] != '#') line = line.substr(0, line.rfind(' '));
+        for (const auto& have : seen)
+            if (have == line) FAIL_CHECK(line << " is shown twice");
+        seen.push_back(line);
+    }
+}
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+/// Runs `act` on what `prepare` makes, with each of its allocations failed in turn; then the registry must still
+/// do all that it did, and `act` must succeed.
+template <class Act>
+void survives(Act act, bool keeps_bounds = false) {
+    prom::gauge("this_thread_has_cells", "h").inc();
+    const long before = failing::living;
+    const long runs = each_allocation([&] {
+        const long chosen = std::exchange(failing::chosen, -1);
+        prom::registry r;
+        const prom::counter c{"before", "h", {.registry = &r}};
+        const prom::family<prom::counter, "l"> f{"children", "h", {.registry = &r}};
+        f("x").inc();
+        failing::done = 0;
+        failing::chosen = chosen;
+        struct afterwards {
+            prom::registry& in;
+            const prom::counter& c;
+            const prom::family<prom::counter, "l">& f;
+            ~afterwards() {
+                const bool failed = failing::done > failing::chosen;
+                const long at = std::exchange(failing::chosen, -1);
+                c.inc();
+                CHECK(c.value() == 1);
+                f("x").inc();
+                f("y").inc();
+                CHECK(f("x").value() == 2);
+                CHECK(f.size() == 2);
+                check_page(in);
+                failing::done = failed ? at + 1 : 0;
+                failing::chosen = at;
+            }
+        } check{r, c, f};
+        act(r);
+    });
+    CHECK(runs < 1000);
+    if (!keeps_bounds) CHECK(failing::living == before);
+}
+#endif
+
+}  // namespace
+
+TEST_CASE("an update does what it has to without memory") {
+    prom::registry r;
+    const prom::counter c{"c", "h", {.registry = &r}};
+    const prom::gauge g{"g", "h", {.registry = &r}};
+    const prom::histogram h{"h", "h", {.registry = &r}};
+    const prom::summary s{"s", "h", {.registry = &r}};
+    const prom::state_set states{"states", "h", {.registry = &r, .states = {"on", "of\xff"}}};
+    const auto all = [&] {
+        c.inc();
+        c.inc(0.5);
+        c.inc(1, {.labels = {{"trace", "a long text, longer than a string holds inside"}}});
+        h.observe(0.3, {.labels = {{"trace", "a long text, longer than a string holds inside"}}});
+        g.inc();
+        h.observe(0.3);
+        s.observe(2);
+        CHECK(states.set("of\xff"));
+        CHECK_FALSE(states.set("a state that nobody has declared, with a long name \xff"));
+    };
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    std::vector<std::thread> threads;
+    for (long n = 0; n != 12; ++n) {  // a thread's first touch allocates its cells
+        std::thread([&] {
+            failing::done = 0;
+            failing::chosen = n;
+            all();
+            failing::chosen = -1;
+        }).join();
+    }
+    CHECK(c.value() == 12 * 2.5);
+    CHECK(g.value() == 12);
+    CHECK(h.count() == 24);
+    CHECK(s.count() == 12);
+#else
+    each_allocation(all);
+    CHECK(c.value() > 0);
+#endif
+    check_page(r);
+}
+
+// Without exceptions, what an update does not need ends the process, as operator new does.
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("a declaration that finds no memory has declared nothing") {
+    survives([](prom::registry& r) {
+        const prom::counter c{"a_counter_of_a_long_name", "A long help text, longer than a string holds inside.",
+                              {.registry = &r, .labels = {{"constant", "a long value of a constant label, for it to be allocated"}}}};
+        c.inc(2);
+        CHECK(c.value() == 2);
+    });
+    survives([](prom::registry& r) { (void)r.make_histogram("h", "h", {.buckets = {1, 2, static_cast<double>(failing::chosen + 3)}}); }, true);
+    survives([](prom::registry& r) { (void)r.make_state_set("states", "h", {.states = {"one", "two", "a state of a long name, longer than sixteen"}}); });
+    survives([](prom::registry& r) { r.make_info("build", "h").set({{"version", "a long version, longer than a string holds inside"}}); });
+    survives([](prom::registry& r) { r.target_info({{"service", "a long name of a service, longer than sixteen octets"}}); });
+    survives([](prom::registry& r) { prom::declare_build_info(r); });
+    survives([](prom::registry& r) { (void)r.try_counter("children", "another help: a conflict that is described at length"); });
+    survives([](prom::registry& r) {
+        prom::registry other;
+        (void)other.make_summary("s", "h");
+        prom::registry* const both[] = {&r, &other};
+        (void)prom::expose({.registries = both});
+    });
+}
+
+TEST_CASE("a child that finds no memory is not there, and is made when there is some") {
+    survives([](prom::registry& r) {
+        const prom::family<prom::gauge, "a", "b"> f{"g", "h", {.registry = &r}};
+        for (int i = 0; i != 40; ++i) f(i, "a long value, longer than sixteen octets").set(i);
+        CHECK(f.size() == 40);
+        for (int i = 0; i != 40; ++i) CHECK(f(i, "a long value, longer than sixteen octets").value() == i);
+        CHECK(f.remove(3, "a long value, longer than sixteen octets"));
+        const bool none = f.remove(3, "a value that is no UTF-8 and long \xff\xfe");
+        CHECK_FALSE(none);
+        f(4, "a value that is no UTF-8 and long \xff\xfe").set(1);
+        const bool one = f.remove(4, "a value that is no UTF-8 and long \xff\xfe");
+        CHECK(one);
+        const std::size_t some = f.remove_matching({{"a", "5"}});
+        CHECK(some == 1);
+        f.clear();
+    });
+    survives([](prom::registry& r) {
+        const prom::family<prom::counter, "a"> f{"limited", "h", {.registry = &r, .max_series = 2}};
+        for (int i = 0; i != 4; ++i) f(i).inc();
+    });
+}
+
+TEST_CASE("a gauge that is removed while another thread may be setting it is removed without memory") {
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    survives([](prom::registry& r) {
+        const long chosen = std::exchange(failing::chosen, -1);
+        const prom::family<prom::gauge, "a"> f{"g", "h", {.registry = &r}};
+        const auto g = f(1);
+        g.set(1);
+        failing::done = 0;
+        failing::chosen = chosen;
+        CHECK(f.remove(1));
+        CHECK(f.size() == 0);
+    });
+#endif
+}
+
+TEST_CASE("a reset that finds no memory has reset nothing") {
+    survives([](prom::registry& r) {
+        const long chosen = std::exchange(failing::chosen, -1);
+        const prom::counter c{"c", "h", {.registry = &r}};
+        c.inc(2.5);
+        failing::done = 0;
+        failing::chosen = chosen;
+        try {
+            c.reset();
+        } catch (const std::bad_alloc&) {
+            CHECK(c.value() == 2.5);
+            throw;
+        }
+        CHECK(c.value() == 0);
+    });
+}
+
+TEST_CASE("a collector that finds no memory is not added, and can be added again") {
+    survives([](prom::registry& r) {
+        struct large {
+            double numbers[20] = {};
+        } inside;
+        const auto held = r.add_collector([inside](prom::sample_sink& to) {
+            to.family(prom::metric_type::gauge, "collected", "A help text that is long enough to be allocated.");
+            to.sample(inside.numbers[3], {{"label", "a long value, longer than sixteen octets"}});
+        });
+        CHECK(whole(r).find("collected") != std::string::npos);
+    });
+    survives([](prom::registry& r) {
+        const prom::callback_gauge g{"asked_for_by_a_long_name", "A help text that is long enough.", [] { return 3.0; }, {.registry = &r}};
+        CHECK(whole(r).find("asked_for_by_a_long_name 3\n") != std::string::npos);
+    });
+    survives([](prom::registry& r) {
+        const prom::callback_counter c{"asked", "h", [] { return 3.0; }, {.registry = &r, .labels = {{"a", "a long value, longer than sixteen"}}}};
+        CHECK(r.unregister("asked"));
+    });
+    survives([](prom::registry& r) {
+        prom::add_process_metrics(r);
+        CHECK(whole(r).find("process_open_fds") != std::string::npos);
+    });
+    // What failed once is there when it is asked for again.
+    for (long n = 0; n != 8; ++n) {
+        prom::registry r;
+        failing::done = 0;
+        failing::chosen = n;
+        try {
+            prom::add_process_metrics(r);
+        } catch (const std::bad_alloc&) {
+        }
+        failing::chosen = -1;
+        prom::add_process_metrics(r);
+        prom::add_process_metrics(r);
+        CHECK(whole(r).find("process_open_fds") != std::string::npos);
+        check_page(r);
+    }
+}
+
+TEST_CASE("a page that finds no memory is 500, never an empty 200") {
+    prom::registry r;
+    const prom::counter c{"c", "h", {.registry = &r}};
+    const auto held = r.add_collector([](prom::sample_sink& to) {
+        to.family(prom::metric_type::gauge, "collected", "");
+        to.sample(1);
+    });
+    prom::registry* const shown[] = {&r};
+    each_allocation([&] {
+        const prom::stats_page answer = prom::server_stats({.accept = "application/openmetrics-text", .registries = shown});
+        CHECK((answer.status == 200 ? answer.body.ends_with("# EOF\n") : answer.status == 500 && !answer.body.empty()));
+    });
+    check_page(r);
+}
+
+TEST_CASE("a registry ends, and the default one is there, without memory") {
+    auto* r = new prom::registry;
+    const prom::family<prom::gauge, "l"> f{"f", "h", {.registry = r}};
+    for (int i = 0; i != 100; ++i) f(i).set(1);
+    for (int i = 0; i != 10; ++i) r->add_collector([](prom::sample_sink&) {}).keep();
+    failing::done = 0;
+    failing::chosen = 0;
+    delete r;
+    CHECK(&prom::default_registry() == &prom::default_registry());
+    failing::chosen = -1;
+    CHECK(failing::done == 0);
+}
+#endif
