@@ -1,4 +1,5 @@
 // Each allocation of each function failed in turn: an update never fails; what does leaves everything as it was.
+#define PROMETHEUS_ASYNC_DETAIL_SYS ::failing
 #include "support/failing_memory.hpp"
 
 #define PROMETHEUS_ASYNC_NO_NETWORK 1

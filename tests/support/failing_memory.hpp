@@ -1,4 +1,4 @@
-// Memory that fails as it is told: include this before the header, in one source file. Every allocation of the
+// Memory that fails as it is told: include this before the header, with PROMETHEUS_ASYNC_DETAIL_SYS ::failing. Every allocation of the
 // program (operator new, and what the library takes by realloc and aligned_alloc) is counted, and one can fail.
 //
 //     each_allocation([] { ... });   // runs it again and again: the first allocation fails, then the second, ...
@@ -24,13 +24,10 @@ inline long done = 0, chosen = -1;  // allocations so far; the one that fails
 inline long living = 0;             // by operator new
 inline bool fails() noexcept { return done++ == chosen; }
 
-#ifndef PROMETHEUS_ASYNC_DETAIL_SYS
-#define PROMETHEUS_ASYNC_DETAIL_SYS ::failing
 #if defined(__linux__)
 using ::getauxval, ::getrandom;
 #else
 using ::arc4random_buf;
-#endif
 #endif
 inline void* realloc(void* p, std::size_t n) noexcept { return fails() ? nullptr : ::realloc(p, n); }
 inline void* aligned_alloc(std::size_t alignment, std::size_t n) noexcept { return fails() ? nullptr : ::aligned_alloc(alignment, n); }
