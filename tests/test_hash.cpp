@@ -2,6 +2,7 @@
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 
 #include <cstring>
+#include <stdlib.h>
 #include <sys/types.h>
 
 // The source of all seeds, as a test wants it.
