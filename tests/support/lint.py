@@ -2,7 +2,7 @@
 """lint.py HEADER README: proves the rooms by compiling each with only the rooms that it names (and those that
 these name) before it, checks the contents table against the banners, and compiles the README's C++ blocks.
 Ends with "N passed, N failed"."""
-import os, re, subprocess, sys, tempfile
+import os, re, shutil, subprocess, sys, tempfile
 
 header, readme = sys.argv[1:3]
 cxx = os.environ.get("CXX") or "g++"
@@ -45,11 +45,11 @@ def closure(n, seen=None):
             closure(x, seen)
     return seen
 
-def compiles(source, extra=()):
+def compiles(source, with_=None):
     with tempfile.NamedTemporaryFile("w", suffix=".cpp") as f:
         f.write(source)
         f.flush()
-        done = subprocess.run([cxx, *flags, *extra, "-I.", "-fsyntax-only", f.name], capture_output=True, text=True)
+        done = subprocess.run([*(with_ or [cxx, *flags]), "-I.", "-fsyntax-only", f.name], capture_output=True, text=True)
     if done.returncode:
         print("\n".join(done.stderr.splitlines()[:12]))
     return done.returncode == 0
@@ -59,11 +59,18 @@ for n in numbers:
     source = "".join(body[r] for r in before) + body[n]
     check(compiles(source), f"room [{n}] {names[n]} compiles with only {' '.join(before)} before it")
 
+# What a reader copies compiles without a warning, with both.
+readers = [next(filter(shutil.which, names), None) for names in (["g++"], ["clang++-19", "clang++-16", "clang++"])]
+for family, found_one in zip(("g++", "clang++"), readers):
+    check(found_one, f"there is a {family} to compile the README with")
+readers = [r for r in readers if r]
 prelude = ('#include "prometheus_async.hpp"\n#include <chrono>\n#include <cstdio>\nnamespace prom = prometheus_async;\n'
            "using namespace std::chrono_literals;\n")
 for i, (at, block) in enumerate((m.start(), m.group(1)) for m in re.finditer(r"^```cpp\n(.*?)^```", open(readme).read(), re.M | re.S)):
     whole = "#include" in block
-    check(compiles(block if whole else prelude + block), f"README block {i + 1} compiles: {block.splitlines()[0]}")
+    for compiler in readers:
+        check(compiles(block if whole else prelude + block, [compiler, "-std=c++20", "-Wall", "-Wextra", "-Werror"]),
+              f"README block {i + 1} compiles with {compiler} -Wall -Wextra -Werror: {block.splitlines()[0]}")
 
 print(f"{passed} passed, {len(faults)} failed")
 sys.exit(bool(faults))
