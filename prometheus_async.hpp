@@ -486,7 +486,7 @@ private:
 /// unit     seconds; monotonic from any origin, wall since 1970
 /// threads  called from any thread that updates, times or runs a loop
 /// errors   a wall time or a span that is negative (the clock went back), not finite, or 9e15 or more is 0
-///          wherever the library shows or observes it
+///          wherever the library shows or observes it; for a clock that throws, the system's is read
 struct clock {
     double (*monotonic)();
     double (*wall)();
@@ -542,7 +542,9 @@ struct event {
     event_kind kind;
     const error& why;
 };
-using event_handler = void (*)(const event&, void* context);  // what it throws is dropped
+using event_handler = void (*)(const event&, void* context);
+/// Tells on_event, if there is one; what that throws is dropped. The library's only way to one, and its adapters'.
+PROMETHEUS_ASYNC_DECL void notify(event_handler on_event, void* context, const event& what) noexcept;
 
 /// A move-only function object: std::move_only_function for those who do not have it, without
 /// <functional>. Empty when default-made; small captures are kept inside.
@@ -2737,6 +2739,19 @@ struct scope_base {
     void look(const Args&...) noexcept {}
 };
 
+// A metric or predicate of the user's: what it throws is dropped, and what is measured goes on.
+template <class F>
+void update([[maybe_unused]] F&& f) noexcept {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    try {
+        static_cast<F&&>(f)();
+    } catch (...) {
+    }
+#else
+    static_cast<F&&>(f)();
+#endif
+}
+
 template <class M>
 class time_scope : public scope_base<time_scope<M>> {
 public:
@@ -2755,7 +2770,7 @@ public:
     void cut_short() noexcept { phase_ = phase::during; }
     void end() noexcept {
         if (std::exchange(phase_, phase_ == phase::during ? phase::after : phase_) == phase::during)
-            metric_.observe(seconds_since(began_));
+            detail::update([&] { metric_.observe(seconds_since(began_)); });
     }
 
 private:
@@ -2774,12 +2789,14 @@ public:
     ~track_scope() { end(); }
 
     void start() noexcept { if (phase_ == phase::before) raise(); }
-    void end() noexcept { if (std::exchange(phase_, phase::after) == phase::during) metric_.dec(); }
+    void end() noexcept { if (std::exchange(phase_, phase::after) == phase::during) detail::update([&] { metric_.dec(); }); }
 
 private:
     void raise() noexcept {
-        metric_.inc();
-        phase_ = phase::during;
+        detail::update([&] {
+            metric_.inc();
+            phase_ = phase::during;
+        });
     }
     M metric_;
     phase phase_ = phase::before;
@@ -2808,15 +2825,15 @@ public:
 
     void thrown() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-        if constexpr (sizeof...(E) == 0) metric_.inc();
-        else if ((current_is<E>() || ...)) metric_.inc();
+        if constexpr (sizeof...(E) == 0) count();
+        else if ((current_is<E>() || ...)) count();
 #endif
     }
     void failed_with(const fault& why) noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         if (!why) return;
         if constexpr (sizeof...(E) == 0) {
-            metric_.inc();
+            count();
         } else {
             try {
                 std::rethrow_exception(why);
@@ -2826,7 +2843,7 @@ public:
         }
 #else
         (void)why;
-        metric_.inc();
+        count();
 #endif
     }
     template <class First, class... Rest>
@@ -2836,6 +2853,7 @@ public:
     void look() noexcept {}
 
 private:
+    void count() noexcept { detail::update([&] { metric_.inc(); }); }
     M metric_;
 };
 
@@ -2846,15 +2864,15 @@ public:
     failure_scope(const M& metric, const Predicate& p, starts) : metric_(metric), predicate_(p) {}
     failure_scope(failure_scope&&) = default;
 
-    void failed() noexcept { metric_.inc(); }
+    void failed() noexcept { detail::update([&] { metric_.inc(); }); }
     template <class First, class... Rest>
-    void result(const First& first, const Rest&... rest) {
+    void result(const First& first, const Rest&... rest) noexcept {
         if constexpr (std::is_invocable_v<Predicate&, const First&, const Rest&...>) {
-            if (detail::invoke(predicate_, first, rest...)) metric_.inc();
+            detail::update([&] { if (detail::invoke(predicate_, first, rest...)) metric_.inc(); });
         } else {
             static_assert(std::is_invocable_v<Predicate&, const First&>,
                           "the predicate of count_failures() does not take this result");
-            if (detail::invoke(predicate_, first)) metric_.inc();
+            detail::update([&] { if (detail::invoke(predicate_, first)) metric_.inc(); });
         }
     }
     template <class... Args>
@@ -4127,13 +4145,24 @@ static double read_clock() {
 constexpr clock real_clock{&read_clock<CLOCK_MONOTONIC>, &read_clock<CLOCK_REALTIME>};
 static constinit clock process_clock = real_clock;
 
+/// Which is monotonic or wall.
+inline double reading(const clock& of, double (*clock::*which)()) noexcept {
+    double now = 0;
+    contain("a clock", [&] { now = (of.*which)(); }, [&](const error&) { now = (real_clock.*which)(); });
+    return now;
+}
+
 }  // namespace detail
+
+void notify(event_handler on_event, void* context, const event& what) noexcept {
+    if (on_event) detail::contain("on_event", [&] { on_event(what, context); }, [](const error&) {});
+}
 
 clock system_clock() noexcept { return detail::real_clock; }
 void set_clock(clock c) noexcept { detail::process_clock = c; }
-double monotonic_now() noexcept { return detail::process_clock.monotonic(); }
+double monotonic_now() noexcept { return detail::reading(detail::process_clock, &clock::monotonic); }
 double wall_now() noexcept {
-    const double now = detail::process_clock.wall();
+    const double now = detail::reading(detail::process_clock, &clock::wall);
     return detail::possible_time(now) ? now : 0;
 }
 
@@ -7655,9 +7684,9 @@ void cursor::state::call(detail::holding& lock, const family_state& f) {
     if (sink.failed) {
         unit.size = 0;
         if (asked.on_event)
-            detail::contain("on_event", [&] {
+            detail::contain("a reason", [&] {
                 const error why(errc::refused, "a collector is left out: " + sink.why);
-                asked.on_event({sink.collided ? event_kind::names_collided : event_kind::callback_failed, why}, asked.context);
+                notify(asked.on_event, asked.context, {sink.collided ? event_kind::names_collided : event_kind::callback_failed, why});
             }, [](const error&) {});
         failed = asked.on_collector_error == collector_errors::fail;
     }
@@ -7721,12 +7750,9 @@ void cursor::start(const page_options& options) {
         const auto at = static_cast<unsigned>(e.kind);
         if (!options.on_event || detail::state.told[at] == detail::state.noticed[at]) continue;
         detail::state.told[at] = detail::state.noticed[at];
-        const struct unlocked {  // also when on_event throws
-            detail::holding& held;
-            explicit unlocked(detail::holding& h) : held(h) { held.pause(); }
-            ~unlocked() { held.resume(); }
-        } open(lock);
-        options.on_event({e.kind, error(errc::invalid_option, e.what)}, options.context);
+        lock.pause();
+        notify(options.on_event, options.context, {e.kind, error(errc::invalid_option, e.what)});
+        lock.resume();
     }
 }
 pulled cursor::next(std::span<char> into) noexcept {
@@ -8252,7 +8278,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [55] unhandled                                    failures that nobody saw, chains that nobody fired
-//      needs [30]
+//      needs [30] [40]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -8262,7 +8288,7 @@ struct unhandled_hook {
 };
 constinit unhandled_hook nobody_saw{nullptr, nullptr};
 void unhandled(const fault& why) noexcept {
-    if (nobody_saw.handler) nobody_saw.handler(why, nobody_saw.context);
+    if (nobody_saw.handler) contain("on_unhandled_failure", [&] { nobody_saw.handler(why, nobody_saw.context); }, [](const error&) {});
 }
 
 void deferred_core::drop(deferred_core* last) noexcept {
@@ -8654,11 +8680,12 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     // would be closed and forgotten for the parent.
     bool ours() const noexcept { return sys::getpid() == process; }
 
-    double current() noexcept { return in_turn ? now : time.monotonic(); }
+    double read_time() const noexcept { return reading(time, &clock::monotonic); }
+    double current() noexcept { return in_turn ? now : read_time(); }
 
     void report(const error& why) noexcept {
         notice(event_kind::callback_failed);
-        if (on_event) on_event({event_kind::callback_failed, why}, context);
+        notify(on_event, context, {event_kind::callback_failed, why});
     }
     template <class F>
     void call(std::string_view what, F&& f) noexcept {
@@ -8735,7 +8762,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
         const double when = behind ? now : deadline();
         if (!guest || in_turn || running || !(when < alarm_at) || !ours()) return;
         alarm_at = when;
-        const double span = alarm_at - time.monotonic();
+        const double span = alarm_at - read_time();
         polled.alarm(span > 0 ? span : 0);
     }
 
@@ -8826,7 +8853,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     int milliseconds(double timeout) noexcept {
         if (stop_asked() || anything_posted()) return 0;
         if (timers && timeout > 0) {
-            const double left = deadline() - time.monotonic();
+            const double left = deadline() - read_time();
             if (left < timeout) timeout = left;
         }
         if (!(timeout > 0)) return 0;
@@ -8873,7 +8900,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     struct turning {
         loop_state& loop;
         explicit turning(loop_state& l) : loop(l) {
-            loop.now = loop.time.monotonic();
+            loop.now = loop.read_time();
             loop.in_turn = true;
             loop.behind = false;
             ++loop.turns;
@@ -8923,9 +8950,9 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
         }
     }
     void finish_closing() {
-        const double until = time.monotonic() + budget;
+        const double until = read_time() + budget;
         while (closing != 0) {
-            const double left = until - time.monotonic();
+            const double left = until - read_time();
             if (!(left > 0)) break;
             __atomic_store_n(&stop, false, __ATOMIC_RELEASE);  // asked again: we are on our way
             turn(left);
@@ -10161,7 +10188,7 @@ struct http_service {
     static void heard(const event& e, void* self) {
         const auto& s = *static_cast<http_service*>(self);
         if (s.metrics && e.kind == event_kind::callback_failed) s.metrics->collector_errors.inc();
-        if (s.on_event) s.on_event(e, s.context);
+        notify(s.on_event, s.context, e);
     }
     http_block* take_block();
     void give_block(http_block* block) noexcept;
@@ -10322,7 +10349,7 @@ void http_service::count(event_kind kind) noexcept {
 }
 void http_service::tell(event_kind kind, const error& why) noexcept {
     count(kind);
-    if (on_event) contain("on_event", [&] { on_event({kind, why}, context); }, [](const error&) {});
+    notify(on_event, context, {kind, why});
 }
 
 http_block* http_service::take_block() {
@@ -11027,7 +11054,8 @@ void server_connection::move(void (http_connection::*how)(double)) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
         (this->*how)(now);
-    } catch (...) {  // no memory, or a user's callback: this connection only
+    } catch (...) {  // no memory, or a TLS adapter: this connection only
+        server_.tell(event_kind::callback_failed, caught("a connection"));
         at() == phase::writing ? reset() : close();
     }
 #else
@@ -11141,6 +11169,7 @@ void http_server::accept_from(http_listener& from) {
             c = new server_connection(*this, fd);
         } catch (...) {
             sys::close(fd);
+            tell(event_kind::accept_failed, caught("a connection"));
             return rest();
         }
 #else
@@ -11392,7 +11421,9 @@ registration server_state::leave() {
 }
 bool server_state::registered() {
     const locked hold(lock);
-    return with.deregister && (!with.registered || with.registered());
+    bool known = bool(with.deregister);
+    if (known && with.registered) contain("a registration", [&] { known = with.registered(); }, [&](const error&) { known = false; });
+    return known;
 }
 
 // ---- de-registration: work that outlives its server, and whoever waits for it ----
@@ -12101,15 +12132,17 @@ struct name_question {
         addrinfo hints{}, *first = nullptr;
         hints.ai_socktype = SOCK_STREAM;
         hints.ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV;
-        const int code = ::getaddrinfo(q->host.c_str(), std::to_string(q->port).c_str(), &hints, &first);
-        const locked hold(q->lock);
-        q->code = code;
-        for (const addrinfo* a = first; a; a = a->ai_next) {
-            net_address& to = q->found.emplace_back();
-            std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
-        }
+        contain("a resolver", [&] {
+            const int code = ::getaddrinfo(q->host.c_str(), std::to_string(q->port).c_str(), &hints, &first);
+            const locked hold(q->lock);
+            q->code = code;
+            for (const addrinfo* a = first; a; a = a->ai_next) {
+                net_address& to = q->found.emplace_back();
+                std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
+            }
+            if (q->loop) q->loop->post([q] { if (q->asks) q->asks->wake({}); });
+        }, [](const error&) {});  // no memory: the time of whoever asks runs out
         if (first) ::freeaddrinfo(first);
-        if (q->loop) q->loop->post([q] { if (q->asks) q->asks->wake({}); });
         return nullptr;
     }
 };
@@ -12787,7 +12820,7 @@ struct consul_member {
     }
     void tell(event_kind kind, const error& why) {
         failures_metric.inc();
-        if (how.numbers.on_event) how.numbers.on_event({kind, why}, how.numbers.context);
+        notify(how.numbers.on_event, how.numbers.context, {kind, why});
     }
     error at_agent(const error& why) const {
         return {why.code(), "Consul at " + how.agent_text + ": " + why.describe(), why.sys()};
@@ -13181,13 +13214,32 @@ task<void> consul_watch(std::shared_ptr<consul_member> m, double pause) {
     }
 }
 
+/// The watchdog. What is thrown in it (no memory) is told, and it goes on.
+task<void> consul_keep(std::shared_ptr<consul_member> m, double pause) {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    while (!m->scope.canceled) {
+        try {
+            co_await consul_watch(m, pause);
+            co_return;
+        } catch (...) {
+            m->tell(event_kind::registration_failed, caught("the watchdog"));
+        }
+        (void)co_await io_wait(m->loop, m->scope, -1, interest::none, m->loop.now() + m->next_pause());
+        pause = 0;
+    }
+#else
+    co_await consul_watch(std::move(m), pause);
+#endif
+}
+
 /// A start that fails, or is destroyed, leaves nothing behind in the agent.
 struct consul_leaver {
     std::shared_ptr<consul_member> member;
     ~consul_leaver() {
         if (!member) return;
         member->start = nullptr;
-        member->loop.spawn_closing(consul_leave_quietly(member));
+        contain("de-registration", [&] { member->loop.spawn_closing(consul_leave_quietly(member)); },
+                [&](const error& why) { member->tell(event_kind::deregistration_failed, why); });
     }
 };
 
@@ -13204,7 +13256,7 @@ task<result<registration>> consul_start(std::shared_ptr<consul_member> m) {
     consul_leaver leaves{m};
     const on_failure policy = m->how.numbers.on_failure;
     if (policy == on_failure::retry) {
-        m->loop.spawn(consul_watch(m, 0));
+        m->loop.spawn(consul_keep(m, 0));
         io_wait first(m->loop, here, -1, interest::none, m->loop.now() + 0.5);
         m->start = &first;
         if (!m->tried) (void)co_await first;
@@ -13225,7 +13277,7 @@ task<result<registration>> consul_start(std::shared_ptr<consul_member> m) {
             if (policy == on_failure::fail || m->rejected || now >= last) co_return tried.why();
             (void)co_await io_wait(m->loop, m->scope, -1, interest::none, next < last ? next : last);
         }
-        m->loop.spawn(consul_watch(m, m->how.numbers.check == consul_check::ttl ? 0 : m->healthy_pause()));
+        m->loop.spawn(consul_keep(m, m->how.numbers.check == consul_check::ttl ? 0 : m->healthy_pause()));
     }
     leaves.member = nullptr;
     registration kept;

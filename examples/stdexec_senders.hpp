@@ -9,7 +9,6 @@
 // count_failures() all other set_error() and what its predicate says of the values. Stopped is neither.
 //
 // shape    a measured sender is connected once, as an rvalue, and moves if the sender does; no allocation
-// errors   as all that a receiver calls, a predicate of count_failures() must not throw
 #ifndef PROMETHEUS_ASYNC_STDEXEC_SENDERS_HPP
 #define PROMETHEUS_ASYNC_STDEXEC_SENDERS_HPP
 

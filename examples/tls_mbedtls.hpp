@@ -374,8 +374,16 @@ private:
             next_look_ = now + 1;
             if (look_at_files() == loaded_) return;
         }
-        if (auto done = load(); !done && on_event_)
-            on_event_({prom::event_kind::certificate_rejected, done.why()}, event_context_);
+        prom::result<void> done = prom::error(prom::errc::tls, "no memory to read the certificate again");
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            done = load();
+        } catch (...) {  // tried again with the next look
+        }
+#else
+        done = load();
+#endif
+        if (!done) prom::notify(on_event_, event_context_, {prom::event_kind::certificate_rejected, done.why()});
     }
 
     static prom::error bad(std::string what, const std::string& file, int code) {

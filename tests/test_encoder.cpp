@@ -730,7 +730,13 @@ TEST_CASE("an on_event that throws leaves the library as usable as before") {
     prom::registry* const shown[] = {&r};
     c.inc(-1);  // something to tell
     prom::cursor p;
-    CHECK_THROWS_AS(p.start({.registries = shown, .on_event = [](const prom::event&, void*) { throw 1; }}), int);
+    int told = 0;
+    const auto on_event = [](const prom::event&, void* n) {
+        ++*static_cast<int*>(n);
+        throw 1;
+    };
+    p.start({.registries = shown, .on_event = on_event, .context = &told});
+    CHECK(told == 1);
     c.inc();
 #if !PROMETHEUS_ASYNC_NO_THREADS
     std::thread([&] { CHECK(pulled_by(r, 64) == "# TYPE c_total counter\nc_total 1\n"); }).join();
