@@ -7762,7 +7762,7 @@ pulled cursor::next(std::span<char> into) noexcept {
     pull what = pull::failed;
     detail::contain("a page", [&] { what = state_->walk(out); }, [&](const error&) { state_->failed = true; });  // no memory
     for (const auto& [kind, text] : std::exchange(state_->notes, {}))
-        detail::contain("on_event", [&] { state_->asked.on_event({kind, error(errc::conflict, text)}, state_->asked.context); }, [](const error&) {});
+        notify(state_->asked.on_event, state_->asked.context, {kind, error(errc::conflict, text)});
     return {static_cast<std::size_t>(out.at - into.data()), what};
 }
 cursor::~cursor() {

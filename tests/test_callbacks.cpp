@@ -4,6 +4,7 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
+#include "support/allocations.hpp"
 #include "support/answers.hpp"
 #include "support/client.hpp"
 #include "support/scripted_peer.hpp"
@@ -14,39 +15,13 @@ namespace prom = prometheus_async;
 using namespace prometheus_async::detail;
 using scripted::until;
 
-// ---- memory that fails when asked to
-
-static std::size_t fails_size = 0;  // blocks of this size, or of any
-static int fails = 0;               // so many times
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TESTS_NO_FAILURES 1  // clang's has operators of its own
-#endif
-#endif
-#ifdef TESTS_NO_FAILURES
-constexpr bool memory_fails = false;
-#else
-constexpr bool memory_fails = true;
-__attribute__((noinline)) void* operator new(std::size_t n) {
-    if (fails != 0 && (fails_size == 0 || n == fails_size)) {
-        --fails;
-        throw std::bad_alloc();
-    }
-    void* p = std::malloc(n != 0 ? n : 1);
-    if (!p) std::abort();
-    return p;
-}
-__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
-__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-#endif
-
 namespace {
 
 /// An on_event that throws what is no std::exception, and remembers what it heard.
 std::vector<prom::event_kind> heard;
 std::string words;
 void throws(const prom::event& e, void*) {
-    fails = 0;
+    failing_allocations = 0;
     heard.push_back(e.kind);
     words = e.why.describe();
     throw 1;
@@ -116,15 +91,15 @@ TEST_CASE_FIXTURE(quiet, "a server whose on_event throws answers; a connection w
     CHECK(first.ask(loop, request + "\r\n").status == 401);
     CHECK(count(prom::event_kind::authorization_failed) == 1);
 
-    if (!memory_fails) {
+    if (!counts_allocations) {
         MESSAGE("SKIPPED: memory cannot be made to fail under this sanitizer");
         return;
     }
-    fails_size = sizeof(server_connection);
-    fails = 1;
+    failing_allocation_size = sizeof(server_connection);
+    failing_allocations = 1;
     test_client::client second("127.0.0.1", server->port());
     CHECK(second.ends(loop));
-    fails_size = 0;
+    failing_allocation_size = 0;
     CHECK(count(prom::event_kind::accept_failed) == 1);
     scripted::now += 1;
     test_client::client third("127.0.0.1", server->port());
@@ -148,7 +123,7 @@ TEST_CASE_FIXTURE(quiet, "Consul's watchdog goes on after its on_event and its o
     until(loop, [&] { return scripted::now += 5, known == 1; });
     CHECK(count(prom::event_kind::registration_lost) == 1);
 
-    if (!memory_fails) {
+    if (!counts_allocations) {
         MESSAGE("SKIPPED: memory cannot be made to fail under this sanitizer");
         return;
     }
@@ -156,7 +131,7 @@ TEST_CASE_FIXTURE(quiet, "Consul's watchdog goes on after its on_event and its o
         until(loop, [&] { return kept->registered(); });
         for (int turn = 0; turn != 20; ++turn) loop.poll(0);  // it sleeps
         heard.clear();
-        fails = 1;  // of its next look
+        failing_allocations = 1;  // of its next look
         until(loop, [&] { return scripted::now += 5, !heard.empty(); });
         CHECK(count(prom::event_kind::registration_failed) == 1);
         CHECK(words.find("the watchdog threw") == 0);
@@ -196,16 +171,17 @@ TEST_CASE_FIXTURE(quiet, "a clock that throws: the system's is read") {
 }
 
 TEST_CASE_FIXTURE(quiet, "a handler of unhandled failures that throws") {
+    int unseen = 0;
     prom::on_unhandled_failure([](const prom::fault&, void* n) {
         ++*static_cast<int*>(n);
         throw 1;
-    }, &fails_size);
+    }, &unseen);
     {
         const prom::deferred<int> d;
         d.fail(std::make_exception_ptr(1));
     }
     prom::on_unhandled_failure(nullptr);
-    CHECK(std::exchange(fails_size, 0) == 1);
+    CHECK(unseen == 1);
 }
 
 TEST_CASE_FIXTURE(quiet, "what a foreign metric or a predicate throws leaves what is measured as it is") {

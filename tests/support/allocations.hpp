@@ -1,5 +1,5 @@
 // Counts what a test program allocates with new: `allocations`, and in `live` the octets that are not freed yet.
-// Include it in one source file.
+// Include it in one source file. The next `failing_allocations` ones, of `failing_allocation_size` or any, throw bad_alloc.
 // clang's ThreadSanitizer has operators of its own that cannot be replaced: counts_allocations is false then.
 #ifndef TESTS_SUPPORT_ALLOCATIONS_HPP
 #define TESTS_SUPPORT_ALLOCATIONS_HPP
@@ -17,6 +17,8 @@
 
 [[maybe_unused]] static long allocations = 0;
 [[maybe_unused]] static std::size_t live = 0;
+[[maybe_unused]] static int failing_allocations = 0;
+[[maybe_unused]] static std::size_t failing_allocation_size = 0;
 
 #ifdef TESTS_NO_ALLOCATIONS
 [[maybe_unused]] constexpr bool counts_allocations = false;
@@ -29,6 +31,12 @@ __attribute__((noinline)) void* operator new(std::size_t n, const std::nothrow_t
     return p;
 }
 __attribute__((noinline)) void* operator new(std::size_t n) {
+#ifdef __cpp_exceptions
+    if (failing_allocations != 0 && (failing_allocation_size == 0 || n == failing_allocation_size)) {
+        --failing_allocations;
+        throw std::bad_alloc();
+    }
+#endif
     void* const p = operator new(n, std::nothrow);
     if (!p) std::abort();
     return p;
