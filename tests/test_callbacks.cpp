@@ -183,26 +183,3 @@ TEST_CASE_FIXTURE(quiet, "a handler of unhandled failures that throws") {
     prom::on_unhandled_failure(nullptr);
     CHECK(unseen == 1);
 }
-
-TEST_CASE_FIXTURE(quiet, "what a foreign metric or a predicate throws leaves what is measured as it is") {
-    struct broken {
-        void observe(double) { throw 1; }
-        void inc() { throw 1; }
-        void dec() { throw 1; }
-    } m;
-    const auto all = prom::time(m) | prom::track_inprogress(m) | prom::count_exceptions(m) |
-                     prom::count_failures(m).when([](int n) -> bool { throw n; });
-    CHECK(all([] { return 5; })() == 5);
-    CHECK_THROWS_AS(all([]() -> int { throw std::runtime_error("its own"); })(), std::runtime_error);
-    const auto d = prom::make_deferred(all([]() -> prom::task<int> { co_return 6; })());
-    CHECK(d.settled().await_resume().value() == 6);
-    const prom::deferred<int> fired;
-    all(fired).fire(7);
-    CHECK(fired.settled().await_resume().value() == 7);
-    int got = 0;
-    all(prom::completion([&](int n) { got = n; }))(8);
-    CHECK(got == 8);
-    prom::gauge g{"never_raised", ""};
-    prom::track_inprogress(g)([] {})();
-    CHECK(g.value() == 0);
-}
