@@ -4899,10 +4899,10 @@ struct thread_end {
     ~thread_end() { end_thread(); }
 };
 
-/// When this shared object is unloaded, and at exit: no thread that ends later calls into it.
+/// When this shared object is unloaded: no thread that ends later calls into it.
 __attribute__((destructor)) static void forget_key() noexcept {
     const holding lock;
-    if (std::exchange(state.keyed, false)) pthread_key_delete(state.key);
+    if (thread_end::wanted() && std::exchange(state.keyed, false)) pthread_key_delete(state.key);
 }
 
 void collectors_after_fork() noexcept;
