@@ -102,18 +102,24 @@
 #else
 #define PROMETHEUS_ASYNC_DETAIL_ABI v1_noexcept_nothreads
 #endif
-#define PROMETHEUS_ASYNC_BEGIN namespace prometheus_async { inline namespace PROMETHEUS_ASYNC_DETAIL_ABI {
-#define PROMETHEUS_ASYNC_END } }
 
-// On every function, inline or not, that reaches the library's state: a plugin must find its own
-// copy of both halves, never one half in another shared object. (On functions, not on types: g++
-// warns about a user's struct that holds a hidden type.)
+// Each shared object has its own copy of all code and state: no function of the interface is exported, inline
+// or not, so none binds to another object's. Types are: g++ warns about a user's struct that holds a hidden one.
+// clang has this as attributes of a namespace, which also reach what the language declares; g++ needs the mark
+// DECL on each function. tests/e2e/plugins.sh shows what is missing.
 #define PROMETHEUS_ASYNC_LOCAL __attribute__((visibility("hidden")))
 #if PROMETHEUS_ASYNC_SHARED
 #define PROMETHEUS_ASYNC_DECL __attribute__((visibility("default")))
 #else
 #define PROMETHEUS_ASYNC_DECL PROMETHEUS_ASYNC_LOCAL
 #endif
+#if defined(__clang__) && !PROMETHEUS_ASYNC_SHARED
+#define PROMETHEUS_ASYNC_BEGIN namespace prometheus_async { inline namespace PROMETHEUS_ASYNC_DETAIL_ABI \
+    __attribute__((visibility("hidden"), type_visibility("default"))) {
+#else
+#define PROMETHEUS_ASYNC_BEGIN namespace prometheus_async { inline namespace PROMETHEUS_ASYNC_DETAIL_ABI {
+#endif
+#define PROMETHEUS_ASYNC_END } }
 
 // Most machines move 64 bits at once. Where they do not (MIPS, older ARM), cell and shared_value have other
 // bodies: no library is asked for.
@@ -154,7 +160,7 @@ PROMETHEUS_ASYNC_BEGIN
 PROMETHEUS_ASYNC_DECL const char* version() noexcept;
 namespace detail {
 /// Undefined when no source file defines the macro that it names, defined twice when two do.
-PROMETHEUS_ASYNC_DECL void define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file() noexcept;
+PROMETHEUS_ASYNC_DECL void define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file_or_PROMETHEUS_ASYNC_SHARED_in_all() noexcept;
 }  // namespace detail
 PROMETHEUS_ASYNC_END
 
@@ -193,9 +199,9 @@ public:
     /// "<what>: <strerror(sys)>", for a failed system call
     PROMETHEUS_ASYNC_DECL static error from_errno(std::string_view what, int sys) noexcept;
 
-    errc code() const noexcept { return code_; }
-    int sys() const noexcept { return sys_; }
-    const char* describe() const noexcept { return text_; }
+    PROMETHEUS_ASYNC_DECL errc code() const noexcept { return code_; }
+    PROMETHEUS_ASYNC_DECL int sys() const noexcept { return sys_; }
+    PROMETHEUS_ASYNC_DECL const char* describe() const noexcept { return text_; }
 
 private:
     errc code_;
@@ -208,9 +214,9 @@ static_assert(std::is_trivially_copyable_v<error>);
 /// The one exception type that the library itself throws; what() is why().describe().
 class failure : public std::exception {
 public:
-    explicit failure(const error& why) noexcept : why_(why) {}
-    const char* what() const noexcept override { return why_.describe(); }
-    const error& why() const noexcept { return why_; }
+    PROMETHEUS_ASYNC_DECL explicit failure(const error& why) noexcept : why_(why) {}
+    PROMETHEUS_ASYNC_DECL const char* what() const noexcept override { return why_.describe(); }
+    PROMETHEUS_ASYNC_DECL const error& why() const noexcept { return why_; }
 
 private:
     error why_;
@@ -223,7 +229,7 @@ namespace detail {
 
 /// Assigns by destroying and making anew; where that throws, `to` is what failed() returns, and it is thrown on.
 template <class T, class Failed>
-void remake(T& to, T& from, [[maybe_unused]] Failed failed) noexcept(std::is_nothrow_move_constructible_v<T>) {
+PROMETHEUS_ASYNC_DECL void remake(T& to, T& from, [[maybe_unused]] Failed failed) noexcept(std::is_nothrow_move_constructible_v<T>) {
     to.~T();
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     if constexpr (!std::is_nothrow_move_constructible_v<T>) {
@@ -248,36 +254,36 @@ class [[nodiscard]] result {
 public:
     using value_type = T;
 
-    result(T value) : good_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
-    result(const error& why) noexcept : good_(false), why_(why) {}
-    result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : good_(other.good_) {
+    PROMETHEUS_ASYNC_DECL result(T value) : good_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+    PROMETHEUS_ASYNC_DECL result(const error& why) noexcept : good_(false), why_(why) {}
+    PROMETHEUS_ASYNC_DECL result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : good_(other.good_) {
         if (good_) ::new (static_cast<void*>(&value_)) T(std::move(other.value_));
         else ::new (static_cast<void*>(&why_)) error(other.why_);
     }
-    result(const result& other) requires std::copy_constructible<T> : good_(other.good_) {
+    PROMETHEUS_ASYNC_DECL result(const result& other) requires std::copy_constructible<T> : good_(other.good_) {
         if (good_) ::new (static_cast<void*>(&value_)) T(other.value_);
         else ::new (static_cast<void*>(&why_)) error(other.why_);
     }
-    result& operator=(result other) noexcept(std::is_nothrow_move_constructible_v<T>) {
+    PROMETHEUS_ASYNC_DECL result& operator=(result other) noexcept(std::is_nothrow_move_constructible_v<T>) {
         detail::remake(*this, other, [] { return error(errc::canceled, "moving the value threw"); });
         return *this;
     }
-    ~result() { if (good_) value_.~T(); }
+    PROMETHEUS_ASYNC_DECL ~result() { if (good_) value_.~T(); }
 
-    explicit operator bool() const noexcept { return good_; }
-    T& operator*() & noexcept { return value_; }
-    const T& operator*() const& noexcept { return value_; }
-    T&& operator*() && noexcept { return std::move(value_); }
-    T* operator->() noexcept { return &value_; }
-    const T* operator->() const noexcept { return &value_; }
-    const error& why() const noexcept { return why_; }
-    T& value() & { return check(), value_; }
-    const T& value() const& { return check(), value_; }
-    T&& value() && { return check(), std::move(value_); }
-    T value_or(T otherwise) && { return good_ ? std::move(value_) : std::move(otherwise); }
+    PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
+    PROMETHEUS_ASYNC_DECL T& operator*() & noexcept { return value_; }
+    PROMETHEUS_ASYNC_DECL const T& operator*() const& noexcept { return value_; }
+    PROMETHEUS_ASYNC_DECL T&& operator*() && noexcept { return std::move(value_); }
+    PROMETHEUS_ASYNC_DECL T* operator->() noexcept { return &value_; }
+    PROMETHEUS_ASYNC_DECL const T* operator->() const noexcept { return &value_; }
+    PROMETHEUS_ASYNC_DECL const error& why() const noexcept { return why_; }
+    PROMETHEUS_ASYNC_DECL T& value() & { return check(), value_; }
+    PROMETHEUS_ASYNC_DECL const T& value() const& { return check(), value_; }
+    PROMETHEUS_ASYNC_DECL T&& value() && { return check(), std::move(value_); }
+    PROMETHEUS_ASYNC_DECL T value_or(T otherwise) && { return good_ ? std::move(value_) : std::move(otherwise); }
 
 private:
-    void check() const { if (!good_) detail::raise(why_); }
+    PROMETHEUS_ASYNC_DECL void check() const { if (!good_) detail::raise(why_); }
 
     bool good_;
     union {
@@ -292,12 +298,12 @@ class [[nodiscard]] result<void> {
 public:
     using value_type = void;
 
-    result() noexcept : good_(true), why_(errc::canceled, {}) {}
-    result(const error& why) noexcept : good_(false), why_(why) {}
+    PROMETHEUS_ASYNC_DECL result() noexcept : good_(true), why_(errc::canceled, {}) {}
+    PROMETHEUS_ASYNC_DECL result(const error& why) noexcept : good_(false), why_(why) {}
 
-    explicit operator bool() const noexcept { return good_; }
-    const error& why() const noexcept { return why_; }
-    void value() const { if (!good_) detail::raise(why_); }
+    PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
+    PROMETHEUS_ASYNC_DECL const error& why() const noexcept { return why_; }
+    PROMETHEUS_ASYNC_DECL void value() const { if (!good_) detail::raise(why_); }
 
 private:
     bool good_;
@@ -316,32 +322,32 @@ PROMETHEUS_ASYNC_BEGIN
 template <std::size_t N>
 struct fixed_string {
     char text[N] = {};
-    consteval fixed_string(const char (&from)[N]) {
+    PROMETHEUS_ASYNC_DECL consteval fixed_string(const char (&from)[N]) {
         for (std::size_t i = 0; i != N; ++i) text[i] = from[i];
     }
-    constexpr std::string_view view() const noexcept { return {text, N - 1}; }
+    PROMETHEUS_ASYNC_DECL constexpr std::string_view view() const noexcept { return {text, N - 1}; }
 };
 
 namespace detail {
-constexpr bool legacy_letter(char c) noexcept {
+PROMETHEUS_ASYNC_DECL constexpr bool legacy_letter(char c) noexcept {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
-constexpr bool legacy_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-constexpr bool legacy_metric_name(std::string_view s) noexcept {
+PROMETHEUS_ASYNC_DECL constexpr bool legacy_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+PROMETHEUS_ASYNC_DECL constexpr bool legacy_metric_name(std::string_view s) noexcept {
     if (s.empty() || legacy_digit(s[0])) return false;
     for (char c : s) if (!legacy_letter(c) && !legacy_digit(c) && c != ':') return false;
     return true;
 }
-constexpr bool legacy_label_name(std::string_view s) noexcept {
+PROMETHEUS_ASYNC_DECL constexpr bool legacy_label_name(std::string_view s) noexcept {
     if (s.empty() || legacy_digit(s[0])) return false;
     for (char c : s) if (!legacy_letter(c) && !legacy_digit(c)) return false;
     return true;
 }
-constexpr bool reserved_label_name(std::string_view s) noexcept { return s.substr(0, 2) == "__"; }
+PROMETHEUS_ASYNC_DECL constexpr bool reserved_label_name(std::string_view s) noexcept { return s.substr(0, 2) == "__"; }
 
 // Not constexpr: calling one in a constant expression is the compile error, and its name the message.
 // Defined all the same, because clang 16 emits consteval constructors at -O0.
-inline void a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits() {}
+PROMETHEUS_ASYNC_DECL inline void a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits() {}
 }  // namespace detail
 
 /// A metric's name, checked when the program is compiled: [a-zA-Z_:][a-zA-Z0-9_:]*.
@@ -351,7 +357,7 @@ inline void a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits
 /// lifetime names in the program text live for ever
 class metric_name {
 public:
-    consteval metric_name(const char* const& literal) : text_(literal) {
+    PROMETHEUS_ASYNC_DECL consteval metric_name(const char* const& literal) : text_(literal) {
         if (!detail::legacy_metric_name(text_))
             detail::a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits();
     }
@@ -359,13 +365,13 @@ public:
         requires(std::convertible_to<Text, std::string_view> &&
                  !(std::is_const_v<std::remove_reference_t<Text>> && std::convertible_to<Text, const char*>))
     metric_name(Text&&) = delete;  // a name known only at run time: registry::make_counter(name, help) and so on
-    constexpr std::string_view view() const noexcept { return text_; }
-    constexpr bool is_utf8() const noexcept { return utf8_; }  // asked for by utf8()
+    PROMETHEUS_ASYNC_DECL constexpr std::string_view view() const noexcept { return text_; }
+    PROMETHEUS_ASYNC_DECL constexpr bool is_utf8() const noexcept { return utf8_; }  // asked for by utf8()
 
 private:
     friend constexpr metric_name utf8(std::string_view name) noexcept;
     struct unchecked {};
-    constexpr metric_name(unchecked, std::string_view name) noexcept : text_(name), utf8_(true) {}
+    PROMETHEUS_ASYNC_DECL constexpr metric_name(unchecked, std::string_view name) noexcept : text_(name), utf8_(true) {}
     std::string_view text_;
     bool utf8_ = false;
 };
@@ -373,7 +379,7 @@ private:
 /// A name of a metric or label outside the legacy grammar. Scrapers that did not ask for UTF-8 get it escaped.
 ///
 /// errors   the declaration that uses it raises when it is empty or not UTF-8
-constexpr metric_name utf8(std::string_view name) noexcept { return {metric_name::unchecked{}, name}; }
+PROMETHEUS_ASYNC_DECL constexpr metric_name utf8(std::string_view name) noexcept { return {metric_name::unchecked{}, name}; }
 
 /// A name of a metric or label known only at run time: any string, or what utf8() gives. The declaration that uses it
 /// checks it: [a-zA-Z_:][a-zA-Z0-9_:]* for a metric, without colons for a label, and anything for utf8().
@@ -381,12 +387,12 @@ constexpr metric_name utf8(std::string_view name) noexcept { return {metric_name
 /// lifetime a view
 class any_name : public std::string_view {
 public:
-    constexpr any_name() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr any_name() noexcept = default;
     template <class Text>
         requires std::convertible_to<const Text&, std::string_view>
-    constexpr any_name(const Text& name) noexcept : std::string_view(name) {}
-    constexpr any_name(const metric_name& name) noexcept : std::string_view(name.view()), utf8_(name.is_utf8()) {}
-    constexpr bool is_utf8() const noexcept { return utf8_; }
+    PROMETHEUS_ASYNC_DECL constexpr any_name(const Text& name) noexcept : std::string_view(name) {}
+    PROMETHEUS_ASYNC_DECL constexpr any_name(const metric_name& name) noexcept : std::string_view(name.view()), utf8_(name.is_utf8()) {}
+    PROMETHEUS_ASYNC_DECL constexpr bool is_utf8() const noexcept { return utf8_; }
 
 private:
     bool utf8_ = false;
@@ -399,28 +405,28 @@ private:
 template <class T>
 class list {
 public:
-    constexpr list() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr list() noexcept = default;
 #pragma GCC diagnostic push
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Winit-list-lifetime"  // that is the point, see lifetime
 #endif
-    constexpr list(std::initializer_list<T> from) noexcept : data_(from.begin()), size_(from.size()) {}
+    PROMETHEUS_ASYNC_DECL constexpr list(std::initializer_list<T> from) noexcept : data_(from.begin()), size_(from.size()) {}
 #pragma GCC diagnostic pop
-    constexpr list(const T* data, std::size_t size) noexcept : data_(data), size_(size) {}
+    PROMETHEUS_ASYNC_DECL constexpr list(const T* data, std::size_t size) noexcept : data_(data), size_(size) {}
     template <class Range>
         requires requires(const Range& r) {
             { r.data() } -> std::convertible_to<const T*>;
             { r.size() } -> std::convertible_to<std::size_t>;
         }
-    constexpr list(const Range& from) noexcept : data_(from.data()), size_(from.size()) {}
+    PROMETHEUS_ASYNC_DECL constexpr list(const Range& from) noexcept : data_(from.data()), size_(from.size()) {}
     template <std::size_t N>
-    constexpr list(const T (&from)[N]) noexcept : data_(from), size_(N) {}
+    PROMETHEUS_ASYNC_DECL constexpr list(const T (&from)[N]) noexcept : data_(from), size_(N) {}
 
-    constexpr const T* begin() const noexcept { return data_; }
-    constexpr const T* end() const noexcept { return data_ + size_; }
-    constexpr std::size_t size() const noexcept { return size_; }
-    constexpr bool empty() const noexcept { return size_ == 0; }
-    constexpr const T& operator[](std::size_t i) const noexcept { return data_[i]; }
+    PROMETHEUS_ASYNC_DECL constexpr const T* begin() const noexcept { return data_; }
+    PROMETHEUS_ASYNC_DECL constexpr const T* end() const noexcept { return data_ + size_; }
+    PROMETHEUS_ASYNC_DECL constexpr std::size_t size() const noexcept { return size_; }
+    PROMETHEUS_ASYNC_DECL constexpr bool empty() const noexcept { return size_ == 0; }
+    PROMETHEUS_ASYNC_DECL constexpr const T& operator[](std::size_t i) const noexcept { return data_[i]; }
 
 private:
     const T* data_ = nullptr;
@@ -433,23 +439,23 @@ private:
 /// lifetime as a list
 class label_names {
 public:
-    constexpr label_names() noexcept = default;
-    constexpr label_names(std::initializer_list<any_name> names) noexcept
+    PROMETHEUS_ASYNC_DECL constexpr label_names() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr label_names(std::initializer_list<any_name> names) noexcept
         : data_(names.begin()), size_(names.size()), at_(&as<any_name>) {}
     template <class Range>
         requires requires(const Range& r) { { *r.data() } -> std::convertible_to<any_name>; r.size(); }
-    constexpr label_names(const Range& names) noexcept
+    PROMETHEUS_ASYNC_DECL constexpr label_names(const Range& names) noexcept
         : data_(names.data()), size_(names.size()), at_(&as<std::remove_cvref_t<decltype(*names.data())>>) {}
     template <class Text, std::size_t N>
         requires std::convertible_to<const Text&, any_name>
-    constexpr label_names(const Text (&names)[N]) noexcept : data_(names), size_(N), at_(&as<Text>) {}
+    PROMETHEUS_ASYNC_DECL constexpr label_names(const Text (&names)[N]) noexcept : data_(names), size_(N), at_(&as<Text>) {}
 
-    constexpr std::size_t size() const noexcept { return size_; }
-    any_name operator[](std::size_t i) const noexcept { return at_(data_, i); }
+    PROMETHEUS_ASYNC_DECL constexpr std::size_t size() const noexcept { return size_; }
+    PROMETHEUS_ASYNC_DECL any_name operator[](std::size_t i) const noexcept { return at_(data_, i); }
 
 private:
     template <class Text>
-    static any_name as(const void* data, std::size_t i) noexcept { return static_cast<const Text*>(data)[i]; }
+    PROMETHEUS_ASYNC_DECL static any_name as(const void* data, std::size_t i) noexcept { return static_cast<const Text*>(data)[i]; }
 
     const void* data_ = nullptr;
     std::size_t size_ = 0;
@@ -466,16 +472,16 @@ struct label {
 /// std::chrono::duration converts, without this file including <chrono>.
 class seconds {
 public:
-    constexpr seconds() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr seconds() noexcept = default;
     template <class Number>
         requires std::is_arithmetic_v<Number>
-    constexpr seconds(Number count) noexcept : count_(static_cast<double>(count)) {}
+    PROMETHEUS_ASYNC_DECL constexpr seconds(Number count) noexcept : count_(static_cast<double>(count)) {}
     template <class Duration>
         requires requires(const Duration& d) { d.count(); Duration::period::num; Duration::period::den; }
-    constexpr seconds(const Duration& d) noexcept
+    PROMETHEUS_ASYNC_DECL constexpr seconds(const Duration& d) noexcept
         : count_(static_cast<double>(d.count()) * static_cast<double>(Duration::period::num) /
                  static_cast<double>(Duration::period::den)) {}
-    constexpr double count() const noexcept { return count_; }
+    PROMETHEUS_ASYNC_DECL constexpr double count() const noexcept { return count_; }
 
 private:
     double count_ = 0;
@@ -502,7 +508,7 @@ PROMETHEUS_ASYNC_DECL double monotonic_now() noexcept;
 PROMETHEUS_ASYNC_DECL double wall_now() noexcept;
 namespace detail {
 /// By its bits: those of negative numbers, infinity and NaN are the higher ones, and -ffast-math leaves integers alone.
-constexpr bool possible_time(double t) noexcept {
+PROMETHEUS_ASYNC_DECL constexpr bool possible_time(double t) noexcept {
     return __builtin_bit_cast(std::uint64_t, t) < __builtin_bit_cast(std::uint64_t, 9e15);
 }
 PROMETHEUS_ASYNC_DECL inline double seconds_since(double start) noexcept {
@@ -554,33 +560,33 @@ class callback;
 template <class R, class... Args>
 class callback<R(Args...)> {
 public:
-    callback() noexcept = default;
+    PROMETHEUS_ASYNC_DECL callback() noexcept = default;
     template <class F>
         requires(!std::same_as<std::remove_cvref_t<F>, callback> && std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
-    callback(F&& f) {
+    PROMETHEUS_ASYNC_DECL callback(F&& f) {
         using held = std::decay_t<F>;
         if constexpr (sizeof(held) <= sizeof(space_) && alignof(held) <= alignof(void*) &&
                       std::is_nothrow_move_constructible_v<held>) {
             ::new (static_cast<void*>(space_)) held(std::forward<F>(f));
-            ops_ = &inside<held>;
+            ops_ = inside<held>();
         } else {
             ::new (static_cast<void*>(space_)) held*(new held(std::forward<F>(f)));
-            ops_ = &outside<held>;
+            ops_ = outside<held>();
         }
     }
-    callback(callback&& other) noexcept { take(other); }
-    callback& operator=(callback&& other) noexcept {
+    PROMETHEUS_ASYNC_DECL callback(callback&& other) noexcept { take(other); }
+    PROMETHEUS_ASYNC_DECL callback& operator=(callback&& other) noexcept {
         if (this != &other) {
             reset();
             take(other);
         }
         return *this;
     }
-    ~callback() { reset(); }
+    PROMETHEUS_ASYNC_DECL ~callback() { reset(); }
 
-    explicit operator bool() const noexcept { return ops_ != nullptr; }
-    R operator()(Args... args) { return ops_->call(space_, std::forward<Args>(args)...); }
-    void reset() noexcept {
+    PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return ops_ != nullptr; }
+    PROMETHEUS_ASYNC_DECL R operator()(Args... args) { return ops_->call(space_, std::forward<Args>(args)...); }
+    PROMETHEUS_ASYNC_DECL void reset() noexcept {
         if (const operations* ops = std::exchange(ops_, nullptr)) ops->destroy(space_);
     }
 
@@ -591,20 +597,26 @@ private:
         void (*destroy)(void*) noexcept;
     };
     template <class F>
-    static constexpr operations inside{
-        [](void* p, Args&&... args) -> R { return (*static_cast<F*>(p))(std::forward<Args>(args)...); },
-        [](void* to, void* from) noexcept {
-            ::new (to) F(std::move(*static_cast<F*>(from)));
-            static_cast<F*>(from)->~F();
-        },
-        [](void* p) noexcept { static_cast<F*>(p)->~F(); }};
+    PROMETHEUS_ASYNC_DECL static const operations* inside() noexcept {
+        static constexpr operations all{
+            [](void* p, Args&&... args) -> R { return (*static_cast<F*>(p))(std::forward<Args>(args)...); },
+            [](void* to, void* from) noexcept {
+                ::new (to) F(std::move(*static_cast<F*>(from)));
+                static_cast<F*>(from)->~F();
+            },
+            [](void* p) noexcept { static_cast<F*>(p)->~F(); }};
+        return &all;
+    }
     template <class F>
-    static constexpr operations outside{
-        [](void* p, Args&&... args) -> R { return (**static_cast<F**>(p))(std::forward<Args>(args)...); },
-        [](void* to, void* from) noexcept { ::new (to) F*(*static_cast<F**>(from)); },
-        [](void* p) noexcept { delete *static_cast<F**>(p); }};
+    PROMETHEUS_ASYNC_DECL static const operations* outside() noexcept {
+        static constexpr operations all{
+            [](void* p, Args&&... args) -> R { return (**static_cast<F**>(p))(std::forward<Args>(args)...); },
+            [](void* to, void* from) noexcept { ::new (to) F*(*static_cast<F**>(from)); },
+            [](void* p) noexcept { delete *static_cast<F**>(p); }};
+        return &all;
+    }
 
-    void take(callback& other) noexcept {
+    PROMETHEUS_ASYNC_DECL void take(callback& other) noexcept {
         ops_ = std::exchange(other.ops_, nullptr);
         if (ops_) ops_->move(space_, other.space_);
     }
@@ -617,26 +629,26 @@ private:
 template <class T>
 class owned {
 public:
-    owned() noexcept = default;
-    explicit owned(T* made) noexcept : made_(made) {}
+    PROMETHEUS_ASYNC_DECL owned() noexcept = default;
+    PROMETHEUS_ASYNC_DECL explicit owned(T* made) noexcept : made_(made) {}
     template <class U>
         requires std::convertible_to<U*, T*>
-    owned(owned<U>&& other) noexcept : made_(other.release()) {}
-    owned(owned&& other) noexcept : made_(other.release()) {}
-    owned& operator=(owned&& other) noexcept {
+    PROMETHEUS_ASYNC_DECL owned(owned<U>&& other) noexcept : made_(other.release()) {}
+    PROMETHEUS_ASYNC_DECL owned(owned&& other) noexcept : made_(other.release()) {}
+    PROMETHEUS_ASYNC_DECL owned& operator=(owned&& other) noexcept {
         if (this != &other) {
             delete made_;
             made_ = other.release();
         }
         return *this;
     }
-    ~owned() { delete made_; }
+    PROMETHEUS_ASYNC_DECL ~owned() { delete made_; }
 
-    explicit operator bool() const noexcept { return made_ != nullptr; }
-    T* get() const noexcept { return made_; }
-    T& operator*() const noexcept { return *made_; }
-    T* operator->() const noexcept { return made_; }
-    T* release() noexcept { return std::exchange(made_, nullptr); }
+    PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return made_ != nullptr; }
+    PROMETHEUS_ASYNC_DECL T* get() const noexcept { return made_; }
+    PROMETHEUS_ASYNC_DECL T& operator*() const noexcept { return *made_; }
+    PROMETHEUS_ASYNC_DECL T* operator->() const noexcept { return made_; }
+    PROMETHEUS_ASYNC_DECL T* release() noexcept { return std::exchange(made_, nullptr); }
 
 private:
     T* made_ = nullptr;
@@ -664,9 +676,9 @@ struct cell {
 #if PROMETHEUS_ASYNC_DETAIL_WIDE
     std::uint64_t word;
 
-    std::uint64_t own() const noexcept { return word; }  // by its writer
-    std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
-    void store(std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELAXED); }
+    PROMETHEUS_ASYNC_DECL std::uint64_t own() const noexcept { return word; }  // by its writer
+    PROMETHEUS_ASYNC_DECL std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
+    PROMETHEUS_ASYNC_DECL void store(std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELAXED); }
 #else
     // Two copies, written in turn: readers take the newer one, and never wait for a writer, which may have
     // been left behind amid its store by a fork.
@@ -694,9 +706,9 @@ struct cell {
         __atomic_store_n(&version, next, __ATOMIC_RELEASE);
     }
 #endif
-    void add(std::uint64_t n) noexcept { store(own() + n); }
-    void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, real() + d)); }  // reset() may write here
-    double real() const noexcept { return __builtin_bit_cast(double, load()); }
+    PROMETHEUS_ASYNC_DECL void add(std::uint64_t n) noexcept { store(own() + n); }
+    PROMETHEUS_ASYNC_DECL void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, real() + d)); }  // reset() may write here
+    PROMETHEUS_ASYNC_DECL double real() const noexcept { return __builtin_bit_cast(double, load()); }
 };
 
 /// The value of a gauge that was set: any number of writers. Until then it holds `unset`, and the value
@@ -706,15 +718,15 @@ struct shared_value {
     std::uint64_t word;
 
     static constexpr std::uint64_t unset = 0x7ff4'756e'7365'7421;  // a NaN that no arithmetic makes
-    static std::uint64_t bits(double v) noexcept {
+    PROMETHEUS_ASYNC_DECL static std::uint64_t bits(double v) noexcept {
         const auto b = __builtin_bit_cast(std::uint64_t, v);
         return b == unset ? 0x7ff8'0000'0000'0000 : b;
     }
 #if PROMETHEUS_ASYNC_DETAIL_WIDE
-    std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
-    void set(double v) noexcept { __atomic_store_n(&word, bits(v), __ATOMIC_RELAXED); }
-    void clear() noexcept { __atomic_store_n(&word, unset, __ATOMIC_RELAXED); }
-    void add(double d) noexcept {
+    PROMETHEUS_ASYNC_DECL std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
+    PROMETHEUS_ASYNC_DECL void set(double v) noexcept { __atomic_store_n(&word, bits(v), __ATOMIC_RELAXED); }
+    PROMETHEUS_ASYNC_DECL void clear() noexcept { __atomic_store_n(&word, unset, __ATOMIC_RELAXED); }
+    PROMETHEUS_ASYNC_DECL void add(double d) noexcept {
         std::uint64_t seen = load();
         while (!__atomic_compare_exchange_n(&word, &seen, bits(__builtin_bit_cast(double, seen) + d), true,
                                             __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
@@ -730,17 +742,17 @@ struct shared_value {
 // Words that lookups read without the lock. On 32-bit targets a torn one is caught by the version that
 // every lookup checks at its end.
 #if defined(__LP64__) || defined(__x86_64__)
-inline std::uint64_t acquire(const std::uint64_t& word) noexcept { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
-inline void release(std::uint64_t& word, std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELEASE); }
+PROMETHEUS_ASYNC_DECL inline std::uint64_t acquire(const std::uint64_t& word) noexcept { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
+PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELEASE); }
 #else
 using half_word [[gnu::may_alias]] = std::uint32_t;
 constexpr int low_half = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__, high_half = 1 - low_half;
-inline std::uint64_t acquire(const std::uint64_t& word) noexcept {
+PROMETHEUS_ASYNC_DECL inline std::uint64_t acquire(const std::uint64_t& word) noexcept {
     const auto* half = reinterpret_cast<const half_word*>(&word);
     const std::uint64_t low = __atomic_load_n(half + low_half, __ATOMIC_ACQUIRE);
     return low | std::uint64_t{__atomic_load_n(half + high_half, __ATOMIC_ACQUIRE)} << 32;
 }
-inline void release(std::uint64_t& word, std::uint64_t n) noexcept {
+PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) noexcept {
     auto* half = reinterpret_cast<half_word*>(&word);
     __atomic_store_n(half + low_half, static_cast<std::uint32_t>(n), __ATOMIC_RELEASE);
     __atomic_store_n(half + high_half, static_cast<std::uint32_t>(n >> 32), __ATOMIC_RELEASE);
@@ -762,8 +774,8 @@ struct alignas(64) record {
     std::uint32_t units;  // of 64 bytes, the key included
     std::uint32_t owed;   // threads that may still be writing `value`
 
-    std::uint64_t* key() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
-    const std::uint64_t* key() const noexcept { return reinterpret_cast<const std::uint64_t*>(this + 1); }
+    PROMETHEUS_ASYNC_DECL std::uint64_t* key() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
+    PROMETHEUS_ASYNC_DECL const std::uint64_t* key() const noexcept { return reinterpret_cast<const std::uint64_t*>(this + 1); }
 };
 
 /// What a handle holds.
@@ -813,7 +825,7 @@ struct bucket_bounds {
     char* text;           // of each bound, canonical: `0.005"} `, and where they end
     std::uint16_t* ends;
 
-    unsigned bucket(double x) const noexcept {
+    PROMETHEUS_ASYNC_DECL unsigned bucket(double x) const noexcept {
         if (x != x) [[unlikely]] return count;  // NaN is above all bounds, whatever its sign
         if (direct) [[likely]] {
             auto i = static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50) - first;
@@ -902,7 +914,7 @@ struct declared {
 PROMETHEUS_ASYNC_DECL result<declared> declare(const declaration& what);
 /// Calls the link marker, so that a forgotten implementation is named among the undefined references.
 PROMETHEUS_ASYNC_DECL inline declared declare_or_raise(const declaration& what) {
-    define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file();
+    define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file_or_PROMETHEUS_ASYNC_SHARED_in_all();
     return declare(what).value();
 }
 }  // namespace detail
@@ -916,7 +928,7 @@ PROMETHEUS_ASYNC_DECL inline declared declare_or_raise(const declaration& what) 
 ///          (utf8("a.b") and a_b) are a conflict
 class registry {
 public:
-    constexpr registry() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr registry() noexcept = default;
     registry(const registry&) = delete;
     registry& operator=(const registry&) = delete;
     PROMETHEUS_ASYNC_DECL ~registry();
@@ -937,10 +949,10 @@ public:
     PROMETHEUS_ASYNC_DECL state_set make_state_set(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL unknown make_unknown(any_name name, std::string_view help, const metric_options& options = {});
     template <class Metric>
-    result<dynamic_family<Metric>> try_family(any_name name, std::string_view help, label_names labels,
+    PROMETHEUS_ASYNC_DECL result<dynamic_family<Metric>> try_family(any_name name, std::string_view help, label_names labels,
                                             const metric_options& options = {});
     template <class Metric>
-    dynamic_family<Metric> make_family(any_name name, std::string_view help, label_names labels,
+    PROMETHEUS_ASYNC_DECL dynamic_family<Metric> make_family(any_name name, std::string_view help, label_names labels,
                                      const metric_options& options = {});
 
     /// Removes a metric and all its series, by its full name; false when there is none.
@@ -984,7 +996,7 @@ concept has_to_label = requires(const T& v) { { to_label(v) } -> std::convertibl
 class label_text {
 public:
     template <class T>
-    label_text(const T& v) noexcept {
+    PROMETHEUS_ASYNC_DECL label_text(const T& v) noexcept {
         if constexpr (has_to_label<T>) {
             using R = decltype(to_label(v));
             static_assert(std::is_reference_v<R> || std::is_trivially_destructible_v<R>,
@@ -1005,10 +1017,10 @@ public:
         }
     }
     label_text(const label_text&) = delete;
-    std::string_view view() const noexcept { return text_; }
+    PROMETHEUS_ASYNC_DECL std::string_view view() const noexcept { return text_; }
 
 private:
-    void digits(std::uint64_t n, bool negative) noexcept {
+    PROMETHEUS_ASYNC_DECL void digits(std::uint64_t n, bool negative) noexcept {
         char* at = digits_ + sizeof digits_;
         do *--at = static_cast<char>('0' + n % 10);
         while ((n /= 10) != 0);
@@ -1068,12 +1080,12 @@ class counter {
 public:
     static constexpr metric_type type = metric_type::counter;
 
-    counter() noexcept = default;  // drops its updates
+    PROMETHEUS_ASYNC_DECL counter() noexcept = default;  // drops its updates
     template <std::size_t N>
     counter(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<counter, "label"> or registry::make_family<counter>
-    counter(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL counter(metric_name name, std::string_view help, const metric_options& options = {})
         : counter(detail::declare_or_raise({type, name, help, options})) {}
-    explicit counter(const detail::declared& from) noexcept : series_(from.one) {}
+    PROMETHEUS_ASYNC_DECL explicit counter(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void inc() const noexcept { add(1); }
     template <std::integral Step>
@@ -1101,7 +1113,7 @@ public:
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     /// Counts one when the scope that holds the result is left by an exception.
-    auto count_exceptions() const noexcept;
+    PROMETHEUS_ASYNC_DECL auto count_exceptions() const noexcept;
 #endif
 
 private:
@@ -1123,12 +1135,12 @@ class gauge {
 public:
     static constexpr metric_type type = metric_type::gauge;
 
-    gauge() noexcept = default;
+    PROMETHEUS_ASYNC_DECL gauge() noexcept = default;
     template <std::size_t N>
     gauge(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<gauge, "label"> or registry::make_family<gauge>
-    gauge(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL gauge(metric_name name, std::string_view help, const metric_options& options = {})
         : gauge(detail::declare_or_raise({type, name, help, options})) {}
-    explicit gauge(const detail::declared& from) noexcept : series_(from.one) {}
+    PROMETHEUS_ASYNC_DECL explicit gauge(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void inc(double step = 1) const noexcept {
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
@@ -1144,9 +1156,9 @@ public:
         else detail::set_slowly(series_, value);
     }
     // Whole numbers of any width, without a warning of the conversion.
-    void inc(std::integral auto step) const noexcept { inc(static_cast<double>(step)); }
-    void dec(std::integral auto step) const noexcept { inc(-static_cast<double>(step)); }
-    void set(std::integral auto value) const noexcept { set(static_cast<double>(value)); }
+    PROMETHEUS_ASYNC_DECL void inc(std::integral auto step) const noexcept { inc(static_cast<double>(step)); }
+    PROMETHEUS_ASYNC_DECL void dec(std::integral auto step) const noexcept { inc(-static_cast<double>(step)); }
+    PROMETHEUS_ASYNC_DECL void set(std::integral auto value) const noexcept { set(static_cast<double>(value)); }
     // Any std::chrono::duration, as seconds.
     PROMETHEUS_ASYNC_DECL void inc(seconds step) const noexcept { inc(step.count()); }
     PROMETHEUS_ASYNC_DECL void dec(seconds step) const noexcept { dec(step.count()); }
@@ -1156,7 +1168,7 @@ public:
     /// Sets the gauge to the seconds that the scope took.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<gauge>(*this); }
     /// One up now, one down when the result ends.
-    auto track_inprogress() const noexcept;
+    PROMETHEUS_ASYNC_DECL auto track_inprogress() const noexcept;
 
 private:
     detail::series series_;
@@ -1167,12 +1179,12 @@ class unknown : public gauge {
 public:
     static constexpr metric_type type = metric_type::unknown;
 
-    unknown() noexcept = default;
+    PROMETHEUS_ASYNC_DECL unknown() noexcept = default;
     template <std::size_t N>
     unknown(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<unknown, "label"> or registry::make_family<unknown>
-    unknown(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL unknown(metric_name name, std::string_view help, const metric_options& options = {})
         : unknown(detail::declare_or_raise({type, name, help, options})) {}
-    explicit unknown(const detail::declared& from) noexcept : gauge(from) {}
+    PROMETHEUS_ASYNC_DECL explicit unknown(const detail::declared& from) noexcept : gauge(from) {}
 };
 
 namespace detail {
@@ -1213,12 +1225,12 @@ class histogram {
 public:
     static constexpr metric_type type = metric_type::histogram;
 
-    histogram() noexcept = default;
+    PROMETHEUS_ASYNC_DECL histogram() noexcept = default;
     template <std::size_t N>
     histogram(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<histogram, "label"> or registry::make_family<histogram>
-    histogram(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL histogram(metric_name name, std::string_view help, const metric_options& options = {})
         : histogram(detail::declare_or_raise({type, name, help, options})) {}
-    explicit histogram(const detail::declared& from) noexcept : series_(from.one), bounds_(from.bounds) {}
+    PROMETHEUS_ASYNC_DECL explicit histogram(const detail::declared& from) noexcept : series_(from.one), bounds_(from.bounds) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
@@ -1232,7 +1244,7 @@ public:
         observe(value);
         if (bounds_) detail::keep_exemplar(series_, bounds_->bucket(value), value, e);
     }
-    void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
+    PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value, const exemplar& e) const noexcept { observe(value.count(), e); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
@@ -1258,12 +1270,12 @@ class summary {
 public:
     static constexpr metric_type type = metric_type::summary;
 
-    summary() noexcept = default;
+    PROMETHEUS_ASYNC_DECL summary() noexcept = default;
     template <std::size_t N>
     summary(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<summary, "label"> or registry::make_family<summary>
-    summary(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL summary(metric_name name, std::string_view help, const metric_options& options = {})
         : summary(detail::declare_or_raise({type, name, help, options})) {}
-    explicit summary(const detail::declared& from) noexcept : series_(from.one) {}
+    PROMETHEUS_ASYNC_DECL explicit summary(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
@@ -1273,7 +1285,7 @@ public:
             detail::add_slowly(series_, value, 2, 1);
         }
     }
-    void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
+    PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
@@ -1292,12 +1304,12 @@ class info {
 public:
     static constexpr metric_type type = metric_type::info;
 
-    info() noexcept = default;
+    PROMETHEUS_ASYNC_DECL info() noexcept = default;
     template <std::size_t N>
     info(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<info, "label"> or registry::make_family<info>
-    info(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL info(metric_name name, std::string_view help, const metric_options& options = {})
         : info(detail::declare_or_raise({type, name, help, options})) {}
-    explicit info(const detail::declared& from) noexcept : series_(from.one) {}
+    PROMETHEUS_ASYNC_DECL explicit info(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void set(list<label> labels) const { detail::set_info(series_, labels); }
 
@@ -1313,12 +1325,12 @@ class state_set {
 public:
     static constexpr metric_type type = metric_type::state_set;
 
-    state_set() noexcept = default;
+    PROMETHEUS_ASYNC_DECL state_set() noexcept = default;
     template <std::size_t N>
     state_set(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<state_set, "label"> or registry::make_family<state_set>
-    state_set(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL state_set(metric_name name, std::string_view help, const metric_options& options = {})
         : state_set(detail::declare_or_raise({type, name, help, options})) {}
-    explicit state_set(const detail::declared& from) noexcept : series_(from.one) {}
+    PROMETHEUS_ASYNC_DECL explicit state_set(const detail::declared& from) noexcept : series_(from.one) {}
 
     template <class State>
     PROMETHEUS_ASYNC_DECL bool set(const State& state) const noexcept {
@@ -1358,7 +1370,7 @@ struct alignas(64) family_face {
 };
 
 /// The halves of the whole product, folded.
-inline std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
+PROMETHEUS_ASYNC_DECL inline std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
 #ifdef __SIZEOF_INT128__
     __extension__ using wide = unsigned __int128;
     const wide product = static_cast<wide>(a) * b;
@@ -1371,7 +1383,7 @@ inline std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
 #endif
 }
 template <class Word>
-inline std::uint64_t load_little(const char* from) noexcept {
+PROMETHEUS_ASYNC_DECL inline std::uint64_t load_little(const char* from) noexcept {
     Word w;
     std::memcpy(&w, from, sizeof w);
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -1388,8 +1400,8 @@ struct key_pair {
 PROMETHEUS_ASYNC_DECL std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values, std::size_t count) noexcept;
 PROMETHEUS_ASYNC_DECL bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept;
 
-inline bool is_long(const key_pair& k) noexcept { return (k.high >> 56) == 0xff; }
-inline key_pair make_key(std::string_view value) noexcept {
+PROMETHEUS_ASYNC_DECL inline bool is_long(const key_pair& k) noexcept { return (k.high >> 56) == 0xff; }
+PROMETHEUS_ASYNC_DECL inline key_pair make_key(std::string_view value) noexcept {
     const char* p = value.data();
     const std::size_t n = value.size();
     key_pair k;
@@ -1408,7 +1420,7 @@ inline key_pair make_key(std::string_view value) noexcept {
 }
 /// Where a table looks first. Each product has a secret in both factors, so that values which meet cannot be
 /// computed without the seed, nor a factor be made zero. Equal hashes are not equal values: texts decide.
-inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, const std::string_view* values, std::size_t count,
+PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, const std::string_view* values, std::size_t count,
                                  bool any_long) noexcept {
     std::uint64_t h = seed.high;
     for (std::size_t i = 0; i != count; ++i) h = mix(keys[i].low ^ seed.low, keys[i].high ^ h);
@@ -1417,10 +1429,10 @@ inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, co
 }
 /// How far from there an entry may stand. With half of the places free, chance never takes one that far; when it
 /// happens all the same, the table gets another seed.
-constexpr std::size_t most_probes(std::size_t log2) noexcept { return 16 + 8 * log2; }
+PROMETHEUS_ASYNC_DECL constexpr std::size_t most_probes(std::size_t log2) noexcept { return 16 + 8 * log2; }
 
 /// True and the series, or false: not there, or too much was removed meanwhile.
-inline bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
+PROMETHEUS_ASYNC_DECL inline bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
                        std::size_t count, series& found) noexcept {
     bool any_long = false;
     for (std::size_t i = 0; i != count; ++i) any_long |= is_long(keys[i]);
@@ -1461,7 +1473,7 @@ PROMETHEUS_ASYNC_DECL inline void clear_children(const declared& family) noexcep
 PROMETHEUS_ASYNC_DECL std::size_t count_children(const declared& family) noexcept;
 
 template <class Metric>
-Metric child_metric(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count) {
+PROMETHEUS_ASYNC_DECL Metric child_metric(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count) {
     declared child{{}, nullptr, 0, family.bounds};
     if (family.face == nullptr) return Metric(child);
     if (!find_child(*family.face, family.id, keys, values, count, child.one)) [[unlikely]]
@@ -1469,7 +1481,7 @@ Metric child_metric(const declared& family, const std::string_view* values, cons
     return Metric(child);
 }
 
-consteval bool all_different(std::initializer_list<std::string_view> names) {
+PROMETHEUS_ASYNC_DECL consteval bool all_different(std::initializer_list<std::string_view> names) {
     for (auto i = names.begin(); i != names.end(); ++i)
         for (auto j = names.begin(); j != i; ++j)
             if (*i == *j) return false;
@@ -1496,8 +1508,8 @@ class family {
     static_assert(detail::all_different({Labels.view()...}), "two labels of a family have the same name");
 
 public:
-    family() noexcept = default;  // makes metrics that drop their updates
-    family(metric_name name, std::string_view help, const metric_options& options = {}) {
+    PROMETHEUS_ASYNC_DECL family() noexcept = default;  // makes metrics that drop their updates
+    PROMETHEUS_ASYNC_DECL family(metric_name name, std::string_view help, const metric_options& options = {}) {
         const std::string_view names[] = {Labels.view()...};
         const label_names labels(names);
         declared_ = detail::declare_or_raise({Metric::type, name, help, options, &labels});
@@ -1546,8 +1558,8 @@ private:
 template <class Metric>
 class dynamic_family {
 public:
-    dynamic_family() noexcept = default;
-    explicit dynamic_family(const detail::declared& from) noexcept : declared_(from) {}
+    PROMETHEUS_ASYNC_DECL dynamic_family() noexcept = default;
+    PROMETHEUS_ASYNC_DECL explicit dynamic_family(const detail::declared& from) noexcept : declared_(from) {}
 
     PROMETHEUS_ASYNC_DECL Metric operator()(list<std::string_view> values) const {
         detail::declared child{{}, nullptr, 0, declared_.bounds};
@@ -1568,7 +1580,7 @@ private:
 };
 
 template <class Metric>
-result<dynamic_family<Metric>> registry::try_family(any_name name, std::string_view help, label_names labels,
+PROMETHEUS_ASYNC_DECL result<dynamic_family<Metric>> registry::try_family(any_name name, std::string_view help, label_names labels,
                                                     const metric_options& options) {
     metric_options mine = options;
     mine.registry = this;
@@ -1577,7 +1589,7 @@ result<dynamic_family<Metric>> registry::try_family(any_name name, std::string_v
     return dynamic_family<Metric>(*made);
 }
 template <class Metric>
-dynamic_family<Metric> registry::make_family(any_name name, std::string_view help, label_names labels,
+PROMETHEUS_ASYNC_DECL dynamic_family<Metric> registry::make_family(any_name name, std::string_view help, label_names labels,
                                              const metric_options& options) {
     return try_family<Metric>(name, help, labels, options).value();
 }
@@ -1637,7 +1649,7 @@ public:
 
 private:
     friend struct detail::sink_state;
-    explicit sample_sink(detail::sink_state& to) noexcept : to_(to) {}
+    PROMETHEUS_ASYNC_DECL explicit sample_sink(detail::sink_state& to) noexcept : to_(to) {}
     detail::sink_state& to_;
 };
 
@@ -1651,16 +1663,16 @@ public:
     virtual void collect(sample_sink& out) = 0;
 
 protected:
-    ~collector() = default;
+    PROMETHEUS_ASYNC_DECL ~collector() = default;
 };
 
 /// Keeps a collector registered until its end, and waits then for a scrape that is just calling it (unless
 /// it is that call which ends it).
 class [[nodiscard]] collector_handle {
 public:
-    collector_handle() noexcept = default;
-    explicit collector_handle(detail::collector_hook* hook) noexcept : hook_(hook) {}
-    collector_handle(collector_handle&& other) noexcept : hook_(std::exchange(other.hook_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL collector_handle() noexcept = default;
+    PROMETHEUS_ASYNC_DECL explicit collector_handle(detail::collector_hook* hook) noexcept : hook_(hook) {}
+    PROMETHEUS_ASYNC_DECL collector_handle(collector_handle&& other) noexcept : hook_(std::exchange(other.hook_, nullptr)) {}
     PROMETHEUS_ASYNC_DECL collector_handle& operator=(collector_handle&& other) noexcept {
         if (this != &other) {
             remove();
@@ -1755,7 +1767,7 @@ struct pulled {
 /// errors   none but collectors'. A span shorter than 64 bytes is refused (failed)
 class cursor {
 public:
-    cursor() noexcept = default;
+    PROMETHEUS_ASYNC_DECL cursor() noexcept = default;
     cursor(const cursor&) = delete;
     cursor& operator=(const cursor&) = delete;
     PROMETHEUS_ASYNC_DECL ~cursor();
@@ -1836,7 +1848,7 @@ concept has_free_co_await = requires(A&& a) { operator co_await(static_cast<A&&>
 
 /// The awaiter that `co_await a` uses where no await_transform intervenes.
 template <class A>
-decltype(auto) get_awaiter(A&& a) {
+PROMETHEUS_ASYNC_DECL decltype(auto) get_awaiter(A&& a) {
     if constexpr (has_member_co_await<A>) return static_cast<A&&>(a).operator co_await();
     else if constexpr (has_free_co_await<A>) return operator co_await(static_cast<A&&>(a));
     else return static_cast<A&&>(a);
@@ -1848,25 +1860,25 @@ decltype(auto) get_awaiter(A&& a) {
 
 struct promise_base {
     struct final_awaiter {
-        bool await_ready() const noexcept { return false; }
+        PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
         template <class Promise>
-        void await_suspend(std::coroutine_handle<Promise> self) const noexcept {
+        PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<Promise> self) const noexcept {
             promise_base& p = self.promise();
             const std::coroutine_handle<> waiting = p.parent;
             if (p.meet() && waiting) waiting.resume();  // *self may be gone by now; else the parent just goes on
         }
-        void await_resume() const noexcept {}
+        PROMETHEUS_ASYNC_DECL void await_resume() const noexcept {}
     };
 
-    promise_base() noexcept = default;
+    PROMETHEUS_ASYNC_DECL promise_base() noexcept = default;
     promise_base(const promise_base&) = delete;
-    ~promise_base() { if (destroyed) *destroyed = true; }
+    PROMETHEUS_ASYNC_DECL ~promise_base() { if (destroyed) *destroyed = true; }
 
-    std::suspend_always initial_suspend() const noexcept { return {}; }
-    final_awaiter final_suspend() const noexcept { return {}; }
+    PROMETHEUS_ASYNC_DECL std::suspend_always initial_suspend() const noexcept { return {}; }
+    PROMETHEUS_ASYNC_DECL final_awaiter final_suspend() const noexcept { return {}; }
 
     /// Whether the other side was here before.
-    bool meet() noexcept { return __atomic_exchange_n(&met, 1U, __ATOMIC_ACQ_REL) != 0; }
+    PROMETHEUS_ASYNC_DECL bool meet() noexcept { return __atomic_exchange_n(&met, 1U, __ATOMIC_ACQ_REL) != 0; }
 
     std::coroutine_handle<> parent;
     bool* destroyed = nullptr;  // in the parent's await_suspend, which outlives the chain
@@ -1878,8 +1890,8 @@ struct task_promise_value : promise_base {
     using stored = std::conditional_t<std::is_reference_v<T>, std::remove_reference_t<T>*, T>;
     enum class holds : std::uint8_t { nothing, value, exception };
 
-    task_promise_value() noexcept {}
-    ~task_promise_value() {
+    PROMETHEUS_ASYNC_DECL task_promise_value() noexcept {}
+    PROMETHEUS_ASYNC_DECL ~task_promise_value() {
         if (what == holds::value) value.~stored();
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         if (what == holds::exception) exception.~exception_ptr();
@@ -1887,7 +1899,7 @@ struct task_promise_value : promise_base {
     }
     template <class U = T>
         requires std::convertible_to<U&&, T>
-    void return_value(U&& u) {
+    PROMETHEUS_ASYNC_DECL void return_value(U&& u) {
         if constexpr (std::is_reference_v<T>) {
             T reference = static_cast<U&&>(u);
             ::new (static_cast<void*>(&value)) stored(&reference);
@@ -1896,7 +1908,7 @@ struct task_promise_value : promise_base {
         }
         what = holds::value;
     }
-    void unhandled_exception() noexcept {
+    PROMETHEUS_ASYNC_DECL void unhandled_exception() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         ::new (static_cast<void*>(&exception)) std::exception_ptr(std::current_exception());
         what = holds::exception;
@@ -1904,7 +1916,7 @@ struct task_promise_value : promise_base {
         std::abort();
 #endif
     }
-    T take() {
+    PROMETHEUS_ASYNC_DECL T take() {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         if (what == holds::exception) std::rethrow_exception(std::exchange(exception, nullptr));
 #endif
@@ -1923,15 +1935,15 @@ struct task_promise_value : promise_base {
 
 template <>
 struct task_promise_value<void> : promise_base {
-    void return_void() noexcept {}
-    void unhandled_exception() noexcept {
+    PROMETHEUS_ASYNC_DECL void return_void() noexcept {}
+    PROMETHEUS_ASYNC_DECL void unhandled_exception() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         exception = std::current_exception();
 #else
         std::abort();
 #endif
     }
-    void take() {
+    PROMETHEUS_ASYNC_DECL void take() {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         if (exception) std::rethrow_exception(std::exchange(exception, nullptr));
 #endif
@@ -1955,51 +1967,51 @@ template <class T>
 class [[nodiscard]] task {
 public:
     struct promise_type : detail::task_promise_value<T> {
-        task get_return_object() noexcept {
+        PROMETHEUS_ASYNC_DECL task get_return_object() noexcept {
             return task(std::coroutine_handle<promise_type>::from_promise(*this));
         }
     };
     using value_type = T;
 
-    task() noexcept = default;
-    task(task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
-    task& operator=(task&& other) noexcept {
+    PROMETHEUS_ASYNC_DECL task() noexcept = default;
+    PROMETHEUS_ASYNC_DECL task(task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL task& operator=(task&& other) noexcept {
         if (this != &other) {
             if (auto old = std::exchange(frame_, std::exchange(other.frame_, nullptr))) old.destroy();
         }
         return *this;
     }
-    ~task() {
+    PROMETHEUS_ASYNC_DECL ~task() {
         if (auto old = std::exchange(frame_, nullptr)) old.destroy();
     }
 
     /// Whether there is a coroutine. (Not a conversion: `if (start_http_server(...))` lacks its co_await.)
-    bool valid() const noexcept { return frame_ != nullptr; }
+    PROMETHEUS_ASYNC_DECL bool valid() const noexcept { return frame_ != nullptr; }
 
     auto operator co_await() const& = delete;  // a task is awaited once: co_await std::move(it)
-    auto operator co_await() && {
-        struct awaiter {
-            std::coroutine_handle<promise_type> child;
-
-            bool await_ready() const noexcept { return false; }
-            bool await_suspend(std::coroutine_handle<> parent) const {
-                const auto frame = child;  // *this is gone when the child destroys the chain
-                bool destroyed = false;
-                frame.promise().parent = parent;
-                frame.promise().destroyed = &destroyed;
-                frame.resume();
-                if (destroyed) return true;
-                frame.promise().destroyed = nullptr;
-                return !frame.promise().meet();
-            }
-            T await_resume() const { return child.promise().take(); }
-        };
+    PROMETHEUS_ASYNC_DECL auto operator co_await() && {
         if (!frame_ || frame_.done()) detail::raise(error(errc::conflict, "a task is awaited once, and not when it is empty"));
         return awaiter{frame_};
     }
 
 private:
-    explicit task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+    struct awaiter {
+        std::coroutine_handle<promise_type> child;
+
+        PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
+        PROMETHEUS_ASYNC_DECL bool await_suspend(std::coroutine_handle<> parent) const {
+            const auto frame = child;  // *this is gone when the child destroys the chain
+            bool destroyed = false;
+            frame.promise().parent = parent;
+            frame.promise().destroyed = &destroyed;
+            frame.resume();
+            if (destroyed) return true;
+            frame.promise().destroyed = nullptr;
+            return !frame.promise().meet();
+        }
+        PROMETHEUS_ASYNC_DECL T await_resume() const { return child.promise().take(); }
+    };
+    PROMETHEUS_ASYNC_DECL explicit task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
     std::coroutine_handle<promise_type> frame_;
 };
 
@@ -2034,7 +2046,7 @@ namespace detail {
 
 PROMETHEUS_ASYNC_DECL void unhandled(const fault& why) noexcept;
 
-inline fault this_failure() noexcept {
+PROMETHEUS_ASYNC_DECL inline fault this_failure() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     return std::current_exception();
 #else
@@ -2051,11 +2063,11 @@ struct is_deferred<deferred<T>> : std::true_type {};
 
 // std::invoke, which would cost <functional>.
 template <class F, class... Args>
-constexpr decltype(auto) invoke(F&& f, Args&&... args) {
+PROMETHEUS_ASYNC_DECL constexpr decltype(auto) invoke(F&& f, Args&&... args) {
     return static_cast<F&&>(f)(static_cast<Args&&>(args)...);
 }
 template <class C, class Member, class Object, class... Args>
-constexpr decltype(auto) invoke(Member C::*member, Object&& object, Args&&... args) {
+PROMETHEUS_ASYNC_DECL constexpr decltype(auto) invoke(Member C::*member, Object&& object, Args&&... args) {
     auto on = [](auto&& o) -> decltype(auto) {
         using O = decltype(o);
         if constexpr (std::is_base_of_v<C, std::remove_cvref_t<O>>) return static_cast<O>(o);
@@ -2080,37 +2092,37 @@ class outcome {
 public:
     using value_type = T;
 
-    outcome() noexcept requires std::is_void_v<T> : outcome(stored{}) {}
-    outcome(stored value) : good_(true) { ::new (static_cast<void*>(&value_)) stored(std::move(value)); }
-    outcome(const fault& why) noexcept : good_(false), why_(why) {}
+    PROMETHEUS_ASYNC_DECL outcome() noexcept requires std::is_void_v<T> : outcome(stored{}) {}
+    PROMETHEUS_ASYNC_DECL outcome(stored value) : good_(true) { ::new (static_cast<void*>(&value_)) stored(std::move(value)); }
+    PROMETHEUS_ASYNC_DECL outcome(const fault& why) noexcept : good_(false), why_(why) {}
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-    outcome(const error& why) : outcome(std::make_exception_ptr(failure(why))) {}
+    PROMETHEUS_ASYNC_DECL outcome(const error& why) : outcome(std::make_exception_ptr(failure(why))) {}
 #endif
-    outcome(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) : good_(other.good_) {
+    PROMETHEUS_ASYNC_DECL outcome(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) : good_(other.good_) {
         if (good_) ::new (static_cast<void*>(&value_)) stored(std::move(other.value_));
         else ::new (static_cast<void*>(&why_)) fault(other.why_);
     }
-    outcome& operator=(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) {
+    PROMETHEUS_ASYNC_DECL outcome& operator=(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) {
         if (this != &other) detail::remake(*this, other, &detail::this_failure);
         return *this;
     }
-    ~outcome() {
+    PROMETHEUS_ASYNC_DECL ~outcome() {
         if (good_) value_.~stored();
         else why_.~fault();
     }
 
-    explicit operator bool() const noexcept { return good_; }
-    stored& operator*() & noexcept { return value_; }
-    const stored& operator*() const& noexcept { return value_; }
-    stored&& operator*() && noexcept { return std::move(value_); }
-    const fault& why() const noexcept { return why_; }
-    T value() && {
+    PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
+    PROMETHEUS_ASYNC_DECL stored& operator*() & noexcept { return value_; }
+    PROMETHEUS_ASYNC_DECL const stored& operator*() const& noexcept { return value_; }
+    PROMETHEUS_ASYNC_DECL stored&& operator*() && noexcept { return std::move(value_); }
+    PROMETHEUS_ASYNC_DECL const fault& why() const noexcept { return why_; }
+    PROMETHEUS_ASYNC_DECL T value() && {
         if (!good_) raise();
         if constexpr (!std::is_void_v<T>) return std::move(value_);
     }
 
 private:
-    [[noreturn]] void raise() const {
+    [[noreturn]] PROMETHEUS_ASYNC_DECL void raise() const {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         std::rethrow_exception(why_);
 #else
@@ -2151,12 +2163,12 @@ struct deferred_core {
     bool waiting = false;  // for a deferred that a callback returned
     bool seen = false;     // somebody looked at the failure
 
-    explicit deferred_core(void (*d)(deferred_core*) noexcept) noexcept : destroy(d) {}
+    PROMETHEUS_ASYNC_DECL explicit deferred_core(void (*d)(deferred_core*) noexcept) noexcept : destroy(d) {}
     /// Destroys it, and what that releases after it, so that a chain that never fired needs no stack either.
     PROMETHEUS_ASYNC_DECL static void drop(deferred_core* last) noexcept;
     deferred_core(const deferred_core&) = delete;
     deferred_core& operator=(const deferred_core&) = delete;
-    ~deferred_core() {
+    PROMETHEUS_ASYNC_DECL ~deferred_core() {
         if (source) source.destroy();
         deferred_core* none = nullptr;
         while (first) {
@@ -2165,36 +2177,36 @@ struct deferred_core {
         }
     }
 
-    bool idle() const noexcept { return fired && !running && !waiting; }
+    PROMETHEUS_ASYNC_DECL bool idle() const noexcept { return fired && !running && !waiting; }
 #if PROMETHEUS_ASYNC_NO_THREADS
-    void keep() noexcept { ++refs; }
-    void release() noexcept { if (--refs == 0) drop(this); }
+    PROMETHEUS_ASYNC_DECL void keep() noexcept { ++refs; }
+    PROMETHEUS_ASYNC_DECL void release() noexcept { if (--refs == 0) drop(this); }
 #else
-    void keep() noexcept { __atomic_add_fetch(&refs, 1U, __ATOMIC_RELAXED); }
-    void release() noexcept { if (__atomic_sub_fetch(&refs, 1U, __ATOMIC_ACQ_REL) == 0) drop(this); }
+    PROMETHEUS_ASYNC_DECL void keep() noexcept { __atomic_add_fetch(&refs, 1U, __ATOMIC_RELAXED); }
+    PROMETHEUS_ASYNC_DECL void release() noexcept { if (__atomic_sub_fetch(&refs, 1U, __ATOMIC_ACQ_REL) == 0) drop(this); }
 #endif
-    void append(deferred_node* node) noexcept {
+    PROMETHEUS_ASYNC_DECL void append(deferred_node* node) noexcept {
         *end = node;
         end = &node->next;
     }
-    deferred_node* pop() noexcept {
+    PROMETHEUS_ASYNC_DECL deferred_node* pop() noexcept {
         deferred_node* node = first;
         first = node->next;
         if (!first) end = &first;
         return node;
     }
-    void unlink(deferred_node* node) noexcept {
+    PROMETHEUS_ASYNC_DECL void unlink(deferred_node* node) noexcept {
         deferred_node** at = &first;
         while (*at != node) at = &(*at)->next;
         *at = node->next;
         if (!*at) end = at;
     }
-    void make_ready(deferred_core*& ready) noexcept {
+    PROMETHEUS_ASYNC_DECL void make_ready(deferred_core*& ready) noexcept {
         keep();
         running = true;
         next_ready = std::exchange(ready, this);
     }
-    static void run(deferred_core* ready) {
+    PROMETHEUS_ASYNC_DECL static void run(deferred_core* ready) {
         while (ready) {
             deferred_core* now = ready;
             if (now->first && !now->waiting) {
@@ -2213,20 +2225,20 @@ template <class T>
 struct deferred_state;
 struct deferred_access {
     template <class T>
-    static deferred_state<T>& state(const deferred<T>& d) noexcept { return *d.state_; }
+    PROMETHEUS_ASYNC_DECL static deferred_state<T>& state(const deferred<T>& d) noexcept { return *d.state_; }
 };
 
 template <class T>
 struct deferred_state : deferred_core {
     outcome<T> now;
 
-    deferred_state() noexcept
+    PROMETHEUS_ASYNC_DECL deferred_state() noexcept
         : deferred_core([](deferred_core* self) noexcept { delete static_cast<deferred_state*>(self); }),
           now(none()) {}
-    ~deferred_state() {
+    PROMETHEUS_ASYNC_DECL ~deferred_state() {
         if (fired && !now && !seen) unhandled(now.why());
     }
-    static fault none() noexcept {
+    PROMETHEUS_ASYNC_DECL static fault none() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         return nullptr;
 #else
@@ -2234,7 +2246,7 @@ struct deferred_state : deferred_core {
 #endif
     }
 
-    void become(outcome<T> next) noexcept {
+    PROMETHEUS_ASYNC_DECL void become(outcome<T> next) noexcept {
         seen = false;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
@@ -2245,11 +2257,11 @@ struct deferred_state : deferred_core {
         now = std::move(next);
 #endif
     }
-    outcome<T> take() {
+    PROMETHEUS_ASYNC_DECL outcome<T> take() {
         seen = true;
         return std::move(now);  // a fault stays, for whoever looks next
     }
-    void fire(outcome<T> with) {
+    PROMETHEUS_ASYNC_DECL void fire(outcome<T> with) {
         if (fired) raise(error(errc::conflict, "a deferred fires once: this one had fired before"));
         fired = true;
         become(std::move(with));
@@ -2259,7 +2271,7 @@ struct deferred_state : deferred_core {
     }
     /// Step(state, ready) runs now, or when it is its turn.
     template <class Step>
-    void add(Step step) {
+    PROMETHEUS_ASYNC_DECL void add(Step step) {
         struct node final : deferred_node {
             Step step;
             explicit node(Step&& s) : deferred_node{&go}, step(std::move(s)) {}
@@ -2275,7 +2287,7 @@ struct deferred_state : deferred_core {
         run(ready);
     }
     /// The outcome of `inner` becomes ours; our callbacks wait until then.
-    void follow(deferred_state& inner) {
+    PROMETHEUS_ASYNC_DECL void follow(deferred_state& inner) {
         if (&inner == this) raise(error(errc::invalid_option, "a callback returned its own deferred"));
         if (inner.idle()) return become(inner.take());
         waiting = true;
@@ -2283,7 +2295,7 @@ struct deferred_state : deferred_core {
         inner.add(following{this});
     }
     /// Has an outcome now, unless it waits for one.
-    void settle(deferred_core*& ready) noexcept {
+    PROMETHEUS_ASYNC_DECL void settle(deferred_core*& ready) noexcept {
         if (waiting) return;
         fired = true;
         if (!running) make_ready(ready);
@@ -2292,10 +2304,10 @@ struct deferred_state : deferred_core {
 private:
     struct following {
         deferred_state* outer;
-        explicit following(deferred_state* o) noexcept : outer(o) {}
-        following(following&& other) noexcept : outer(std::exchange(other.outer, nullptr)) {}
-        ~following() { if (outer) outer->release(); }
-        void operator()(deferred_state& inner, deferred_core*& ready) {
+        PROMETHEUS_ASYNC_DECL explicit following(deferred_state* o) noexcept : outer(o) {}
+        PROMETHEUS_ASYNC_DECL following(following&& other) noexcept : outer(std::exchange(other.outer, nullptr)) {}
+        PROMETHEUS_ASYNC_DECL ~following() { if (outer) outer->release(); }
+        PROMETHEUS_ASYNC_DECL void operator()(deferred_state& inner, deferred_core*& ready) {
             outer->become(inner.take());
             outer->waiting = false;
             outer->settle(ready);
@@ -2305,7 +2317,7 @@ private:
 
 /// Makes what f() returns, unless that is nothing, the outcome of `to`.
 template <class T, class F>
-void deferred_step(deferred_state<T>& to, F f) {
+PROMETHEUS_ASYNC_DECL void deferred_step(deferred_state<T>& to, F f) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
 #endif
@@ -2336,7 +2348,7 @@ template <class F, class T>
 concept only_looks = std::is_invocable_v<F&, T&> &&
                      (!std::is_invocable_v<F&, T> || std::is_void_v<std::invoke_result_t<F&, T&>>);
 template <class F, class T>
-decltype(auto) call_with(F& f, outcome<T>& from) {
+PROMETHEUS_ASYNC_DECL decltype(auto) call_with(F& f, outcome<T>& from) {
     if constexpr (std::is_void_v<T>) {
         return detail::invoke(f);
     } else if constexpr (only_looks<F, T>) {
@@ -2360,19 +2372,19 @@ struct deferred_awaiter : deferred_node {
     deferred_state<T>* state;
     std::coroutine_handle<> waiting;
 
-    explicit deferred_awaiter(deferred_state<T>* s) noexcept : deferred_node{&go}, state(s) { state->keep(); }
+    PROMETHEUS_ASYNC_DECL explicit deferred_awaiter(deferred_state<T>* s) noexcept : deferred_node{&go}, state(s) { state->keep(); }
     deferred_awaiter(const deferred_awaiter&) = delete;
     deferred_awaiter& operator=(const deferred_awaiter&) = delete;
-    ~deferred_awaiter() {
+    PROMETHEUS_ASYNC_DECL ~deferred_awaiter() {
         if (waiting) state->unlink(this);
         state->release();
     }
-    bool await_ready() const noexcept { return state->idle(); }
-    void await_suspend(std::coroutine_handle<> h) noexcept {
+    PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return state->idle(); }
+    PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<> h) noexcept {
         waiting = h;
         state->append(this);
     }
-    static void go(deferred_node* self, deferred_core*, deferred_core*&) {
+    PROMETHEUS_ASYNC_DECL static void go(deferred_node* self, deferred_core*, deferred_core*&) {
         std::exchange(static_cast<deferred_awaiter*>(self)->waiting, nullptr).resume();
     }
 };
@@ -2400,40 +2412,49 @@ template <class T = void>
 class deferred {
     using state = detail::deferred_state<T>;
 
+    struct value_awaiter : detail::deferred_awaiter<T> {
+        using detail::deferred_awaiter<T>::deferred_awaiter;
+        PROMETHEUS_ASYNC_DECL T await_resume() { return this->state->take().value(); }
+    };
+    struct settled_awaiter : detail::deferred_awaiter<T> {
+        using detail::deferred_awaiter<T>::deferred_awaiter;
+        PROMETHEUS_ASYNC_DECL outcome<T> await_resume() { return this->state->take(); }
+    };
+
 public:
     using value_type = T;
 
-    deferred() : state_(new state) {}
-    deferred(const deferred& other) noexcept : state_(other.state_) { if (state_) state_->keep(); }
-    deferred(deferred&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-    deferred& operator=(deferred other) noexcept {
+    PROMETHEUS_ASYNC_DECL deferred() : state_(new state) {}
+    PROMETHEUS_ASYNC_DECL deferred(const deferred& other) noexcept : state_(other.state_) { if (state_) state_->keep(); }
+    PROMETHEUS_ASYNC_DECL deferred(deferred&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL deferred& operator=(deferred other) noexcept {
         std::swap(state_, other.state_);
         return *this;
     }
-    ~deferred() { if (state_) state_->release(); }
+    PROMETHEUS_ASYNC_DECL ~deferred() { if (state_) state_->release(); }
 
     friend bool operator==(const deferred& a, const deferred& b) noexcept { return a.state_ == b.state_; }
 
-    bool fired() const noexcept { return state_->fired; }
-    void fire() const requires std::is_void_v<T> { state_->fire({}); }
+    PROMETHEUS_ASYNC_DECL bool fired() const noexcept { return state_->fired; }
+    PROMETHEUS_ASYNC_DECL void fire() const requires std::is_void_v<T> { state_->fire({}); }
     template <class V>
         requires std::is_constructible_v<outcome<T>, V>
-    void fire(V&& value) const { state_->fire(outcome<T>(static_cast<V&&>(value))); }
-    void fail(const fault& why) const { state_->fire(why); }
+    PROMETHEUS_ASYNC_DECL void fire(V&& value) const { state_->fire(outcome<T>(static_cast<V&&>(value))); }
+    PROMETHEUS_ASYNC_DECL void fail(const fault& why) const { state_->fire(why); }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-    void fail(const error& why) const { state_->fire(why); }
+    PROMETHEUS_ASYNC_DECL void fail(const error& why) const { state_->fire(why); }
 #endif
 
     /// f(value) or f(), if all went well so far.
     template <class F>
-    const deferred& add_callback(F f) const {
+    PROMETHEUS_ASYNC_DECL const deferred& add_callback(F f) const {
         return add([f = std::move(f)](state& s) mutable {
             if (s.now) detail::deferred_step(s, [&]() -> decltype(auto) { return detail::call_with(f, s.now); });
         });
     }
     /// f(fault) or f(), if not. The failure counts as seen, also when f returns nothing and so leaves it.
     template <class F>
-    const deferred& add_errback(F f) const {
+    PROMETHEUS_ASYNC_DECL const deferred& add_errback(F f) const {
         return add([f = std::move(f)](state& s) mutable {
             if (s.now) return;
             s.seen = true;
@@ -2445,7 +2466,7 @@ public:
     }
     /// f(outcome<T>&) or f(), either way.
     template <class F>
-    const deferred& add_both(F f) const {
+    PROMETHEUS_ASYNC_DECL const deferred& add_both(F f) const {
         return add([f = std::move(f)](state& s) mutable {
             s.seen = true;
             detail::deferred_step(s, [&]() -> decltype(auto) {
@@ -2456,7 +2477,7 @@ public:
     }
     /// Another deferred, for what f(value) returns, or the same fault. It takes the value.
     template <class F>
-    auto then(F f) const {
+    PROMETHEUS_ASYNC_DECL auto then(F f) const {
         using R = decltype(detail::call_with(f, std::declval<outcome<T>&>()));
         using U = typename detail::unwrapped<std::remove_cvref_t<R>>::type;
         deferred<U> out;
@@ -2473,26 +2494,14 @@ public:
     }
     /// f(const outcome<T>&), which does not count as having seen a failure: for instruments.
     template <class F>
-    const deferred& watch(F f) const {
+    PROMETHEUS_ASYNC_DECL const deferred& watch(F f) const {
         return add([f = std::move(f)](state& s) mutable { detail::deferred_step(s, [&] { f(std::as_const(s.now)); }); });
     }
 
     /// Awaiting gives the value, and takes it: callbacks added later find it moved from. A fault is raised.
-    auto operator co_await() const noexcept {
-        struct awaiter : detail::deferred_awaiter<T> {
-            using detail::deferred_awaiter<T>::deferred_awaiter;
-            T await_resume() { return this->state->take().value(); }
-        };
-        return awaiter(state_);
-    }
+    PROMETHEUS_ASYNC_DECL auto operator co_await() const noexcept { return value_awaiter(state_); }
     /// Awaiting this gives an outcome<T>: for code without exceptions.
-    auto settled() const noexcept {
-        struct awaiter : detail::deferred_awaiter<T> {
-            using detail::deferred_awaiter<T>::deferred_awaiter;
-            outcome<T> await_resume() { return this->state->take(); }
-        };
-        return awaiter(state_);
-    }
+    PROMETHEUS_ASYNC_DECL auto settled() const noexcept { return settled_awaiter(state_); }
 
 private:
     template <class>
@@ -2500,7 +2509,7 @@ private:
     friend struct detail::deferred_access;
 
     template <class F>
-    const deferred& add(F f) const {
+    PROMETHEUS_ASYNC_DECL const deferred& add(F f) const {
         state_->add([f = std::move(f)](state& s, detail::deferred_core*&) mutable { f(s); });
         return *this;
     }
@@ -2518,8 +2527,8 @@ struct deferred_source {
         outcome<T> result{deferred_state<T>::none()};
 
         struct last {
-            bool await_ready() const noexcept { return false; }
-            void await_suspend(std::coroutine_handle<promise_type> self) const noexcept {
+            PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
+            PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<promise_type> self) const noexcept {
                 deferred_state<T>* fires = self.promise().to;
                 outcome<T> with = std::move(self.promise().result);
                 fires->keep();  // the frame may hold the last handle
@@ -2528,15 +2537,15 @@ struct deferred_source {
                 if (!fires->fired) fires->fire(std::move(with));
                 fires->release();
             }
-            void await_resume() const noexcept {}
+            PROMETHEUS_ASYNC_DECL void await_resume() const noexcept {}
         };
-        deferred_source get_return_object() noexcept {
+        PROMETHEUS_ASYNC_DECL deferred_source get_return_object() noexcept {
             return {std::coroutine_handle<promise_type>::from_promise(*this)};
         }
-        std::suspend_always initial_suspend() const noexcept { return {}; }
-        last final_suspend() const noexcept { return {}; }
-        void return_value(outcome<T> with) { result = std::move(with); }
-        void unhandled_exception() noexcept {
+        PROMETHEUS_ASYNC_DECL std::suspend_always initial_suspend() const noexcept { return {}; }
+        PROMETHEUS_ASYNC_DECL last final_suspend() const noexcept { return {}; }
+        PROMETHEUS_ASYNC_DECL void return_value(outcome<T> with) { result = std::move(with); }
+        PROMETHEUS_ASYNC_DECL void unhandled_exception() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
             result = outcome<T>(std::current_exception());
 #else
@@ -2547,7 +2556,7 @@ struct deferred_source {
     std::coroutine_handle<promise_type> frame;
 };
 template <class T, class A>
-deferred_source<T> pump(A a) {
+PROMETHEUS_ASYNC_DECL deferred_source<T> pump(A a) {
     if constexpr (std::is_void_v<T>) {
         co_await static_cast<A&&>(a);
         co_return outcome<void>();
@@ -2563,7 +2572,7 @@ deferred_source<T> pump(A a) {
 /// lifetime the deferred owns it: when the last handle goes, which may not be amid what the awaitable itself does,
 ///          it is destroyed where it is suspended. An awaitable given as an lvalue is awaited where it stands
 template <class Awaitable>
-[[nodiscard]] auto make_deferred(Awaitable&& awaitable) {
+[[nodiscard]] PROMETHEUS_ASYNC_DECL auto make_deferred(Awaitable&& awaitable) {
     using T = std::remove_cvref_t<decltype(detail::get_awaiter(std::declval<Awaitable>()).await_resume())>;
     static_assert(std::is_constructible_v<Awaitable, Awaitable>,
                   "this awaitable cannot be moved: keep it in a variable, and give that to make_deferred()");
@@ -2596,7 +2605,7 @@ struct cancellation_slot_of<H> { using cancellation_slot_type = typename H::canc
 
 struct no_scope {
     template <class... Args>
-    void completed(const Args&...) noexcept {}
+    PROMETHEUS_ASYNC_DECL void completed(const Args&...) noexcept {}
 };
 }  // namespace detail
 
@@ -2610,29 +2619,29 @@ class completion_handler : public detail::executor_of<Handler>,
                            public detail::allocator_of<Handler>,
                            public detail::cancellation_slot_of<Handler> {
 public:
-    completion_handler(Scope scope, Handler handler)
+    PROMETHEUS_ASYNC_DECL completion_handler(Scope scope, Handler handler)
         : scope_(std::move(scope)), handler_(std::move(handler)) {}
 
     template <class... Args>
         requires std::is_invocable_v<Handler&, Args...>
-    decltype(auto) operator()(Args&&... args) & {
+    PROMETHEUS_ASYNC_DECL decltype(auto) operator()(Args&&... args) & {
         scope_.completed(std::as_const(args)...);
         return detail::invoke(handler_, static_cast<Args&&>(args)...);
     }
     template <class... Args>
         requires std::is_invocable_v<Handler, Args...>
-    decltype(auto) operator()(Args&&... args) && {
+    PROMETHEUS_ASYNC_DECL decltype(auto) operator()(Args&&... args) && {
         scope_.completed(std::as_const(args)...);
         return detail::invoke(std::move(handler_), static_cast<Args&&>(args)...);
     }
 
-    const Handler& handler() const noexcept { return handler_; }
+    PROMETHEUS_ASYNC_DECL const Handler& handler() const noexcept { return handler_; }
     template <class H = Handler>
-    auto get_executor() const noexcept -> typename H::executor_type { return handler_.get_executor(); }
+    PROMETHEUS_ASYNC_DECL auto get_executor() const noexcept -> typename H::executor_type { return handler_.get_executor(); }
     template <class H = Handler>
-    auto get_allocator() const noexcept -> typename H::allocator_type { return handler_.get_allocator(); }
+    PROMETHEUS_ASYNC_DECL auto get_allocator() const noexcept -> typename H::allocator_type { return handler_.get_allocator(); }
     template <class H = Handler>
-    auto get_cancellation_slot() const noexcept -> typename H::cancellation_slot_type {
+    PROMETHEUS_ASYNC_DECL auto get_cancellation_slot() const noexcept -> typename H::cancellation_slot_type {
         return handler_.get_cancellation_slot();
     }
 
@@ -2645,7 +2654,7 @@ private:
 ///
 ///     async_read(fd, prom::time(read_time, prom::completion(handler)));
 template <class Handler>
-auto completion(Handler&& handler) {
+PROMETHEUS_ASYNC_DECL auto completion(Handler&& handler) {
     return completion_handler<std::decay_t<Handler>>({}, static_cast<Handler&&>(handler));
 }
 
@@ -2683,7 +2692,7 @@ concept up_down = incrementer<M> && requires(M& m) { m.dec(); };
 /// value, an error_code that is set, an exception_ptr that points to one.
 struct failed {
     template <class R, class... Rest>
-    bool operator()(const R& r, const Rest&...) const {
+    PROMETHEUS_ASYNC_DECL bool operator()(const R& r, const Rest&...) const {
         if constexpr (requires { r.has_value(); }) return !r.has_value();
         else if constexpr (requires { r.category(); }) return static_cast<bool>(r);
         else if constexpr (requires { r.why(); } || requires { r.error(); }) return !static_cast<bool>(r);
@@ -2720,28 +2729,28 @@ template <class Scope>
 struct scope_base {
     static constexpr bool sees_exceptions = false;
     static constexpr bool sees_results = false;
-    void start() noexcept {}
-    void end() noexcept {}
-    void cut_short() noexcept {}
-    void thrown() noexcept {}
-    void failed_with(const fault&) noexcept {}
-    void failed() noexcept {}  // neither an exception nor a result: the error of a sender
+    PROMETHEUS_ASYNC_DECL void start() noexcept {}
+    PROMETHEUS_ASYNC_DECL void end() noexcept {}
+    PROMETHEUS_ASYNC_DECL void cut_short() noexcept {}
+    PROMETHEUS_ASYNC_DECL void thrown() noexcept {}
+    PROMETHEUS_ASYNC_DECL void failed_with(const fault&) noexcept {}
+    PROMETHEUS_ASYNC_DECL void failed() noexcept {}  // neither an exception nor a result: the error of a sender
     template <class... Args>
-    void result(const Args&...) noexcept {}
+    PROMETHEUS_ASYNC_DECL void result(const Args&...) noexcept {}
     template <class... Args>
-    void completed(const Args&... args) {
+    PROMETHEUS_ASYNC_DECL void completed(const Args&... args) {
         Scope& self = static_cast<Scope&>(*this);
         self.start();
         self.look(args...);
         self.end();
     }
     template <class... Args>
-    void look(const Args&...) noexcept {}
+    PROMETHEUS_ASYNC_DECL void look(const Args&...) noexcept {}
 };
 
 // A metric or predicate of the user's: what it throws is dropped, and what is measured goes on.
 template <class F>
-void update([[maybe_unused]] F&& f) noexcept {
+PROMETHEUS_ASYNC_DECL void update([[maybe_unused]] F&& f) noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
         static_cast<F&&>(f)();
@@ -2755,20 +2764,20 @@ void update([[maybe_unused]] F&& f) noexcept {
 template <class M>
 class time_scope : public scope_base<time_scope<M>> {
 public:
-    time_scope(const M& metric, starts when)
+    PROMETHEUS_ASYNC_DECL time_scope(const M& metric, starts when)
         : metric_(metric), restarts_(when == starts::at_await), began_(monotonic_now()) {}
-    time_scope(time_scope&& other) noexcept
+    PROMETHEUS_ASYNC_DECL time_scope(time_scope&& other) noexcept
         : metric_(static_cast<M&&>(other.metric_)), phase_(std::exchange(other.phase_, phase::after)),
           restarts_(other.restarts_), began_(other.began_) {}
-    ~time_scope() { end(); }
+    PROMETHEUS_ASYNC_DECL ~time_scope() { end(); }
 
-    void start() noexcept {
+    PROMETHEUS_ASYNC_DECL void start() noexcept {
         if (phase_ != phase::before) return;
         phase_ = phase::during;
         if (restarts_) began_ = monotonic_now();
     }
-    void cut_short() noexcept { phase_ = phase::during; }
-    void end() noexcept {
+    PROMETHEUS_ASYNC_DECL void cut_short() noexcept { phase_ = phase::during; }
+    PROMETHEUS_ASYNC_DECL void end() noexcept {
         if (std::exchange(phase_, phase_ == phase::during ? phase::after : phase_) == phase::during)
             detail::update([&] { metric_.observe(seconds_since(began_)); });
     }
@@ -2783,16 +2792,16 @@ private:
 template <class M>
 class track_scope : public scope_base<track_scope<M>> {
 public:
-    track_scope(const M& metric, starts when) : metric_(metric) { if (when == starts::at_call) raise(); }
-    track_scope(track_scope&& other) noexcept
+    PROMETHEUS_ASYNC_DECL track_scope(const M& metric, starts when) : metric_(metric) { if (when == starts::at_call) raise(); }
+    PROMETHEUS_ASYNC_DECL track_scope(track_scope&& other) noexcept
         : metric_(static_cast<M&&>(other.metric_)), phase_(std::exchange(other.phase_, phase::after)) {}
-    ~track_scope() { end(); }
+    PROMETHEUS_ASYNC_DECL ~track_scope() { end(); }
 
-    void start() noexcept { if (phase_ == phase::before) raise(); }
-    void end() noexcept { if (std::exchange(phase_, phase::after) == phase::during) detail::update([&] { metric_.dec(); }); }
+    PROMETHEUS_ASYNC_DECL void start() noexcept { if (phase_ == phase::before) raise(); }
+    PROMETHEUS_ASYNC_DECL void end() noexcept { if (std::exchange(phase_, phase::after) == phase::during) detail::update([&] { metric_.dec(); }); }
 
 private:
-    void raise() noexcept {
+    PROMETHEUS_ASYNC_DECL void raise() noexcept {
         detail::update([&] {
             metric_.inc();
             phase_ = phase::during;
@@ -2805,7 +2814,7 @@ private:
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 // Of the exception being handled.
 template <class E>
-bool current_is() noexcept {
+PROMETHEUS_ASYNC_DECL bool current_is() noexcept {
     try {
         throw;
     } catch (const E&) {
@@ -2820,16 +2829,16 @@ template <class M, class... E>
 class count_scope : public scope_base<count_scope<M, E...>> {
 public:
     static constexpr bool sees_exceptions = true;
-    count_scope(const M& metric, starts) : metric_(metric) {}
-    count_scope(count_scope&&) = default;
+    PROMETHEUS_ASYNC_DECL count_scope(const M& metric, starts) : metric_(metric) {}
+    PROMETHEUS_ASYNC_DECL count_scope(count_scope&&) = default;
 
-    void thrown() noexcept {
+    PROMETHEUS_ASYNC_DECL void thrown() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         if constexpr (sizeof...(E) == 0) count();
         else if ((current_is<E>() || ...)) count();
 #endif
     }
-    void failed_with(const fault& why) noexcept {
+    PROMETHEUS_ASYNC_DECL void failed_with(const fault& why) noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         if (!why) return;
         if constexpr (sizeof...(E) == 0) {
@@ -2847,13 +2856,13 @@ public:
 #endif
     }
     template <class First, class... Rest>
-    void look(const First& first, const Rest&...) noexcept {
+    PROMETHEUS_ASYNC_DECL void look(const First& first, const Rest&...) noexcept {
         if constexpr (std::is_same_v<First, fault> && PROMETHEUS_ASYNC_EXCEPTIONS) failed_with(first);
     }
-    void look() noexcept {}
+    PROMETHEUS_ASYNC_DECL void look() noexcept {}
 
 private:
-    void count() noexcept { detail::update([&] { metric_.inc(); }); }
+    PROMETHEUS_ASYNC_DECL void count() noexcept { detail::update([&] { metric_.inc(); }); }
     M metric_;
 };
 
@@ -2861,12 +2870,12 @@ template <class M, class Predicate>
 class failure_scope : public scope_base<failure_scope<M, Predicate>> {
 public:
     static constexpr bool sees_results = true;
-    failure_scope(const M& metric, const Predicate& p, starts) : metric_(metric), predicate_(p) {}
-    failure_scope(failure_scope&&) = default;
+    PROMETHEUS_ASYNC_DECL failure_scope(const M& metric, const Predicate& p, starts) : metric_(metric), predicate_(p) {}
+    PROMETHEUS_ASYNC_DECL failure_scope(failure_scope&&) = default;
 
-    void failed() noexcept { detail::update([&] { metric_.inc(); }); }
+    PROMETHEUS_ASYNC_DECL void failed() noexcept { detail::update([&] { metric_.inc(); }); }
     template <class First, class... Rest>
-    void result(const First& first, const Rest&... rest) noexcept {
+    PROMETHEUS_ASYNC_DECL void result(const First& first, const Rest&... rest) noexcept {
         if constexpr (std::is_invocable_v<Predicate&, const First&, const Rest&...>) {
             detail::update([&] { if (detail::invoke(predicate_, first, rest...)) metric_.inc(); });
         } else {
@@ -2876,7 +2885,7 @@ public:
         }
     }
     template <class... Args>
-    void look(const Args&... args) { result(args...); }
+    PROMETHEUS_ASYNC_DECL void look(const Args&... args) { result(args...); }
 
 private:
     M metric_;
@@ -2897,7 +2906,7 @@ concept awaitable = requires(A&& a) {
 template <class A>
 using promise_of = typename std::coroutine_traits<A>::promise_type;
 
-struct some_transform { void await_transform(); };
+struct some_transform { PROMETHEUS_ASYNC_DECL void await_transform(); };
 template <class P>
 struct transform_probe : P, some_transform {};
 /// Whether P has a say in what it awaits, of whatever type: the name is then ambiguous in the probe.
@@ -2906,7 +2915,7 @@ concept transforms = !std::is_final_v<P> && !requires { &transform_probe<P>::awa
 
 /// The awaiter that `co_await a` uses in a coroutine of A's own kind.
 template <class A>
-decltype(auto) awaiter_in_its_like(A&& a, promise_of<A>& p) {
+PROMETHEUS_ASYNC_DECL decltype(auto) awaiter_in_its_like(A&& a, promise_of<A>& p) {
     if constexpr (requires { p.await_transform(static_cast<A&&>(a)); })
         return detail::get_awaiter(p.await_transform(static_cast<A&&>(a)));
     else return detail::get_awaiter(static_cast<A&&>(a));
@@ -2933,7 +2942,7 @@ concept eager = requires(promise_of<A>& p) {
     { p.initial_suspend() } -> std::same_as<std::suspend_never>;
 };
 
-struct call_operator { void operator()(); };
+struct call_operator { PROMETHEUS_ASYNC_DECL void operator()(); };
 template <class F>
 struct call_probe : F, call_operator {};
 // Also if operator() is overloaded or a template: then its name is ambiguous in the probe.
@@ -2983,7 +2992,7 @@ struct refused {
 // ---- measuring
 
 template <class Scope, class F>
-decltype(auto) catching([[maybe_unused]] Scope& scope, F&& f) {
+PROMETHEUS_ASYNC_DECL decltype(auto) catching([[maybe_unused]] Scope& scope, F&& f) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     if constexpr (Scope::sees_exceptions) {
         try {
@@ -2997,7 +3006,7 @@ decltype(auto) catching([[maybe_unused]] Scope& scope, F&& f) {
         return static_cast<F&&>(f)();
 }
 template <class Scope, class F>
-decltype(auto) finishing(Scope& scope, F&& f) {
+PROMETHEUS_ASYNC_DECL decltype(auto) finishing(Scope& scope, F&& f) {
     using R = std::invoke_result_t<F>;
     if constexpr (!Scope::sees_results) {
         return detail::catching(scope, static_cast<F&&>(f));
@@ -3012,11 +3021,11 @@ decltype(auto) finishing(Scope& scope, F&& f) {
 template <class Scope>
 struct ending {
     Scope& scope;
-    ~ending() { scope.end(); }
+    PROMETHEUS_ASYNC_DECL ~ending() { scope.end(); }
 };
 // The call that makes the work: when it throws, there is none.
 template <class Scope, class F>
-decltype(auto) making([[maybe_unused]] Scope& scope, F&& f) {
+PROMETHEUS_ASYNC_DECL decltype(auto) making([[maybe_unused]] Scope& scope, F&& f) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
         return static_cast<F&&>(f)();
@@ -3031,7 +3040,7 @@ decltype(auto) making([[maybe_unused]] Scope& scope, F&& f) {
 }
 
 template <class T, class Scope>
-void watch_deferred(const deferred<T>& d, Scope scope) {
+PROMETHEUS_ASYNC_DECL void watch_deferred(const deferred<T>& d, Scope scope) {
     d.watch([scope = std::move(scope)](const outcome<T>& came) mutable {
         scope.start();
         if (!came) scope.failed_with(came.why());
@@ -3042,7 +3051,7 @@ void watch_deferred(const deferred<T>& d, Scope scope) {
 
 // The scope is a parameter, so that it ends with the frame if the body never starts.
 template <class A, class Scope>
-A wrap(Scope scope, A a) {
+PROMETHEUS_ASYNC_DECL A wrap(Scope scope, A a) {
     Scope during(std::move(scope));
     during.start();
     if constexpr (Scope::sees_results) {
@@ -3070,15 +3079,15 @@ struct measured_awaiter {
     Scope& scope;
     Awaiter awaiter;  // or a reference to one
 
-    bool await_ready() {
+    PROMETHEUS_ASYNC_DECL bool await_ready() {
         scope.start();
         return detail::catching(scope, [this] { return static_cast<bool>(awaiter.await_ready()); });
     }
     template <class Promise>
-    decltype(auto) await_suspend(std::coroutine_handle<Promise> h) {  // *this may be gone when it returns
+    PROMETHEUS_ASYNC_DECL decltype(auto) await_suspend(std::coroutine_handle<Promise> h) {  // *this may be gone when it returns
         return detail::catching(scope, [this, h]() -> decltype(auto) { return awaiter.await_suspend(h); });
     }
-    decltype(auto) await_resume() {
+    PROMETHEUS_ASYNC_DECL decltype(auto) await_resume() {
         const ending<Scope> at_end{scope};
         return detail::finishing(scope, [this]() -> decltype(auto) { return awaiter.await_resume(); });
     }
@@ -3092,10 +3101,10 @@ class [[nodiscard]] measured {
 
 public:
     template <class Make>
-    measured(Scope& scope, Make&& make) : awaitable_(static_cast<Make&&>(make)()), scope_(std::move(scope)) {}
+    PROMETHEUS_ASYNC_DECL measured(Scope& scope, Make&& make) : awaitable_(static_cast<Make&&>(make)()), scope_(std::move(scope)) {}
 
-    auto operator co_await() && -> awaiter_of<A&&> { return {scope_, detail::get_awaiter(static_cast<A&&>(awaitable_))}; }
-    auto operator co_await() & -> awaiter_of<A&> requires awaitable<A&> { return {scope_, detail::get_awaiter(awaitable_)}; }
+    PROMETHEUS_ASYNC_DECL auto operator co_await() && -> awaiter_of<A&&> { return {scope_, detail::get_awaiter(static_cast<A&&>(awaitable_))}; }
+    PROMETHEUS_ASYNC_DECL auto operator co_await() & -> awaiter_of<A&> requires awaitable<A&> { return {scope_, detail::get_awaiter(awaitable_)}; }
 
 private:
     A awaitable_;
@@ -3114,17 +3123,17 @@ private:
 template <class Verb, class F, bool CallOnly = false>
 class decorated {
 public:
-    decorated(Verb verb, F function) : verb_(std::move(verb)), function_(std::move(function)) {}
+    PROMETHEUS_ASYNC_DECL decorated(Verb verb, F function) : verb_(std::move(verb)), function_(std::move(function)) {}
 
     template <class... Args>
         requires std::is_invocable_v<F&, Args...>
-    decltype(auto) operator()(Args&&... args) & { return call<F&>(*this, static_cast<Args&&>(args)...); }
+    PROMETHEUS_ASYNC_DECL decltype(auto) operator()(Args&&... args) & { return call<F&>(*this, static_cast<Args&&>(args)...); }
     template <class... Args>
         requires std::is_invocable_v<const F&, Args...>
-    decltype(auto) operator()(Args&&... args) const& { return call<const F&>(*this, static_cast<Args&&>(args)...); }
+    PROMETHEUS_ASYNC_DECL decltype(auto) operator()(Args&&... args) const& { return call<const F&>(*this, static_cast<Args&&>(args)...); }
     template <class... Args>
         requires std::is_invocable_v<F, Args...>
-    decltype(auto) operator()(Args&&... args) && { return call<F>(*this, static_cast<Args&&>(args)...); }
+    PROMETHEUS_ASYNC_DECL decltype(auto) operator()(Args&&... args) && { return call<F>(*this, static_cast<Args&&>(args)...); }
 
     struct the_decorated_function_does_not_take_these_arguments {};
     template <class... Args>
@@ -3133,7 +3142,7 @@ public:
 
 private:
     template <class G, class Self, class... Args>
-    static decltype(auto) call(Self& self, Args&&... args) {
+    PROMETHEUS_ASYNC_DECL static decltype(auto) call(Self& self, Args&&... args) {
         using R = std::invoke_result_t<G, Args...>;
         using D = std::remove_cvref_t<R>;
         auto work = [&]() -> R {
@@ -3163,7 +3172,7 @@ private:
         }
     }
     template <class Self, class Work>
-    static decltype(auto) plain(Self& self, Work& work) {
+    PROMETHEUS_ASYNC_DECL static decltype(auto) plain(Self& self, Work& work) {
         auto scope = self.verb_.scope(detail::starts::at_call);
         scope.start();
         return detail::finishing(scope, work);
@@ -3176,7 +3185,7 @@ private:
 /// Says that only the call of f is to be measured, whatever it returns: time(start_time)(call_only(start)).
 template <class F>
 struct call_only {
-    explicit call_only(F f) : function(std::move(f)) {}
+    PROMETHEUS_ASYNC_DECL explicit call_only(F f) : function(std::move(f)) {}
     F function;
 };
 
@@ -3190,7 +3199,7 @@ template <class Verb, class F>
 struct is_call_only<decorated<Verb, F, true>> : std::true_type {};
 
 template <class Verb, class X>
-auto measure(const Verb& verb, X&& x) {
+PROMETHEUS_ASYNC_DECL auto measure(const Verb& verb, X&& x) {
     using D = std::remove_cvref_t<X>;
     if constexpr (is_deferred<D>::value) {
         D same(static_cast<X&&>(x));
@@ -3229,7 +3238,7 @@ struct timing {
     static_assert(observer<std::remove_reference_t<M>>,
                   "time() takes a metric that has observe(double): a histogram, a summary");
     M metric;
-    time_scope<M> scope(starts when) const { return {metric, when}; }
+    PROMETHEUS_ASYNC_DECL time_scope<M> scope(starts when) const { return {metric, when}; }
 };
 template <class M, class... E>
 struct counting {
@@ -3238,14 +3247,14 @@ struct counting {
     static_assert(sizeof...(E) == 0 || PROMETHEUS_ASYNC_EXCEPTIONS,
                   "without exceptions there are no types to tell apart");
     M metric;
-    count_scope<M, E...> scope(starts when) const { return {metric, when}; }
+    PROMETHEUS_ASYNC_DECL count_scope<M, E...> scope(starts when) const { return {metric, when}; }
 };
 template <class M>
 struct tracking {
     static_assert(up_down<std::remove_reference_t<M>>,
                   "track_inprogress() takes a metric that has inc() and dec(): a gauge");
     M metric;
-    track_scope<M> scope(starts when) const { return {metric, when}; }
+    PROMETHEUS_ASYNC_DECL track_scope<M> scope(starts when) const { return {metric, when}; }
 };
 template <class M, class Predicate>
 struct failing {
@@ -3253,9 +3262,9 @@ struct failing {
                   "count_failures() takes a metric that has inc(): a counter");
     M metric;
     Predicate predicate;
-    failure_scope<M, Predicate> scope(starts when) const { return {metric, predicate, when}; }
+    PROMETHEUS_ASYNC_DECL failure_scope<M, Predicate> scope(starts when) const { return {metric, predicate, when}; }
     template <class P>
-    failing<M, P> when(P other) const { return {metric, std::move(other)}; }
+    PROMETHEUS_ASYNC_DECL failing<M, P> when(P other) const { return {metric, std::move(other)}; }
 };
 
 struct decorates {};
@@ -3268,13 +3277,13 @@ concept decorating = std::is_base_of_v<decorates, D>;
 template <class Verb>
 class [[nodiscard]] decorator : detail::decorates {
 public:
-    explicit decorator(Verb verb) : verb_(std::move(verb)) {}
+    PROMETHEUS_ASYNC_DECL explicit decorator(Verb verb) : verb_(std::move(verb)) {}
     template <class X>
-    auto operator()(X&& x) const { return detail::measure(verb_, static_cast<X&&>(x)); }
+    PROMETHEUS_ASYNC_DECL auto operator()(X&& x) const { return detail::measure(verb_, static_cast<X&&>(x)); }
 
     /// count_failures(metric).when(predicate)
     template <class Predicate>
-    auto when(Predicate p) const requires requires(Verb v) { v.when(p); } {
+    PROMETHEUS_ASYNC_DECL auto when(Predicate p) const requires requires(Verb v) { v.when(p); } {
         return decorator<decltype(verb_.when(p))>(verb_.when(std::move(p)));
     }
 
@@ -3286,16 +3295,16 @@ private:
 template <class Outer, class Inner>
 class [[nodiscard]] composed : detail::decorates {
 public:
-    composed(Outer outer, Inner inner) : outer_(std::move(outer)), inner_(std::move(inner)) {}
+    PROMETHEUS_ASYNC_DECL composed(Outer outer, Inner inner) : outer_(std::move(outer)), inner_(std::move(inner)) {}
     template <class X>
-    auto operator()(X&& x) const { return outer_(inner_(static_cast<X&&>(x))); }
+    PROMETHEUS_ASYNC_DECL auto operator()(X&& x) const { return outer_(inner_(static_cast<X&&>(x))); }
 
 private:
     Outer outer_;
     Inner inner_;
 };
 template <detail::decorating Outer, detail::decorating Inner>
-composed<Outer, Inner> operator|(Outer outer, Inner inner) { return {std::move(outer), std::move(inner)}; }
+PROMETHEUS_ASYNC_DECL composed<Outer, Inner> operator|(Outer outer, Inner inner) { return {std::move(outer), std::move(inner)}; }
 
 /// Observes how long x takes, whether it ends well or not.
 ///
@@ -3305,11 +3314,11 @@ composed<Outer, Inner> operator|(Outer outer, Inner inner) { return {std::move(o
 ///          never awaited it is not; nor is a deferred or handler that is dropped
 /// lifetime handles of this library and rvalue metrics are copied; other metrics must outlive x
 template <class M, class X>
-auto time(M&& metric, X&& x) {
+PROMETHEUS_ASYNC_DECL auto time(M&& metric, X&& x) {
     return detail::measure(detail::timing<detail::kept_metric<M>>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
 }
 template <class M>
-auto time(M&& metric) {
+PROMETHEUS_ASYNC_DECL auto time(M&& metric) {
     return decorator(detail::timing<detail::kept_metric<M>>{static_cast<M&&>(metric)});
 }
 
@@ -3319,34 +3328,34 @@ auto time(M&& metric) {
 ///
 /// errors   the same exception object goes on. Without exceptions only faults of deferreds are counted
 template <class... E, class M, class X>
-auto count_exceptions(M&& metric, X&& x) {
+PROMETHEUS_ASYNC_DECL auto count_exceptions(M&& metric, X&& x) {
     return detail::measure(detail::counting<detail::kept_metric<M>, E...>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
 }
 template <class... E, class M>
-auto count_exceptions(M&& metric) {
+PROMETHEUS_ASYNC_DECL auto count_exceptions(M&& metric) {
     return decorator(detail::counting<detail::kept_metric<M>, E...>{static_cast<M&&>(metric)});
 }
 
 /// Raises the metric now (a decorated function: when its work starts) and lowers it when x is over:
 /// finished, thrown, destroyed half way, or dropped without having been awaited.
 template <class M, class X>
-auto track_inprogress(M&& metric, X&& x) {
+PROMETHEUS_ASYNC_DECL auto track_inprogress(M&& metric, X&& x) {
     return detail::measure(detail::tracking<detail::kept_metric<M>>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
 }
 template <class M>
-auto track_inprogress(M&& metric) {
+PROMETHEUS_ASYNC_DECL auto track_inprogress(M&& metric) {
     return decorator(detail::tracking<detail::kept_metric<M>>{static_cast<M&&>(metric)});
 }
 
 /// Counts the results for which the predicate is true. A handler's predicate gets all its arguments, or
 /// the first. Exceptions are not results: (count_failures(a) | count_exceptions(b))(f) counts both.
 template <class M, class X, class Predicate = failed>
-auto count_failures(M&& metric, X&& x, Predicate predicate = {}) {
+PROMETHEUS_ASYNC_DECL auto count_failures(M&& metric, X&& x, Predicate predicate = {}) {
     return detail::measure(detail::failing<detail::kept_metric<M>, Predicate>{static_cast<M&&>(metric), std::move(predicate)},
                            static_cast<X&&>(x));
 }
 template <class M>
-auto count_failures(M&& metric) {
+PROMETHEUS_ASYNC_DECL auto count_failures(M&& metric) {
     return decorator(detail::failing<detail::kept_metric<M>, failed>{static_cast<M&&>(metric), {}});
 }
 
@@ -3363,10 +3372,10 @@ struct pollfd;  // <poll.h>, for event_loop::fill
 PROMETHEUS_ASYNC_BEGIN
 
 enum class interest : std::uint8_t { none = 0, read = 1, write = 2, both = 3 };
-constexpr interest operator|(interest a, interest b) noexcept {
+PROMETHEUS_ASYNC_DECL constexpr interest operator|(interest a, interest b) noexcept {
     return static_cast<interest>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
 }
-constexpr interest operator&(interest a, interest b) noexcept {
+PROMETHEUS_ASYNC_DECL constexpr interest operator&(interest a, interest b) noexcept {
     return static_cast<interest>(static_cast<unsigned>(a) & static_cast<unsigned>(b));
 }
 
@@ -3390,13 +3399,13 @@ public:
     PROMETHEUS_ASYNC_DECL timer(event_loop& loop, void (*fire)(void* self), void* self) noexcept;
     timer(const timer&) = delete;
     timer& operator=(const timer&) = delete;
-    ~timer() { cancel(); }
+    PROMETHEUS_ASYNC_DECL ~timer() { cancel(); }
 
     PROMETHEUS_ASYNC_DECL void at(double when) noexcept;  // the loop's monotonic seconds; re-arms
     PROMETHEUS_ASYNC_DECL void after(seconds span) noexcept;
     PROMETHEUS_ASYNC_DECL void cancel() noexcept;
-    bool armed() const noexcept { return prev_ != nullptr; }
-    double when() const noexcept { return when_; }
+    PROMETHEUS_ASYNC_DECL bool armed() const noexcept { return prev_ != nullptr; }
+    PROMETHEUS_ASYNC_DECL double when() const noexcept { return when_; }
 
 private:
     friend struct loop_state;
@@ -3418,11 +3427,11 @@ public:
     PROMETHEUS_ASYNC_DECL watch(event_loop& loop, void (*ready)(void* self, interest got), void* self) noexcept;
     watch(const watch&) = delete;
     watch& operator=(const watch&) = delete;
-    ~watch() { forget(); }
+    PROMETHEUS_ASYNC_DECL ~watch() { forget(); }
 
     PROMETHEUS_ASYNC_DECL result<void> set(int fd, interest want) noexcept;  // none: keeps quiet
     PROMETHEUS_ASYNC_DECL void forget() noexcept;                            // before closing fd
-    int fd() const noexcept { return fd_; }
+    PROMETHEUS_ASYNC_DECL int fd() const noexcept { return fd_; }
 
 private:
     friend struct loop_state;
@@ -3442,7 +3451,7 @@ public:
     attachment(const attachment&) = delete;
     attachment& operator=(const attachment&) = delete;
     PROMETHEUS_ASYNC_DECL ~attachment();
-    bool attached() const noexcept { return loop_ != nullptr; }
+    PROMETHEUS_ASYNC_DECL bool attached() const noexcept { return loop_ != nullptr; }
 
 private:
     friend struct loop_state;
@@ -3475,7 +3484,7 @@ public:
     /// Runs until `main` ends or stop() is called, then finishes closing work within its budget.
     /// Returns the task's value, or T{} when stopped, which stopped() tells.
     template <class T>
-    T run(task<T> main);
+    PROMETHEUS_ASYNC_DECL T run(task<T> main);
     /// Runs until stop().
     PROMETHEUS_ASYNC_DECL void run();
     /// Ends the run that goes on, or else the next one.
@@ -3501,9 +3510,9 @@ public:
 
     /// The turn's monotonic time; outside a turn, the clock's.
     PROMETHEUS_ASYNC_DECL double now() const noexcept;
-    auto sleep(seconds span) noexcept;         // co_await: void, in a later turn also when span is 0 or less
-    auto readable(int fd) noexcept;            // co_await: result<void>. Keep fd open until then
-    auto writable(int fd) noexcept;            // co_await: result<void>
+    PROMETHEUS_ASYNC_DECL auto sleep(seconds span) noexcept;         // co_await: void, in a later turn also when span is 0 or less
+    PROMETHEUS_ASYNC_DECL auto readable(int fd) noexcept;            // co_await: result<void>. Keep fd open until then
+    PROMETHEUS_ASYNC_DECL auto writable(int fd) noexcept;            // co_await: result<void>
 
 private:
     friend struct detail::loop_state;
@@ -3515,16 +3524,16 @@ namespace detail {
 
 class [[nodiscard]] sleeping {
 public:
-    sleeping(event_loop& loop, seconds span) noexcept : timer_(loop, &wake, this), span_(span) {}
-    bool await_ready() const noexcept { return false; }
-    void await_suspend(std::coroutine_handle<> waiting) noexcept {
+    PROMETHEUS_ASYNC_DECL sleeping(event_loop& loop, seconds span) noexcept : timer_(loop, &wake, this), span_(span) {}
+    PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
+    PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<> waiting) noexcept {
         waiting_ = waiting;
         timer_.after(span_);
     }
-    void await_resume() const noexcept {}
+    PROMETHEUS_ASYNC_DECL void await_resume() const noexcept {}
 
 private:
-    static void wake(void* self) { static_cast<sleeping*>(self)->waiting_.resume(); }
+    PROMETHEUS_ASYNC_DECL static void wake(void* self) { static_cast<sleeping*>(self)->waiting_.resume(); }
 
     timer timer_;
     seconds span_;
@@ -3533,16 +3542,16 @@ private:
 
 class [[nodiscard]] until_ready {
 public:
-    until_ready(event_loop& loop, int fd, interest want) noexcept : watch_(loop, &wake, this), fd_(fd), want_(want) {}
-    bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<> waiting) noexcept {
+    PROMETHEUS_ASYNC_DECL until_ready(event_loop& loop, int fd, interest want) noexcept : watch_(loop, &wake, this), fd_(fd), want_(want) {}
+    PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
+    PROMETHEUS_ASYNC_DECL bool await_suspend(std::coroutine_handle<> waiting) noexcept {
         waiting_ = waiting;
         return bool(done_ = watch_.set(fd_, want_));
     }
-    result<void> await_resume() const noexcept { return done_; }
+    PROMETHEUS_ASYNC_DECL result<void> await_resume() const noexcept { return done_; }
 
 private:
-    static void wake(void* self, interest) {
+    PROMETHEUS_ASYNC_DECL static void wake(void* self, interest) {
         auto& me = *static_cast<until_ready*>(self);
         me.watch_.forget();
         me.waiting_.resume();
@@ -3557,7 +3566,7 @@ private:
 
 /// Puts what `main` ends with into `into`, which outlives it.
 template <class T>
-task<void> deliver(task<T> main, task_promise_value<T>& into) {
+PROMETHEUS_ASYNC_DECL task<void> deliver(task<T> main, task_promise_value<T>& into) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
 #endif
@@ -3629,15 +3638,15 @@ struct tls_peer {             // filled after the handshake
 /// errors   failed is sticky; `closed` from read only for a received close_notify
 class tls_session {
 public:
-    virtual ~tls_session() = default;
+    PROMETHEUS_ASYNC_DECL virtual ~tls_session() = default;
     virtual tls_io feed(std::span<const char> from_peer) noexcept = 0;
     virtual tls_io drain(std::span<char> to_peer) noexcept = 0;  // produced == 0: nothing pending
     virtual tls_status handshake() noexcept = 0;                 // ok, need_input, need_output, failed
     virtual tls_io read(std::span<char> plain) noexcept = 0;
     virtual tls_io write(std::span<const char> plain) noexcept = 0;
     virtual tls_status shutdown() noexcept = 0;                  // queues close_notify; idempotent
-    virtual tls_peer peer() const { return {}; }
-    virtual std::string last_error() const { return {}; }
+    PROMETHEUS_ASYNC_DECL virtual tls_peer peer() const { return {}; }
+    PROMETHEUS_ASYNC_DECL virtual std::string last_error() const { return {}; }
 };
 
 /// How sessions are made: by a server for each accepted connection (verify_name is empty), by a client
@@ -3650,7 +3659,7 @@ public:
 struct tls_config {
     owned<tls_session> (*open)(void* context, std::string_view verify_name) noexcept = nullptr;
     void* context = nullptr;
-    constexpr explicit operator bool() const noexcept { return open != nullptr; }
+    PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return open != nullptr; }
 };
 
 // ---- authorisation ----
@@ -3662,10 +3671,10 @@ struct credential {
     std::string_view user;
     std::string_view secret;
 };
-constexpr credential basic(std::string_view user, std::string_view password) noexcept {
+PROMETHEUS_ASYNC_DECL constexpr credential basic(std::string_view user, std::string_view password) noexcept {
     return {credential::scheme::basic, user, password};
 }
-constexpr credential bearer(std::string_view token) noexcept { return {credential::scheme::bearer, {}, token}; }
+PROMETHEUS_ASYNC_DECL constexpr credential bearer(std::string_view token) noexcept { return {credential::scheme::bearer, {}, token}; }
 
 /// What an authorisation callback decides on.
 ///
@@ -3682,7 +3691,7 @@ struct authorizer {
     bool (*now)(const authorization_request&, void* context) = nullptr;
     task<bool> (*later)(const authorization_request&, void* context) = nullptr;  // destroyed when its connection ends first
     void* context = nullptr;
-    constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
+    PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
 
 // ---- options ----
@@ -3756,8 +3765,8 @@ struct server_state;
 /// threads  the loop's, but is_registered()
 class metrics_http_server {
 public:
-    metrics_http_server() noexcept = default;
-    metrics_http_server(metrics_http_server&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL metrics_http_server() noexcept = default;
+    PROMETHEUS_ASYNC_DECL metrics_http_server(metrics_http_server&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
     PROMETHEUS_ASYNC_DECL metrics_http_server& operator=(metrics_http_server&& other) noexcept;
     PROMETHEUS_ASYNC_DECL ~metrics_http_server();
 
@@ -3774,7 +3783,7 @@ public:
 
 private:
     friend struct detail::server_state;
-    explicit metrics_http_server(detail::server_state* state) noexcept : state_(state) {}
+    PROMETHEUS_ASYNC_DECL explicit metrics_http_server(detail::server_state* state) noexcept : state_(state) {}
     detail::server_state* state_ = nullptr;
 };
 
@@ -3791,8 +3800,8 @@ PROMETHEUS_ASYNC_DECL task<result<metrics_http_server>> start_http_server(event_
 /// threads  any; close() joins and may be called twice; the destructor closes
 class threaded_metrics_http_server {
 public:
-    threaded_metrics_http_server() noexcept = default;
-    threaded_metrics_http_server(threaded_metrics_http_server&& other) noexcept
+    PROMETHEUS_ASYNC_DECL threaded_metrics_http_server() noexcept = default;
+    PROMETHEUS_ASYNC_DECL threaded_metrics_http_server(threaded_metrics_http_server&& other) noexcept
         : state_(std::exchange(other.state_, nullptr)) {}
     PROMETHEUS_ASYNC_DECL threaded_metrics_http_server& operator=(threaded_metrics_http_server&& other) noexcept;
     PROMETHEUS_ASYNC_DECL ~threaded_metrics_http_server();
@@ -3842,7 +3851,7 @@ public:
     virtual task<result<registration>> register_server(event_loop& loop, const metrics_http_server& server) = 0;
 
 protected:
-    ~service_discovery() = default;
+    PROMETHEUS_ASYNC_DECL ~service_discovery() = default;
 };
 
 enum class consul_check : std::uint8_t {
@@ -4000,7 +4009,7 @@ const char* version() noexcept { return PROMETHEUS_ASYNC_VERSION_STRING; }
 
 namespace detail {
 
-void define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file() noexcept {}
+void define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file_or_PROMETHEUS_ASYNC_SHARED_in_all() noexcept {}
 
 /// How much of `s` fits into `room` bytes without cutting a code point in two.
 static std::size_t whole_points(std::string_view s, std::size_t room) noexcept {
