@@ -761,6 +761,7 @@ PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) 
 
 struct family_state;
 struct series_extra;
+struct bucket_bounds;
 
 /// A series. Its memory is recycled, never given back: lookups read it without the lock.
 struct alignas(64) record {
@@ -768,7 +769,10 @@ struct alignas(64) record {
     std::uint64_t place;
     std::uint64_t hash;
     shared_value value;
-    family_state* family;
+    union {
+        family_state* family;
+        bucket_bounds* bounds;  // once removed
+    };
     series_extra* extra;
     double created;
     std::uint32_t units;  // of 64 bytes, the key included
@@ -809,10 +813,11 @@ PROMETHEUS_ASYNC_DECL inline cell* own_run(const series& s) noexcept {
 
 /// Adds `d` to the double and `n` to cell `at`, having made this thread's run, or drops both.
 PROMETHEUS_ASYNC_DECL void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept;
+PROMETHEUS_ASYNC_DECL void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void set_slowly(const series& s, double v) noexcept;
 PROMETHEUS_ASYNC_DECL void notice(event_kind what) noexcept;
 
-/// The bounds of a histogram, interned for ever, with a table from exponent and two bits of mantissa to
+/// The bounds of a histogram, interned, with a table from exponent and two bits of mantissa to
 /// the first bound that can matter.
 struct bucket_bounds {
     std::uint32_t count;
@@ -821,6 +826,8 @@ struct bucket_bounds {
     std::uint8_t table[256];
     const double* upper;  // count, then +Inf up to a power of two; ascending
     std::uint32_t half;   // half of that power
+    std::uint32_t users;  // families, and removed series that some thread may be updating; without any it is freed
+    std::uint64_t hash;
     bucket_bounds* next;
     char* text;           // of each bound, canonical: `0.005"} `, and where they end
     std::uint16_t* ends;
@@ -1044,7 +1051,7 @@ struct exemplar {
 static_assert(std::is_trivially_destructible_v<exemplar>);
 
 namespace detail {
-PROMETHEUS_ASYNC_DECL void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept;
+PROMETHEUS_ASYNC_DECL void keep_exemplar(const series& s, const bucket_bounds* bounds, double value, const exemplar& e) noexcept;
 PROMETHEUS_ASYNC_DECL void reset_series(const series& s);
 PROMETHEUS_ASYNC_DECL void set_info(const series& s, list<label> labels);
 PROMETHEUS_ASYNC_DECL bool set_state(const series& s, std::string_view state) noexcept;
@@ -1106,7 +1113,7 @@ public:
         requires std::is_arithmetic_v<Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step, const exemplar& e) const noexcept {
         inc(step);
-        if (step >= Step{}) detail::keep_exemplar(series_, 0, static_cast<double>(step), e);
+        if (step >= Step{}) detail::keep_exemplar(series_, nullptr, static_cast<double>(step), e);
     }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
     /// To zero, and made anew as far as _created tells.
@@ -1237,12 +1244,12 @@ public:
             run[1].add(value);
             run[2 + bounds_->bucket(value)].add(std::uint64_t{1});
         } else {
-            detail::add_slowly(series_, value, bounds_ ? 2 + bounds_->bucket(value) : 2, 1);
+            detail::observe_slowly(series_, bounds_, value);
         }
     }
     PROMETHEUS_ASYNC_DECL void observe(double value, const exemplar& e) const noexcept {
         observe(value);
-        if (bounds_) detail::keep_exemplar(series_, bounds_->bucket(value), value, e);
+        detail::keep_exemplar(series_, bounds_, value, e);
     }
     PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
@@ -1254,7 +1261,7 @@ public:
 
 private:
     detail::series series_;
-    const detail::bucket_bounds* bounds_ = nullptr;
+    const detail::bucket_bounds* bounds_ = nullptr;  // there as long as this thread's run is the series'
 };
 
 /// Upper bounds for metric_options::buckets: start, start + width, ...
@@ -4648,7 +4655,7 @@ struct cell_block {
 struct thread_record {
     cell_block block;
     thread_cells* cells;  // what the thread itself sees of the block
-    bag<record*> owes;    // gauges that were removed while this thread may have been setting them
+    bag<record*> owes;    // gauges and histograms that were removed while this thread may have been updating them
     thread_record* next;
     thread_record** link;
 };
@@ -4722,8 +4729,9 @@ struct library {
     bag<std::uintptr_t*> free_tables[48] = {};
     std::uint32_t tables_made[48] = {};  // each has its place in free_tables
 
-    bucket_bounds* bounds = nullptr;
-    bag<registry_state*> registries = {};
+    bag<bucket_bounds*> bounds = {};  // chains by hash
+    std::size_t bounds_count = 0;
+    bag<registry_state*> registries = {};  // by id
     bag<char> scratch = {};
     registry* standard = nullptr;
     alignas(registry) unsigned char standard_space[sizeof(registry)] = {};
@@ -4734,6 +4742,7 @@ struct library {
         return *standard;
     }
     std::uint64_t next_id(unsigned length) noexcept { return ++sequence << 12 | length; }
+    void take_seed() noexcept { if (!std::exchange(seeded, true)) take_secret(secret); }
     /// Stands for a text, and for nothing else: a keyed function of 128 bits that cannot be told from a random one
     /// without its key. Two of 2^40 texts, whoever chose them, have the same with a chance of 2^-49.
     fingerprint fingerprint_of(std::string_view text) const noexcept { return siphash(secret, text); }
@@ -4837,12 +4846,31 @@ struct library {
             }
         }
     }
-    /// The thread is between updates, so it is not setting any gauge now; that it will not set these again
-    /// is what forgetting the tag is for.
+    void drop(bucket_bounds* b) noexcept {
+        if (--b->users != 0) return;
+        bucket_bounds** link = &bounds[b->hash & (bounds.size - 1)];
+        while (*link != b) link = &(*link)->next;
+        *link = b->next;
+        --bounds_count;
+        destroy(b);
+    }
+    static void destroy(bucket_bounds* b) noexcept {
+        delete[] b->upper;
+        delete[] b->ends;
+        delete[] b->text;
+        delete b;
+    }
+    /// A removed series that no thread is updating any more.
+    void retire(record* r) noexcept {
+        if (r->bounds) drop(r->bounds);
+        give_record(r);
+    }
+    /// The thread is between updates, so it is not updating any of these now; that it will not do so again is what
+    /// forgetting the tag is for.
     void settle(thread_record& t) noexcept {
         for (record* r : t.owes) {
             if (cell* run = t.block.run(r->place); run != nowhere && run->own() == r->id) run->store(0);
-            if (--r->owed == 0) give_record(r);
+            if (--r->owed == 0) retire(r);
         }
         t.owes.size = 0;
     }
@@ -5016,6 +5044,14 @@ void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcep
     if (run_length(s.id) == 2 && s.rec->value.load() != shared_value::unset) return s.rec->value.add(d);
     run[1].add(d);
     if (n != 0) run[at].add(n);
+}
+void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
+    if (known_stale(s)) return;
+    const holding lock;
+    cell* run = adopt(s);
+    if (!run) return;
+    run[1].add(value);
+    run[2 + bounds->bucket(value)].add(std::uint64_t{1});
 }
 void set_slowly(const series& s, double v) noexcept {
     if (known_stale(s)) return;
@@ -5543,7 +5579,7 @@ struct kept_exemplar {
 /// What few series have.
 struct PROMETHEUS_ASYNC_LOCAL series_extra {
     double base = 0;  // what reset() subtracts: the integers can be made zero exactly, the double cannot
-    std::vector<kept_exemplar> exemplars;
+    std::vector<kept_exemplar> exemplars;  // by bucket
     std::vector<std::pair<std::string, std::string>> info;
     bool sum_told = false;  // that OpenMetrics leaves its sum out
 };
@@ -5592,7 +5628,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state {
     std::string help, unit;
     std::vector<std::string> labels, states;
     std::vector<std::pair<std::string, std::string>> constants;
-    const bucket_bounds* bounds;
+    bucket_bounds* bounds;
     std::size_t max_series;
     collector_hook* hook;  // null: its series are in lines
     bag<line> lines;
@@ -5626,7 +5662,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
     static registry_state& of(registry& r) {
         if (!r.state_) {
             hook_process();
-            if (!std::exchange(state.seeded, true)) take_secret(state.secret);
+            state.take_seed();
             state.registries.reserve(state.registries.size + 1);
             r.state_ = new registry_state{state.next_id(0), {}, {}, false, 0};
             state.registries.push(r.state_);
@@ -5726,10 +5762,25 @@ static family_state* clash(registry_state& home, const family_state& f, Counts c
 
 // ---- bounds ----
 
-static const bucket_bounds* intern_bounds(const std::vector<double>& upper) {
-    for (bucket_bounds* b = state.bounds; b; b = b->next)
-        if (b->count == upper.size() && std::equal(upper.begin(), upper.end(), b->upper)) return b;
+/// With one more use, which is the caller's.
+static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
+    state.take_seed();
+    const std::uint64_t hash = state.fingerprint_of({reinterpret_cast<const char*>(upper.data()), upper.size() * sizeof(double)}).low;
+    auto& chains = state.bounds;
+    if (state.bounds_count == chains.size) {
+        bag<bucket_bounds*> wider{};
+        for (wider.reserve(chains.size == 0 ? 16 : chains.size * 2); wider.size != wider.room;) wider.push(nullptr);
+        for (bucket_bounds* b : chains)
+            for (bucket_bounds* next; b; b = next) next = std::exchange(b->next, std::exchange(wider[b->hash & (wider.size - 1)], b));
+        std::exchange(chains, wider).release();
+    }
+    bucket_bounds*& chain = chains[hash & (chains.size - 1)];
+    for (bucket_bounds* b = chain; b; b = b->next) {
+        PROMETHEUS_ASYNC_DETAIL_STEP();
+        if (b->hash == hash && b->count == upper.size() && std::equal(upper.begin(), upper.end(), b->upper)) return ++b->users, b;
+    }
     auto* b = new bucket_bounds{};
+    undo made{[b] { state.destroy(b); }};
     b->count = static_cast<std::uint32_t>(upper.size());
     std::uint32_t power = 1;
     while (power <= b->count) power *= 2;
@@ -5761,11 +5812,14 @@ static const bucket_bounds* intern_bounds(const std::vector<double>& upper) {
         text += "\"} ";
         b->ends[i] = static_cast<std::uint16_t>(text.size());
     }
-    b->text = static_cast<char*>(std::malloc(text.size()));
-    if (!b->text) std::abort();
+    b->text = new char[text.size()];
     std::memcpy(b->text, text.data(), text.size());
-    b->next = state.bounds;
-    return state.bounds = b;
+    b->users = 1;
+    b->hash = hash;
+    b->next = chain;
+    ++state.bounds_count;
+    made.done = true;
+    return chain = b;
 }
 
 // ---- series ----
@@ -5933,9 +5987,11 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
     l.rec = nullptr;
     --f.living;
     delete std::exchange(r->extra, nullptr);
-    // A gauge's shared word is the one thing of a record that an update writes. Each thread that knows
-    // this gauge may be about to: the record rests until each has come by.
-    if (run_length(r->id) == 2) {
+    // A gauge's shared word and a histogram's bounds are what an update touches besides its cells. Each thread that
+    // knows this series may be about to: they rest until each has come by.
+    r->bounds = f.bounds;
+    if (f.bounds) ++f.bounds->users;
+    if (run_length(r->id) == 2 || f.bounds) {
         for (thread_record* t = state.threads; t; t = t->next) {
             cell* run = t->block.run(l.place);
             if (run->load() != r->id || run == nowhere) continue;
@@ -5944,7 +6000,7 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
         }
     }
     state.give_run(l.place, run_length(l.id));
-    if (r->owed == 0) state.give_record(r);
+    if (r->owed == 0) state.retire(r);
 #if !PROMETHEUS_ASYNC_NO_THREADS
     if (this_record) state.settle(*this_record);
 #endif
@@ -5988,6 +6044,7 @@ static void destroy_family(family_state* f) noexcept {
     state.free_faces = &face;
     f->lines.release();
     f->texts.release();
+    if (f->bounds) state.drop(f->bounds);
     delete f;
 }
 
@@ -6087,6 +6144,10 @@ result<declared> declare(const declaration& what) {
 
     const double now = wall_now();
     const holding lock;
+    struct use {  // by this declaration, until it is the family's
+        bucket_bounds* of = nullptr;
+        ~use() { if (of) state.drop(of); }
+    } bounds;
     f.help = clean(what.help);
     const auto fault = [&](const any_name& l) -> std::string {
         if (what.type == metric_type::histogram && l == "le") return "the label le of a histogram is the library's";
@@ -6125,7 +6186,7 @@ result<declared> declare(const declaration& what) {
             if (i != 0 && !(upper[i - 1] < upper[i])) return bad(errc::invalid_option, name, "the bounds do not ascend");
             if (upper[i] == 0) upper[i] = 0;  // no -0
         }
-        f.bounds = intern_bounds(upper);
+        f.bounds = bounds.of = intern_bounds(upper);
     } else if (!o.buckets.empty()) {
         return bad(errc::invalid_option, name, "only a histogram has buckets");
     }
@@ -6173,6 +6234,7 @@ result<declared> declare(const declaration& what) {
     home.by_key.insert(home.lower(f.key()), &f);
     home.families.push_back(&f);
     face.done = true;
+    bounds.of = nullptr;
     return handle_of(*made.release(), what.labels != nullptr);
 }
 
@@ -6277,11 +6339,11 @@ static result<void> label_indexes(const family_state& f, list<label> where, std:
     }
     return {};
 }
-static bool has_values(const family_state& f, const record& r, list<label> where, const std::vector<std::size_t>& indexes) {
+static bool has_values(const family_state& f, const record& r, list<label> where, const std::vector<std::size_t>& indexes,
+                       const std::vector<std::string>& values) {
     for (std::size_t w = 0; w != where.size(); ++w) {
         const std::size_t at = indexes[w];
-        const clean_values clean(&where[w].value, 1);
-        const std::string_view value = clean.views[0];
+        const std::string_view value = values[w];
         if (at == f.labels.size()) {
             for (const auto& c : f.constants) if (c.first == where[w].name && c.second != value) return false;
             continue;
@@ -6300,6 +6362,9 @@ std::size_t remove_children(const declared& family, list<label> where) {
     if (!family.face) return 0;
     std::size_t removed = 0;
     result<void> known;
+    bool changed = false;
+    std::vector<std::string> values;
+    for (const label& l : where) values.push_back(sanitize_utf8(l.value, changed));
     {
         const holding lock;
         if (family.face->id != family.id) return 0;
@@ -6307,7 +6372,7 @@ std::size_t remove_children(const declared& family, list<label> where) {
         std::vector<std::size_t> indexes;
         known = label_indexes(f, where, indexes);
         for (line& l : f.lines) {
-            if (!known || !l.rec || !has_values(f, *l.rec, where, indexes)) continue;
+            if (!known || !l.rec || !has_values(f, *l.rec, where, indexes, values)) continue;
             remove_series(f, l, true);
             ++removed;
         }
@@ -6331,8 +6396,8 @@ static result<Metric> try_metric(registry& home, any_name name, std::string_view
 }
 /// Returns a hook that is now to be deleted, once the lock is given back, or null.
 static collector_hook* drop(registry_state& home, family_state* f) noexcept {
-    home.families.erase(std::find(home.families.begin(), home.families.end(), f));
-    if (const auto at = std::find(home.by_key.begin(), home.by_key.end(), f); at != home.by_key.end()) home.by_key.erase(at);
+    home.families.erase(std::lower_bound(home.families.begin(), home.families.end(), f->id, [](const family_state* a, std::uint64_t id) { return a->id < id; }));
+    if (const auto at = home.lower(f->key()); at != home.by_key.end() && *at == f) home.by_key.erase(at);
     collector_hook* hook = f->hook;
     home.collectors -= hook && f->base == 0;
     destroy_family(f);
@@ -6382,7 +6447,7 @@ static bool exemplar_text(list<label> labels, std::string& text) {
     bool changed = false;
     for (std::size_t i = 0; i != labels.size(); ++i) {
         const label& l = labels[i];
-        if (!legacy_label_name(l.name)) return false;
+        if (!legacy_label_name(l.name) || l.name.size() + l.value.size() > 4 * 128 || i == 128) return false;
         for (std::size_t k = 0; k != i; ++k) if (labels[k].name == l.name) return false;
         const std::string safe = sanitize_utf8(l.value, changed);
         points += code_points(l.name) + code_points(safe);
@@ -6392,7 +6457,7 @@ static bool exemplar_text(list<label> labels, std::string& text) {
     }
     return points <= 128;
 }
-static void put_exemplar(const series& s, unsigned at, double value, const exemplar& e) {
+static void put_exemplar(const series& s, const bucket_bounds* bounds, double value, const exemplar& e) {
     std::string text;
     const bool good = exemplar_text(e.labels, text) && possible_time(e.timestamp);
     const double now = e.timestamp != 0 ? e.timestamp : wall_now();
@@ -6404,12 +6469,14 @@ static void put_exemplar(const series& s, unsigned at, double value, const exemp
     series_extra* extra = extra_of(s);
     if (!extra) return;
     s.rec->family->special = true;
-    for (kept_exemplar& k : extra->exemplars)
-        if (k.at == at) return static_cast<void>(k = {at, value, now, std::move(text)});
-    extra->exemplars.push_back({at, value, now, std::move(text)});
+    const unsigned at = bounds ? bounds->bucket(value) : 0;
+    auto& kept = extra->exemplars;
+    const auto k = std::lower_bound(kept.begin(), kept.end(), at, [](const kept_exemplar& have, unsigned bucket) { return have.at < bucket; });
+    if (k != kept.end() && k->at == at) *k = {at, value, now, std::move(text)};
+    else kept.insert(k, {at, value, now, std::move(text)});
 }
-void keep_exemplar(const series& s, unsigned at, double value, const exemplar& e) noexcept {
-    contain("an exemplar", [&] { put_exemplar(s, at, value, e); }, [](const error&) { notice(event_kind::exemplar_dropped); });
+void keep_exemplar(const series& s, const bucket_bounds* bounds, double value, const exemplar& e) noexcept {
+    contain("an exemplar", [&] { put_exemplar(s, bounds, value, e); }, [](const error&) { notice(event_kind::exemplar_dropped); });
 }
 void set_info(const series& s, list<label> labels) {
     std::vector<std::pair<std::string, std::string>> facts;
@@ -6508,7 +6575,8 @@ registry::~registry() {
         while (!unused && !state_->families.empty()) unused = detail::drop(*state_, state_->families.back());
         if (unused) continue;
         auto& all = detail::state.registries;
-        for (auto*& r : all) if (r == state_) { r = all.back(); --all.size; break; }
+        --all.size;
+        for (auto** at = std::find(all.begin(), all.end() + 1, state_); at != all.end(); ++at) *at = at[1];
         delete std::exchange(state_, nullptr);
     }
 }
@@ -6829,8 +6897,8 @@ static char* put_counter(char* to, const run_sum& v) noexcept {
     return put_double(to, static_cast<double>(v.whole) + v.real);
 }
 static registry_state* registry_of(std::uint64_t id) noexcept {
-    for (registry_state* r : state.registries) if (r->id == id) return r;
-    return nullptr;
+    const auto at = std::lower_bound(state.registries.begin(), state.registries.end(), id, [](const registry_state* r, std::uint64_t i) { return r->id < i; });
+    return at != state.registries.end() && (*at)->id == id ? *at : nullptr;
 }
 /// Whether families of two registries are shown as one.
 static bool mergeable(const family_state& a, const family_state& b) noexcept {
@@ -7096,6 +7164,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         std::uint64_t counts[256] = {};
         const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place, counts);
         const auto* kept = openmetrics() && l.rec->extra ? &l.rec->extra->exemplars : nullptr;
+        std::size_t shown = 0;  // of those
         const std::size_t start = unit.size;
         sample(f, f.name, "_bucket", own, "le=\"");
         unit.size -= 2;  // `} ` is in the text of the bound
@@ -7111,14 +7180,12 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             to = detail::put_u64(to, cumulative += counts[i]);
             *to++ = '\n';
             unit.size = static_cast<std::size_t>(to - unit.data);
-            if (!kept) continue;
-            for (const auto& e : *kept) {
-                if (e.at != i) continue;
-                --unit.size;
-                example(e.labels, e.value, e.timestamp);
-                text("\n");
-                unit.reserve(unit.size + (labels.size() + detail::number_room) * (b.count + 1) + b.ends[b.count]);
-            }
+            if (!kept || shown == kept->size() || (*kept)[shown].at != i) continue;
+            const auto& e = (*kept)[shown++];
+            --unit.size;
+            example(e.labels, e.value, e.timestamp);
+            text("\n");
+            unit.reserve(unit.size + (labels.size() + detail::number_room) * (b.count + 1) + b.ends[b.count]);
         }
         own = labels_of(f, l);  // `labels` was used for the prefix
         if (b.upper[0] < 0 && openmetrics()) return;  // a sum over bounds below zero may fall

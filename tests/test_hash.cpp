@@ -34,9 +34,12 @@ static long steps = 0;
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace prom = prometheus_async;
@@ -352,4 +355,103 @@ TEST_CASE("a pull does only so much for series that are not shown: gone, twice, 
     const pulled_page page = pull_all({.registries = prom::list<prom::registry*>(all)});
     CHECK(page.pulls >= 1200);
     CHECK(lines_with(page.text, "g") == 900);
+}
+
+// ---- bounds ----
+
+TEST_CASE("bounds are found at once among any number, and go with the last who may use them") {
+    const std::size_t before = state.bounds_count;
+    std::vector<std::unique_ptr<prom::registry>> many;
+    std::vector<prom::histogram> stale;
+    constexpr int registries = 3000;
+    long most = 0, all = 0;
+    for (int i = 0; i != registries; ++i) {
+        many.emplace_back(new prom::registry);
+        for (const bool again : {false, true}) {
+            steps = 0;
+            stale.push_back(many.back()->make_histogram("h", "h", {.buckets = {i + 1.0, i + 2.5}}));
+            most = std::max(most, steps);
+            all += steps;
+            stale.back().observe(i + 2);
+            CHECK(stale.back().count() == (again ? 2 : 1));
+        }
+        CHECK_FALSE(many.back()->try_histogram("h", "h", {.buckets = {i + 1.0, i + 7.5}}));  // leaves nothing
+        CHECK_FALSE(many.back()->try_histogram("h", "h", {.buckets = {-3, i + 0.5}, .states = {"s"}}));
+    }
+    CHECK(state.bounds_count == before + registries);
+    CHECK(most < 20);
+    CHECK(all < 3 * registries);
+    many.clear();
+    CHECK(state.bounds_count == before);
+    for (const prom::histogram& h : stale) {
+        h.observe(1);
+        h.observe(1, {{{"id", "7"}}});
+        CHECK(h.count() == 0);
+    }
+}
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("bounds that another thread may be reading stay until it has come by, or ended") {
+    const std::size_t before = state.bounds_count;
+    std::mutex gate;
+    std::condition_variable turned;
+    int turn = 0;
+    const auto wait_for = [&](int n) {
+        std::unique_lock<std::mutex> lock(gate);
+        turned.wait(lock, [&] { return turn == n; });
+    };
+    const auto set = [&](int n) {
+        const std::lock_guard<std::mutex> lock(gate);
+        turn = n;
+        turned.notify_all();
+    };
+    for (const bool comes_by : {false, true}) {
+        turn = 0;
+        std::unique_ptr<prom::registry> mine(new prom::registry);
+        const prom::family<prom::histogram, "l"> f{"h", "h", {.registry = mine.get(), .buckets = {77, 78}}};
+        const prom::histogram h = f("x");
+        prom::registry other;
+        const prom::counter c = other.make_counter("c", "h");
+        std::thread thread([&] {
+            h.observe(1);
+            set(1);
+            wait_for(2);
+            h.observe(1);  // drops, but reads the bounds
+            if (comes_by) c.inc();
+            set(3);
+            wait_for(4);
+            h.observe(1);
+        });
+        wait_for(1);
+        mine.reset();
+        CHECK(state.bounds_count == before + 1);
+        set(2);
+        wait_for(3);
+        CHECK(state.bounds_count == before + !comes_by);
+        set(4);
+        thread.join();
+        CHECK(state.bounds_count == before);
+        f("x").observe(1);
+    }
+}
+#endif
+
+TEST_CASE("a metric is unregistered by its name or its base name, and registries may go in any order") {
+    std::unique_ptr<prom::registry> many[5];
+    for (auto& r : many) {
+        r.reset(new prom::registry);
+        r->make_counter("c", "h");
+        r->make_info("i", "h");
+        r->make_gauge("g", "h");
+        for (const char* none : {"x", "g_total", "c_info", "_total", "", "i_total"}) CHECK_FALSE(r->unregister(none));
+        CHECK(r->unregister("c_total"));
+        CHECK_FALSE(r->unregister("c"));
+        r->make_counter("c", "h");
+        CHECK(r->unregister("c"));
+        CHECK(r->unregister("i_info"));
+        CHECK(page_of(*r) == "# HELP g h\n# TYPE g gauge\ng 0\n");
+    }
+    for (int i : {2, 0, 4}) {
+        many[i].reset();
+        for (const auto& r : many) if (r) CHECK(page_of(*r) == "# HELP g h\n# TYPE g gauge\ng 0\n");
+    }
 }
