@@ -827,7 +827,7 @@ struct bucket_bounds {
     const double* upper;  // count, then +Inf up to a power of two; ascending
     std::uint32_t half;   // half of that power
     std::uint32_t users;  // families, and removed series that some thread may be updating; without any it is freed
-    std::uint64_t hash;
+    std::size_t hash;
     bucket_bounds* next;
     char* text;           // of each bound, canonical: `0.005"} `, and where they end
     std::uint16_t* ends;
@@ -5765,7 +5765,7 @@ static family_state* clash(registry_state& home, const family_state& f, Counts c
 /// With one more use, which is the caller's.
 static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
     state.take_seed();
-    const std::uint64_t hash = state.fingerprint_of({reinterpret_cast<const char*>(upper.data()), upper.size() * sizeof(double)}).low;
+    const auto hash = static_cast<std::size_t>(state.fingerprint_of({reinterpret_cast<const char*>(upper.data()), upper.size() * sizeof(double)}).low);
     auto& chains = state.bounds;
     if (state.bounds_count == chains.size) {
         bag<bucket_bounds*> wider{};
