@@ -71,7 +71,7 @@ TEST_CASE("the secret is taken once, before main if need be, and each table has 
     CHECK(std::memcmp(state.secret, fixed::given, 16) == 0);
     prom::registry mine;
     static constexpr std::string_view label_names[] = {"l"};
-    const prom::list<std::string_view> labels(label_names);
+    const prom::label_names labels(label_names);
     std::set<std::uint64_t> seeds;
     for (int i = 0; i != 100; ++i) {
         const std::string name = "f" + std::to_string(i);
@@ -131,11 +131,11 @@ TEST_CASE("a hash stands for nothing: values and names that were once equal by i
             to.family(prom::metric_type::gauge, "g", "h");
             to.sample(1, {{"l", one}});
             to.sample(2, {{"l", other}});
-            to.family(prom::metric_type::gauge, one, "h");
-            to.family(prom::metric_type::gauge, other, "h");
+            to.family(prom::metric_type::gauge, prom::utf8(one), "h");
+            to.family(prom::metric_type::gauge, prom::utf8(other), "h");
             to.family(prom::metric_type::info, "i", "h");
-            to.sample(1, {{one, "v"}});
-            to.sample(1, {{other, "v"}});
+            to.sample(1, {{prom::utf8(one), "v"}});
+            to.sample(1, {{prom::utf8(other), "v"}});
         });
         const std::string page = page_of(collected, {.names = prom::escaping::allow_utf8});
         CHECK(lines_with(page, "g{") == 2);
@@ -197,7 +197,7 @@ TEST_CASE("values that meet in one place of a table are found within the bound, 
         CAPTURE(size);
         prom::registry mine;
         static constexpr std::string_view label_names[] = {"l"};
-    const prom::list<std::string_view> labels(label_names);
+    const prom::label_names labels(label_names);
         const declared f = declare_or_raise({prom::metric_type::gauge, "f", "h", {.registry = &mine}, &labels});
         const hash_seed known = f.face->seed;  // of which nobody outside knows
         std::vector<std::string> values;
@@ -292,7 +292,7 @@ TEST_CASE("a filter costs a family few comparisons, however many names it has, a
     for (int i = 0; i != families; ++i) {
         const std::string name = "family" + std::to_string(i);
         if (i % 3 == 0) mine.make_counter(name, "h");
-        else if (i % 3 == 1) mine.make_gauge(prom::utf8("a." + name).view(), "h");
+        else if (i % 3 == 1) mine.make_gauge(prom::utf8("a." + name), "h");
         else mine.make_summary(name, "h");
     }
     for (const bool near : {false, true}) {
