@@ -13142,9 +13142,9 @@ inline bool consul_others(const consul_member& m, std::string_view service) {
     return (!port.empty() && port != std::to_string(m.port)) || (!address.empty() && address != '"' + m.told_address + '"');
 }
 inline error consul_taken(const consul_member& m, std::string_view service) {
-    std::string text = "the Consul service id \"" + m.how.id + "\" is another's now: it is registered with port ";
-    text.append(json_member(service, "Port")).append(" and address ").append(json_member(service, "Address"));
-    return {errc::refused, text + ". Give each server its own service_id"};
+    std::string text = "the Consul service id \"" + m.how.id + "\" is another's now, at port ";
+    text.append(json_member(service, "Port")).append(", address ").append(json_member(service, "Address"));
+    return {errc::refused, text + ": set service_id"};
 }
 
 task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {

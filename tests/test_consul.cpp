@@ -579,7 +579,8 @@ TEST_CASE("an id that another has now is told once and left to it, and taken bac
             now += 10.1;
             until(s.loop, [&] { return s.events.size() == 1; });
             CHECK(s.events[0] == prom::event_kind::registration_lost);
-            CHECK(s.words[0].find("the Consul service id \"app-metrics\" is another's now: it is registered with port 946") == 0);
+            CHECK(s.words[0].find("the Consul service id \"app-metrics\" is another's now, at port 946") == 0);
+            CHECK(s.words[0].find(": set service_id") != std::string::npos);
             CHECK(!r.registered());
             const std::size_t orders = s.consul.orders().size();
             for (int i = 0; i != 3; ++i) {
@@ -839,6 +840,120 @@ TEST_CASE("a server is registered under its own address while it runs, and gone 
     CHECK(s.consul.known == 0);
     CHECK(finish(s.loop, server.close()));
     CHECK(s.consul.orders().size() == 2);
+}
+
+TEST_CASE("the check is one that can pass at this server") {
+    const std::string_view hosts[] = {"metrics.example:80", "b"};
+    const prom::credential credentials[] = {prom::basic("u", "p")};
+    const prom::route own[] = {{.path = "/health", .text = "ok", .open = true}, {.path = "/page"}};
+    const prom::authorizer asks{.now = [](const prom::authorization_request&, void*) { return true; }};
+    const prom::tls_config tls{[](void*, std::string_view) noexcept { return prom::owned<prom::tls_session>(); }, nullptr};
+    const prom::label password[] = {{"X-A", "1"}, {"authorization", "Basic dTpw"}, {"x-a", "2"}}, wrong[] = {{"Authorization", "Basic dTpx"}}, host[] = {{"Host", "b"}}, other[] = {{"host", "c"}};
+    const auto check = [](prom::server_options server, prom::consul_options consul) {
+        stage s(consul);
+        prom::consul_agent agent(s.options);
+        server.addr = "127.0.0.1";
+        server.service_discovery = &agent;
+        auto made = finish(s.loop, prom::start_http_server(s.loop, server));
+        if (!made) {
+            CHECK(made.why().code() == prom::errc::invalid_option);
+            CHECK(s.consul.asked() == 0);
+            return std::string(made.why().describe());
+        }
+        const std::string body = s.consul.body(0), port = std::to_string(made->port());
+        std::string said = body.substr(body.find("\"Check\":") + 8);
+        if (const std::size_t at = said.find(port); at != std::string::npos) said.replace(at, port.size(), "P");
+        CHECK(finish(s.loop, made->close()));
+        return said;
+    };
+    const auto http = [](const std::string& rest) { return "{\"HTTP\":\"http://127.0.0.1:P" + rest + ",\"Interval\":\"10s\"}}"; };
+    const std::string ttl = "{\"TTL\":\"30s\"}}", never = "Consul's HTTP check could never pass: ";
+    constexpr auto must = prom::consul_check::http;
+    CHECK(check({}, {}) == http("/\""));
+    CHECK(check({.allowed_hosts = hosts}, {}) == http("/\",\"Header\":{\"Host\":[\"metrics.example:80\"]}"));
+    CHECK(check({.allowed_hosts = hosts}, {.check_headers = host}) == http("/\",\"Header\":{\"Host\":[\"b\"]}"));
+    CHECK(check({.allowed_hosts = hosts}, {.check_headers = other}) == ttl);
+    CHECK(check({.allowed_hosts = hosts}, {.check = must, .check_headers = other}).find(never + "the Host of") == 0);
+    CHECK(check({.routes = own}, {}) == ttl);
+    CHECK(check({.routes = own}, {.check = must}) == never + "the server has no route for consul_options::check_path");
+    CHECK(check({.routes = own}, {.check_path = "/page?x=1"}) == http("/page?x=1\""));
+    CHECK(check({.credentials = credentials, .routes = own, .allowed_hosts = hosts}, {.check_path = "/health"}) == http("/health\""));  // it is open
+    CHECK(check({.credentials = credentials}, {}) == ttl);
+    CHECK(check({.credentials = credentials}, {.check = must}).find(never + "the server asks for credentials: ") == 0);
+    CHECK(check({.credentials = credentials}, {.check = must, .check_headers = wrong}).find(never + "the server asks for credentials: ") == 0);
+    CHECK(check({.credentials = credentials}, {.check_headers = password}) == http("/\",\"Header\":{\"X-A\":[\"1\",\"2\"],\"authorization\":[\"Basic dTpw\"]}"));
+    CHECK(check({.authorizer = asks}, {}) == ttl);
+    CHECK(check({.authorizer = asks}, {.check = must}) == http("/\""));  // the user knows
+    CHECK(check({.tls = tls}, {}) == ttl);
+    CHECK(check({.tls = tls}, {.tls_skip_verify = true}) == "{\"HTTP\":\"https://127.0.0.1:P/\",\"Interval\":\"10s\",\"TLSSkipVerify\":true}}");
+    CHECK(check({.tls = tls}, {.check = must}) == "{\"HTTP\":\"https://127.0.0.1:P/\",\"Interval\":\"10s\"}}");
+    for (std::string_view path : {"", "x", "/a b", "/a#b", "/\n"}) CHECK(check({}, {.check_path = path}) == "consul_options::check_path is not a path, as in \"/health\"");
+    for (const prom::label& bad : {prom::label{"", "x"}, prom::label{"a b", "x"}, prom::label{"a", "x\r\ny: z"}})
+        CHECK(check({}, {.check_headers = std::span(&bad, 1)}) == "consul_options::check_headers: a field's name or value that HTTP does not have");
+}
+
+TEST_CASE("a fleet shares few connections, is not in step, and leaves nothing behind when it closes at once") {
+    stage s;
+    s.options.check = prom::consul_check::none;
+    s.options.on_failure = prom::on_failure::fail;
+    constexpr std::size_t fleet = 100;
+    std::vector<prom::registration> all;
+    std::vector<std::string> ids;
+    for (std::size_t i = 0; i != fleet; ++i) ids.push_back("f" + std::to_string(i));
+    for (const std::string& id : ids) {
+        s.options.service_id = id;
+        all.push_back(s.started());
+    }
+    CHECK(s.consul.there.connections == 1);  // one after the other
+    const std::size_t before = s.consul.asked();
+    std::vector<std::size_t> per_second;
+    for (double began = now; now < began + 10; now += 0.5) {
+        for (int i = 0; i != 20; ++i) s.loop.poll(0);
+        per_second.push_back(s.consul.asked());
+    }
+    CHECK(s.consul.asked() >= before + fleet / 2);  // each in half of the period to the whole
+    CHECK(s.consul.asked() <= before + 2 * fleet);
+    for (std::size_t i = 1; i != per_second.size(); ++i) CHECK(per_second[i] - per_second[i - 1] < fleet / 2);
+    CHECK(s.consul.there.connections < 16);
+
+    std::vector<outcome<prom::result<void>>> gone(fleet);
+    s.consul.known = 1;
+    std::size_t most = 0, left = 0;
+    const auto ordinary = s.consul.there.says;
+    s.consul.there.says = [&](const std::string& request) {
+        most = std::max(most, s.consul.there.open());
+        left += request.find("PUT /v1/agent/service/deregister/") == 0;
+        s.consul.known = 1;
+        return ordinary(request);
+    };
+    for (std::size_t i = 0; i != fleet; ++i) s.loop.spawn(keep(all[i].deregister(), gone[i]));
+    until(s.loop, [&] { return std::all_of(gone.begin(), gone.end(), [](auto& g) { return static_cast<bool>(g); }); });
+    for (auto& g : gone) CHECK(*g);
+    CHECK(left == fleet);
+    CHECK(most <= 16);
+    CHECK(s.events.empty());
+    for (int i = 0; i != 5; ++i) s.loop.poll(0.001);
+    now += 1.1;
+    until(s.loop, [&] { return s.consul.there.open() == 0; });  // none is kept for long
+}
+
+TEST_CASE("of a fleet that closes at an agent that does not answer, those that had no connection say so") {
+    stage s;
+    s.options.check = prom::consul_check::none;
+    std::vector<prom::registration> all;
+    std::vector<std::string> ids;
+    for (int i = 0; i != 20; ++i) ids.push_back("f" + std::to_string(i));
+    for (const std::string& id : ids) s.options.service_id = id, all.push_back(s.started());
+    s.consul.next.assign(100, {"", answer::stall});
+    std::vector<outcome<prom::result<void>>> gone(all.size());
+    for (std::size_t i = 0; i != all.size(); ++i) s.loop.spawn(keep(all[i].deregister(), gone[i]));
+    for (int i = 0; i != 10; ++i) s.loop.poll(0.001);
+    for (int turn = 0; turn != 30; ++turn) {
+        now += 0.1;
+        for (int i = 0; i != 5; ++i) s.loop.poll(0);
+    }
+    for (auto& g : gone) CHECK((g && !*g));
+    CHECK(s.heard(prom::event_kind::deregistration_failed) == all.size());
 }
 
 TEST_CASE("a server that is destroyed is de-registered by its loop") {
