@@ -8,7 +8,9 @@
 //
 //     http://127.0.0.1:9464/ is registered in Consul as "hello"
 //
-// CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, ... are read as Consul's own tools read them.
+// CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH and CONSUL_NAMESPACE are read as Consul's
+// own tools read them. CONSUL_HTTP_SSL asks for TLS, which this example does not have: it then says so and ends.
+// CONSUL_CACERT and the like are not read: which certificates are good, a TLS adapter is told (08_tls).
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
@@ -18,6 +20,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 namespace prom = prometheus_async;
 using namespace std::chrono_literals;
@@ -34,12 +37,13 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;
     }
-    std::printf("%s is %s in Consul as \"hello\"\n", server->url().c_str(),
-                server->is_registered() ? "registered" : "not yet registered");
-    std::fflush(stdout);
-    for (;;) {
+    bool is = false;
+    for (bool first = true;; first = false, ticks.inc()) {
+        const bool was = std::exchange(is, server->is_registered());  // a start does not wait for an agent that is down
+        if (first || is != was)
+            std::printf("%s is %s in Consul as \"hello\"\n", server->url().c_str(), is ? "registered" : "not registered");
+        std::fflush(stdout);
         co_await loop.sleep(1s);
-        ticks.inc();
     }
 }
 

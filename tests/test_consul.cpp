@@ -867,20 +867,20 @@ TEST_CASE("the check is one that can pass at this server") {
         return said;
     };
     const auto http = [](const std::string& rest) { return "{\"HTTP\":\"http://127.0.0.1:P" + rest + ",\"Interval\":\"10s\"}}"; };
-    const std::string ttl = "{\"TTL\":\"30s\"}}", never = "Consul's HTTP check could never pass: ";
+    const std::string ttl = "{\"TTL\":\"30s\"}}", no = "Consul's HTTP check could never pass: ";
     constexpr auto must = prom::consul_check::http;
     CHECK(check({}, {}) == http("/\""));
     CHECK(check({.allowed_hosts = hosts}, {}) == http("/\",\"Header\":{\"Host\":[\"metrics.example:80\"]}"));
     CHECK(check({.allowed_hosts = hosts}, {.check_headers = host}) == http("/\",\"Header\":{\"Host\":[\"b\"]}"));
     CHECK(check({.allowed_hosts = hosts}, {.check_headers = other}) == ttl);
-    CHECK(check({.allowed_hosts = hosts}, {.check = must, .check_headers = other}).find(never + "the Host of") == 0);
+    CHECK(check({.allowed_hosts = hosts}, {.check = must, .check_headers = other}).find(no + "the Host of") == 0);
     CHECK(check({.routes = own}, {}) == ttl);
-    CHECK(check({.routes = own}, {.check = must}) == never + "the server has no route for consul_options::check_path");
+    CHECK(check({.routes = own}, {.check = must}) == no + "the server has no route for consul_options::check_path");
     CHECK(check({.routes = own}, {.check_path = "/page?x=1"}) == http("/page?x=1\""));
     CHECK(check({.credentials = credentials, .routes = own, .allowed_hosts = hosts}, {.check_path = "/health"}) == http("/health\""));  // it is open
     CHECK(check({.credentials = credentials}, {}) == ttl);
-    CHECK(check({.credentials = credentials}, {.check = must}).find(never + "the server asks for credentials: ") == 0);
-    CHECK(check({.credentials = credentials}, {.check = must, .check_headers = wrong}).find(never + "the server asks for credentials: ") == 0);
+    CHECK(check({.credentials = credentials}, {.check = must}).find(no + "the server asks for credentials: ") == 0);
+    CHECK(check({.credentials = credentials}, {.check = must, .check_headers = wrong}).find(no + "the server asks for credentials: ") == 0);
     CHECK(check({.credentials = credentials}, {.check_headers = password}) == http("/\",\"Header\":{\"X-A\":[\"1\",\"2\"],\"authorization\":[\"Basic dTpw\"]}"));
     CHECK(check({.authorizer = asks}, {}) == ttl);
     CHECK(check({.authorizer = asks}, {.check = must}) == http("/\""));  // the user knows

@@ -50,6 +50,7 @@ ok "the metric says that it is registered" within 20 is "$prom" 'prometheus_asyn
 kill -9 "$consul"; wait "$consul" 2> /dev/null
 ok "the example notices that the agent is gone" within 40 says app "Consul at 127.0.0.1:$http: connect: Connection refused"
 agent_at consul2
+agent=$pid
 ok "a new agent is told within a minute" within 90 knows hello
 ok "its check passes again" within 30 passes hello
 ok "Prometheus still finds it up" within 60 is "$prom" 'up{job="consul"}' 1
@@ -57,10 +58,37 @@ ok "the example ends with 0 on SIGTERM" ends "$app_pid"
 ok "the agent has forgotten it then" forgot hello
 ok "and so has Prometheus" within 60 targets "$prom" 0
 
+# ---- a process that ends while its agent is stopped, and one whose id was taken over ----
+stopped() { # name: the example under a stopped agent, from its start to its end; then the agent goes on
+    kill -STOP "$agent"
+    start "$1" env CONSUL_HTTP_ADDR="127.0.0.1:$http" "$B/examples/07_consul" "$(free_port)"
+    within 20 says "$1" "is not registered" && ends "$pid"
+    ended=$?
+    kill -CONT "$agent"
+    return $ended
+}
+for round in 1 2 3; do ok "a start at a stopped agent returns, and the program ends with 0" stopped "stopped$round"; done
+ok "the agent that goes on answers" within 20 leads
+ok "and none of them is left" forgot hello
+start first env CONSUL_HTTP_ADDR="127.0.0.1:$http" "$B/examples/07_consul" "$(free_port)"
+first=$pid
+ok "a program is registered" within 20 says first "is registered in Consul"
+second_port=$(free_port)
+start second env CONSUL_HTTP_ADDR="127.0.0.1:$http" "$B/examples/07_consul" "$second_port"
+second=$pid
+ok "another takes its id" within 20 says second "is registered in Consul"
+ok "the first notices" within 20 says first "is another's now, at port $second_port"
+ok "the first ends with 0" ends "$first"
+ok "the id of the second is left" knows hello
+ok "the second ends with 0" ends "$second"
+ok "then it is gone" forgot hello
+ok "with CONSUL_HTTP_SSL=true nothing is ever said in clear" sh -c "CONSUL_HTTP_SSL=true CONSUL_HTTP_TOKEN=x CONSUL_HTTP_ADDR=http://127.0.0.1:$http '$B/examples/07_consul' 0 2>&1 | grep 'needs consul_options::tls'"
+
 ok "odd ids are registered and gone again, with every check" env CONSUL_HTTP_ADDR="http://127.0.0.1:$http/" "$B/e2e/consul_client" \
     plain a/b 'a b' 'a%2Fb' 'a?b' 'a#b' 'a&b+c;d' "a'b\"c\\d" 'ä☃😀' '...' 'a/.b' 'a:b' 'a/' '~-_.'
 ok "nothing of them is left" sh -c "curl -sS http://127.0.0.1:$http/v1/agent/services | grep -qx '{}'"
 ok "an id that could never be de-registered is refused" sh -c "! CONSUL_HTTP_ADDR=127.0.0.1:$http '$B/e2e/consul_client' a/../b"
+ok "so is one that does not print" sh -c "! CONSUL_HTTP_ADDR=127.0.0.1:$http '$B/e2e/consul_client' '$(printf 'a\302\240b')'"
 ok "and was never sent" sh -c "curl -sS http://127.0.0.1:$http/v1/agent/services | grep -qx '{}'"
 
 # ---- over a unix socket ----
@@ -125,7 +153,8 @@ start noleader "$LAB/bin/consul" agent -server -bootstrap-expect=2 -data-dir="$t
     -http-port="$http" -server-port="$rpc" -serf-lan-port="$lan" -serf-wan-port=-1 -dns-port=-1 -grpc-port=-1 -log-level=err
 ok "an agent without a leader answers" within 60 sh -c "curl -sS -m 5 http://127.0.0.1:$http/v1/status/leader | grep -qx '\"\"'"
 start waits env CONSUL_HTTP_ADDR="127.0.0.1:$http" "$B/examples/07_consul" "$(free_port)"
-ok "the example waits for it, and is registered" within 60 says waits "is registered in Consul"
+ok "the example comes up at once" within 5 says waits "is not registered"
+ok "and is registered later" within 60 says waits "is registered in Consul"
 began=$(date +%s)
 ok "it ends with 0 and does not wait that long for its de-registration" ends "$pid"
 ok "but about its budget of 2 s" [ $(($(date +%s) - began)) -le 6 ]
