@@ -7923,7 +7923,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [52] negotiation                                  Accept, escaping, name[]
-//      needs [26]
+//      needs [50]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
