@@ -520,7 +520,7 @@ PROMETHEUS_ASYNC_DECL inline double seconds_since(double start) noexcept {
 /// What the library noticed and went on from: it never writes to stdout or stderr.
 enum class event_kind : std::uint8_t {
     accept_failed,        // accept(2) failed; the server goes on
-    connection_evicted,   // the oldest waiting connection made room for a new one
+    connection_evicted,   // a connection made room for a new one
     connection_refused,   // nothing could be evicted: the newcomer got 503
     connection_stalled,   // a reader took nothing for too long and was reset
     handshake_failed,     // TLS
@@ -3719,9 +3719,11 @@ struct server_limits {
     std::size_t request_line = 8192;   // 414
     std::size_t header_bytes = 16384;  // 431
     std::size_t header_fields = 100;   // 431
-    std::size_t connections = 128;     // the oldest waiting one is evicted; if none waits, 503
+    std::size_t connections = 512;     // of the address that has most of them one is evicted: the oldest that waits, else
+                                       // the slowest reader; if that is the newcomer's own and none is slow, 503
+    std::size_t answers = 128;         // being sent; the slowest reader is evicted
     std::size_t requests_per_connection = 10000;  // the last answer says close
-    std::size_t handshakes = 16;       // in progress; the oldest is evicted
+    std::size_t handshakes = 16;       // in progress; the one that is silent longest is evicted
     std::size_t names = 256;           // values of name[]: 400
     seconds header = 5;                // first octet (or accept) to the end of the header section: 408
     seconds handshake = 5;             // closed
@@ -10204,6 +10206,29 @@ struct http_block {
     std::size_t room() const noexcept { return widened ? wide_size : body_size; }
 };
 
+/// Whom connections come from: an IPv4 address, the /64 of an IPv6 address (who has one address has them all), or,
+/// together, all unix sockets.
+struct http_peer {
+    std::uint64_t address;
+    std::size_t connections = 0;
+    http_peer* next = nullptr;
+
+    static std::uint64_t of(const net_address& at) noexcept {
+        std::uint64_t key = 1;
+        const auto v4 = [](const void* octets) {
+            std::uint32_t address;
+            std::memcpy(&address, octets, 4);
+            return std::uint64_t{0xffff} << 32 | address;
+        };
+        if (at.family() == AF_INET) return v4(&at.v4().sin_addr);
+        if (at.family() != AF_INET6) return key;
+        const unsigned char* const octets = at.v6().sin6_addr.s6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(&at.v6().sin6_addr)) return v4(octets + 12);
+        std::memcpy(&key, octets, 8);
+        return key;
+    }
+};
+
 /// Connections in the order in which they began to wait, or last moved.
 struct http_queue {
     http_connection* first = nullptr;
@@ -10249,6 +10274,7 @@ struct http_service {
     http_queue moving;    // in an answer
     std::size_t connections = 0;
     std::size_t handshakes = 0;
+    std::size_t answers = 0;
     std::size_t delayed = 0;                 // refusals that wait
     bool shook = false;                      // a handshake went a step further in this turn
     std::vector<std::string_view> names;     // of one request, while it is answered
@@ -10273,16 +10299,24 @@ struct http_service {
     std::size_t wide_buffers() const noexcept { return wide_count_; }
     bool allows(std::string_view host) const noexcept;
     const http_route* find(std::string_view path) const noexcept;
-    /// Whom to drop so that another can be served, or null: the oldest that waits for a request, else a handshake,
-    /// else the one whose peer has taken nothing for longest, and for a second at least.
-    http_connection* victim(double now) const noexcept;
-    /// The oldest handshake that has not sent enough for an answer, else the oldest: a flood of beginnings does not
-    /// push out one that goes on.
-    http_connection* shaking_victim() const noexcept;
+    /// Whom to drop so that another can be served, or null: of the address that has most connections the oldest that
+    /// waits for a request, else a handshake, else the slowest reader, who lags by a tenth of a second at least unless
+    /// the newcomer's address has fewer (`newcomers`, with the new one).
+    http_connection* victim(double now, std::size_t newcomers = ~std::size_t{0}) const noexcept;
+    /// Of the address that has most connections the handshake that was answered and has long been silent, else the
+    /// oldest that has not sent enough for an answer, else the oldest: a flood of beginnings does not push out one
+    /// that goes on.
+    http_connection* shaking_victim(double now) const noexcept;
+    /// The reader that lags most, of the address that has most connections.
+    http_connection* slowest(double now, const http_connection* but = nullptr) const noexcept;
+    http_peer* peer(std::uint64_t address) const noexcept;
+    http_peer* join(std::uint64_t address);
+    void leave(http_peer* peer) noexcept;
     std::string_view date() noexcept;
 
 private:
     static constexpr std::size_t kept_blocks = 4, most_wide = 16;
+    http_peer* peers_ = nullptr;
     http_block* free_ = nullptr;
     std::size_t free_count_ = 0, wide_count_ = 0;
     double date_second_ = -1;
@@ -10312,7 +10346,7 @@ public:
     enum class phase : std::uint8_t { handshake, reading, deciding, writing, lingering, closed };
 
     /// Owns `fd`, and closes it when it is destroyed: whoever watches it forgets it first.
-    http_connection(http_service& service, int fd, double now);
+    http_connection(http_service& service, int fd, double now, std::uint64_t from = 0);
     http_connection(const http_connection&) = delete;
     ~http_connection();
 
@@ -10331,7 +10365,11 @@ public:
     phase at() const noexcept { return phase_; }
     bool closed() const noexcept { return phase_ == phase::closed; }
     int fd() const noexcept { return fd_; }
-    double moved() const noexcept { return moved_; }
+    /// Of a reader: since when it has taken nothing, or how late it is, at a million octets a second.
+    double lag(double now) const noexcept {
+        const double silent = now - moved_, late = now - since_ - static_cast<double>(stream_.sent() - sent_before_) * 1e-6;
+        return silent > late ? silent : late;
+    }
     /// Answers 503 to a newcomer for whom there is no room.
     void refuse(double now);
     void close() noexcept;
@@ -10377,6 +10415,7 @@ private:
     void count_samples(std::string_view part) noexcept;
 
     http_service& service_;
+    http_peer* const peer_;
     http_connection* next_ = nullptr;
     http_connection* previous_ = nullptr;
     http_queue* in_ = nullptr;
@@ -10392,6 +10431,7 @@ private:
     double now_;
     double since_;               // the phase began
     double moved_;               // the last octet was taken
+    std::uint64_t sent_before_ = 0;  // this answer
     std::size_t octets_left_ = 0;
     std::size_t requests_ = 0;
     std::size_t discarded_ = 0;
@@ -10472,15 +10512,51 @@ const http_route* http_service::find(std::string_view path) const noexcept {
     for (const http_route& r : routes) if (same_path(path, r.path)) return &r;
     return nullptr;
 }
-http_connection* http_service::shaking_victim() const noexcept {
-    http_connection* c = shaking.first;
-    while (c && c->stream_.sent() != 0) c = c->next_;
-    return c ? c : shaking.first;
+http_peer* http_service::peer(std::uint64_t address) const noexcept {
+    http_peer* p = peers_;
+    while (p && p->address != address) p = p->next;
+    return p;
 }
-http_connection* http_service::victim(double now) const noexcept {
-    if (waiting.first) return waiting.first;
-    if (shaking.first) return shaking_victim();
-    return moving.first && now - moving.first->moved() >= 1 ? moving.first : nullptr;
+http_peer* http_service::join(std::uint64_t address) {
+    http_peer* p = peer(address);
+    if (!p) p = peers_ = new http_peer{address, 0, peers_};
+    ++p->connections;
+    return p;
+}
+void http_service::leave(http_peer* peer) noexcept {
+    if (--peer->connections != 0) return;
+    http_peer** at = &peers_;
+    while (*at != peer) at = &(*at)->next;
+    *at = peer->next;
+    delete peer;
+}
+http_connection* http_service::shaking_victim(double now) const noexcept {
+    const auto rank = [now](const http_connection* c) {
+        return c->stream_.sent() == 0 ? 1 : now - c->moved_ >= 0.25 ? 2 : 0;
+    };
+    http_connection* found = shaking.first;
+    for (http_connection* c = found; c; c = c->next_) {
+        const std::size_t more = c->peer_->connections, most = found->peer_->connections;
+        if (more > most || (more == most && rank(c) > rank(found))) found = c;
+    }
+    return found;
+}
+http_connection* http_service::slowest(double now, const http_connection* but) const noexcept {
+    http_connection* found = nullptr;
+    for (http_connection* c = moving.first; c; c = c->next_) {
+        const std::size_t more = c->peer_->connections, most = found ? found->peer_->connections : 0;
+        if (c != but && (more > most || (more == most && c->lag(now) > found->lag(now)))) found = c;
+    }
+    return found;
+}
+http_connection* http_service::victim(double now, std::size_t newcomers) const noexcept {
+    std::size_t most = 0;
+    for (const http_peer* p = peers_; p; p = p->next) most = p->connections > most ? p->connections : most;
+    for (http_connection* c = waiting.first; c; c = c->next_) if (c->peer_->connections == most) return c;
+    http_connection* const shakes = shaking_victim(now);
+    if (shakes && shakes->peer_->connections == most) return shakes;
+    http_connection* const slow = slowest(now);
+    return slow && (newcomers < most || slow->lag(now) >= 0.1) ? slow : nullptr;
 }
 std::string_view http_service::date() noexcept {
     const double now = wall_now();
@@ -10493,8 +10569,8 @@ std::string_view http_service::date() noexcept {
 
 // ---- one connection ----
 
-http_connection::http_connection(http_service& service, int fd, double now)
-    : service_(service), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
+http_connection::http_connection(http_service& service, int fd, double now, std::uint64_t from)
+    : service_(service), peer_(service.join(from)), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
     ++service_.connections;
     if (service.tls) stream_.expect_tls(service.tls);
     enter(service.tls ? phase::handshake : phase::reading);
@@ -10503,6 +10579,7 @@ http_connection::http_connection(http_service& service, int fd, double now)
 http_connection::~http_connection() {
     close();
     --service_.connections;
+    service_.leave(peer_);
     sys::close(fd_);  // not again after EINTR: the number may be another's by then
 }
 
@@ -10513,6 +10590,8 @@ void http_connection::enter(phase next) {
                                                                             : &service_.waiting;
     service_.handshakes += to == &service_.shaking;
     service_.handshakes -= in_ == &service_.shaking;
+    service_.answers += to == &service_.moving;
+    service_.answers -= in_ == &service_.moving;
     if (in_) {
         (previous_ ? previous_->next_ : in_->first) = next_;
         (next_ ? next_->previous_ : in_->last) = previous_;
@@ -10633,6 +10712,7 @@ bool http_connection::wait_for(stream_status how) noexcept {
 bool http_connection::shake() {
     if (std::exchange(service_.shook, true)) return pause(stream_.pending() ? interest::both : interest::read);
     const bool begun = stream_.shaking();
+    moved_ = now_;
     const stream_status how = stream_.handshake(service_.scratch);
     if (how == stream_status::ok) {
         since_ = now_;
@@ -10873,6 +10953,7 @@ void http_connection::begin_head(int status) {
     service_.delayed -= std::exchange(delayed_, false);
     if (service_.metrics && phase_ != phase::writing) service_.metrics->in_flight.inc();
     since_ = moved_ = now_;
+    sent_before_ = stream_.sent();
     enter(phase::writing);
     head_only_ = parser_.head.verb == "HEAD";
     page_open_ = chunked_ = head_sent_ = page_waits_ = paused_ = false;
@@ -11039,7 +11120,7 @@ class http_server;
 /// early at worst, and is then set again).
 class server_connection final : public http_connection {
 public:
-    server_connection(http_server& server, int fd);
+    server_connection(http_server& server, int fd, std::uint64_t from);
     /// After every move: waits for what the connection wants, or deletes it.
     void settle() noexcept;
 
@@ -11082,7 +11163,7 @@ private:
 
     friend class server_connection;
     void accept_from(http_listener& from);
-    bool evict() noexcept;
+    bool evict(std::size_t newcomers = ~std::size_t{0}) noexcept;
     void evict(http_connection* out) noexcept;
     void rest() noexcept;  // stops accepting for a moment
     static void rested(void* self);
@@ -11109,8 +11190,8 @@ private:
     descriptor reserve_;  // closed to accept and close what cannot be served when there are no descriptors left
 };
 
-server_connection::server_connection(http_server& server, int fd)
-    : http_connection(server, fd, server.loop().now()),
+server_connection::server_connection(http_server& server, int fd, std::uint64_t from)
+    : http_connection(server, fd, server.loop().now(), from),
       server_(server),
       watch_(server.loop(), &ready, this),
       timer_(server.loop(), &due, this) {}
@@ -11138,7 +11219,9 @@ void server_connection::move(void (http_connection::*how)(double)) {
     (this->*how)(now);
 #endif
     if (server_.handshakes > server_.limits.handshakes)
-        if (http_connection* const out = server_.shaking_victim(); out != this) server_.evict(out);
+        if (http_connection* const out = server_.shaking_victim(now); out != this) server_.evict(out);
+    if (server_.answers > server_.limits.answers)
+        if (http_connection* const out = server_.slowest(now, this)) server_.evict(out);
     settle();
 }
 
@@ -11191,13 +11274,13 @@ void http_server::stop() noexcept {
     reserve_.reset();
 }
 
-bool http_server::evict() noexcept {
-    http_connection* const out = victim(loop_.now());
+bool http_server::evict(std::size_t newcomers) noexcept {
+    http_connection* const out = victim(loop_.now(), newcomers);
     if (out) evict(out);
     return out != nullptr;
 }
 void http_server::evict(http_connection* out) noexcept {
-    tell(event_kind::connection_evicted, {errc::limit, "the oldest waiting connection made room for a new one"});
+    tell(event_kind::connection_evicted, {errc::limit, "a connection made room: of the address with most, the one that waited longest or took least"});
     if (out->at() == http_connection::phase::writing) out->reset();
     delete static_cast<server_connection*>(out);
 }
@@ -11217,9 +11300,9 @@ void http_server::accept_from(http_listener& from) {
     const entered scope(*this);
     int failures = 0;
     bool evicted = false;
-    net_address peer;
+    net_address whose;
     for (int i = 0; i != turn_accepts && !stop_after_; ++i) {
-        const int fd = accept_on(from.fd, peer);
+        const int fd = accept_on(from.fd, whose);
         if (fd < 0) {
             const int why = errno;
             if (why == EAGAIN || why == EWOULDBLOCK) return;
@@ -11228,7 +11311,7 @@ void http_server::accept_from(http_listener& from) {
                 tell(event_kind::accept_failed, error::from_errno("accept", why));
                 if (reserve_) {  // the queue drains, or the listener would stay readable for ever
                     reserve_.reset();
-                    descriptor(accept_on(from.fd, peer)).reset();
+                    descriptor(accept_on(from.fd, whose)).reset();
                     reserve_.reset(open_reserve());
                 }
                 return rest();
@@ -11238,18 +11321,20 @@ void http_server::accept_from(http_listener& from) {
             continue;
         }
         evicted = false;
-        const bool full = connections >= limits.connections && !evict();
+        const std::uint64_t from_address = http_peer::of(whose);
+        const http_peer* const others = peer(from_address);
+        const bool full = connections >= limits.connections && !evict(others ? others->connections + 1 : 1);
         server_connection* c = nullptr;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
-            c = new server_connection(*this, fd);
+            c = new server_connection(*this, fd, from_address);
         } catch (...) {
             sys::close(fd);
             tell(event_kind::accept_failed, caught("a connection"));
             return rest();
         }
 #else
-        c = new server_connection(*this, fd);
+        c = new server_connection(*this, fd, from_address);
 #endif
         if (!full) {
             c->move(&http_connection::run);  // its request may be there: served before a flood evicts it
@@ -11329,7 +11414,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     on_event = o.on_event;
     context = o.context;
     if (o.self_metrics) metrics = owned<http_metrics>(new http_metrics);
-    if (limits.connections == 0 || limits.handshakes == 0 || limits.requests_per_connection == 0 ||
+    if (limits.connections == 0 || limits.handshakes == 0 || limits.answers == 0 || limits.requests_per_connection == 0 ||
         limits.header_bytes < 64 || limits.request_line < 16)
         bad("server limits: nothing could be served");
     if (!plain(advertise) || advertise.find_first_of(" /?#@") != std::string::npos)

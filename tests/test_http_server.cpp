@@ -51,7 +51,7 @@ struct wire {
     http_connection c;
     int turns = 0;
 
-    explicit wire(http_service& s, double at = 1000) : on(s), now(at), c(s, fd, at) {}
+    explicit wire(http_service& s, double at = 1000, std::uint64_t from = 0) : on(s), now(at), c(s, fd, at, from) {}
     wire(const wire&) = delete;
     ~wire() { test_system::peers.erase(fd); }
 
@@ -830,7 +830,7 @@ TEST_CASE("the oldest waiting connection is the one to go") {
     CHECK(s.victim(1004) == &c.c);
 }
 
-TEST_CASE("if none waits, the one whose peer has taken nothing for longest, and for a second") {
+TEST_CASE("if none waits, the one whose peer has taken nothing for longest, and for a tenth of a second") {
     service s;
     s.grow(400000);
     wire a(s, 1000), b(s, 1000);
@@ -838,12 +838,68 @@ TEST_CASE("if none waits, the one whose peer has taken nothing for longest, and 
         w->peer.room = 1000;
         w->give(get());
     }
-    CHECK(s.victim(1000.9) == nullptr);
+    CHECK(s.victim(1000.05) == nullptr);
+    CHECK(s.victim(1000.15) == &a.c);
     CHECK(s.victim(1001) == &a.c);
     a.now = 1000.5;
     a.peer.room = 10;
     a.go();
     CHECK(s.victim(1001) == &b.c);
+}
+
+TEST_CASE("a reader that takes a little all the time goes before one that takes much, and one that began now before none") {
+    service s;
+    s.grow(4000000);
+    wire slow(s, 1000), fast(s, 1000);
+    for (wire* w : {&slow, &fast}) w->peer.room = 1000, w->give(get());
+    for (int i = 1; i != 40; ++i)
+        for (wire* w : {&slow, &fast}) {
+            w->now = 1000 + 0.05 * i;
+            w->peer.room = w == &slow ? 2000 : 60000;
+            w->go();
+        }
+    CHECK(s.answers == 2);
+    CHECK(s.victim(1001.95) == &slow.c);
+    slow.c.close();
+    CHECK(s.victim(1001.95) == nullptr);
+    wire more(s, 1001.95);
+    CHECK(s.victim(1001.95) == &more.c);     // one that waits
+    more.peer.room = 1000;
+    more.give(get());
+    CHECK(s.victim(1001.95) == nullptr);
+    CHECK(s.victim(1001.95, 1) != nullptr);  // the address has more than the newcomer's
+}
+
+TEST_CASE("the one to go is of the address that has most connections") {
+    service s;
+    wire lone(s, 1000, 7), a(s, 1001, 8), b(s, 1002, 8), c(s, 1003, 9);
+    CHECK(s.victim(1004) == &a.c);
+    a.give("GET / HT");
+    CHECK(s.victim(1004) == &a.c);
+    a.now = 1004;
+    a.give("TP/1.1\r\nHost: a\r\n\r\n");
+    CHECK(s.victim(1004) == &b.c);
+    {
+        wire d(s, 1005, 9), e(s, 1005, 9);
+        CHECK(s.victim(1006) == &c.c);
+    }
+    CHECK(s.victim(1006) == &b.c);
+    b.c.close();  // closed, but not gone
+    CHECK(s.victim(1006) == &a.c);
+}
+
+TEST_CASE("an address is that of IPv4, in IPv6 too, the /64 of IPv6, or all unix sockets") {
+    const auto of = [](std::string_view text) {
+        prom::detail::net_address at;
+        REQUIRE(prom::detail::parse_address(text, 80, at));
+        return prom::detail::http_peer::of(at);
+    };
+    CHECK(of("10.0.0.1") == of("::ffff:10.0.0.1"));
+    CHECK(of("10.0.0.1") != of("10.0.0.2"));
+    CHECK(of("2001:db8::1") == of("2001:db8::ffff:1"));
+    CHECK(of("2001:db8::1") != of("2001:db8:0:1::1"));
+    CHECK(of("unix:/a") == of("unix:@b"));
+    CHECK(of("unix:/a") != of("::1"));
 }
 
 TEST_CASE("a newcomer without room gets 503 and an end") {
