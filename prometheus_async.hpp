@@ -12662,8 +12662,8 @@ namespace detail {
 /// From U+0080 on, how many code points Go's unicode.IsPrint refuses, then how many it takes, and so on:
 /// letters, marks, numbers, punctuation and symbols. An agent refuses what the Unicode of its own Go does not
 /// know, so these are the characters of Unicode 12, of Consul 1.8. Beyond U+FFFF only blocks of 64 and
-/// more are here: emoji and CJK; scripts out of use are refused, for a
-/// table of this size.
+/// more are here: emoji and CJK. Scripts out of
+/// use are refused, to keep the table small.
 constexpr std::uint16_t consul_runs[] = {
     33, 12, 1, 714, 2, 6, 4, 7, 1, 1, 1, 20, 1, 397, 1, 38, 2, 50, 2, 3, 1, 55, 8, 27, 4, 6, 17, 22, 2, 191, 1, 48,
     2, 59, 2, 101, 14, 59, 2, 49, 2, 15, 1, 28, 2, 1, 1, 11, 53, 21, 1, 8, 21, 15, 1, 161, 1, 8, 2, 2, 2, 22, 1, 7,
