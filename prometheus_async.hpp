@@ -468,6 +468,34 @@ struct label {
     std::string_view value;
 };
 
+namespace detail {
+// NaN, infinity, sign and order by the bits: under -ffast-math a compiler takes for granted that a double is
+// neither NaN nor infinite, and what it computes of those may be anything.
+constexpr std::uint64_t infinite = 0x7ff0'0000'0000'0000;
+PROMETHEUS_ASYNC_DECL inline std::uint64_t bits_of(double x) noexcept {
+    auto bits = __builtin_bit_cast(std::uint64_t, x);
+#if __FINITE_MATH_ONLY__
+    __asm__("" : "+r"(bits));  // what it takes for granted ends here
+#endif
+    return bits;
+}
+/// x, of which nothing is taken for granted.
+PROMETHEUS_ASYNC_DECL inline double settled(double x) noexcept { return __builtin_bit_cast(double, bits_of(x)); }
+PROMETHEUS_ASYNC_DECL inline bool is_nan(double x) noexcept { return bits_of(x) << 1 > infinite << 1; }
+PROMETHEUS_ASYNC_DECL inline bool is_finite(double x) noexcept { return bits_of(x) << 1 < infinite << 1; }
+/// Ascends with x; of -0 it is that of 0, and NaN is beyond the infinities.
+PROMETHEUS_ASYNC_DECL inline std::int64_t order(double x) noexcept {
+    const std::uint64_t bits = bits_of(x);
+    const auto size = static_cast<std::int64_t>(bits << 1 >> 1);
+    return bits >> 63 != 0 ? -size : size;
+}
+/// False for NaN, as the next one.
+PROMETHEUS_ASYNC_DECL inline bool within(double x, double low, double high) noexcept { return order(low) <= order(x) && order(x) <= order(high); }
+PROMETHEUS_ASYNC_DECL inline bool from_zero(double x) noexcept { return static_cast<std::uint64_t>(order(x)) <= infinite; }
+/// x where it is above zero, else (and for NaN) 0.
+PROMETHEUS_ASYNC_DECL inline double positive(double x) noexcept { return from_zero(x) ? x : 0; }
+}  // namespace detail
+
 /// A span of time in seconds, as every number of this library that measures time. Any
 /// std::chrono::duration converts, without this file including <chrono>.
 class seconds {
@@ -719,7 +747,7 @@ struct shared_value {
 
     static constexpr std::uint64_t unset = 0x7ff4'756e'7365'7421;  // a NaN that no arithmetic makes
     PROMETHEUS_ASYNC_DECL static std::uint64_t bits(double v) noexcept {
-        const auto b = __builtin_bit_cast(std::uint64_t, v);
+        const std::uint64_t b = bits_of(v);
         return b == unset ? 0x7ff8'0000'0000'0000 : b;
     }
 #if PROMETHEUS_ASYNC_DETAIL_WIDE
@@ -833,13 +861,14 @@ struct bucket_bounds {
     std::uint16_t* ends;
 
     PROMETHEUS_ASYNC_DECL unsigned bucket(double x) const noexcept {
-        if (x != x) [[unlikely]] return count;  // NaN is above all bounds, whatever its sign
         if (direct) [[likely]] {
             auto i = static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50) - first;
             i = i < 0 ? 0 : i > 255 ? 255 : i;
             const unsigned at = table[i];
+            if (is_nan(x)) [[unlikely]] return count;  // above all bounds, whatever its sign
             return at + (x > upper[at] ? 1U : 0U);
         }
+        if (is_nan(x)) [[unlikely]] return count;
         unsigned at = 0;
         for (unsigned step = half; step != 0; step >>= 1) {
             const std::uint64_t above = 0 - static_cast<std::uint64_t>(upper[at + step - 1] < x);
@@ -1103,9 +1132,10 @@ public:
     }
     template <std::floating_point Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
-        if (!(step >= 0)) [[unlikely]] return detail::notice(event_kind::step_ignored);
-        if (detail::cell* run = detail::own_run(series_)) [[likely]] run[1].add(static_cast<double>(step));
-        else detail::add_slowly(series_, static_cast<double>(step), 2, 0);
+        const double d = detail::settled(static_cast<double>(step));
+        if (!detail::from_zero(d)) [[unlikely]] return detail::notice(event_kind::step_ignored);
+        if (detail::cell* run = detail::own_run(series_)) [[likely]] run[1].add(d);
+        else detail::add_slowly(series_, d, 2, 0);
     }
     PROMETHEUS_ASYNC_DECL void inc(seconds step) const noexcept { inc(step.count()); }
     PROMETHEUS_ASYNC_DECL void inc(seconds step, const exemplar& e) const noexcept { inc(step.count(), e); }
@@ -1113,7 +1143,8 @@ public:
         requires std::is_arithmetic_v<Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step, const exemplar& e) const noexcept {
         inc(step);
-        if (step >= Step{}) detail::keep_exemplar(series_, nullptr, static_cast<double>(step), e);
+        const double d = detail::settled(static_cast<double>(step));
+        if (detail::from_zero(d)) detail::keep_exemplar(series_, nullptr, d, e);
     }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
     /// To zero, and made anew as far as _created tells.
@@ -1150,6 +1181,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit gauge(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void inc(double step = 1) const noexcept {
+        step = detail::settled(step);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
             if (series_.rec->value.load() == detail::shared_value::unset) run[1].add(step);
             else series_.rec->value.add(step);
@@ -1157,8 +1189,9 @@ public:
             detail::add_slowly(series_, step, 1, 0);
         }
     }
-    PROMETHEUS_ASYNC_DECL void dec(double step = 1) const noexcept { inc(-step); }
+    PROMETHEUS_ASYNC_DECL void dec(double step = 1) const noexcept { inc(-detail::settled(step)); }
     PROMETHEUS_ASYNC_DECL void set(double value) const noexcept {
+        value = detail::settled(value);
         if (detail::own_run(series_)) [[likely]] series_.rec->value.set(value);
         else detail::set_slowly(series_, value);
     }
@@ -1240,6 +1273,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit histogram(const detail::declared& from) noexcept : series_(from.one), bounds_(from.bounds) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
+        value = detail::settled(value);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
             run[1].add(value);
             run[2 + bounds_->bucket(value)].add(std::uint64_t{1});
@@ -1248,6 +1282,7 @@ public:
         }
     }
     PROMETHEUS_ASYNC_DECL void observe(double value, const exemplar& e) const noexcept {
+        value = detail::settled(value);
         observe(value);
         detail::keep_exemplar(series_, bounds_, value, e);
     }
@@ -1285,6 +1320,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit summary(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
+        value = detail::settled(value);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
             run[1].add(value);
             run[2].add(std::uint64_t{1});
@@ -3806,7 +3842,8 @@ PROMETHEUS_ASYNC_DECL task<result<metrics_http_server>> start_http_server(event_
 #if !PROMETHEUS_ASYNC_NO_THREADS
 /// A server with a loop and a thread ("PromAsyncWeb") of its own.
 ///
-/// threads  any; close() joins and may be called twice; the destructor closes
+/// threads  any; close() joins and may be called twice; the destructor closes. In a forked child, both close the
+///          child's descriptors and touch nothing of the parent's: neither its connections nor its registration
 class threaded_metrics_http_server {
 public:
     PROMETHEUS_ASYNC_DECL threaded_metrics_http_server() noexcept = default;
@@ -5360,7 +5397,7 @@ char* put_double(char* to, double x) noexcept {
 /// The canonical form of `le` and `quantile`: 0.0, 0.25, 10.0, 1e+06, +Inf.
 char* put_bound(char* to, double x) noexcept {
     std::uint64_t bits = 0;
-    if (x == 0) x = 0;  // -0 is the same bound
+    if (order(x) == 0) x = 0;  // -0 is the same bound
     if (put_special(to, x, bits)) return to;
     if (x < 1e6 && static_cast<double>(static_cast<std::uint64_t>(x)) == x) {
         to = put_u64(to, static_cast<std::uint64_t>(x));
@@ -5373,7 +5410,7 @@ char* put_bound(char* to, double x) noexcept {
 /// An OpenMetrics timestamp: seconds, without an exponent for any time that a clock can tell.
 char* put_timestamp(char* to, double unix_seconds) noexcept {
     double size = unix_seconds < 0 ? -unix_seconds : unix_seconds;
-    if (!(size >= 1e-6 && size < two_to_53)) return put_double(to, unix_seconds);
+    if (!within(size, 1e-6, two_to_53)) return put_double(to, unix_seconds);
     std::uint64_t bits = 0;
     put_special(to, unix_seconds, bits);
     return put_decimal(to, shortest(bits), true);
@@ -5382,7 +5419,7 @@ char* put_timestamp(char* to, double unix_seconds) noexcept {
 /// A timestamp of the text format: whole milliseconds, the nearest.
 char* put_milliseconds(char* to, double unix_seconds) noexcept {
     double size = (unix_seconds < 0 ? -unix_seconds : unix_seconds) * 1e3 + 0.5;
-    if (!(size < 9e18)) size = 0;
+    if (!within(size, 0, 9e18)) size = 0;
     const auto n = static_cast<std::uint64_t>(size);
     if (unix_seconds < 0 && n != 0) *to++ = '-';
     return put_u64(to, n);
@@ -5688,9 +5725,8 @@ static double rounding(double of) noexcept { return 1.2e-16 * (100 + state.threa
 /// which a scraper takes for a restart. So the record keeps what was told last, and what is lower by no
 /// more than rounding is that again.
 static double steady(record& r, double now) noexcept {
-    const std::uint64_t kept = r.value.load();
-    const double last = __builtin_bit_cast(double, kept), held = last + (r.extra ? r.extra->base : 0);
-    if (kept != shared_value::unset && now < last && last - now <= rounding(held)) return last;
+    const double last = __builtin_bit_cast(double, r.value.load()), held = last + (r.extra ? r.extra->base : 0);
+    if (is_finite(last) && is_finite(now) && now < last && last - now <= rounding(held)) return last;  // `unset` is not finite
     r.value.set(now);
     return now;
 }
@@ -5699,9 +5735,9 @@ static run_sum sum_since_reset(record& r, std::uint64_t place, std::uint64_t* in
     run_sum sum = sum_run(r.id, place, integers);
     if (r.extra) {
         sum.real -= r.extra->base;
-        if (sum.real <= rounding(r.extra->base) && -sum.real <= rounding(r.extra->base)) sum.real = 0;
+        if (is_finite(sum.real) && sum.real <= rounding(r.extra->base) && -sum.real <= rounding(r.extra->base)) sum.real = 0;
     }
-    if (sum.real != 0) sum.real = steady(r, sum.real);
+    if (order(sum.real) != 0) sum.real = steady(r, sum.real);
     return sum;
 }
 
@@ -5788,7 +5824,8 @@ static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
     while (power <= b->count) power *= 2;
     b->half = power / 2;
     auto* padded = new double[power];
-    for (std::uint32_t i = 0; i != power; ++i) padded[i] = i < b->count ? upper[i] : __builtin_inf();
+    std::copy(upper.begin(), upper.end(), padded);
+    for (std::uint32_t i = b->count; i != power; ++i) std::memcpy(&padded[i], &infinite, sizeof infinite);
     b->upper = padded;
 
     const auto key = [](double x) { return static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50); };
@@ -6181,12 +6218,12 @@ result<declared> declare(const declaration& what) {
         static constexpr double usual[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
         const list<double> asked = o.buckets.empty() ? list<double>(usual) : o.buckets;
         std::vector<double> upper(asked.begin(), asked.end());
-        if (upper.back() == __builtin_inf()) upper.pop_back();
+        if (bits_of(upper.back()) == infinite) upper.pop_back();
         if (upper.empty() || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
         for (std::size_t i = 0; i != upper.size(); ++i) {
-            if (!(upper[i] - upper[i] == 0)) return bad(errc::invalid_option, name, "a bound is not finite");
+            if (!is_finite(upper[i])) return bad(errc::invalid_option, name, "a bound is not finite");
             if (i != 0 && !(upper[i - 1] < upper[i])) return bad(errc::invalid_option, name, "the bounds do not ascend");
-            if (upper[i] == 0) upper[i] = 0;  // no -0
+            if (order(upper[i]) == 0) upper[i] = 0;  // no -0
         }
         f.bounds = bounds.of = intern_bounds(upper);
     } else if (!o.buckets.empty()) {
@@ -6429,7 +6466,7 @@ void reset_series(const series& s) {
     cell* run = state.retired.run(s.rec->place);
     // Nothing can be subtracted from what is not finite: that goes, even if a thread is just adding to it.
     const auto make_finite = [&](cell* of) {
-        if (of->load() == s.id && of[1].real() - of[1].real() != 0) of[1].store(0);
+        if (of->load() == s.id && !is_finite(of[1].real())) of[1].store(0);
     };
     make_finite(run);
     for (thread_record* t = state.threads; t; t = t->next)
@@ -6909,11 +6946,6 @@ static bool mergeable(const family_state& a, const family_state& b) noexcept {
            std::equal(a.constants.begin(), a.constants.end(), b.constants.begin(),
                       [](const auto& x, const auto& y) { return x.first == y.first; });
 }
-/// Zero or more, also as infinity. By its bits, which -ffast-math leaves alone.
-static bool not_negative(double v) noexcept {
-    const auto bits = __builtin_bit_cast(std::uint64_t, v);
-    return bits <= __builtin_bit_cast(std::uint64_t, __builtin_inf()) || bits << 1 == 0;
-}
 static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
 static bool same_facts(const family_state& a, const family_state& b) noexcept {
     static constinit const std::vector<std::pair<std::string, std::string>> none;
@@ -7195,7 +7227,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     }
     /// OpenMetrics has no sum that is negative or NaN, and no count without a sum.
     void sum_and_count(const family_state& f, const line& l, std::string_view own, double sum, std::uint64_t observed) {
-        if (openmetrics() && !detail::not_negative(sum)) {
+        if (openmetrics() && !detail::from_zero(sum)) {
             if (!l.rec->extra) l.rec->extra = new detail::series_extra;
             if (!std::exchange(l.rec->extra->sum_told, true)) note_sum(f, own);
             return;
@@ -7643,7 +7675,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         const bool counts = f.type == metric_type::counter, informs = f.type == metric_type::info;
         if (open && !counts && !informs && f.type != metric_type::gauge && f.type != metric_type::unknown)
             return fail("a single value of another type");
-        if (counts && !(value >= 0)) return fail("a counter is negative or NaN");
+        if (counts && !from_zero(value)) return fail("a counter is negative or NaN");
         if (!begin(given, more)) return;
         page.sample(f, f.name, {}, labels);
         page.number(informs ? 1 : value);
@@ -7654,11 +7686,11 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         const bool gauges = f.type == metric_type::gauge_histogram;
         if (open && !gauges && f.type != metric_type::histogram) return fail("buckets of another type");
         if (!begin(given, more, "le")) return;
-        if (buckets.empty() || buckets[buckets.size() - 1].upper != __builtin_inf()) return fail("no bucket +Inf");
+        if (buckets.empty() || bits_of(buckets[buckets.size() - 1].upper) != infinite) return fail("no bucket +Inf");
         for (std::size_t i = 0; i != buckets.size(); ++i) {
-            if (i != 0 && (!(buckets[i - 1].upper < buckets[i].upper) || buckets[i].count < buckets[i - 1].count))
+            if (is_nan(buckets[i].upper)) return fail("a bound is NaN");
+            if (i != 0 && (order(buckets[i - 1].upper) >= order(buckets[i].upper) || buckets[i].count < buckets[i - 1].count))
                 return fail("the buckets do not ascend");
-            if (buckets[i].upper != buckets[i].upper) return fail("a bound is NaN");
             char bound[48] = "le=\"";
             char* end = put_bound(bound + 4, buckets[i].upper);
             *end++ = '"';
@@ -7668,8 +7700,8 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             if (!possible_time(e.timestamp)) return fail("a timestamp that is no time");
             end_line(more.timestamp, gauges ? exemplar{} : e, buckets[i].example_value);
         }
-        const bool below = buckets[0].upper < 0;
-        if ((gauges || !below || !page.openmetrics()) && may_show(not_negative(sum) || (below && sum < 0)))
+        const bool below = order(buckets[0].upper) < 0;
+        if ((gauges || !below || !page.openmetrics()) && may_show(from_zero(sum) || (below && !is_nan(sum) && order(sum) < 0)))
             sum_and_count(sum, buckets[buckets.size() - 1].count, more.timestamp, gauges && page.openmetrics());
         if (!gauges) end_series(more);
     }
@@ -7686,8 +7718,8 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         if (!begin(given, more, "quantile")) return;
         for (std::size_t i = 0; i != quantiles.size(); ++i) {
             const double q = quantiles[i].q;
-            if (!(q >= 0 && q <= 1) || (i != 0 && !(quantiles[i - 1].q < q))) return fail("the quantiles do not ascend from 0 to 1");
-            if (!may_show(!(quantiles[i].value < 0))) continue;
+            if (!within(q, 0, 1) || (i != 0 && quantiles[i - 1].q >= q)) return fail("the quantiles do not ascend from 0 to 1");
+            if (!may_show(is_nan(quantiles[i].value) || order(quantiles[i].value) >= 0)) continue;
             char text[48] = "quantile=\"";
             char* end = put_bound(text + 10, q);
             *end++ = '"';
@@ -7695,7 +7727,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             page.number(quantiles[i].value);
             end_line(more.timestamp);
         }
-        if (may_show(not_negative(sum))) sum_and_count(sum, count, more.timestamp);
+        if (may_show(from_zero(sum))) sum_and_count(sum, count, more.timestamp);
         end_series(more);
     }
     void states(list<sample_sink::state> all, list<label> given) {
@@ -8536,11 +8568,12 @@ public:
     int handle() const noexcept { return fd_.get(); }
     void alarm(double span) noexcept {
         itimerspec when{};
-        if (span > 0 && span < 1e9) {
+        const bool soon = within(span, 0, 1e9);
+        if (soon) {
             when.it_value.tv_sec = static_cast<time_t>(span);
             when.it_value.tv_nsec = static_cast<long>((span - static_cast<double>(when.it_value.tv_sec)) * 1e9);
         }
-        if (span >= 0 && span < 1e9 && when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0)
+        if (soon && when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0)
             when.it_value.tv_nsec = 1;  // 0 would disarm
         sys::timerfd_settime(timer_.get(), 0, &when, nullptr);
     }
@@ -8599,7 +8632,7 @@ public:
     int handle() const noexcept { return fd_.get(); }
     void alarm(double span) noexcept {
         // In milliseconds, which every kqueue knows; a long one may go off early.
-        if (span < 0 || span > 1e9) change(0, EVFILT_TIMER, EV_DELETE);
+        if (!within(span, 0, 1e9)) change(0, EVFILT_TIMER, EV_DELETE);
         else change(0, EVFILT_TIMER, EV_ADD | EV_ONESHOT, span > 1e6 ? 1'000'000'000 : static_cast<int>(span * 1000) + 1);
     }
     std::size_t fill(std::span<pollfd> out) const noexcept {
@@ -8673,7 +8706,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-constexpr double never = std::numeric_limits<double>::infinity();
+constexpr double never = std::numeric_limits<double>::max();
 
 /// A coroutine that the loop owns: it destroys itself when it ends, or the loop does.
 struct root_promise;
@@ -8750,13 +8783,22 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
 
     explicit loop_state(const loop_options& o)
         : time(o.time.monotonic ? o.time : system_clock()), on_event(o.on_event), context(o.context),
-          budget(o.closing_budget.count()) {}
+          budget(positive(o.closing_budget.count())) {}
 
     static loop_state& of(event_loop& loop) noexcept { return *loop.state_; }
 
     // After a fork the descriptors behind the poller are the parent's: what a child closes or forgets there
     // would be closed and forgotten for the parent.
     bool ours() const noexcept { return sys::getpid() == process; }
+    void require_ours() const {
+        if (!ours()) raise({errc::invalid_option, "event_loop::run() in a forked child: the loop is the parent's"});
+    }
+    /// In a child that does not have the loop's thread, which may have been amid anything: nothing is destroyed.
+    void close_copies() noexcept {
+        for (std::size_t fd = 0; fd != watches.size(); ++fd) if (watches[fd].first) sys::close(static_cast<int>(fd));
+        polled.close();
+        wake = {};
+    }
 
     double read_time() const noexcept { return reading(time, &clock::monotonic); }
     double current() noexcept { return in_turn ? now : read_time(); }
@@ -8867,6 +8909,8 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     }
     void make_room(std::size_t fd) {
         if (fd < watches.size()) return;
+        const holding all;  // a fork waits for it: close_copies() finds the list whole
+        hook_process();
         watches.resize(fd + 1 + fd / 2);
         for (watched& at : watches) if (at.first) at.first->prev_ = &at.first;
     }
@@ -9055,7 +9099,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     /// Until stop(), or until `main` has ended if there is one.
     void run(task<void> work) {
         if (running || in_turn) raise({errc::invalid_option, "event_loop::run() inside the same loop"});
-        if (!ours()) raise({errc::invalid_option, "event_loop::run() in a forked child: the loop is the parent's"});
+        require_ours();
         const run_scope scope(*this);
         const bool has_main = work.valid();
         if (has_main && !stop_asked()) {
@@ -9065,7 +9109,10 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
             work = {};
             was_stopped = true;
         }
-        while ((main || !has_main) && !stop_asked()) turn(never);
+        while ((main || !has_main) && !stop_asked()) {
+            turn(never);
+            require_ours();  // one of its callbacks may have forked
+        }
         if (main || !has_main) was_stopped = true;
         drop(main);
         finish_closing();
@@ -9136,10 +9183,10 @@ void root_promise::leave() noexcept {
 timer::timer(event_loop& loop, void (*fire)(void*), void* self) noexcept
     : loop_(&loop_state::of(loop)), fire_(fire), self_(self) {}
 void timer::at(double when) noexcept {
-    if (loop_) loop_->arm(*this, when == when ? when : 0);
+    if (loop_) loop_->arm(*this, is_nan(when) ? 0 : when);
 }
 void timer::after(seconds span) noexcept {
-    if (loop_) loop_->arm(*this, loop_->current() + (span.count() > 0 ? span.count() : 0));
+    if (loop_) loop_->arm(*this, loop_->current() + positive(span.count()));
 }
 void timer::cancel() noexcept {
     if (prev_) loop_->disarm(*this);
@@ -9187,7 +9234,7 @@ bool event_loop::stopped() const noexcept { return state_->was_stopped || state_
 
 void event_loop::poll(seconds timeout) {
     if (state_->in_turn || !state_->ours()) return;
-    state_->turn(timeout.count());
+    state_->turn(detail::positive(timeout.count()));
     if (state_->alarm_at <= state_->now) state_->alarm_at = detail::never;  // a clock of its own may run ahead
     state_->rearm();
 }
@@ -9197,7 +9244,8 @@ int event_loop::native_handle() const noexcept {
     return state_->polled.handle();
 }
 double event_loop::next_deadline() const noexcept {
-    return state_->anything_posted() ? state_->current() : state_->deadline();
+    if (state_->anything_posted()) return state_->current();
+    return state_->timers ? state_->deadline() : __builtin_bit_cast(double, detail::infinite);
 }
 std::size_t event_loop::fill(std::span<::pollfd> set) const noexcept {
     state_->guest = true;
@@ -9403,7 +9451,7 @@ inline bool query_names(std::string& target, std::size_t limit, std::vector<std:
 
 /// IMF-fixdate, always 29 octets: "Wed, 25 Nov 2026 08:59:17 GMT". Locale-free, UTC, years 1970-9999.
 inline void http_date(double wall, char* into) noexcept {
-    const auto now = static_cast<std::uint64_t>(wall > 0 && wall < 253402300800.0 ? wall : 0);
+    const auto now = static_cast<std::uint64_t>(within(wall, 0, 253402300799.0) ? wall : 0);
     const auto days = now / 86400, second = now % 86400;
     // Days to a date by eras of 400 years that begin in March, so that a leap day ends a year.
     const auto shifted = days + 719468, era = shifted / 146097, of_era = shifted % 146097;
@@ -11155,6 +11203,7 @@ public:
     bool moves() const noexcept { return inside_ != 0; }
     void (*destroy_after)(http_server& self) = nullptr;  // when none is moving any more
     event_loop& loop() noexcept { return loop_; }
+    void close_reserve() noexcept { reserve_.reset(); }
 
 private:
     friend struct http_listener;
@@ -11264,10 +11313,11 @@ void http_server::stop() noexcept {
         stop_after_ = true;
         return;
     }
+    const bool ours = loop_state::of(loop_).ours();
     listeners_.clear();
     resting_.cancel();
     while (http_connection* const c = moving.first) {
-        c->reset();  // no peer takes half an answer for a whole one
+        if (ours) c->reset();  // no peer takes half an answer for a whole one; in a child, the peer is the parent's
         delete static_cast<server_connection*>(c);
     }
     for (http_queue* q : {&waiting, &shaking}) while (q->first) delete static_cast<server_connection*>(q->first);
@@ -11371,6 +11421,7 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server {
 
     static metrics_http_server handle(server_state* s) noexcept { return metrics_http_server(s); }
     static const server_state* of(const metrics_http_server& server) noexcept { return server.state_; }
+    static void close_reserve_of(metrics_http_server& server) noexcept { server.state_->close_reserve(); }
     void release() noexcept {
         if (--references != 0) return;
         if (moves()) destroy_after = [](http_server& self) { delete static_cast<server_state*>(&self); };
@@ -11734,6 +11785,7 @@ task<result<void>> metrics_http_server::close() {
 struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state {
     const server_options* options;       // until the start has ended
     pthread_t thread{};
+    const ::pid_t process = detail::sys::getpid();
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
     bool started = false, closing = false, joined = false, finished = false;
@@ -11754,6 +11806,8 @@ struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state {
     task<void> serve(event_loop& on);
     void announce(result<void> how) noexcept;
     static void* main(void* self) noexcept;
+    /// A child of a fork has neither the thread nor, maybe, a lock that anybody would give back.
+    bool ours() const noexcept { return detail::sys::getpid() == process; }
 };
 
 void threaded_metrics_http_server::state::announce(result<void> how) noexcept {
@@ -11850,7 +11904,7 @@ std::uint16_t threaded_metrics_http_server::port() const noexcept { return state
 bool threaded_metrics_http_server::https() const noexcept { return state_ && state_->https; }
 std::string threaded_metrics_http_server::url() const { return state_ ? state_->url : std::string(); }
 bool threaded_metrics_http_server::is_registered() const noexcept {
-    if (!state_) return false;
+    if (!state_ || !state_->ours()) return false;
     pthread_mutex_lock(&state_->lock);
     const bool yes = state_->server && state_->server->is_registered();
     pthread_mutex_unlock(&state_->lock);
@@ -11859,6 +11913,11 @@ bool threaded_metrics_http_server::is_registered() const noexcept {
 result<void> threaded_metrics_http_server::close() {
     if (!state_) return {};
     state& s = *state_;
+    if (!s.ours()) {
+        if (s.server) detail::server_state::close_reserve_of(*std::exchange(s.server, nullptr));
+        if (s.loop) detail::loop_state::of(*std::exchange(s.loop, nullptr)).close_copies();
+        return {};
+    }
     pthread_mutex_lock(&s.lock);
     if (!s.joined && pthread_equal(pthread_self(), s.thread)) {
         pthread_mutex_unlock(&s.lock);
@@ -12726,8 +12785,8 @@ inline const char* consul_id_fault(std::string_view id) noexcept {
 
 /// As Go writes a duration.
 inline std::string go_duration(seconds span) {
-    const double ms = span.count() * 1e3;
-    const auto n = static_cast<std::uint64_t>(!(ms >= 1) ? 1 : ms > 1e15 ? 1e15 : ms + 0.5);
+    const double ms = positive(span.count()) * 1e3;
+    const auto n = static_cast<std::uint64_t>(ms < 1 ? 1 : ms > 1e15 ? 1e15 : ms + 0.5);
     return n % 1000 ? std::to_string(n) + "ms" : std::to_string(n / 1000) + 's';
 }
 
@@ -12825,8 +12884,8 @@ consul_settings::consul_settings(const consul_options& o)
     else if (agent.tls && !o.tls) flaw("an https agent (by its address, or CONSUL_HTTP_SSL) needs consul_options::tls");
 
     const bool any = o.check == consul_check::automatic;
-    if ((any || o.check == consul_check::ttl) && !(o.ttl.count() > 0)) flaw("consul_options::ttl is not above 0");
-    if ((any || o.check == consul_check::http) && !(o.interval.count() > 0)) flaw("consul_options::interval is not above 0");
+    if ((any || o.check == consul_check::ttl) && positive(o.ttl.count()) == 0) flaw("consul_options::ttl is not above 0");
+    if ((any || o.check == consul_check::http) && positive(o.interval.count()) == 0) flaw("consul_options::interval is not above 0");
     if (name.empty()) flaw("a Consul service needs a name");
     if (const char* fault = consul_id_fault(id)) flaw(std::string("Consul could never de-register this id: it ") + fault);
     if (!advertise.empty() && !host_text(advertise)) flaw("the address to advertise is not a host");

@@ -4,6 +4,7 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
+#include "support/values.hpp"
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -49,7 +50,7 @@ TEST_CASE("a counter adds whole and fractional steps and never goes down") {
     const std::uint64_t before = prom::event_count(prom::event_kind::step_ignored);
     c.inc(-1);
     c.inc(-0.5);
-    c.inc(std::nan(""));
+    c.inc(not_a_number());
     CHECK(c.value() == 42.5);
     CHECK(prom::event_count(prom::event_kind::step_ignored) == before + 3);
 }
@@ -124,13 +125,13 @@ TEST_CASE("a gauge reads back exactly what was set, whatever was added before") 
     CHECK(g.value() == 0.1);
     g.inc(1);
     CHECK(g.value() == 1.1);
-    g.set(-std::numeric_limits<double>::infinity());
-    CHECK(g.value() == -std::numeric_limits<double>::infinity());
-    g.set(std::nan(""));
-    CHECK(std::isnan(g.value()));
+    g.set(minus_infinity());
+    CHECK(bits(g.value()) == bits(minus_infinity()));
+    g.set(not_a_number());
+    CHECK(is_nan(g.value()));
     g.inc(5);
     g.set(__builtin_bit_cast(double, prom::detail::shared_value::unset));  // even this one NaN
-    CHECK(std::isnan(g.value()));
+    CHECK(is_nan(g.value()));
 }
 
 TEST_CASE("incs of threads that raced with the first set never offset a later one") {
@@ -170,11 +171,11 @@ TEST_CASE("an observation falls in the first bucket whose bound it does not exce
             wrong += b->bucket(x) != expected;
         }
         CHECK(wrong == 0);
-        const double inf = std::numeric_limits<double>::infinity();
+        const double inf = infinity();
         CHECK(b->bucket(inf) == bounds.size());
-        CHECK(b->bucket(-inf) == 0);
-        CHECK(b->bucket(std::nan("")) == bounds.size());
-        CHECK(b->bucket(-std::nan("")) == bounds.size());
+        CHECK(b->bucket(minus_infinity()) == 0);
+        CHECK(b->bucket(not_a_number()) == bounds.size());
+        CHECK(b->bucket(minus_not_a_number()) == bounds.size());
         mine.unregister("h");
     }
 }
@@ -183,12 +184,39 @@ TEST_CASE("observing NaN counts in +Inf and makes the sum NaN") {
     prom::registry mine;
     const prom::histogram h{"h", "h", {.registry = &mine, .buckets = {1}}};
     const prom::summary s{"s", "h", {.registry = &mine}};
-    h.observe(std::nan(""));
-    s.observe(std::nan(""));
+    h.observe(not_a_number());
+    s.observe(not_a_number());
     prom::registry* const shown[] = {&mine};
     CHECK(prom::expose({.registries = shown}) ==
           "# HELP h h\n# TYPE h histogram\nh_bucket{le=\"1.0\"} 0\nh_bucket{le=\"+Inf\"} 1\nh_sum NaN\nh_count 1\n"
           "# HELP s h\n# TYPE s summary\ns_sum NaN\ns_count 1\n");
+}
+
+TEST_CASE("NaN and negative steps change no counter, and NaN no other series") {
+    prom::registry mine;
+    std::vector<double> bounds;
+    std::vector<prom::histogram> all;
+    for (const char* name : {"a", "b", "c", "d"}) {
+        for (int i = 0; i != 2; ++i) bounds.push_back(static_cast<double>(bounds.size() + 1));
+        all.push_back(mine.make_histogram(name, "h", {.buckets = bounds}));
+    }
+    const prom::counter c = mine.make_counter("e", "h");
+    for (const double x : {not_a_number(), minus_not_a_number(), infinity(), minus_infinity(), -0.0})
+        for (const auto& h : all) h.observe(x);
+    for (const auto& h : all) CHECK(h.count() == 5);
+    for (const char* name : {"a", "b", "c", "d"}) {
+        CHECK(mine.sample_value(std::string(name) + "_bucket", {{"le", "1.0"}}).value() == 2);
+        CHECK(mine.sample_value(std::string(name) + "_bucket", {{"le", "+Inf"}}).value() == 5);
+    }
+    const auto ignored = prom::event_count(prom::event_kind::step_ignored);
+    for (const double step : {not_a_number(), minus_not_a_number(), minus_infinity(), -1e-300}) c.inc(step);
+    c.inc(static_cast<float>(not_a_number()));
+    c.inc(static_cast<long double>(minus_infinity()));
+    c.inc(-0.0);
+    CHECK(prom::event_count(prom::event_kind::step_ignored) == ignored + 6);
+    CHECK(c.value() == 0);
+    c.inc(infinity());
+    CHECK(bits(c.value()) == bits(infinity()));
 }
 
 TEST_CASE("totals are exact over threads that come and go while others scrape") {

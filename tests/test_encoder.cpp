@@ -3,6 +3,7 @@
 #include "prometheus_async.hpp"
 
 #include "support/allocations.hpp"
+#include "support/values.hpp"
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -388,9 +389,9 @@ TEST_CASE("a collector yields families of every type") {
         to.family(type::gauge, "level", "", "bytes");
         to.sample(-1);
         to.family(type::histogram, "h", "");
-        to.histogram({{1, 2}, {__builtin_inf(), 3}}, 4.5, {{"a", "b"}});
+        to.histogram({{1, 2}, {infinity(), 3}}, 4.5, {{"a", "b"}});
         to.family(type::gauge_histogram, "gh", "");
-        to.histogram({{1, 2}, {__builtin_inf(), 3}}, 4.5);
+        to.histogram({{1, 2}, {infinity(), 3}}, 4.5);
         to.family(type::summary, "s", "");
         to.summary(3, 4.5, {{0.5, 1}, {0.99, 2}});
         to.family(type::info, "i", "");
@@ -444,10 +445,10 @@ TEST_CASE("a collector that yields nonsense is left out, counted and reported; t
         [](sink& to) { to.family(type::summary, "x", ""); to.summary(1, 1, {}, {{"quantile", "1"}}); },
         [](sink& to) { to.family(type::summary, "x", ""); to.summary(1, 1, {{1.5, 1}}); },
         [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 1}}, 1); },
-        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {__builtin_inf(), 1}}, 1); },
-        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {__builtin_inf(), 3}}, 1, {{"le", "1"}}); },
+        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {infinity(), 1}}, 1); },
+        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {infinity(), 3}}, 1, {{"le", "1"}}); },
         [](sink& to) { to.family(type::counter, "x", ""); to.sample(-1); },
-        [](sink& to) { to.family(type::counter, "x", ""); to.sample(__builtin_nan("")); },
+        [](sink& to) { to.family(type::counter, "x", ""); to.sample(not_a_number()); },
         [](sink& to) { to.family(type::info, "x", "", "seconds"); },
         [](sink& to) { to.family(type::state_set, "x", ""); to.states({{"a", true}, {"a", false}}); },
         [](sink& to) { to.family(type::gauge, "x", ""); to.sample(1); to.fail("changed its mind"); },
@@ -749,7 +750,7 @@ TEST_CASE("a timestamp that is no time leaves out its collector only") {
     prom::registry r;
     const prom::gauge g{"g", "", {.registry = &r}};
     g.set(1);
-    for (const double when : {std::numeric_limits<double>::quiet_NaN(), -5.0, 9e15, std::numeric_limits<double>::infinity()}) {
+    for (const double when : {not_a_number(), -5.0, 9e15, infinity()}) {
         const auto bad = r.add_collector([&](prom::sample_sink& to) {
             to.family(type::gauge, "odd", "");
             to.sample(1, {}, {.timestamp = when});
@@ -766,7 +767,7 @@ TEST_CASE("a step that is refused, or an exemplar of no time, leaves no exemplar
     prom::registry r;
     const prom::counter c{"c", "", {.registry = &r}};
     c.inc(-1, prom::exemplar{{{"t", "1"}}});
-    c.inc(1, prom::exemplar{{{"t", "2"}}, std::numeric_limits<double>::quiet_NaN()});
+    c.inc(1, prom::exemplar{{{"t", "2"}}, not_a_number()});
     CHECK(page(r, {.as = prom::format::openmetrics_1_0_0, .created = prom::created_series::off}) ==
           "# TYPE c counter\nc_total 1\n# EOF\n");
 }
@@ -916,7 +917,7 @@ TEST_CASE("a collector's buckets have exemplars in OpenMetrics; one that is too 
     const std::string much(200, 'x');
     const auto traced = r.add_collector([&](prom::sample_sink& to) {
         to.family(type::histogram, "h", "");
-        to.histogram({{1, 2, {{{"trace", "abc"}}, 12.5}, 0.5}, {__builtin_inf(), 3, {{{"trace", much}}}, 7}}, 8);
+        to.histogram({{1, 2, {{{"trace", "abc"}}, 12.5}, 0.5}, {infinity(), 3, {{{"trace", much}}}, 7}}, 8);
         to.family(type::counter, "c", "");
         to.sample(1, {}, {.example = {{{"trace", much}}}});
     });

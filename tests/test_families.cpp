@@ -3,6 +3,7 @@
 #include "prometheus_async.hpp"
 
 #include "support/allocations.hpp"
+#include "support/values.hpp"
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -183,8 +184,10 @@ TEST_CASE("names and options that make no sense are refused") {
     CHECK(fault(mine.try_family<prom::counter>("c", "h", {})) == "c_total: a family has 1 to 64 labels");
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {2, 1}})) == "h: the bounds do not ascend");
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = prom::linear_buckets(0, 1, 251)})) == "h: a histogram has 1 to 250 bounds");
-    CHECK(fault(mine.try_histogram("h", "h", {.buckets = {__builtin_inf()}})) == "h: a histogram has 1 to 250 bounds");
-    CHECK(fault(mine.try_histogram("h", "h", {.buckets = {1, __builtin_nan("")}})) == "h: a bound is not finite");
+    CHECK(fault(mine.try_histogram("h", "h", {.buckets = {infinity()}})) == "h: a histogram has 1 to 250 bounds");
+    CHECK(fault(mine.try_histogram("h", "h", {.buckets = {1, not_a_number()}})) == "h: a bound is not finite");
+    CHECK(fault(mine.try_histogram("h", "h", {.buckets = {minus_infinity(), 1}})) == "h: a bound is not finite");
+    CHECK(fault(mine.try_histogram("h", "h", {.buckets = {minus_not_a_number(), 1}})) == "h: a bound is not finite");
     CHECK(fault(mine.try_counter("c", "h", {.buckets = {1}})) == "c_total: only a histogram has buckets");
     CHECK(fault(mine.try_info("i", "h", {.unit = "seconds"})) == "i: an info or a state set has no unit");
     CHECK(fault(mine.try_state_set("s", "h")) == "s: a state set has at least one state");
@@ -458,9 +461,9 @@ TEST_CASE("reset makes a metric zero that was infinite or NaN, and what comes af
     const prom::histogram h{"h", "", {.registry = &mine, .buckets = {1}}};
     const prom::summary s{"s", "", {.registry = &mine}};
     for (int round = 0; round != 2; ++round) {
-        c.inc(std::numeric_limits<double>::infinity());
-        h.observe(std::numeric_limits<double>::quiet_NaN());
-        s.observe(-std::numeric_limits<double>::infinity());
+        c.inc(infinity());
+        h.observe(not_a_number());
+        s.observe(minus_infinity());
         CHECK(page(mine).find("c_total +Inf") != std::string::npos);
         c.reset();
         h.reset();

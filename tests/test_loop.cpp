@@ -873,6 +873,26 @@ TEST_CASE("a child's copy of the loop leaves the parent's alone") {
     watch->forget();
 }
 
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("a child that a task forked does not go on with its parent's loop") {
+    event_loop loop;
+    pid_t child = -1;
+    try {
+        loop.run([](event_loop& l, pid_t& pid) -> task<void> {
+            co_await l.sleep(0);
+            pid = ::fork();
+            co_await l.sleep(0);
+        }(loop, child));
+        if (child == 0) ::_exit(1);
+    } catch (const prom::failure&) {
+        ::_exit(child == 0 ? 0 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+}
+#endif
+
 TEST_CASE("a child that polls its copy of the loop takes no timer from its parent") {
     event_loop loop;
     const int handle = loop.native_handle();

@@ -210,6 +210,72 @@ TEST_CASE("a start that fails in the thread is told to the caller, and leaves no
     CHECK(threads_named("PromAsyncWeb") == 0);
 }
 
+TEST_CASE("prefork: workers close their copy of the parent's server, and each serves on one of its own") {
+    fake_discovery sd;
+    auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &sd});
+    REQUIRE(server);
+    client kept("127.0.0.1", server->port());
+    const auto answered = [&kept] {  // whole once the connection is asked to close
+        kept.in.clear();
+        kept.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        char buffer[1024];
+        const ssize_t n = ::recv(kept.fd, buffer, sizeof buffer, 0);
+        return n > 12 && std::string_view(buffer, 12) == "HTTP/1.1 200";
+    };
+    REQUIRE(answered());
+    struct worker {
+        pid_t pid;
+        int to, from;
+    };
+    std::vector<worker> workers;
+    for (int i = 0; i != 2; ++i) {
+        int down[2], up[2];
+        REQUIRE(::pipe(down) == 0);
+        REQUIRE(::pipe(up) == 0);
+        const pid_t pid = ::fork();
+        REQUIRE(pid >= 0);
+        if (pid == 0) {
+            ::close(down[1]);
+            ::close(up[0]);
+            for (const worker& w : workers) ::close(w.to), ::close(w.from);
+            const bool alone = server->close() && server->close() && !server->is_registered();
+            *server = {};
+            auto own = prom::start_http_server_in_thread({.addr = "127.0.0.1"});
+            const std::uint16_t port = alone && own ? own->port() : std::uint16_t{0};
+            (void)!::write(up[1], &port, sizeof port);
+            char end;
+            (void)!::read(down[0], &end, 1);
+            ::_exit(own && own->close() ? 0 : 1);
+        }
+        ::close(down[0]);
+        ::close(up[1]);
+        workers.push_back({pid, down[1], up[0]});
+    }
+    for (const worker& w : workers) {
+        std::uint16_t port = 0;
+        REQUIRE(::read(w.from, &port, sizeof port) == sizeof port);
+        REQUIRE(port != 0);
+        CHECK(fetch("127.0.0.1", port, "/metrics").status == 200);
+    }
+    CHECK(answered());
+    CHECK(server->is_registered());
+    CHECK(sd.deregistered == 0);
+    CHECK(fetch("127.0.0.1", server->port(), "/metrics").status == 200);
+    const std::uint16_t port = server->port();
+    kept.close();
+    CHECK(server->close());
+    CHECK(sd.deregistered == 1);
+    CHECK_FALSE(client("127.0.0.1", port).connected());  // nobody else listens there
+    CHECK(prom::start_http_server_in_thread({.addr = "127.0.0.1", .port = port}));
+    for (const worker& w : workers) {
+        ::close(w.to);
+        ::close(w.from);
+        int status = 0;
+        CHECK(::waitpid(w.pid, &status, 0) == w.pid);
+        CHECK(status == 0);
+    }
+}
+
 TEST_CASE("a threaded server's close() has the result of its de-registration, each time") {
     fake_discovery sd;
     sd.fails_to_leave = true;
