@@ -3759,7 +3759,7 @@ struct server_limits {
                                        // the slowest reader; if that is the newcomer's own and none is slow, 503
     std::size_t answers = 128;         // being sent; the slowest reader is evicted
     std::size_t requests_per_connection = 10000;  // the last answer says close
-    std::size_t handshakes = 16;       // in progress; the one that is silent longest is evicted
+    std::size_t handshakes = 64;       // in progress; the one that is silent longest is evicted
     std::size_t names = 256;           // values of name[]: 400
     seconds header = 5;                // first octet (or accept) to the end of the header section: 408
     seconds handshake = 5;             // closed
