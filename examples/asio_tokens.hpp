@@ -1,4 +1,5 @@
-// The verbs on asio's completion tokens. Include it after <asio.hpp>, <boost/asio.hpp>, or both:
+// The verbs on asio's completion tokens: copy this file beside prometheus_async.hpp. Include it after <asio.hpp>,
+// <boost/asio.hpp>, or both:
 //
 //     co_await timer.async_wait(prom_asio::measured(prom::time(wait_time), asio::use_awaitable));
 //     timer.async_wait(prom_asio::measured(prom::track_inprogress(waiting), asio::detached));
@@ -10,7 +11,9 @@
 #ifndef PROMETHEUS_ASYNC_ASIO_TOKENS_HPP
 #define PROMETHEUS_ASYNC_ASIO_TOKENS_HPP
 
-#include "../prometheus_async.hpp"
+#ifndef PROMETHEUS_ASYNC_HPP
+#include "prometheus_async.hpp"
+#endif
 
 namespace prom_asio {
 

@@ -12,7 +12,9 @@
 #ifndef PROMETHEUS_ASYNC_STDEXEC_SENDERS_HPP
 #define PROMETHEUS_ASYNC_STDEXEC_SENDERS_HPP
 
+#ifndef PROMETHEUS_ASYNC_HPP
 #include "prometheus_async.hpp"
+#endif
 
 namespace prom_stdexec {
 

@@ -37,9 +37,9 @@
 #define MBEDTLS_PRIVATE(member) member
 #endif
 
-namespace prom = prometheus_async;
-
 namespace mbedtls_detail {
+
+namespace prom = prometheus_async;
 
 constexpr std::size_t record = 16384;  // the largest TLS plaintext, and the bound of both directions
 
@@ -464,21 +464,21 @@ inline prom::owned<prom::tls_session> open(void* at, std::string_view host) noex
 /// errors   load and reload: tls, naming the file. A reload that fails keeps what is in use
 class mbedtls_server {
 public:
-    static prom::result<mbedtls_server> load(std::string certificate, std::string key, std::string client_ca = {}) {
+    static prometheus_async::result<mbedtls_server> load(std::string certificate, std::string key, std::string client_ca = {}) {
         mbedtls_server made(new mbedtls_detail::store(true, std::move(certificate), std::move(key), std::move(client_ca)));
         if (auto done = made.reload(); !done) return done.why();
         return made;
     }
-    prom::tls_config hook() const noexcept { return {mbedtls_detail::open, store_.get()}; }
+    prometheus_async::tls_config hook() const noexcept { return {mbedtls_detail::open, store_.get()}; }
     /// Reads the files again. New connections get the new certificate; running ones keep theirs.
-    prom::result<void> reload() { return store_->load(); }
+    prometheus_async::result<void> reload() { return store_->load(); }
     /// From now on a new connection looks, at most once a second, whether the files have changed, and
     /// reloads them. A bad new pair is told once, as certificate_rejected. Call it before serving.
-    void follow(prom::event_handler on_event = nullptr, void* context = nullptr) noexcept { store_->follow(on_event, context); }
+    void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { store_->follow(on_event, context); }
 
 private:
     explicit mbedtls_server(mbedtls_detail::store* made) noexcept : store_(made) {}
-    prom::owned<mbedtls_detail::store> store_;
+    prometheus_async::owned<mbedtls_detail::store> store_;
 };
 
 /// The client's side: verifies the server's chain against the CA file (mbedTLS knows no system CAs),
@@ -489,24 +489,24 @@ private:
 /// errors   tls, naming the file
 class mbedtls_client {
 public:
-    static prom::result<mbedtls_client> load(std::string ca, std::string certificate = {}, std::string key = {}) {
-        if (ca.empty()) return prom::error(prom::errc::invalid_option, "mbedtls_client needs a CA file");
+    static prometheus_async::result<mbedtls_client> load(std::string ca, std::string certificate = {}, std::string key = {}) {
+        if (ca.empty()) return prometheus_async::error(prometheus_async::errc::invalid_option, "mbedtls_client needs a CA file");
         mbedtls_client made(new mbedtls_detail::store(false, std::move(certificate), std::move(key), std::move(ca)));
         if (auto done = made.store_->load(); !done) return done.why();
         return made;
     }
     /// Encrypts to whoever answers: anyone in between reads and changes everything.
-    static prom::result<mbedtls_client> insecure_without_verification() {
+    static prometheus_async::result<mbedtls_client> insecure_without_verification() {
         mbedtls_client made(new mbedtls_detail::store(false, {}, {}, {}));
         made.store_->verify = false;
         if (auto done = made.store_->load(); !done) return done.why();
         return made;
     }
-    prom::tls_config hook() const noexcept { return {mbedtls_detail::open, store_.get()}; }
+    prometheus_async::tls_config hook() const noexcept { return {mbedtls_detail::open, store_.get()}; }
 
 private:
     explicit mbedtls_client(mbedtls_detail::store* made) noexcept : store_(made) {}
-    prom::owned<mbedtls_detail::store> store_;
+    prometheus_async::owned<mbedtls_detail::store> store_;
 };
 
 #endif

@@ -26,9 +26,9 @@
 #error "tls_openssl.hpp needs OpenSSL 3"
 #endif
 
-namespace prom = prometheus_async;
-
 namespace openssl_detail {
+
+namespace prom = prometheus_async;
 
 constexpr std::size_t record = 16384;  // the largest TLS plaintext, and the bound of both directions
 
@@ -396,21 +396,21 @@ inline prom::owned<prom::tls_session> open(void* context, std::string_view host)
 /// errors   load and reload: tls, naming the file. A reload that fails keeps what is in use
 class openssl_server {
 public:
-    static prom::result<openssl_server> load(std::string certificate, std::string key, std::string client_ca = {}) {
+    static prometheus_async::result<openssl_server> load(std::string certificate, std::string key, std::string client_ca = {}) {
         openssl_server made(new openssl_detail::store(true, std::move(certificate), std::move(key), std::move(client_ca)));
         if (auto done = made.reload(); !done) return done.why();
         return made;
     }
-    prom::tls_config hook() const noexcept { return {openssl_detail::open, store_.get()}; }
+    prometheus_async::tls_config hook() const noexcept { return {openssl_detail::open, store_.get()}; }
     /// Reads the files again. New connections get the new certificate; running ones keep theirs.
-    prom::result<void> reload() { return store_->load(); }
+    prometheus_async::result<void> reload() { return store_->load(); }
     /// From now on a new connection looks, at most once a second, whether the files have changed, and
     /// reloads them. A bad new pair is told once, as certificate_rejected. Call it before serving.
-    void follow(prom::event_handler on_event = nullptr, void* context = nullptr) noexcept { store_->follow(on_event, context); }
+    void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { store_->follow(on_event, context); }
 
 private:
     explicit openssl_server(openssl_detail::store* made) noexcept : store_(made) {}
-    prom::owned<openssl_detail::store> store_;
+    prometheus_async::owned<openssl_detail::store> store_;
 };
 
 /// The client's side: verifies the server's chain (against the CA file, or the system's CAs) and that
@@ -421,23 +421,23 @@ private:
 /// errors   tls, naming the file
 class openssl_client {
 public:
-    static prom::result<openssl_client> load(std::string ca = {}, std::string certificate = {}, std::string key = {}) {
+    static prometheus_async::result<openssl_client> load(std::string ca = {}, std::string certificate = {}, std::string key = {}) {
         openssl_client made(new openssl_detail::store(false, std::move(certificate), std::move(key), std::move(ca)));
         if (auto done = made.store_->load(); !done) return done.why();
         return made;
     }
     /// Encrypts to whoever answers: anyone in between reads and changes everything.
-    static prom::result<openssl_client> insecure_without_verification() {
+    static prometheus_async::result<openssl_client> insecure_without_verification() {
         openssl_client made(new openssl_detail::store(false, {}, {}, {}));
         made.store_->verify = false;
         if (auto done = made.store_->load(); !done) return done.why();
         return made;
     }
-    prom::tls_config hook() const noexcept { return {openssl_detail::open, store_.get()}; }
+    prometheus_async::tls_config hook() const noexcept { return {openssl_detail::open, store_.get()}; }
 
 private:
     explicit openssl_client(openssl_detail::store* made) noexcept : store_(made) {}
-    prom::owned<openssl_detail::store> store_;
+    prometheus_async::owned<openssl_detail::store> store_;
 };
 
 #endif

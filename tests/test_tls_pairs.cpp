@@ -11,6 +11,8 @@
 
 #include <memory>
 
+namespace prom = prometheus_async;
+
 namespace {
 
 const certs& files() {

@@ -12,6 +12,8 @@
 
 #include <fcntl.h>
 
+namespace prom = prometheus_async;
+
 namespace {
 
 using prom::detail::stream;

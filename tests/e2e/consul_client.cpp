@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+namespace prom = prometheus_async;
+
 namespace {
 
 prom::tls_config agent_tls() {

@@ -13,6 +13,8 @@
 #include <map>
 #include <optional>
 
+namespace prom = prometheus_async;
+
 namespace {
 
 prom::event_loop* running;

@@ -36,5 +36,22 @@ ok "two units link and run" sh -c "g++ '$dir/use.o' '$dir/impl.o' -pthread -o '$
 ok "a forgotten implementation is named" says define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file g++ "$dir/use.o" -o "$dir/none"
 ok "a second implementation is named" says define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file g++ "$dir/use.o" "$dir/impl.o" "$dir/impl.o" -pthread -o "$dir/twice"
 ok "units that disagree on exceptions do not link, by name" says v1_noexcept g++ "$dir/use_noexcept.o" "$dir/impl.o" -pthread -o "$dir/mixed"
+# What is meant to be copied, beside the header, in a program that has a `prom` of its own.
+mkdir "$dir/copied"
+cp prometheus_async.hpp examples/tls_openssl.hpp examples/tls_mbedtls.hpp examples/asio_tokens.hpp examples/stdexec_senders.hpp tests/support/stdexec.hpp "$dir/copied"
+before() { # what the user includes before the companion
+    case $1 in asio_tokens) echo '#include <asio.hpp>' ;; stdexec_senders) echo '#include "stdexec.hpp"' ;; esac
+}
+for name in tls_openssl tls_mbedtls asio_tokens stdexec_senders; do
+    { echo 'static int prom = 1;'; before $name; echo "#include \"$name.hpp\""; echo 'int main() { return prom - 1; }'; } > "$dir/copied/$name.cpp"
+    ok "$name.hpp compiles beside the header" g++ $strict -fsyntax-only "$dir/copied/$name.cpp"
+done
+all_four() { for name; do before $name; echo "#include \"$name.hpp\""; done; }
+{ echo 'static int prom = 1;'; all_four tls_openssl tls_mbedtls asio_tokens stdexec_senders
+  echo 'bool load() { return prom == 1 && !openssl_server::load("none", "none") && !mbedtls_server::load("none", "none"); }'; } > "$dir/copied/one.cpp"
+{ echo 'namespace prom { static int own = 1; }'; all_four stdexec_senders asio_tokens tls_mbedtls tls_openssl
+  echo 'bool load(); int main() { return load() && prom::own == 1 && !openssl_client::load("none") && !mbedtls_client::load("none") ? 0 : 1; }'; } > "$dir/copied/two.cpp"
+ok "all companions compile in one unit: clang++-19" clang++-19 $strict -fsyntax-only "$dir/copied/two.cpp"
+ok "companions in two units link and run" sh -c "g++ $strict '$dir/copied/one.cpp' '$dir/copied/two.cpp' '$dir/impl.o' -lssl -lcrypto -lmbedtls -lmbedx509 -lmbedcrypto -pthread -o '$dir/copied/both' && '$dir/copied/both'"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
