@@ -11197,7 +11197,7 @@ public:
     ~http_server();
 
     /// Owns `fd`, which listens and does not block.
-    result<void> add(int fd);
+    result<void> add(descriptor fd);
     /// Closes listeners and connections, as soon as none of them is moving.
     void stop() noexcept;
     bool moves() const noexcept { return inside_ != 0; }
@@ -11303,9 +11303,12 @@ http_server::http_server(event_loop& loop)
 }
 http_server::~http_server() { stop(); }
 
-result<void> http_server::add(int fd) {
-    listeners_.push_back(owned<http_listener>(new http_listener(*this, fd)));
-    return listeners_.back()->readiness.set(fd, interest::read);
+result<void> http_server::add(descriptor fd) {
+    owned<http_listener> made(new http_listener(*this, fd.get()));
+    static_cast<void>(fd.release());
+    listeners_.push_back(std::move(made));
+    http_listener& from = *listeners_.back();
+    return from.readiness.set(from.fd, interest::read);
 }
 
 void http_server::stop() noexcept {
@@ -11518,7 +11521,7 @@ result<void> server_state::listen_handed_in() {
     address = at.text();
     port = at.port();
     unix_socket = at.family() == AF_UNIX;
-    return add(fd.release());
+    return add(std::move(fd));
 }
 
 result<void> server_state::listen_unix(const net_address& at) {
@@ -11530,7 +11533,7 @@ result<void> server_state::listen_unix(const net_address& at) {
     if (!fd) return fd.why();
     struct ::stat file;
     if (address[0] != '@' && sys::lstat(address.c_str(), &file) == 0) device_ = file.st_dev, file_ = file.st_ino;
-    return add(fd->release());
+    return add(std::move(*fd));
 }
 
 /// What an address of the options stands for, the first first: several for "", localhost and a name.
@@ -11611,7 +11614,7 @@ result<void> server_state::listen() {
         address = bound.text();
         port = bound.port();
         for (descriptor& fd : open)
-            if (const auto added = add(fd.release()); !added) return added;
+            if (const auto added = add(std::move(fd)); !added) return added;
         return {};
     }
 }
@@ -11700,11 +11703,19 @@ struct left_in_time {
     result<void> await_resume() const noexcept { return l->outcome; }
 };
 
+/// Null when there is nothing to de-register. When there is no memory, the server keeps its registration.
 inline leaving* begin_leaving(server_state& server) {
-    registration with = server.leave();
-    if (!with.deregister) return nullptr;
-    auto* const l = new leaving{.with = std::move(with), .outcome = {}, .waiter = {}};
+    if (!server.discovery) return nullptr;
+    auto* const l = new leaving{.with = {}, .outcome = {}, .waiter = {}};
+    undo unused{[l] { l->release(); }};
+    l->with = server.leave();
+    if (!l->with.deregister) return nullptr;
+    undo back{[&] {
+        const locked hold(server.lock);
+        server.with = std::move(l->with);
+    }};
     server.loop().spawn_closing(deregister(counted<leaving>(l)));
+    back.done = unused.done = true;
     return l;
 }
 
@@ -11924,11 +11935,16 @@ result<void> threaded_metrics_http_server::close() {
         return error(errc::invalid_option, "close() was called in the server's own thread");
     }
     const bool first = !std::exchange(s.joined, true);
-    if (first && s.loop)
-        s.loop->post([&s] {
-            s.closing = true;
-            if (auto sleeper = std::exchange(s.sleeper, nullptr)) sleeper.resume();
-        });
+    if (first && s.loop) {
+        const auto ask = [&s] {
+            s.loop->post([&s] {
+                s.closing = true;
+                if (auto sleeper = std::exchange(s.sleeper, nullptr)) sleeper.resume();
+            });
+        };
+        // Without memory all is closed too, but how de-registration ended is not known.
+        detail::contain("close()", ask, [&s](const error&) { s.loop->stop(); });
+    }
     while (!first && !s.finished) pthread_cond_wait(&s.changed, &s.lock);
     pthread_mutex_unlock(&s.lock);
     if (first) {

@@ -1,13 +1,19 @@
+// needs-network
 // Each allocation of each function failed in turn: an update never fails; what does leaves everything as it was.
 #define PROMETHEUS_ASYNC_DETAIL_SYS ::failing
 #include "support/failing_memory.hpp"
 
-#define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
 #include <doctest/doctest.h>
 
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <netinet/in.h>
+
+#include <chrono>
+#include <cstring>
 #include <string>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <thread>
@@ -16,6 +22,7 @@
 
 namespace prom = prometheus_async;
 using failing::each_allocation;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -25,7 +32,7 @@ std::string page(prom::registry& r, prom::format as = prom::format::openmetrics_
 }
 /// The page when nothing fails.
 std::string whole(prom::registry& r) {
-    const long chosen = std::exchange(failing::chosen, -1), done = failing::done;
+    const long chosen = failing::chosen.exchange(-1), done = failing::done.load();
     std::string text = page(r);
     failing::chosen = chosen;
     failing::done = done;
@@ -53,7 +60,7 @@ void survives(Act act, bool keeps_bounds = false) {
     prom::gauge("this_thread_has_cells", "h").inc();
     const long before = failing::living;
     const long runs = each_allocation([&] {
-        const long chosen = std::exchange(failing::chosen, -1);
+        const long chosen = failing::chosen.exchange(-1);
         prom::registry r;
         const prom::counter c{"before", "h", {.registry = &r}};
         const prom::family<prom::counter, "l"> f{"children", "h", {.registry = &r}};
@@ -66,7 +73,7 @@ void survives(Act act, bool keeps_bounds = false) {
             const prom::family<prom::counter, "l">& f;
             ~afterwards() {
                 const bool failed = failing::done > failing::chosen;
-                const long at = std::exchange(failing::chosen, -1);
+                const long at = failing::chosen.exchange(-1);
                 c.inc();
                 CHECK(c.value() == 1);
                 f("x").inc();
@@ -81,7 +88,7 @@ void survives(Act act, bool keeps_bounds = false) {
         act(r);
     });
     CHECK(runs < 1000);
-    if (!keeps_bounds) CHECK(failing::living == before);
+    if (!keeps_bounds) CHECK(failing::living.load() == before);
 }
 #endif
 
@@ -174,7 +181,7 @@ TEST_CASE("a child that finds no memory is not there, and is made when there is 
 TEST_CASE("a gauge that is removed while another thread may be setting it is removed without memory") {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     survives([](prom::registry& r) {
-        const long chosen = std::exchange(failing::chosen, -1);
+        const long chosen = failing::chosen.exchange(-1);
         const prom::family<prom::gauge, "a"> f{"g", "h", {.registry = &r}};
         const auto g = f(1);
         g.set(1);
@@ -188,7 +195,7 @@ TEST_CASE("a gauge that is removed while another thread may be setting it is rem
 
 TEST_CASE("a reset that finds no memory has reset nothing") {
     survives([](prom::registry& r) {
-        const long chosen = std::exchange(failing::chosen, -1);
+        const long chosen = failing::chosen.exchange(-1);
         const prom::counter c{"c", "h", {.registry = &r}};
         c.inc(2.5);
         failing::done = 0;
@@ -268,6 +275,146 @@ TEST_CASE("a registry ends, and the default one is there, without memory") {
     delete r;
     CHECK(&prom::default_registry() == &prom::default_registry());
     failing::chosen = -1;
-    CHECK(failing::done == 0);
+    CHECK(failing::done.load() == 0);
 }
+
+// ---- loop, server, client ----
+
+namespace {
+
+int open_descriptors() {
+    int n = 0;
+    DIR* const dir = ::opendir("/proc/self/fd");
+    while (::readdir(dir)) ++n;
+    ::closedir(dir);
+    return n;
+}
+/// One request over a connection of its own; the status, or 0.
+int ask(std::uint16_t port, prom::event_loop* loop) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    char answer[100] = {};
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0) {
+        const char request[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        (void)::send(fd, request, sizeof request - 1, MSG_NOSIGNAL);
+        ssize_t n = -1;
+        for (int i = 0; i != 200 && n < 0; ++i) {
+            if (loop) loop->poll(0.001);
+            n = ::recv(fd, answer, sizeof answer - 1, loop ? MSG_DONTWAIT : 0);
+            if (n < 0 && errno != EAGAIN) break;
+        }
+    }
+    ::close(fd);
+    return std::strlen(answer) > 12 ? std::atoi(answer + 9) : 0;
+}
+/// Runs it with each allocation failed; nothing may stay open or allocated.
+template <class Run>
+void leaves_nothing(Run run) {
+    run();  // what is made once for the process
+    const int descriptors = open_descriptors();
+    const long living = failing::living;
+    const long runs = each_allocation(run);
+    CHECK(runs > 3);
+    CHECK(runs < 3000);
+    CHECK(open_descriptors() == descriptors);
+    CHECK(failing::living.load() == living);
+}
+
+}  // namespace
+
+TEST_CASE("a loop that finds no memory ends what could not begin, and leaves nothing open") {
+    leaves_nothing([] {
+        prom::event_loop loop;
+        int done = 0;
+        for (int i = 0; i != 3; ++i)
+            loop.spawn([](prom::event_loop& l, int& n) -> prom::task<void> {
+                co_await l.sleep(0);
+                ++n;
+            }(loop, done));
+        loop.post([&] { ++done; });
+        const int got = loop.run([](prom::event_loop& l) -> prom::task<int> {
+            co_await l.sleep(1ms);
+            co_return 7;
+        }(loop));
+        CHECK(got == 7);
+    });
+}
+
+TEST_CASE("a server that finds no memory does not start, or loses a connection, and leaves nothing open") {
+    leaves_nothing([] {
+        prom::registry shown;
+        prom::registry* const all[] = {&shown};
+        const prom::route routes[] = {{.path = "/metrics", .registries = all}, {.path = "/text", .text = "a text that is longer than a string holds"}};
+        const std::string_view hosts[] = {"localhost", "a.host.with.a.long.name.example"};
+        const prom::credential accepted[] = {prom::bearer("t0ken")};
+        prom::event_loop loop;
+        loop.run([](prom::event_loop& l, const prom::server_options& options) -> prom::task<void> {
+            auto server = co_await prom::start_http_server(l, options);
+            if (server) (void)co_await server->close();
+        }(loop, {.addr = "127.0.0.1", .credentials = accepted, .routes = routes, .allowed_hosts = hosts, .self_metrics = true}));
+    });
+    leaves_nothing([] {
+        prom::registry shown;
+        const prom::counter c{"c", "h", {.registry = &shown}};
+        const auto held = shown.add_collector([](prom::sample_sink& to) {
+            to.family(prom::metric_type::gauge, "collected", "");
+            to.sample(1);
+        });
+        prom::registry* const all[] = {&shown};
+        const prom::route routes[] = {{.path = "/metrics", .registries = all}};
+        prom::event_loop loop;
+        prom::metrics_http_server server;
+        loop.spawn([](prom::event_loop& l, const prom::server_options& options, prom::metrics_http_server& to) -> prom::task<void> {
+            auto made = co_await prom::start_http_server(l, options);
+            if (made) to = *std::move(made);
+        }(loop, {.addr = "127.0.0.1", .routes = routes}, server));
+        for (int i = 0; i != 5 && server.port() == 0; ++i) loop.poll(0.001);
+        if (server.port() == 0) return;
+        const int first = ask(server.port(), &loop);
+        CHECK((first == 200 || first == 500 || first == 503 || first == 0));
+        const long chosen = failing::chosen.exchange(-1), done = failing::done.load();
+        CHECK(ask(server.port(), &loop) == 200);
+        failing::done = done;
+        failing::chosen = chosen;
+    });
+}
+
+TEST_CASE("a discovery that finds no memory registers nothing, or says so, and leaves nothing behind") {
+    const std::string path = "/tmp/prometheus_async_memory_" + std::to_string(::getpid()) + ".json";
+    leaves_nothing([&] {
+        prom::event_loop loop;
+        prom::file_sd targets{{.path = path}};
+        loop.run([](prom::event_loop& l, const prom::server_options& options) -> prom::task<void> {
+            auto server = co_await prom::start_http_server(l, options);
+            if (server) (void)co_await server->close();
+        }(loop, {.addr = "127.0.0.1", .service_discovery = &targets}));
+    });
+    ::unlink(path.c_str());
+    leaves_nothing([] {
+        prom::event_loop loop;
+        prom::registry own;
+        prom::consul_agent agent{{.name = "a", .agent = "http://127.0.0.1:1", .on_failure = prom::on_failure::fail, .metrics = &own}};
+        loop.run([](prom::event_loop& l, const prom::server_options& options) -> prom::task<void> {
+            auto server = co_await prom::start_http_server(l, options);
+            CHECK_FALSE(server);
+        }(loop, {.addr = "127.0.0.1", .service_discovery = &agent}));
+    });
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("a server in a thread that finds no memory tells so, can be closed twice, and leaves nothing open") {
+    leaves_nothing([] {
+        auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1"});
+        if (!server) return;
+        const int status = ask(server->port(), nullptr);
+        CHECK((status == 200 || status == 500 || status == 503 || status == 0));
+        (void)server->close();
+        (void)server->close();
+    });
+    leaves_nothing([] { auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1"}); });
+}
+#endif
 #endif

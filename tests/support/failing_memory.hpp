@@ -8,26 +8,46 @@
 #ifndef TESTS_SUPPORT_FAILING_MEMORY_HPP
 #define TESTS_SUPPORT_FAILING_MEMORY_HPP
 
+#include <atomic>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <new>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #if defined(__linux__)
 #include <sys/auxv.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/timerfd.h>
+#endif
+#if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
+#include <sys/event.h>
 #endif
 
 namespace failing {
 
-inline long done = 0, chosen = -1;  // allocations so far; the one that fails
-inline long living = 0;             // by operator new
+inline std::atomic<long> done = 0, chosen = -1;  // allocations so far; the one that fails
+inline std::atomic<long> living = 0;             // by operator new
 inline bool fails() noexcept { return done++ == chosen; }
 
+// All else is the system's.
+using ::bind, ::close, ::connect, ::fcntl, ::fstat, ::getpeername, ::getpid, ::getsockname, ::getsockopt, ::listen, ::lstat, ::open,
+    ::poll, ::read, ::recv, ::rename, ::send, ::setsockopt, ::shutdown, ::socket, ::unlink, ::write;
 #if defined(__linux__)
-using ::getauxval, ::getrandom;
+using ::accept4, ::epoll_create1, ::epoll_ctl, ::epoll_wait, ::eventfd, ::getauxval, ::getrandom, ::pipe2, ::timerfd_create,
+    ::timerfd_settime;
 #else
-using ::arc4random_buf;
+using ::accept, ::arc4random_buf, ::pipe;
+#endif
+#if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
+using ::kevent, ::kqueue;
 #endif
 inline void* realloc(void* p, std::size_t n) noexcept { return fails() ? nullptr : ::realloc(p, n); }
 inline void* aligned_alloc(std::size_t alignment, std::size_t n) noexcept { return fails() ? nullptr : ::aligned_alloc(alignment, n); }
