@@ -10264,9 +10264,9 @@ struct http_peer {
     static std::uint64_t of(const net_address& at) noexcept {
         std::uint64_t key = 1;
         const auto v4 = [](const void* octets) {
-            std::uint32_t address;
-            std::memcpy(&address, octets, 4);
-            return std::uint64_t{0xffff} << 32 | address;
+            std::uint32_t whole;
+            std::memcpy(&whole, octets, 4);
+            return std::uint64_t{0xffff} << 32 | whole;
         };
         if (at.family() == AF_INET) return v4(&at.v4().sin_addr);
         if (at.family() != AF_INET6) return key;
