@@ -12369,9 +12369,9 @@ struct name_question {
         hints.ai_socktype = SOCK_STREAM;
         hints.ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV;
         contain("a resolver", [&] {
-            const int code = ::getaddrinfo(q->host.c_str(), std::to_string(q->port).c_str(), &hints, &first);
+            const int how = ::getaddrinfo(q->host.c_str(), std::to_string(q->port).c_str(), &hints, &first);
             const locked hold(q->lock);
-            q->code = code;
+            q->code = how;
             for (const addrinfo* a = first; a; a = a->ai_next) {
                 net_address& to = q->found.emplace_back();
                 std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
