@@ -17,6 +17,7 @@ VARIABLES := $(shell sed -n 's/^\#   *\([A-Z]*\)=.*/\1/p' Makefile) STRICT SHELL
 $(foreach g,$(filter-out $(TARGETS) $B/% $(LAB)/%,$(MAKECMDGOALS)),$(error there is no target '$g': make help lists them))
 $(foreach v,$(filter-out $(VARIABLES) -%,$(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))),$(error there is no variable '$v': make help lists them))
 $(foreach w,$(filter-out exceptions threads network,$(WITHOUT)),$(error WITHOUT=$w: it takes exceptions, threads and network))
+$(foreach v,B LAB,$(if $(filter 1,$(words $($v))),,$(error $v='$($v)': give one directory whose name has no blanks)))
 
 # A test says in its first lines what it needs beyond doctest: "// libs: -lssl", "// needs-exceptions", ...
 # A new test includes the header and no more: it is linked with the one implementation.o. Only a test of private
@@ -30,6 +31,7 @@ ONLY     ?= .
 SKIPPED  := $(shell grep -lE '^// needs-($(subst $() ,|,$(strip $(WITHOUT:%=%) none)))' tests/test_*.cpp)
 TESTS    := $(filter-out $(SKIPPED),$(shell grep -lE '$(ONLY)' tests/test_*.cpp))
 $(if $(strip $(TESTS)),,$(if $(filter test test-real,$(MAKECMDGOALS)),$(error no test contains ONLY=$(ONLY))))
+$(foreach t,$(filter-out $(wildcard $(TESTS)),$(TESTS)),$(error there is no test '$t': TESTS takes files as tests/test_core.cpp))
 REAL     := $(shell grep -lE '^// libs:' $(TESTS) /dev/null)
 PRIVATE  := $(shell grep -lE '^.define PROMETHEUS_ASYNC_IMPLEMENTATION' tests/test_*.cpp)
 PUBLIC   := $(filter-out $(PRIVATE),$(wildcard tests/test_*.cpp))
@@ -41,20 +43,36 @@ EXAMPLES := $(wildcard examples/[0-9]*.cpp)
 REAL_EXAMPLES := $(shell grep -lE '^// libs:' $(EXAMPLES) /dev/null)
 SUPPORT  := $(wildcard tests/support/*.hpp examples/*.hpp)
 BENCHES  := $(wildcard tests/bench/bench_*.cpp)
+test_logs := $(call logs,$(filter-out $(REAL),$(TESTS))) $B/tests/compile_fail.log
+real_logs := $(call logs,$(REAL))
 libs      = $$(sed -n 's,^// libs:,,p' $(filter %.cpp,$^) | sort -u)
 
-Q   = $(if $(V),,@)
-say = $(if $(V),,@printf "  %-5s %s\n" $(1) "$(strip $(2))")
+# What each target builds, so that each step can say which one of them it is: "7 of 80". What is
+# up to date is left out.
+programs = $B/tests/runner.o $(if $(filter $(PUBLIC:%.cpp=$B/%.log),$1),$B/tests/implementation.o) \
+    $(patsubst %.log,%,$(filter $B/tests/test_%,$1)) $(if $(filter $B/together/%,$1),$B/together/$2)
+steps_examples  := $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))
+steps_test      := $(call programs,$(test_logs),test) $(test_logs)
+steps_test-real := $(call programs,$(real_logs),real) $(real_logs) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))
+steps_bench     := $(patsubst tests/bench/%.cpp,$B/bench/%,$(BENCHES))
+steps_e2e       := $(patsubst %.cpp,$B/%,$(EXAMPLES)) $B/bench/our_server $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp))
+steps := $(words $(sort $(foreach g,$(or $(MAKECMDGOALS),examples),$(steps_$g))))
+far    = $(if $(filter-out 0,$(steps)),$(eval begun += x)$(words $(begun)) of $(steps)  )
+$(foreach g,$(filter test test-real check e2e,$(MAKECMDGOALS)),\
+    $(info make $g: $(shell sed -n 's/^$g:.*\#\# //p' Makefile)$(if $(steps_$g), in at most $(words $(steps_$g)) steps)))
 
-examples: $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))  ## builds the examples that need nothing but a compiler
+Q   = $(if $(V),,@)
+say = $(if $(V),,@printf "  %-5s %s\n" $(1) "$(far)$(strip $(2))")
+
+examples: $(steps_examples)  ## builds the examples that need nothing but a compiler
 
 run: $B/examples/01_quickstart  ## serves real metrics on port 9464 (PORT=...) until Ctrl-C
 	$(Q)exec $< "$$PORT"
 
-test: deps $(call logs,$(filter-out $(REAL),$(TESTS))) $B/tests/compile_fail.log  ## builds and runs every unit test
+test: deps $(test_logs)  ## builds and runs every unit test
 	$(Q)tests/support/tally.sh $(filter %.log,$^)
 
-test-real: $(call logs,$(REAL)) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))  ## the tests against asio, OpenSSL, mbedTLS, prometheus-cpp
+test-real: $(real_logs) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))  ## the tests against asio, OpenSSL, mbedTLS, prometheus-cpp
 	$(Q)tests/support/tally.sh $(filter %.log,$^)
 
 check-long:  ## matrices that take long: run it once before a release
@@ -63,12 +81,10 @@ check-long:  ## matrices that take long: run it once before a release
 check:  ## the tests under other compilers, sanitizers and switches
 	$(Q)CXX= tests/support/check.sh
 
-e2e: examples test-real-examples $(LAB)/.ready $B/bench/our_server $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp))  ## a real Prometheus, Consul and curl against the examples
+e2e: $(LAB)/.ready $(steps_e2e)  ## a real Prometheus, Consul and curl against the examples
 	$(Q)tests/support/e2e.sh
 
-test-real-examples: $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))
-
-bench: $(patsubst tests/bench/%.cpp,$B/bench/%,$(BENCHES))  ## ratios against prometheus-cpp and the plain limits, in one run
+bench: $(steps_bench)  ## ratios against prometheus-cpp and the plain limits, in one run
 	$(Q)tests/support/bench.sh
 
 size:  ## what the library costs in a binary
@@ -78,24 +94,26 @@ lint:  ## each room compiles with the rooms it names, the README's code compiles
 	$(Q)python3 tests/support/lint.py $(HEADER) README.md
 
 deps:  ## installs doctest, and nothing else; make test does it by itself
-	$(Q)tests/support/doctest.sh
+	$(Q)tests/support/doctest.sh $(CXX) -std=c++20 $(CXXFLAGS) $(CPPFLAGS)
 
 # What things were built with; a change builds them again.
 quoted = '$(subst ','\'',$1)'
 stamp  = $(Q)mkdir -p $(@D); printf '%s\n' $(call quoted,$1) > $@.new; cmp -s $@.new $@ || cp $@.new $@
-$B/flags:       FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(LDFLAGS))
-$B/tests/flags: FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(LDFLAGS) $(CXXFLAGS))
+$B/compiler:      FORCE; $(call stamp,$(CXX))
+$B/flags:         FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(LDFLAGS))
+$B/tests/objects: FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(CXXFLAGS))
+$B/tests/flags:   FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS))
 
 $(LAB)/.ready: tests/e2e/fetch.sh
 	$(call say,FETCH,$(LAB))
 	$(Q)sh tests/e2e/fetch.sh $(LAB) && touch $@
 
-$B/tests/runner.o: tests/support/runner.cpp $B/tests/flags | deps
+$B/tests/runner.o: tests/support/runner.cpp $B/tests/objects | deps
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++20 $(CXXFLAGS) $(CPPFLAGS) -c $< -o $@
 
-$B/tests/implementation.o: $(HEADER) $B/tests/flags
+$B/tests/implementation.o: $(HEADER) $B/tests/objects
 	$(call say,CXX,$< (the implementation))
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(STRICT) $(CXXFLAGS) $(CPPFLAGS) -DPROMETHEUS_ASYNC_IMPLEMENTATION -x c++ -c $< -o $@
@@ -142,7 +160,7 @@ $B/together/%.log:
 	$(call say,TEST,tests/$*.cpp)
 	$(Q)timeout 300 $(RUN) $< "--source-file=*/$*.cpp" --no-skipped-summary > $@ 2>&1; echo "exit $$?" >> $@
 
-$B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/compile_fail.sh $(HEADER) $B/flags
+$B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/compile_fail.sh $(HEADER) $B/compiler
 	$(call say,TEST,tests/compile_fail)
 	$(Q)mkdir -p $(@D)
 	$(Q)tests/support/compile_fail.sh "$(CXX)" $(filter %.cpp,$^) > $@ 2>&1; echo "exit $$?" >> $@
@@ -170,5 +188,5 @@ help:  ## this list
 clean:  ## removes build/
 	$(Q)rm -rf $B
 
-.PHONY: examples run test test-real test-real-examples check e2e bench size lint deps check-long help clean FORCE
+.PHONY: examples run test test-real check e2e bench size lint deps check-long help clean FORCE
 .SECONDARY:

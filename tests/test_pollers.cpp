@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <vector>
+
+#include <sys/wait.h>
 
 namespace prom = prometheus_async;
 using prom::interest;
@@ -370,3 +373,26 @@ TEST_CASE("an accepted connection is non-blocking, closed on exec, without delay
     CHECK(detail::accept_on(listener->get(), from) == -1);
     CHECK((errno == EAGAIN || errno == EWOULDBLOCK));
 }
+
+#if defined(__linux__)
+TEST_CASE("a test program that binds a port of its own choice is ended") {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    detail::descriptor first(::socket(AF_INET, SOCK_STREAM, 0)), again(::socket(AF_INET, SOCK_STREAM, 0));
+    REQUIRE(::bind(first.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+    socklen_t size = sizeof at;
+    REQUIRE(::getsockname(first.get(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    CHECK(::bind(again.get(), reinterpret_cast<sockaddr*>(&at), size) == -1);  // one that was given may be asked for
+    const pid_t child = ::fork();
+    if (child == 0) {
+        at.sin_port = htons(9464);
+        ::bind(again.get(), reinterpret_cast<sockaddr*>(&at), size);
+        std::_Exit(0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 99);
+}
+#endif

@@ -244,6 +244,7 @@ TEST_CASE("an insecure client is asked for in words, and its peer is not verifie
 
 TEST_CASE("a client without a certificate, or with a bad one, is refused by mutual TLS") {
     each([](const pairing& p, std::size_t cut) {
+        if (cut != cuts[0] && cut != cuts[3]) return;
         for (const char* certificate : {static_cast<const char*>(nullptr), "client-other", "client-expired"}) {
             auto s = server(p.server, "server", "ca");
             auto c = client(p.client, certificate);
@@ -281,13 +282,13 @@ TEST_CASE("plain HTTP fed to a TLS server is a failure, at once, and for good") 
     }
 }
 
-TEST_CASE("300 kB each way arrive whole while both directions stay bounded") {
+TEST_CASE("300 kB each way, 30 kB in small pieces, arrive whole while both directions stay bounded") {
     each([](const pairing& p, std::size_t cut) {
         auto s = server(p.server, "server", "ca");
         auto c = client(p.client, "client");
         line l{c->open("localhost"), s->open(), cut};
         l.establish();
-        const std::size_t size = cut == 1 ? 30000 : 300000;
+        const std::size_t size = cut < 1000 ? 30000 : 300000;
         const std::string up = pattern(size, 1), down = pattern(size, 2);
         std::string got_up, got_down;
         std::size_t sent_up = 0, sent_down = 0;

@@ -3,6 +3,7 @@
 # Ends with "N passed, N failed".  JOBS=2   CONFIGS="gcc-asan clang-tsan" runs only these.
 set -u
 jobs=${JOBS:-2}
+case $jobs in *[!0-9]*|0*) echo "JOBS=$jobs: give the number of programs that are compiled at once" >&2; exit 2 ;; esac
 san=-fsanitize=address,undefined
 noexc='-fno-exceptions -fno-rtti -DDOCTEST_CONFIG_NO_EXCEPTIONS_BUT_WITH_ALL_ASSERTS'
 export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1
@@ -10,8 +11,9 @@ export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktra
 config() { # name compiler CXXFLAGS [make variables]
     name=$1 cxx=$2 flags=$3; shift 3
     case " ${CONFIGS:-$name} " in *" $name "*) ;; *) return ;; esac
+    n=$((n + 1))
     command -v "$cxx" > /dev/null || { echo "==== $name: no $cxx"; echo "0 passed, 1 failed"; return; }
-    echo "==== $name: $cxx $flags $*" >&2
+    echo "==== $n of $all: $name: $cxx $flags $*" >&2
     make -k -j"$jobs" B="build/check/$name" CXX="$cxx" CXXFLAGS="$flags" "$@" > "build/check/$name.out" 2>&1 ||
         grep -qE '^[0-9]+ passed, [1-9]' "build/check/$name.out" || echo "0 passed, 1 failed" >> "build/check/$name.out"
     tail -n 80 "build/check/$name.out"
@@ -20,6 +22,7 @@ some() { for name in "$@"; do printf 'tests/test_%s.cpp ' "$name"; done; }
 for name in ${CONFIGS:-}; do
     grep -qE "^ *config $name |\" $name \"" "$0" || { echo "CONFIGS: there is no configuration \"$name\"" >&2; exit 2; }
 done
+n=0 all=$(echo ${CONFIGS:-$(sed -n 's/^ *config \([a-z][^ ]*\) .*/\1/p' "$0") forms} | wc -w)
 mkdir -p build/check
 {
     config clang16      clang++-16 "-O0 -g1" test
@@ -36,6 +39,6 @@ mkdir -p build/check
     config mips mips-linux-gnu-g++ "-O0 -g1 -Wno-psabi -idirafter /usr/include" LDFLAGS=-static RUN=qemu-mips \
         TESTS="$(some core families encoder numbers text instruments tasks deferreds http_server http_syntax loop)" test
     config gcc-O2       g++        "-O2 -g1" TESTS="$(some core families encoder numbers http_server instruments)" test
-    case " ${CONFIGS:-forms} " in *" forms "*) tests/support/forms.sh ;; esac
+    case " ${CONFIGS:-forms} " in *" forms "*) echo "==== $all of $all: forms: each way to include the header" >&2; tests/support/forms.sh ;; esac
 } | awk '/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5 } { print }
          END { printf "%d passed, %d failed%s\n", p, f, s ? ", " s " skipped" : ""; exit f != 0 }'

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Makes sure that doctest is there: installs it where it may, otherwise says how, and ends with 2.
+# doctest.sh COMPILER...: makes sure that this compiler finds doctest: installs it where it may, otherwise says how,
+# and ends with 2.
 set -u
-printf '#include <doctest/doctest.h>\n' | ${CXX:-g++} -std=c++20 -E -x c++ - > /dev/null 2>&1 && exit 0
+said=$("$@" -E -x c++ - < /dev/null 2>&1 > /dev/null) || { echo "CXX: cannot compile with: $*" >&2; echo "$said" >&2; exit 2; }
+printf '#include <doctest/doctest.h>\n' | "$@" -E -x c++ - > /dev/null 2>&1 && exit 0
 
 if   command -v apt-get > /dev/null; then install="apt-get install -y --no-install-recommends doctest-dev"; before="apt-get update -qq"
 elif command -v dnf     > /dev/null; then install="dnf install -y doctest-devel"

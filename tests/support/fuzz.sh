@@ -3,6 +3,7 @@
 # (tests/corpus/<name>/) and fuzzes for so long. Ends with "N passed, N failed": one for each program.
 set -u
 span=${1:-20}; [ $# -gt 0 ] && shift
+case $span in *[!0-9]*|0*) echo "SECONDS=$span: give the seconds that each fuzzer runs, 1 or more" >&2; exit 2 ;; esac
 cxx=${FUZZ_CXX:-clang++-19}
 [ $# -gt 0 ] || set -- tests/fuzz_*.cpp
 passed=0 failed=0
