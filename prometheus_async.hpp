@@ -1710,7 +1710,8 @@ protected:
 };
 
 /// Keeps a collector registered until its end, and waits then for a scrape that is just calling it (unless
-/// it is that call which ends it).
+/// it is that call which ends it). So do registry::unregister and ~registry. Of collectors that end each other while all
+/// are called, the last does not wait: it is left out of its page and reported, as one that threw.
 class [[nodiscard]] collector_handle {
 public:
     PROMETHEUS_ASYNC_DECL collector_handle() noexcept = default;
@@ -4488,6 +4489,9 @@ inline result<descriptor> listen_on(const net_address& at, int backlog) {
     if (!fd) return failed(errno);
     const int on = 1, v6only = 0;
     if (at.family() != AF_UNIX) sys::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+#if defined(__linux__)
+    if (at.family() != AF_UNIX) no_delay(fd.get());  // what it accepts has it from there
+#endif
     if (at.family() == AF_INET6) sys::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
     int bound = sys::bind(fd.get(), at.get(), at.size);
     if (bound != 0 && errno == EADDRINUSE && at.family() == AF_UNIX && at.local().sun_path[0] != 0) {
@@ -4508,7 +4512,10 @@ inline int accept_on(int listener, net_address& from) noexcept {
         from.size = sizeof from.any;
         return raw_accept(listener, from.get(), &from.size);
     });
-    if (fd >= 0) no_sigpipe(fd), no_delay(fd);
+    if (fd >= 0) no_sigpipe(fd);
+#if !defined(__linux__)
+    if (fd >= 0) no_delay(fd);
+#endif
     return fd;
 }
 
@@ -5624,7 +5631,7 @@ struct PROMETHEUS_ASYNC_LOCAL series_extra {
 };
 
 /// A function that yields families, or the value of one. Called without the lock, so it counts its calls:
-/// whoever takes it away waits for them to end, unless it is one of them.
+/// whoever takes it away waits for them to end, unless one of them is its own or waits for it.
 struct PROMETHEUS_ASYNC_LOCAL collector_hook {
     callback<void(sample_sink&)> run;
     family_state* family;  // its place in the registry; null once removed
@@ -5634,12 +5641,24 @@ struct PROMETHEUS_ASYNC_LOCAL collector_hook {
 };
 struct collector_call {
     const collector_hook* hook;
-    const collector_call* outer;
+    collector_call* outer;
+    bool unwaited = false;  // it took another away without waiting
+    static collector_call* of(const collector_hook& h, collector_call* c) noexcept {
+        while (c && c->hook != &h) c = c->outer;
+        return c;
+    }
 };
 #if PROMETHEUS_ASYNC_NO_THREADS
-static constinit const collector_call* calling = nullptr;
+static constinit collector_call* calling = nullptr;
 #else
-static constinit thread_local const collector_call* calling = nullptr;
+static constinit thread_local collector_call* calling = nullptr;
+/// A thread that waits for the calls of `hook`, amid calls of its own.
+struct collector_wait {
+    const collector_hook& hook;
+    collector_call* amid;
+    collector_wait* next;
+};
+static constinit collector_wait* collector_waits = nullptr;
 #endif
 
 constexpr std::uint32_t text_step = 32;  // texts are copied by steps, so both ends have room for one more
@@ -6058,11 +6077,32 @@ static void compact(family_state& f) noexcept {
     f.texts.size = text;
 }
 
+#if !PROMETHEUS_ASYNC_NO_THREADS
+/// The call of this thread that a call of `h` waits for, by itself or through others. Ends, since no wait begins that
+/// closes a circle, and what is waited for gets no new calls.
+static collector_call* waited_for_by(const collector_hook& h) noexcept {
+    for (const collector_wait* w = collector_waits; w; w = w->next) {
+        if (!collector_call::of(h, w->amid)) continue;
+        collector_call* own = collector_call::of(w->hook, calling);
+        if (own || (own = waited_for_by(w->hook))) return own;
+    }
+    return nullptr;
+}
+#endif
 /// Waits for the calls of a hook that has no family any more.
 static void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
-    for (const collector_call* c = calling; c; c = c->outer) if (c->hook == &h) return;
+    if (h.running == 0 || collector_call::of(h, calling)) return;
+    if (collector_call* own = calling ? waited_for_by(h) : nullptr) {
+        own->unwaited = true;
+        return;
+    }
+    collector_wait here{h, calling, collector_waits};
+    collector_waits = &here;
     while (h.running != 0) pthread_cond_wait(&state.collected, &state.lock);
+    collector_wait** at = &collector_waits;
+    while (*at != &here) at = &(*at)->next;
+    *at = here.next;
 #endif
 }
 
@@ -6559,6 +6599,7 @@ static void collectors_done() noexcept {
 void collectors_after_fork() noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     state.collected = PTHREAD_COND_INITIALIZER;
+    collector_waits = nullptr;
     for (registry_state* r : state.registries)
         for (family_state* f : r->families) {
             if (!f->hook) continue;
@@ -7784,13 +7825,14 @@ void cursor::state::call(detail::holding& lock, const family_state& f) {
     detail::collector_hook& hook = *f.hook;
     ++hook.running;
     ++hook.holders;
-    const detail::collector_call here{&hook, detail::calling};
+    detail::collector_call here{&hook, detail::calling};
     detail::calling = &here;
     at_hook = f.base != 0;
     const std::size_t had = names.size();
     lock.pause();
     detail::sink_state sink{*this};
     sink.run(hook);
+    if (here.unwaited) sink.fail("took another away that waits for this one's end: it did not wait for the other");
     if (sink.failed) {
         unit.size = 0;
         if (asked.on_event)

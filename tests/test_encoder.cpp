@@ -17,7 +17,11 @@
 #include <string>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <atomic>
+#include <barrier>
+#include <functional>
+#include <optional>
 #include <thread>
+#include <vector>
 #endif
 
 namespace prom = prometheus_async;
@@ -699,6 +703,90 @@ TEST_CASE("removing a collector waits for the scrape that is calling it") {
     while (step != 1) std::this_thread::yield();
     step = 2;
     handle.remove();
+    CHECK(ended);
+    scraper.join();
+}
+
+namespace {
+/// Collectors, each in a registry and a scrape of its own, that end each other in a circle while all of them are called.
+struct circle {
+    struct place {
+        std::optional<prom::registry> r{std::in_place};
+        prom::collector_handle handle;
+        std::unique_ptr<prom::callback_gauge> told;
+        std::vector<std::string> heard;
+    };
+    std::vector<place> all;
+    std::function<void(place&)> end;
+    std::barrier<> called;
+    bool nested;  // each is called amid a call of another collector
+
+    circle(std::size_t n, bool with_gauges, bool inside, std::function<void(place&)> how)
+        : all(n), end(std::move(how)), called(static_cast<std::ptrdiff_t>(n)), nested(inside) {
+        for (std::size_t i = 0; i != n; ++i) {
+            const auto ends_next = [this, i] {
+                called.arrive_and_wait();
+                end(all[(i + 1) % all.size()]);
+            };
+            if (with_gauges)
+                all[i].told.reset(new prom::callback_gauge{"g", "", [ends_next] {
+                    ends_next();
+                    return 1.0;
+                }, {.registry = &*all[i].r}});
+            else all[i].handle = all[i].r->add_collector([ends_next](prom::sample_sink&) { ends_next(); });
+        }
+    }
+    void scrape(place& p) {
+        page(*p.r, {.on_event = [](const prom::event& e, void* to) { static_cast<place*>(to)->heard.push_back(e.why.describe()); }, .context = &p});
+    }
+    /// Each ends, and one of them says that it did not wait.
+    void run() {
+        std::vector<std::thread> scrapers;
+        for (place& p : all)
+            scrapers.emplace_back([this, &p] {
+                if (!nested) return scrape(p);
+                prom::registry outer;
+                const auto calls = outer.add_collector([&](prom::sample_sink&) { scrape(p); });
+                page(outer);
+            });
+        for (auto& t : scrapers) t.join();
+        std::vector<std::string> heard;
+        for (place& p : all) heard.insert(heard.end(), p.heard.begin(), p.heard.end());
+        REQUIRE(heard.size() == 1);
+        CHECK(heard[0].find("took another away that waits for this one's end") != std::string::npos);
+    }
+};
+}  // namespace
+
+TEST_CASE("collectors that end each other while all are called do not wait for ever; one says so") {
+    using place = circle::place;
+    for (const std::size_t n : {2u, 3u, 5u})
+        for (const bool nested : {false, true}) {
+            CAPTURE(n);
+            CAPTURE(nested);
+            circle(n, false, nested, [](place& p) { p.handle.remove(); }).run();
+            circle(n, false, nested, [](place& p) { p.handle = {}; }).run();
+            circle(n, false, nested, [](place& p) { p.r.reset(); }).run();
+            circle(n, true, nested, [](place& p) { p.told.reset(); }).run();
+            circle(n, true, nested, [](place& p) { CHECK(p.r->unregister("g")); }).run();
+            circle(n, true, nested, [](place& p) { p.r.reset(); }).run();
+        }
+}
+
+TEST_CASE("a thread outside the circle that ends one of it waits for its call") {
+    circle c(2, false, false, [](circle::place& p) { p.handle.remove(); });
+    prom::collector_handle third;
+    std::atomic<bool> ended{false};
+    std::barrier<> called(2);
+    prom::registry r;
+    third = r.add_collector([&](prom::sample_sink&) {
+        called.arrive_and_wait();
+        c.run();
+        ended = true;
+    });
+    std::thread scraper([&] { page(r); });
+    called.arrive_and_wait();
+    third.remove();
     CHECK(ended);
     scraper.join();
 }

@@ -351,11 +351,14 @@ TEST_CASE("a listening address that is taken is named in the error") {
 }
 
 TEST_CASE("an accepted connection is non-blocking, closed on exec, without delay") {
+    const char* address = "127.0.0.1";
+    SUBCASE("IPv4") {}
+    SUBCASE("IPv4 by a listener for IPv6") { address = "::"; }
     detail::net_address at;
-    REQUIRE(detail::parse_address("127.0.0.1", 0, at));
+    REQUIRE(detail::parse_address(address, 0, at));
     auto listener = detail::listen_on(at, 1);
     REQUIRE(listener);
-    at = detail::local_address(listener->get());
+    REQUIRE(detail::parse_address("127.0.0.1", detail::local_address(listener->get()).port(), at));
     const detail::descriptor client = detail::make_socket(AF_INET);
     REQUIRE((::connect(client.get(), at.get(), at.size) == 0 || errno == EINPROGRESS));
     pollfd host{listener->get(), POLLIN, 0};
@@ -363,7 +366,7 @@ TEST_CASE("an accepted connection is non-blocking, closed on exec, without delay
     detail::net_address from;
     const detail::descriptor got(detail::accept_on(listener->get(), from));
     REQUIRE(got);
-    CHECK(from.text() == "127.0.0.1");
+    CHECK(from.text().find("127.0.0.1") != std::string::npos);
     CHECK((::fcntl(got.get(), F_GETFL) & O_NONBLOCK) != 0);
     CHECK((::fcntl(got.get(), F_GETFD) & FD_CLOEXEC) != 0);
     int on = 0;
