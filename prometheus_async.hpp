@@ -5176,7 +5176,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [44] numbers                                      doubles and integers as text
-//      needs [10]
+//      needs [14]
 // =============================================================================
 //
 // Integers: eight digits at a time inside one 64-bit word. Doubles: Schubfach (Giulietti 2020) finds
@@ -8738,7 +8738,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [58] loop                                         timers, posting, readiness, closing work
-//      needs [16] [34] [56]
+//      needs [34] [42] [56]
 // =============================================================================
 //
 // A turn: wait, then descriptors, timers, posted callbacks, each only as far as they were due when the
