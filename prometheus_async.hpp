@@ -1864,7 +1864,9 @@ struct lint_finding {
     std::string text;  // as promtool has it: "no help text"
 };
 /// What `promtool check metrics` says about a page, here in the text format: each fault once a metric,
-/// in the order of the page.
+/// in the order of the page. Of a page that promtool cannot read, that alone, with the line and without a metric:
+/// "error while linting: text format parsing error in line 3: unexpected end of input stream". Names in quotes, which
+/// promtool 3.5 refuses, are read.
 PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint_page(std::string_view page);
 PROMETHEUS_ASYNC_DECL std::vector<lint_finding> lint(registry& from = default_registry());
 
@@ -8203,7 +8205,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [54] lint                                         promlint's rules, page difference
-//      needs [26]
+//      needs [26] [46] [52]
 // =============================================================================
 #include <algorithm>
 
@@ -8224,7 +8226,7 @@ inline std::size_t past_quotes(std::string_view s, std::size_t i) noexcept {
 // How long name and labels of a sample are; a comment is all name.
 inline std::size_t key_size(std::string_view line) noexcept {
     if (line.substr(0, 1) == "#") return line.size();
-    std::size_t i = line.find_first_of("{ ");
+    std::size_t i = line.find_first_of("{ \t");
     if (i == std::string_view::npos) return line.size();
     if (line[i] == '{') {
         while (i < line.size() && line[i] != '}') i = line[i] == '"' ? past_quotes(line, i) : i + 1;
@@ -8269,6 +8271,202 @@ inline std::string_view base_unit(std::string_view word) noexcept {
     }
     return {};
 }
+
+// Reads the text format as promtool does, up to what it refuses; but names in quotes are read.
+struct text_reader {
+    struct family {
+        std::string_view name, type;  // no type: neither told nor taken from a sample
+        bool helped;
+    };
+    std::vector<family> families;  // by name
+    std::string_view line;
+    std::size_t at = 0;
+    bool past_end = false;  // looked at what comes behind the line
+    std::string why;
+
+    bool refuse(std::string text) {
+        why = std::move(text);
+        return false;
+    }
+    /// As Go quotes a text or an octet.
+    static std::string quoted(std::string_view s, char with = '"') {
+        std::string out(1, with);
+        const bool whole = valid_utf8(s);
+        for (const char c : s) {
+            constexpr std::string_view from = "\a\b\f\n\r\t\v\\", to = "abfnrtv\\";
+            const unsigned octet = static_cast<unsigned char>(c);
+            if (const std::size_t k = from.find(c); k != from.npos || c == with) (out += '\\') += c == with ? c : to[k];
+            else if (octet < 0x20 || octet == 0x7f || (octet > 0x7f && !whole)) (out.append("\\x") += "0123456789abcdef"[octet >> 4]) += "0123456789abcdef"[octet & 15];
+            else out += c;
+        }
+        return out += with;
+    }
+    char peek() noexcept {
+        past_end |= at >= line.size();
+        return at < line.size() ? line[at] : '\n';
+    }
+    bool ends() noexcept { return peek() == '\n'; }
+    bool blank() noexcept { return peek() == ' ' || peek() == '\t'; }
+    void skip_blanks() noexcept { while (blank()) ++at; }
+    std::string_view taken(std::size_t from) noexcept { return line.substr(from, at - from); }
+    std::string_view word() noexcept {
+        const std::size_t from = at;
+        while (!blank() && !ends()) ++at;
+        return taken(from);
+    }
+    std::string_view rest() noexcept {
+        const std::size_t from = at;
+        at = line.size();
+        past_end = true;
+        return taken(from);
+    }
+    std::string_view name(bool of_label) noexcept {
+        const std::size_t from = at;
+        if (peek() == '"') {
+            at = past_quotes(line, at);
+            past_end |= at == line.size();
+            return at > from + 1 ? line.substr(from + 1, at - from - 2) : std::string_view();
+        }
+        while (legacy_letter(peek()) || (peek() == ':' && !of_label) || (at != from && legacy_digit(peek()))) ++at;
+        return taken(from);
+    }
+    /// The family of a sample or comment: of a part of a summary or histogram that was told, that one.
+    family& family_of(std::string_view name) {
+        const auto place = [&](std::string_view of) {
+            return std::lower_bound(families.begin(), families.end(), of, [](const family& f, std::string_view n) { return f.name < n; });
+        };
+        for (std::string_view part : {"", "_count", "_sum", "_bucket"}) {
+            if (!ends_in(name, part)) continue;
+            const std::string_view of = name.substr(0, name.size() - part.size());
+            const auto f = place(of);
+            if (f != families.end() && f->name == of && (part.empty() || f->type == "histogram" || (f->type == "summary" && part != "_bucket"))) return *f;
+        }
+        return *families.insert(place(name), {name, {}, false});
+    }
+    static bool number(std::string_view s) noexcept {
+        const bool has_sign = !s.empty() && (s[0] == '+' || s[0] == '-');
+        s.remove_prefix(has_sign);
+        if (is_word(s, "inf") || is_word(s, "infinity") || (is_word(s, "nan") && !has_sign)) return true;
+        std::size_t i = 0, digits = 0;
+        for (bool point = false; i != s.size() && (legacy_digit(s[i]) || (s[i] == '.' && !std::exchange(point, true))); ++i) digits += s[i] != '.';
+        if (digits == 0 || i == s.size()) return digits != 0;
+        if (s[i] != 'e' && s[i] != 'E') return false;
+        ++i;
+        i += i != s.size() && (s[i] == '+' || s[i] == '-');
+        return i != s.size() && s.find_first_not_of("0123456789", i) == s.npos;
+    }
+    bool comment() {
+        ++at;
+        skip_blanks();
+        const std::string_view what = word();
+        if (what != "HELP" && what != "TYPE") rest();
+        skip_blanks();
+        const std::string_view of = name(false);
+        if (ends()) return true;
+        if (!blank()) return refuse("invalid metric name in comment");
+        family& f = family_of(of);
+        skip_blanks();
+        if (ends()) return true;
+        if (what == "TYPE") {
+            if (!f.type.empty()) return refuse("second TYPE line for metric name " + quoted(f.name) + ", or TYPE reported after samples");
+            std::string type(rest());
+            std::erase(type, '\\');  // promtool passes over them
+            for (std::string_view known : {"counter", "gauge", "summary", "untyped", "histogram", "gauge_histogram"}) if (is_word(type, known)) f.type = known;
+            return !f.type.empty() || refuse("unknown metric type " + quoted(type));
+        }
+        if (std::exchange(f.helped, true)) return refuse("second HELP line for metric name " + quoted(f.name));
+        for (; !ends(); ++at)
+            if (peek() == '\\' && (++at, peek() != '\\' && peek() != 'n')) return refuse(std::string("invalid escape sequence '\\") + peek() + '\'');
+        return true;
+    }
+    bool label_value(std::string& value) {
+        if (peek() != '"') return refuse("expected '\"' at start of label value, found " + quoted(std::string(1, peek()), '\''));
+        for (++at; peek() != '"'; ++at) {
+            if (ends()) return refuse("label value " + quoted(value) + " contains unescaped new-line");
+            if (peek() != '\\') {
+                value += peek();
+                continue;
+            }
+            ++at;
+            const char c = peek();
+            if (c != '"' && c != '\\' && c != 'n') return refuse(std::string("invalid escape sequence '\\") + c + '\'');
+            value += c == 'n' ? '\n' : c;
+        }
+        ++at;
+        return valid_utf8(value) || refuse("invalid label value " + quoted(value));
+    }
+    bool sample() {
+        family* f = nullptr;
+        const auto begin = [&](std::string_view of) {
+            f = &family_of(of);
+            if (f->type.empty()) f->type = "untyped";
+        };
+        if (peek() != '{') {
+            const std::string_view of = name(false);
+            if (of.empty()) return refuse("invalid metric name");
+            begin(of);
+            skip_blanks();
+        }
+        std::vector<std::string_view> seen;
+        if (peek() == '{') {
+            ++at;
+            for (skip_blanks(); peek() != '}'; skip_blanks()) {
+                const bool in_quotes = peek() == '"';
+                const std::string_view label = name(true);
+                if (label.empty()) return refuse("invalid label name for metric " + quoted(f ? f->name : ""));
+                skip_blanks();
+                if (!f && in_quotes && peek() != '=') {
+                    begin(label);
+                    if (peek() == ',') ++at;
+                    continue;
+                }
+                if (label == "__name__") return refuse("label name \"__name__\" is reserved");
+                if (peek() != '=') return refuse("expected '=' after label name, found " + quoted(std::string(1, peek()), '\''));
+                const bool special = f && ((label == "le" && f->type == "histogram") || (label == "quantile" && f->type == "summary"));
+                if (std::find(seen.begin(), seen.end(), label) != seen.end()) return refuse("duplicate label names for metric " + quoted(f ? f->name : ""));
+                if (!special) seen.push_back(label);
+                ++at;
+                skip_blanks();
+                std::string value;
+                if (!label_value(value)) return false;
+                if (special && !number(value)) return refuse("expected float as value for '" + std::string(label) + "' label, got " + quoted(value));
+                skip_blanks();
+                if (peek() == ',') ++at;
+                else if (peek() != '}') return refuse("unexpected end of label value " + quoted(value));
+            }
+            ++at;
+            skip_blanks();
+        }
+        if (!f) return refuse("invalid metric name");
+        if (const std::string_view value = word(); !number(value)) return refuse("expected float as value, got " + quoted(value));
+        if (ends()) return true;
+        skip_blanks();
+        const std::string_view when = word(), digits = when.substr(!when.empty() && (when[0] == '+' || when[0] == '-'));
+        if (digits.empty() || digits.size() > 19 || digits.find_first_not_of("0123456789") != digits.npos)
+            return refuse("expected integer as timestamp, got " + quoted(when));
+        const std::string_view more = rest();
+        return more.empty() || refuse("spurious string after timestamp: " + quoted(more));
+    }
+    /// Empty, or the first thing that promtool refuses.
+    std::string refused(std::string_view page) {
+        for (std::size_t lines = 1; !page.empty(); ++lines) {
+            const std::size_t size = page.find('\n');
+            const bool cut = size == page.npos;
+            line = page.substr(0, size);
+            page.remove_prefix(cut ? page.size() : size + 1);
+            at = 0;
+            past_end = false;
+            skip_blanks();
+            if (ends()) continue;
+            past_end = false;
+            const bool good = peek() == '#' ? comment() : sample();
+            if (cut && past_end) why = "unexpected end of input stream";
+            else if (good) continue;
+            return "error while linting: text format parsing error in line " + std::to_string(lines) + ": " + why;
+        }
+        return {};
+    }
+};
 
 // Reads a page line by line, one family at a time.
 struct linter {
@@ -8361,15 +8559,15 @@ struct linter {
                 find(std::string(e.who) + " metrics should not have \"" + e.text + "\" suffix");
         if (counts && !ends_in(name, "_total"))
             find("counter metrics should have \"_total\" suffix");
-        std::string lower = name;
-        for (char& c : lower) if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-        if (type != "untyped" && has_part(lower, type))
+        std::string small = name;
+        for (char& c : small) if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+        if (type != "untyped" && has_part(small, type))
             find(std::string("metric name should not include type '").append(type) + '\'');
         if (name.find(':') != std::string::npos) find("metric names should not contain ':'");
         if (camel(name)) find("metric names should be written in 'snake_case' not 'camelCase'");
         for (const char* unit :
              {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"})
-            if (has_part(lower, unit)) find("metric names should not contain abbreviated units");
+            if (has_part(small, unit)) find("metric names should not contain abbreviated units");
         std::sort(keys.begin(), keys.end());
         if (std::adjacent_find(keys.begin(), keys.end()) != keys.end()) find("metric not unique");
     }
@@ -8378,6 +8576,7 @@ struct linter {
 }  // namespace detail
 
 std::vector<lint_finding> lint_page(std::string_view page) {
+    if (std::string why = detail::text_reader{}.refused(page); !why.empty()) return {{{}, std::move(why)}};
     detail::linter reader;
     for (std::string_view line; detail::next_line(page, line);) reader.take(line);
     reader.finish();

@@ -78,6 +78,32 @@ TEST_CASE("quoted names and hostile values are read as the grammar has them") {
         prom::lint_page(broken);  // reads nothing beyond its end: the sanitizers tell
 }
 
+TEST_CASE("of a page that promtool refuses, its words and the line, and nothing else") {  // tests/e2e/check_parsers.py asks the real one
+    const auto refused = [](std::string_view text) {
+        const std::string said = page(text), begin = " error while linting: text format parsing error in line ";
+        return said.starts_with(begin) ? said.substr(begin.size(), said.size() - begin.size() - 1) : "not refused: " + said;
+    };
+    const std::string head = "# HELP x h\n# TYPE x gauge\n";
+    CHECK(refused(head + "x 1") == "3: unexpected end of input stream");
+    CHECK(refused("# HELP x h\nx 1\n# TYPE x gauge\n") == "3: second TYPE line for metric name \"x\", or TYPE reported after samples");
+    CHECK(refused(head + "# TYPE x gauge\nx 1\n") == "3: second TYPE line for metric name \"x\", or TYPE reported after samples");
+    CHECK(refused(head + "x 1\n# HELP x h\n") == "4: second HELP line for metric name \"x\"");
+    CHECK(refused("# TYPE x info\nx 1\n") == "1: unknown metric type \"info\"");
+    CHECK(refused(head + "x 1 # {a=\"b\"} 1\n") == "3: expected integer as timestamp, got \"#\"");
+    CHECK(refused(head + "x 1 5 # {a=\"b\"} 1\n") == "3: spurious string after timestamp: \" # {a=\\\"b\\\"} 1\"");
+    CHECK(refused("\n\na b c\n") == "3: expected float as value, got \"b\"");
+    CHECK(refused("-x 1\n") == "1: invalid metric name");
+    CHECK(refused("x{a=\"1\",a=\"2\"} 1\n") == "1: duplicate label names for metric \"x\"");
+    CHECK(refused("x{a=\"\xff\"} 1\n") == "1: invalid label value \"\\xff\"");
+    CHECK(refused("x{a=b} 1\n") == "1: expected '\"' at start of label value, found 'b'");
+    CHECK(refused("x_bad 1\n") == "not refused: x_bad no help text\n");
+    CHECK(page("") == "");
+    CHECK(page(head) == "");  // promtool takes a family without a sample for none
+    CHECK(page(head + "# EOF\n") == "");
+    const std::string whole = head + "x{a=\"b\"} 1 15\n";
+    for (std::size_t n = whole.find("x{"); n != whole.size(); ++n) CHECK((n == head.size() ? page(whole.substr(0, n)) == "" : refused(whole.substr(0, n)) == "3: unexpected end of input stream"));
+}
+
 TEST_CASE("a registry is asked through its page") {
     prom::registry mine;
     prom::gauge good{"temperature_celsius", "Outside.", {.registry = &mine}};

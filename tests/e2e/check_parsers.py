@@ -279,7 +279,34 @@ def ask_prometheus(version, jobs, port_of_pages, scratch):
             check(f"Prometheus {version} has the exemplars that were put in", not fault, f"{name}:\n{fault}")
 
 
+# Pages that promtool refuses, or nearly.
+GAUGE = "# HELP x h\n# TYPE x gauge\n"
+BROKEN = [GAUGE + line for line in (
+    "", "x 1", "x", "x\n", "x \n", "x 1 \n", "x y\n", "x 0x1\n", "x 1_0\n", "x +Inf\n", "x -infinity\n", "x +nan\n", "x .5e-1\n", "x 1.e2\n", "x e1\n", "x .\n", "x 1e\n",
+    "x 1 15\n", "x 1 -15\n", "x 1 +15\n", "x 1 1.5\n", "x 1 15 3\n", "x 1 # {a=\"b\"} 1\n", "x 1 5 # {a=\"b\"} 1\n", "x{a=\"b\"}1\n", "x\t1\n", "x 1\n# EOF", "x 1\n# EOF\n", "x 1\n  ",
+    "x 1\n# TYPE x gauge\n", "# TYPE x gauge\nx 1\n", "# HELP x h\nx 1\n", "x 1\n# HELP x h\n", "# HELP y \\q\n", "# HELP y \\n \\\\\n", "# TYPE y foo\n", "# TYPE y info\n", "# TYPE y unknown\n",
+    "# TYPE y GAUGE\n", "# TYPE y ga\\uge\n", "# TYPE y \n", "# TYPE y\n", "# TYPE\n", "# TYPE y gauge \n", "# TYPE 1 gauge\n", "# HELP\n", "# HELP \n", "# help y\n", "#\n", "#", "-x 1\n", "1x 1\n", "a b c\n", "é 1\n",
+    "x{} 1\n", "x{a=\"1\",} 1\n", "x{,} 1\n", "x{a=\"1\",,} 1\n", "x{ a = \"1\" , b = \"2\" } 1\n", "x{1=\"2\"} 1\n", "x{a:b=\"2\"} 1\n", "x{a} 1\n", "x{a=b} 1\n", "x{a='b'} 1\n", "x{a=\n", "x{a=\"b",
+    "x{a=\"b\n", "x{a=\"b\" 1\n", "x{a=\"b\"", "x{a=\"1\",a=\"2\"} 1\n", "x{__name__=\"1\"} 1\n", "x{a=\"\\q\"} 1\n", "x{a=\"\\n\\\"\"} 1\n", "x{a=\"\xff\"} 1\n", "x 1\r\n", "x{a=\"b\nc\"} 1\n")] + [
+    "", "\n", "# HELP x h", "# HELP x h\nx 1\n# TYPE x gauge\n", "# HELP x h\n# TYPE x histogram\nx_bucket{le=\"a\"} 1\n", "# HELP x h\n# TYPE x histogram\nx_sum 1\n# TYPE x_sum gauge\n",
+    "# HELP x h\n# TYPE x summary\nx{quantile=\"q\"} 1\n", "# HELP x h\n# TYPE x summary\nx_bucket 1\n# TYPE x_bucket gauge\n", "# HELP x h\n# TYPE x histogram\nx_bucket{le=\"1\",le=\"2\"} 1\n"]
+
+
+def lint_pages():
+    for i, page in enumerate(BROKEN):
+        data = page.encode("latin-1")
+        path = os.path.join(folder, "broken")
+        with open(path, "wb") as f:
+            f.write(data)
+        ours = subprocess.run([os.environ["B"] + "/e2e/random_registry", "lint", path], capture_output=True).stdout.decode("utf-8", "replace").strip()
+        for version in ("2.42", "3"):
+            done = subprocess.run([f"{lab}/bin/promtool-{version}", "check", "metrics"], input=data, capture_output=True, timeout=60)
+            theirs = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
+            check(f"lint_page says of pages what promtool {version} says, refused or not", ours == theirs, f"{page!r}:\n{ours}\n{theirs}")
+
+
 def main():
+    lint_pages()
     truths = [Truth(path) for path in sorted(glob.glob(folder + "/*.json"))]
     old, new = {}, {}
     for i, truth in enumerate(truths):

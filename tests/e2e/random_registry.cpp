@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdio>
 #include <ctime>
+#include <fstream>
+#include <iterator>
 #include <limits>
 
 namespace prom = prometheus_async;
@@ -418,7 +420,13 @@ void write(const std::string& path, const std::string& text) {
 }  // namespace
 
 int main(int count, char** arguments) {
-    if (count != 4) return std::fprintf(stderr, "random_registry FOLDER FIRST LAST\n"), 2;
+    if (count == 3 && std::string_view(arguments[1]) == "lint") {  // what lint_page says about a file
+        std::ifstream file(arguments[2], std::ios::binary);
+        const std::string page(std::istreambuf_iterator<char>(file), {});
+        for (const auto& finding : prom::lint_page(page)) std::printf("%s%s%s\n", finding.metric.c_str(), finding.metric.empty() ? "" : " ", finding.text.c_str());
+        return 0;
+    }
+    if (count != 4) return std::fprintf(stderr, "random_registry FOLDER FIRST LAST, or lint PAGE\n"), 2;
     const std::string folder = arguments[1];
     now = static_cast<double>(std::time(nullptr)) + 0.25;
     prom::set_clock({[] { return 1.0; }, [] { return now; }});
