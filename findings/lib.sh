@@ -1,6 +1,7 @@
 # What the scripts of this folder share. It is sourced, not run.
 #
 #   debs  [SUITE/]PACKAGE=VERSION...  unpacks Debian packages into $lab/root, without installing them
+#   gcc12, clang19                    unpack these compilers; $gcc and $clang run them (the C library's headers are the system's)
 #   npm_get NAME@VERSION...           installs npm packages into $lab/node_modules
 #   serve FILE CONTENT-TYPE [HEADER]  serves FILE on a free port of 127.0.0.1; sets $port
 #   prometheus PROGRAM [FLAG...]      starts a Prometheus that scrapes 127.0.0.1:$port each second (job "j"); sets $prom
@@ -40,6 +41,19 @@ other_suite() {
     printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' "$uri" "$1" > "$at/one.sources"
     # shellcheck disable=SC2086
     apt-get -qq -o APT::Sandbox::User="$(id -un)" $options update || { echo "no index of Debian $1" >&2; exit 2; }
+}
+
+gcc12() {
+    v=12.2.0-14+deb12u1
+    debs g++-12=$v gcc-12=$v cpp-12=$v libgcc-12-dev=$v libstdc++-12-dev=$v
+    gcc=$lab/root/usr/bin/g++-12
+}
+clang19() {
+    v=1:19.1.7-3~deb12u1
+    debs clang-19=$v libclang-cpp19=$v libllvm19=$v libclang-common-19-dev=$v libstdc++-12-dev=12.2.0-14+deb12u1 libgcc-12-dev=12.2.0-14+deb12u1
+    LD_LIBRARY_PATH=$(dirname "$(find "$lab/root" -name 'libclang-cpp.so*19*' | head -n 1)"):$(dirname "$(find "$lab/root" -name 'libLLVM*19*' | head -n 1)")
+    export LD_LIBRARY_PATH
+    clang=$lab/root/usr/lib/llvm-19/bin/clang++
 }
 
 npm_get() { npm install --prefix "$lab" --silent --no-audit --no-fund "$@" > /dev/null || { echo "cannot get $*" >&2; exit 2; }; }
