@@ -9,7 +9,7 @@ LAB      ?= $B/lab
 PORT     ?= 9464
 RUN      ?=  # what runs a test that was built for another machine: qemu-mips
 STRICT   := -std=c++20 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast -Wnon-virtual-dtor -Wundef -Werror
-export CXX B LAB STRICT PORT CONFIGS JOBS
+export CXX B LAB STRICT PORT CONFIGS JOBS N SEED MINUTES ROOMS
 
 # A word that is no target or variable is refused: "make tests" and "make test ONYL=core" did something else.
 TARGETS   := $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' Makefile)
@@ -83,6 +83,9 @@ check:  ## the tests under other compilers, sanitizers and switches
 
 e2e: $(LAB)/.ready $(steps_e2e)  ## a real Prometheus, Consul and curl against the examples
 	$(Q)tests/support/e2e.sh
+
+mutants: test  ## changes the header N times, and lists the changes that no test notices
+	$(Q)CXX=$(CXX) python3 tests/support/mutants.py $(HEADER)
 
 bench: $(steps_bench)  ## ratios against prometheus-cpp and the plain limits, in one run
 	$(Q)tests/support/bench.sh
@@ -180,7 +183,11 @@ $B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/co
 #   LAB=build/lab    make e2e: where Prometheus, Consul, ... are unpacked
 #   CONFIGS=         make check: only these, as "gcc-asan clang19-tsan forms"
 #   SECONDS=300      make check-long: how long each fuzzer runs
-#   JOBS=2           make check: how many programs are compiled at once
+#   JOBS=2           make check, make mutants: how many programs are compiled at once
+#   N=20             make mutants: how many changes
+#   SEED=1           make mutants: which
+#   ROOMS=           make mutants: only in these rooms of the header, as "44 50"
+#   MINUTES=60       make mutants: begins no change after so long
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^\#   *\([A-Z]*=.*\)/  \1/p' Makefile
@@ -188,5 +195,5 @@ help:  ## this list
 clean:  ## removes build/
 	$(Q)rm -rf $B
 
-.PHONY: examples run test test-real check e2e bench size lint deps check-long help clean FORCE
+.PHONY: examples run test test-real check e2e bench mutants size lint deps check-long help clean FORCE
 .SECONDARY:

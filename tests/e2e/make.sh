@@ -56,13 +56,15 @@ ok "a value that nothing takes is refused: TESTS" refuses "no test 'tests/test_n
 ok "a value that nothing takes is refused: CONFIGS" refuses 'no configuration "gcc"' make CXX=stub-c++ CONFIGS=gcc check
 for jobs in x 0 -1 2x; do ok "a value that nothing takes is refused: JOBS=$jobs" refuses "JOBS=$jobs: give" make CXX=stub-c++ JOBS=$jobs check; done
 for span in x 0 -1 2s; do ok "a value that nothing takes is refused: SECONDS=$span" refuses "SECONDS=$span: give" make CXX=stub-c++ SECONDS=$span check-long; done
+for word in N=x N=0 SEED=-1 MINUTES=1.5 JOBS=0; do ok "make mutants $word is refused" refuses "${word%%=*}=${word#*=}: give" env "$word" python3 tests/support/mutants.py prometheus_async.hpp; done
+ok "make mutants ROOMS=99 is refused" refuses 'ROOMS: there is no room 99' env ROOMS="44 99" python3 tests/support/mutants.py prometheus_async.hpp
 for dir in "" "a b"; do ok "B='$dir' is refused" refuses "B='$dir': give" make CXX=stub-c++ B="$dir" clean; done
 ok "a compiler that is not there is refused, and nothing is installed for it" refuses 'CXX: cannot compile with: no-such-c++' make CXX=no-such-c++ deps
 
 listed() { for t in $(sed -n 's/^\([a-z0-9-]*\):.*##.*/\1/p' Makefile); do grep -q "^  make $t " said || { echo "$t is not listed"; return 1; }; done; }
 ok "make help works" mk help
 ok "make help lists each target that says what it does" listed
-for v in ONLY WITHOUT V CXX CXXFLAGS CPPFLAGS LDFLAGS B PORT TESTS RUN LAB CONFIGS JOBS SECONDS; do ok "make help lists $v" grep -q "^  $v=" said; done
+for v in ONLY WITHOUT V CXX CXXFLAGS CPPFLAGS LDFLAGS B PORT TESTS RUN LAB CONFIGS JOBS SECONDS N SEED ROOMS MINUTES; do ok "make help lists $v" grep -q "^  $v=" said; done
 
 # The port goes to the program as it was given; each example reads it by examples/port.hpp.
 printf '#include "examples/port.hpp"\nint main(int argc, char** argv) { std::printf("%%u", unsigned{port_of(argc, argv)}); }\n' > port.cpp
