@@ -1651,7 +1651,7 @@ struct sink_state;
 
 /// What a collected series may have besides its value.
 struct sample_details {
-    double timestamp = 0;  // seconds since 1970; 0: none
+    double timestamp = 0;  // seconds since 1970; 0: none. With one, Prometheus shows a vanished series for five minutes more
     double created = 0;
     exemplar example{};    // of a counter
     double example_value = 1;
@@ -1781,7 +1781,8 @@ enum class escaping : std::uint8_t { underscores, dots, values, allow_utf8 };
 
 /// skip leaves a failed collector's families out; fail ends the page: pull::failed.
 enum class collector_errors : std::uint8_t { skip, fail };
-/// Whether counters, histograms and summaries show when they were made: doubles a counter's lines.
+/// Whether counters, histograms and summaries show when they were made: doubles a counter's lines. Prometheus 3.5 can make
+/// samples of 0 of it (created-timestamp-zero-ingestion), also for each bucket of a classic histogram.
 enum class created_series : std::uint8_t { off, openmetrics, all };
 
 struct page_options {
@@ -3790,7 +3791,7 @@ struct server_options {
     list<credential> credentials{};
     prometheus_async::authorizer authorizer{};
     list<route> routes{};              // empty: "/" the link page, "/metrics" the default registry
-    list<std::string_view> allowed_hosts{};  // with any port, any case, a dot at the end or not; empty: any Host. Others: 421
+    list<std::string_view> allowed_hosts{};  // with any port, any case, a dot at the end or not; others: 421. Empty: any, by DNS rebinding too
     server_limits limits{};
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
     created_series created = created_series::off;
