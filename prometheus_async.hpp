@@ -191,7 +191,8 @@ enum class errc : std::uint8_t {
 
 /// What went wrong, in one sentence that names what, where and why.
 ///
-/// shape    trivially copyable; the message is cut at 120 bytes, at a code point; no allocation
+/// shape    trivially copyable; the message is cut at 120 bytes, at a code point, its control characters are spaces;
+///          no allocation
 /// threads  a value like any other
 class error {
 public:
@@ -2980,10 +2981,10 @@ concept awaits_its_like = requires(promise_of<A>& p, A&& a) {
 // A coroutine type that wrap() can be written in: its frame needs no parameters of its own, its promise makes an A
 // and returns what awaiting an A gives. (asio's awaitable can be awaited in no other coroutine.)
 template <class A>
-concept coroutine_type = std::is_move_constructible_v<A> && requires(promise_of<A>& p) {
+concept coroutine_type = requires(promise_of<A>& p) {
     new promise_of<A>;
     { p.get_return_object() } -> std::convertible_to<A>;
-} && awaits_its_like<A> && returns<promise_of<A>, awaited<A>>;
+} && std::is_move_constructible_v<A> && awaits_its_like<A> && returns<promise_of<A>, awaited<A>>;
 template <class A>
 concept eager = requires(promise_of<A>& p) {
     { p.initial_suspend() } -> std::same_as<std::suspend_never>;
@@ -3013,8 +3014,8 @@ struct foreign_kind : std::false_type {};
 template <class D>
 concept sender_like = requires { typename D::sender_concept; } || requires { typename D::completion_signatures; };
 template <class D>
-concept future_like = !requires(D& d) { d.operator->(); } &&  // a smart pointer has a get() too
-    (requires(D& d) { d.get(); d.wait(); } || requires(D& d) { d.waitForFinished(); });
+concept future_like = (requires(D& d) { d.get(); d.wait(); } || requires(D& d) { d.waitForFinished(); }) &&
+    !requires(D& d) { d.operator->(); } && !function_like<D>;  // a smart pointer has a get() too
 template <class D>
 concept work = requires { typename promise_of<D>; } || awaitable<D&> || awaitable<D&&> || sender_like<D> || future_like<D>;
 
@@ -3994,7 +3995,7 @@ private:
 
 struct file_sd_options {
     std::string_view path;         // ends in ".json": Prometheus takes no other name for JSON
-    list<label> labels{};
+    list<label> labels{};          // __metrics_path__ and its like too
     std::string_view advertise{};  // the host to tell; empty: that of the server's url()
     bool keep_file = false;        // de-registration leaves an empty list instead of no file
 };
@@ -4005,7 +4006,7 @@ static_assert(std::is_trivially_destructible_v<file_sd_options>);
 ///
 /// lifetime copies the options; may die before the servers
 /// threads  servers on several loops may share one only if they have files of their own
-/// errors   invalid_option for the path; system when the file cannot be written
+/// errors   invalid_option for the path and for labels that Prometheus would refuse with the file; system when the file cannot be written
 class file_sd final : public service_discovery {
 public:
     PROMETHEUS_ASYNC_DECL explicit file_sd(const file_sd_options& options);
@@ -4085,6 +4086,7 @@ error::error(errc code, std::string_view message, int sys) noexcept : code_(code
     const std::size_t n = detail::whole_points(message, sizeof text_ - 1);
     message.copy(text_, n);
     text_[n] = 0;
+    for (std::size_t i = 0; i != n; ++i) if (static_cast<unsigned char>(text_[i]) < 0x20 || text_[i] == 0x7f) text_[i] = ' ';
 }
 
 error error::from_errno(std::string_view what, int sys) noexcept {
@@ -5591,7 +5593,9 @@ template <class Others>
 std::string label_fault(const any_name& name, const Others& others) {
     if (name.empty()) return "a label has no name";
     if (!valid_utf8(name)) return "a label's name is not UTF-8";
-    if (reserved_label_name(name)) return "label names that begin with __ are reserved";
+    std::string shown;  // utf8("..name..") would be __name__
+    if (!legacy_label_name(name)) append_name(shown, name, escaping::underscores, true);
+    if (reserved_label_name(shown.empty() ? name : shown)) return "label names that begin with __ are reserved";
     if (!name.is_utf8() && !legacy_label_name(name))
         return "label " + std::string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
     std::string fault;
@@ -6201,13 +6205,13 @@ static result<void> complete_name(family_state& f, std::string_view unit, bool i
     if (f.exotic && !is_utf8)
         return bad(errc::invalid_name, f.name, legacy ? "a state set's name is a label too: without colons, or asked for by utf8()"
                                                       : "not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()");
-    if (labels_itself && reserved_label_name(f.name)) return bad(errc::invalid_name, f.name, "a state set's name is a label too: __ is reserved");
-    if (legacy) return {};
     for (escaping scheme : {escaping::underscores, escaping::values}) {
+        if (legacy) break;
         std::string& to = scheme == escaping::values ? f.as_values : f.underscored;
         append_name(to, f.name, scheme, false);
         to.resize(to.size() - ending.size());
     }
+    if (labels_itself && reserved_label_name(f.key())) return bad(errc::invalid_name, f.name, "a state set's name is a label too: __ is reserved");
     return {};
 }
 
@@ -13020,11 +13024,14 @@ constexpr bool consul_prints(std::uint32_t point) noexcept {
     return false;
 }
 
-/// Why Consul could never de-register this id; null when it can. Its router cleans the path and
-/// redirects: "//", "." and ".." name another service then. It refuses a path that does not print.
+/// Why Consul could never watch or de-register this id; null when it can. Its router cleans the path and
+/// redirects: "//", "." and ".." name another service then. It refuses a path that does not print, and to GET
+/// what stands beside the ids: /v1/agent/service/register.
 inline const char* consul_id_fault(std::string_view id) noexcept {
     if (id.empty()) return "is empty";
     if (id[0] == '/') return "begins with /";
+    if (const auto first = id.substr(0, id.find('/')); id == "register" || first == "deregister" || first == "maintenance")
+        return "is of a path of Consul's own";
     for (std::size_t i = 0; i != id.size();) {
         const std::uint32_t point = next_code_point(id, i);
         if (point == no_code_point) return "is not UTF-8";
@@ -13145,7 +13152,7 @@ consul_settings::consul_settings(const consul_options& o)
     if ((any || o.check == consul_check::ttl) && positive(o.ttl.count()) == 0) flaw("consul_options::ttl is not above 0");
     if ((any || o.check == consul_check::http) && positive(o.interval.count()) == 0) flaw("consul_options::interval is not above 0");
     if (name.empty()) flaw("a Consul service needs a name");
-    if (const char* fault = consul_id_fault(id)) flaw(std::string("Consul could never de-register this id: it ") + fault);
+    if (const char* fault = consul_id_fault(id)) flaw(std::string("Consul could never watch or de-register this id: it ") + fault);
     if (!advertise.empty() && !host_text(advertise)) flaw("the address to advertise is not a host");
 }
 
@@ -13496,7 +13503,7 @@ inline bool unknown(const http_response& answer) noexcept {
     return answer.status == 404 ||
            (answer.status == 500 && (said.substr(0, 7) == "Unknown" || said.substr(0, 7) == "CheckID"));
 }
-/// The agent's own words, on one line, and without the secrets if it repeats them.
+/// The agent's own words, without the secrets if it repeats them.
 inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
     std::string text(what), said(answer.body);
     for (const secret_text* secret : {&m.how.token, &m.how.authorization})
@@ -13504,7 +13511,6 @@ inline error consul_no(const consul_member& m, std::string_view what, const http
             for (std::size_t at = 0; (at = said.find(token, at)) != std::string::npos; at += 7) said.replace(at, token.size(), "[token]");
     text += " " + std::to_string(answer.status);
     if (!said.empty()) text.append(": ").append(said, 0, 200);
-    for (char& c : text) if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
     return {errc::refused, text};
 }
 
@@ -13813,6 +13819,7 @@ struct PROMETHEUS_ASYNC_LOCAL file_sd_settings {
     std::string path, advertise;
     std::vector<std::pair<std::string, std::string>> labels;
     bool keep_file;
+    std::string flaw{};
 };
 
 /// What was written, so that the file of a successor is not removed.
@@ -13868,6 +13875,7 @@ task<result<registration>> file_sd_start(std::shared_ptr<file_sd_target> t) {
     const std::string_view path = t->how.path;
     if (path.size() < 6 || path.substr(path.size() - 5) != ".json")
         co_return error(errc::invalid_option, "file_sd: the path must end in .json");
+    if (!t->how.flaw.empty()) co_return error(errc::invalid_option, t->how.flaw);
     if (t->target.empty()) co_return error(errc::invalid_option, "file_sd: Prometheus scrapes no unix socket");
     if (link_local(t->target)) co_return no_link_local();
     json_writer out;
@@ -13885,7 +13893,11 @@ task<result<registration>> file_sd_start(std::shared_ptr<file_sd_target> t) {
 
 file_sd::file_sd(const file_sd_options& o)
     : settings_(new detail::file_sd_settings{std::string(o.path), std::string(o.advertise), {}, o.keep_file}) {
-    for (const label& l : o.labels) settings_->labels.emplace_back(l.name, l.value);
+    for (const label& l : o.labels) {
+        if (l.name.is_utf8() ? l.name.empty() || !detail::valid_utf8(l.name) : !detail::legacy_label_name(l.name))
+            settings_->flaw = "file_sd: label " + std::string(l.name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
+        settings_->labels.emplace_back(l.name, l.value);
+    }
 }
 file_sd::~file_sd() { delete settings_; }
 task<result<registration>> file_sd::register_server(event_loop&,

@@ -203,18 +203,18 @@ TEST_CASE("a link-local address is not registered: on another host it means noth
     }
 }
 
-TEST_CASE("what Consul could never de-register is refused before anything is sent") {
-    for (const char* id : {"/a", "a//b", "http://a", ".", "..", "a/../b", "./a", "a/.", "a\nb", "a\x7f", "a\xff", "a\u00a0", "\u00ad", "\u0085", "a\u200b", "\u2028",
+TEST_CASE("an id that Consul could never watch or de-register is refused before anything is sent") {
+    for (const char* id : {"/a", "a//b", "http://a", ".", "..", "a/../b", "./a", "a/.", "register", "deregister", "deregister/a", "maintenance", "maintenance/a", "a\nb", "a\x7f", "a\xff", "a\u00a0", "\u00ad", "\u0085", "a\u200b", "\u2028",
                            "\U0001f468\u200d\U0001f469", "\u3000", "\ufeff", "\u0378", "\ue000", "\uffff", "\U0001fae8", "\U000e0001", "\U000f0000", "\U0010ffff"}) {
         CAPTURE(id);
         stage s({.service_id = id});
         const auto r = finish(s.loop, s.start());
         REQUIRE(!r);
         CHECK(r.why().code() == prom::errc::invalid_option);
-        CHECK(std::string_view(r.why().describe()).find("Consul could never de-register this id: it ") == 0);
+        CHECK(std::string_view(r.why().describe()).find("Consul could never watch or de-register this id: it ") == 0);
         CHECK(s.consul.there.connections == 0);
     }
-    for (const char* id : {"a/b", "a.b", "...", "a%2Fb", "a?b#c", "\xf0\x9f\x98\x80", "a b\"\\", "\u00a1", "e\u0301", "\u2764\ufe0f", "\u0e01\u0e34", "\u05d0", "\u09b2", "\u6f22\u5b57", "\uac00", "\ufffd", "\U0001f970",
+    for (const char* id : {"a/b", "registers", "register/a", "a/deregister", "a.b", "...", "a%2Fb", "a?b#c", "\xf0\x9f\x98\x80", "a b\"\\", "\u00a1", "e\u0301", "\u2764\ufe0f", "\u0e01\u0e34", "\u05d0", "\u09b2", "\u6f22\u5b57", "\uac00", "\ufffd", "\U0001f970",
                            "\U00020000", "\U0002fa1d"}) CHECK_MESSAGE(!consul_id_fault(id), id);
 }
 

@@ -217,6 +217,11 @@ TEST_CASE("a name known only at run time is what the program text may have, or a
     CHECK(fault(mine.try_counter(utf8("\xff"), "h")) == "a metric's name is not UTF-8");
     CHECK(fault(mine.try_counter(utf8(""), "h")) == "a metric needs a name");
     CHECK(fault(mine.try_family<prom::gauge>("f", "h", {utf8("__a.b")})) == "f: label names that begin with __ are reserved");
+    for (const char* bad : {"..name..", "_.a", "\xc3\xa9\xc3\xa9"}) {  // once escaped
+        CHECK(fault(mine.try_family<prom::gauge>("f", "h", {utf8(bad)})) == "f: label names that begin with __ are reserved");
+        CHECK(fault(mine.try_gauge("g", "h", {.labels = {{utf8(bad), "x"}}})) == "g: label names that begin with __ are reserved");
+        CHECK(fault(mine.try_state_set(utf8(bad), "h", {.states = {"x"}})).find("__ is reserved") != std::string::npos);
+    }
     CHECK(page(mine).empty());
 
     mine.make_counter(utf8("http.requests"), "", {.labels = {{utf8("a.b"), "1"}}});

@@ -777,7 +777,7 @@ TEST_CASE("Coroutine types that the library cannot write a coroutine of: the ada
     CHECK((g.value == 0 && g.calls == 22));
 }
 
-TEST_CASE("call_only: what a function returns is not looked at") {
+TEST_CASE("What is no work: what call_only names, what only looks like a future, what is not even complete") {
     struct handle {  // looks like a future
         int get() const { return 5; }
         void wait() const {}
@@ -791,11 +791,18 @@ TEST_CASE("call_only: what a function returns is not looked at") {
     CHECK(both(prom::call_only([] { return handle{}; }))().get() == 5);
     CHECK((outer.seen == seen{3} && inner.seen == seen{1}));
     CHECK(both([] { return pointer{}; })().get() == 5);
+    struct worker : handle {  // has a get() and a wait(), and is a function
+        int operator()() const { return 6; }
+    };
+    CHECK(both(worker{})() == 6);
+    struct unknown_here;
+    static int place;
+    CHECK(&both([]() -> unknown_here& { return reinterpret_cast<unknown_here&>(place); })() == reinterpret_cast<unknown_here*>(&place));
     auto t = prom::time(inner)(prom::call_only(forty_two))();
     static_assert(std::is_same_v<decltype(t), prom::task<int>>);
-    CHECK(inner.seen == seen{1, 1, 1});
+    CHECK(inner.seen == seen{1, 1, 1, 1, 1});
     CHECK(sync_wait(std::move(t)) == 42);
-    CHECK(inner.seen.size() == 3);
+    CHECK(inner.seen.size() == 5);
     const service s;
     CHECK(prom::time(inner, prom::call_only(&service::plus))(s, 2) == 42);
 }

@@ -442,6 +442,24 @@ TEST_CASE("a link-local address is served, its url has its zone, and it is regis
     ::rmdir(folder);
 }
 
+TEST_CASE("file_sd: labels that Prometheus would refuse, and all targets with them, are refused here") {
+    rig r;
+    char folder[] = "/tmp/prom-test-XXXXXX";
+    REQUIRE(::mkdtemp(folder));
+    const std::string path = std::string(folder) + "/t.json";
+    const prom::label bad[] = {{"a-b", "x"}, {"", "x"}, {"caf\xc3\xa9", "x"}, {"a:b", "x"}, {prom::utf8("\xff"), "x"}, {prom::utf8(""), "x"}};
+    for (const prom::label& l : bad) {
+        prom::file_sd file{{.path = path, .labels = {{"good", "x"}, l}}};
+        const auto refused = r.start({.addr = "127.0.0.1", .service_discovery = &file});
+        REQUIRE_FALSE(refused);
+        CHECK(refused.why().code() == prom::errc::invalid_option);
+    }
+    prom::file_sd file{{.path = path, .labels = {{"__metrics_path__", "/metrics"}, {prom::utf8("a.b"), "x"}}}};
+    CHECK(r.start({.addr = "127.0.0.1", .service_discovery = &file}));
+    r.pass(0);
+    CHECK(::rmdir(folder) == 0);
+}
+
 // ---- listening ----
 
 TEST_CASE("an empty addr listens on IPv4 and IPv6 with one port") {

@@ -32,6 +32,10 @@ TEST_CASE("an error says what it was given, whole when it fits") {
     CHECK(std::string_view(e.describe()) == "a and b differ");
 }
 
+TEST_CASE("an error is one line and ends where its text does, whatever name it repeats") {
+    CHECK(std::string_view(error(errc::conflict, std::string_view("a\0b\r\nc\x7f\xc3\xa9", 9)).describe()) == "a b  c \xc3\xa9");
+}
+
 TEST_CASE("an error of a system call ends with the system's words") {
     const error e = error::from_errno("cannot listen on 0.0.0.0:9464", EADDRINUSE);
     CHECK(e.code() == errc::system);
