@@ -122,7 +122,7 @@ struct vanishing final : prom::tls_session {  // ends without a close_notify
     prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in); }
     prom::tls_io drain(std::span<char> out) noexcept override { return inner->drain(out); }
     prom::tls_status handshake() noexcept override { return inner->handshake(); }
-    prom::tls_io read(std::span<char> out) noexcept override { return inner->read(out); }
+    prom::tls_io read(std::span<char> out) noexcept override { return said ? prom::tls_io{prom::tls_status::closed, 0, 0} : inner->read(out); }
     prom::tls_io write(std::span<const char> in) noexcept override {
         // Half of what there is to say, and no length that would tell.
         constexpr std::string_view half = "HTTP/1.1 200 OK\r\n\r\nhalf of it";
