@@ -92,15 +92,17 @@
 
 // The macros from here to the guard are gone at the end of the file, each time it is included.
 
-// Units that disagree on exceptions or threads must not be linked together: they would not by name.
+// Units that disagree on the version, exceptions or threads must not be linked together: they would not by name.
+#define PROMETHEUS_ASYNC_DETAIL_GLUE(version, mode) v##version##mode
+#define PROMETHEUS_ASYNC_DETAIL_NAMED(version, mode) PROMETHEUS_ASYNC_DETAIL_GLUE(version, mode)
 #if PROMETHEUS_ASYNC_EXCEPTIONS && !PROMETHEUS_ASYNC_NO_THREADS
-#define PROMETHEUS_ASYNC_DETAIL_ABI v1
+#define PROMETHEUS_ASYNC_DETAIL_ABI PROMETHEUS_ASYNC_DETAIL_NAMED(PROMETHEUS_ASYNC_VERSION, )
 #elif PROMETHEUS_ASYNC_EXCEPTIONS
-#define PROMETHEUS_ASYNC_DETAIL_ABI v1_nothreads
+#define PROMETHEUS_ASYNC_DETAIL_ABI PROMETHEUS_ASYNC_DETAIL_NAMED(PROMETHEUS_ASYNC_VERSION, _nothreads)
 #elif !PROMETHEUS_ASYNC_NO_THREADS
-#define PROMETHEUS_ASYNC_DETAIL_ABI v1_noexcept
+#define PROMETHEUS_ASYNC_DETAIL_ABI PROMETHEUS_ASYNC_DETAIL_NAMED(PROMETHEUS_ASYNC_VERSION, _noexcept)
 #else
-#define PROMETHEUS_ASYNC_DETAIL_ABI v1_noexcept_nothreads
+#define PROMETHEUS_ASYNC_DETAIL_ABI PROMETHEUS_ASYNC_DETAIL_NAMED(PROMETHEUS_ASYNC_VERSION, _noexcept_nothreads)
 #endif
 
 // Each shared object has its own copy of all code and state: no function of the interface is exported, inline
@@ -1441,7 +1443,8 @@ PROMETHEUS_ASYNC_DECL inline std::uint64_t load_little(const char* from) noexcep
 struct key_pair {
     std::uint64_t low = 0, high = 0;
 };
-PROMETHEUS_ASYNC_DECL std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values, std::size_t count) noexcept;
+PROMETHEUS_ASYNC_DECL std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values,
+                                              std::size_t count) noexcept;
 PROMETHEUS_ASYNC_DECL bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept;
 
 PROMETHEUS_ASYNC_DECL inline bool is_long(const key_pair& k) noexcept { return (k.high >> 56) == 0xff; }
@@ -1464,8 +1467,8 @@ PROMETHEUS_ASYNC_DECL inline key_pair make_key(std::string_view value) noexcept 
 }
 /// Where a table looks first. Each product has a secret in both factors, so that values which meet cannot be
 /// computed without the seed, nor a factor be made zero. Equal hashes are not equal values: texts decide.
-PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, const std::string_view* values, std::size_t count,
-                                 bool any_long) noexcept {
+PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, const std::string_view* values,
+                                                       std::size_t count, bool any_long) noexcept {
     std::uint64_t h = seed.high;
     for (std::size_t i = 0; i != count; ++i) h = mix(keys[i].low ^ seed.low, keys[i].high ^ h);
     if (any_long) [[unlikely]] h = hash_long(seed, h, values, count);
@@ -1476,8 +1479,8 @@ PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, co
 PROMETHEUS_ASYNC_DECL constexpr std::size_t most_probes(std::size_t log2) noexcept { return 16 + 8 * log2; }
 
 /// True and the series, or false: not there, or too much was removed meanwhile.
-PROMETHEUS_ASYNC_DECL inline bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
-                       std::size_t count, series& found) noexcept {
+PROMETHEUS_ASYNC_DECL inline bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys,
+                                             const std::string_view* values, std::size_t count, series& found) noexcept {
     bool any_long = false;
     for (std::size_t i = 0; i != count; ++i) any_long |= is_long(keys[i]);
     for (int attempt = 0; attempt != 4; ++attempt) {
@@ -1681,7 +1684,9 @@ public:
     PROMETHEUS_ASYNC_DECL void family(metric_type type, any_name name, std::string_view help, std::string_view unit = {});
     /// A series of a counter, gauge, unknown, or info (whose value is 1).
     PROMETHEUS_ASYNC_DECL void sample(double value, list<label> labels = {}, const sample_details& more = {});
-    PROMETHEUS_ASYNC_DECL void sample(seconds value, list<label> labels = {}, const sample_details& more = {}) { sample(value.count(), labels, more); }
+    PROMETHEUS_ASYNC_DECL void sample(seconds value, list<label> labels = {}, const sample_details& more = {}) {
+        sample(value.count(), labels, more);
+    }
     /// A series of a histogram or gauge_histogram. What OpenMetrics forbids is left out of it: a NaN sum, a negative one, a
     /// sum of a histogram with bounds below zero (and the count), a negative value of a quantile.
     PROMETHEUS_ASYNC_DECL void histogram(list<bucket> buckets, double sum, list<label> labels = {}, const sample_details& more = {});
@@ -1983,6 +1988,8 @@ struct task_promise_value : promise_base {
 
 template <>
 struct task_promise_value<void> : promise_base {
+    PROMETHEUS_ASYNC_DECL task_promise_value() noexcept = default;
+    PROMETHEUS_ASYNC_DECL ~task_promise_value() = default;
     PROMETHEUS_ASYNC_DECL void return_void() noexcept {}
     PROMETHEUS_ASYNC_DECL void unhandled_exception() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -2015,6 +2022,8 @@ template <class T>
 class [[nodiscard]] task {
 public:
     struct promise_type : detail::task_promise_value<T> {
+        PROMETHEUS_ASYNC_DECL promise_type() noexcept = default;
+        PROMETHEUS_ASYNC_DECL ~promise_type() = default;
         PROMETHEUS_ASYNC_DECL task get_return_object() noexcept {
             return task(std::coroutine_handle<promise_type>::from_promise(*this));
         }
@@ -2461,11 +2470,13 @@ class deferred {
     using state = detail::deferred_state<T>;
 
     struct value_awaiter : detail::deferred_awaiter<T> {
-        using detail::deferred_awaiter<T>::deferred_awaiter;
+        PROMETHEUS_ASYNC_DECL explicit value_awaiter(state* s) noexcept : detail::deferred_awaiter<T>(s) {}
+        PROMETHEUS_ASYNC_DECL ~value_awaiter() = default;
         PROMETHEUS_ASYNC_DECL T await_resume() { return this->state->take().value(); }
     };
     struct settled_awaiter : detail::deferred_awaiter<T> {
-        using detail::deferred_awaiter<T>::deferred_awaiter;
+        PROMETHEUS_ASYNC_DECL explicit settled_awaiter(state* s) noexcept : detail::deferred_awaiter<T>(s) {}
+        PROMETHEUS_ASYNC_DECL ~settled_awaiter() = default;
         PROMETHEUS_ASYNC_DECL outcome<T> await_resume() { return this->state->take(); }
     };
 
@@ -2846,7 +2857,9 @@ public:
     PROMETHEUS_ASYNC_DECL ~track_scope() { end(); }
 
     PROMETHEUS_ASYNC_DECL void start() noexcept { if (phase_ == phase::before) raise(); }
-    PROMETHEUS_ASYNC_DECL void end() noexcept { if (std::exchange(phase_, phase::after) == phase::during) detail::update([&] { metric_.dec(); }); }
+    PROMETHEUS_ASYNC_DECL void end() noexcept {
+        if (std::exchange(phase_, phase::after) == phase::during) detail::update([&] { metric_.dec(); });
+    }
 
 private:
     PROMETHEUS_ASYNC_DECL void raise() noexcept {
@@ -3151,8 +3164,12 @@ public:
     template <class Make>
     PROMETHEUS_ASYNC_DECL measured(Scope& scope, Make&& make) : awaitable_(static_cast<Make&&>(make)()), scope_(std::move(scope)) {}
 
-    PROMETHEUS_ASYNC_DECL auto operator co_await() && -> awaiter_of<A&&> { return {scope_, detail::get_awaiter(static_cast<A&&>(awaitable_))}; }
-    PROMETHEUS_ASYNC_DECL auto operator co_await() & -> awaiter_of<A&> requires awaitable<A&> { return {scope_, detail::get_awaiter(awaitable_)}; }
+    PROMETHEUS_ASYNC_DECL auto operator co_await() && -> awaiter_of<A&&> {
+        return {scope_, detail::get_awaiter(static_cast<A&&>(awaitable_))};
+    }
+    PROMETHEUS_ASYNC_DECL auto operator co_await() & -> awaiter_of<A&> requires awaitable<A&> {
+        return {scope_, detail::get_awaiter(awaitable_)};
+    }
 
 private:
     A awaitable_;
@@ -3573,6 +3590,7 @@ namespace detail {
 class [[nodiscard]] sleeping {
 public:
     PROMETHEUS_ASYNC_DECL sleeping(event_loop& loop, seconds span) noexcept : timer_(loop, &wake, this), span_(span) {}
+    PROMETHEUS_ASYNC_DECL ~sleeping() = default;
     PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
     PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<> waiting) noexcept {
         waiting_ = waiting;
@@ -3591,6 +3609,7 @@ private:
 class [[nodiscard]] until_ready {
 public:
     PROMETHEUS_ASYNC_DECL until_ready(event_loop& loop, int fd, interest want) noexcept : watch_(loop, &wake, this), fd_(fd), want_(want) {}
+    PROMETHEUS_ASYNC_DECL ~until_ready() = default;
     PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
     PROMETHEUS_ASYNC_DECL bool await_suspend(std::coroutine_handle<> waiting) noexcept {
         waiting_ = waiting;
@@ -3902,6 +3921,7 @@ public:
     virtual task<result<registration>> register_server(event_loop& loop, const metrics_http_server& server) = 0;
 
 protected:
+    PROMETHEUS_ASYNC_DECL service_discovery() = default;
     PROMETHEUS_ASYNC_DECL ~service_discovery() = default;
 };
 
@@ -4623,6 +4643,8 @@ PROMETHEUS_ASYNC_END
 #include <link.h>
 #include <sys/auxv.h>
 extern "C" __attribute__((weak, visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;  // by the linker, of this object
+extern "C" __attribute__((weak)) void __lsan_disable();                                // by a sanitizer, where there is one
+extern "C" __attribute__((weak)) void __lsan_enable();
 #endif
 #endif
 
@@ -4756,6 +4778,7 @@ struct library {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t collected = PTHREAD_COND_INITIALIZER;
     bool hooked = false, keyed = false;
+    bool stays = false;  // the key ended a thread: its thread_end, where one is wanted, was made too late to end
     pthread_key_t key = {};  // its destructor ends a thread
 #endif
     std::uint64_t sequence = 0;
@@ -4966,16 +4989,18 @@ struct holding {
     holding(const holding&) = delete;
 };
 
-/// The thread's counts are kept; what it still updates goes to the retired cells.
-static void end_thread(void* = nullptr) noexcept {
+/// The thread's counts are kept; what it still updates goes to the retired cells. Called with a record by the key.
+static void end_thread(void* keyed = nullptr) noexcept {
     const holding lock;
+    if (keyed) state.stays = true;
     this_thread = {nullptr, 0, true};
     if (state.keyed) pthread_setspecific(state.key, nullptr);
     if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t);
 }
 
 /// While one waits for its thread to end, glibc does not unload this shared object. Made when the destructors of
-/// pthread keys run already, it never ends: 32 bytes are lost and the object stays. A program needs none.
+/// pthread keys run already, it never ends: glibc keeps 32 bytes, and the object stays. A program needs none, nor does
+/// an object that stays.
 struct thread_end {
     static bool wanted() noexcept {
 #if defined(__GLIBC__)
@@ -5027,9 +5052,15 @@ static thread_record* attach() noexcept {
     hook_process();
     auto* made = new (std::nothrow) thread_record{{}, &this_thread, {}, state.threads, &state.threads};
     if (!made) return nullptr;
-    if (!state.keyed || pthread_setspecific(state.key, made) != 0 || thread_end::wanted()) {
+    if (!state.keyed || pthread_setspecific(state.key, made) != 0 || (!state.stays && thread_end::wanted())) {
+#if defined(__GLIBC__)
+        if (__lsan_disable) __lsan_disable();  // what glibc keeps for one that never ends is no leak
+#endif
         static thread_local thread_end at_end;
         static_cast<void>(&at_end);
+#if defined(__GLIBC__)
+        if (__lsan_enable) __lsan_enable();
+#endif
     }
     if (made->next) made->next->link = &made->next;
     ++state.thread_count;
@@ -12218,6 +12249,16 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+/// As std::make_shared, without its type in the names of std:: that it instantiates: g++ exports those, also for a
+/// hidden type, and another object's copy would be called.
+template <class T, class... Args>
+std::shared_ptr<T> make_shared(Args&&... args) {
+    auto made = std::make_unique<T>(std::forward<Args>(args)...);
+    T* const raw = made.get();
+    void (*const end)(void*) = [](void* p) { delete static_cast<T*>(p); };
+    return {std::shared_ptr<void>(static_cast<void*>(made.release()), end), raw};
+}
+
 // ---- text ----
 
 constexpr bool visible(std::string_view s) noexcept {
@@ -12645,7 +12686,7 @@ task<result<std::vector<net_address>>> resolve(
 #if PROMETHEUS_ASYNC_NO_THREADS
     co_return error(errc::unsupported, "no threads here, and resolvers block: give an address for \"" + to.host + '"');
 #else
-    const auto question = std::make_shared<name_question>();
+    const auto question = make_shared<name_question>();
     question->host = to.host;
     question->port = to.port;
     question->loop = &loop;
@@ -13353,7 +13394,7 @@ consul_member::claim consul_member::own() {
         if (&m->loop == &loop && at.tls == to.tls && at.host == to.host && theirs.open == ours.open && theirs.context == ours.context)
             line = m->line;
     }
-    if (!line) line = std::make_shared<consul_line>(loop, to, how.numbers.tls);
+    if (!line) line = make_shared<consul_line>(loop, to, how.numbers.tls);
     next = std::exchange(consul_members, this);
     listed = true;
     return claim::ours;
@@ -13800,7 +13841,7 @@ consul_agent::~consul_agent() { delete settings_; }
 task<result<registration>> consul_agent::register_server(event_loop& loop,
                                                                                const metrics_http_server& server) {
     const detail::server_state* const of = detail::server_state::of(server);
-    return detail::consul_start(std::make_shared<detail::consul_member>(
+    return detail::consul_start(detail::make_shared<detail::consul_member>(
         *settings_, loop, server.address(), server.advertise(), server.port(), server.https(),
         of ? detail::consul_foresee(*of, *settings_) : detail::consul_outlook{}));
 }
@@ -13907,7 +13948,7 @@ task<result<registration>> file_sd::register_server(event_loop&,
     target.erase(target.find_last_not_of('/') + 1);
     if (!settings_->advertise.empty())
         target = detail::bracketed(detail::unbracketed(settings_->advertise)) + ':' + std::to_string(server.port());
-    return detail::file_sd_start(std::make_shared<detail::file_sd_target>(
+    return detail::file_sd_start(detail::make_shared<detail::file_sd_target>(
         detail::file_sd_target{*settings_, server.port() ? target : std::string(), server.https()}));
 }
 
@@ -13923,6 +13964,8 @@ PROMETHEUS_ASYNC_END
 #endif  // rooms [40] to [88]
 #undef PROMETHEUS_ASYNC_BEGIN
 #undef PROMETHEUS_ASYNC_DECL
+#undef PROMETHEUS_ASYNC_DETAIL_GLUE
+#undef PROMETHEUS_ASYNC_DETAIL_NAMED
 #undef PROMETHEUS_ASYNC_DETAIL_ABI
 #undef PROMETHEUS_ASYNC_DETAIL_STEP
 #undef PROMETHEUS_ASYNC_DETAIL_WIDE

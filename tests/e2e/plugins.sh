@@ -1,16 +1,14 @@
 #!/bin/sh
 # A program and two shared objects, linked to it or loaded, with the library inside: hidden, each has a registry of
 # its own; exported from the program, they share one. Each totals exactly what its own code counted, also from
-# threads that end after the object did its work or was closed. Nothing of the library is exported that can bind to
-# another copy. PLUGINS=full tries every compiler, optimisation and switch; by itself, a choice that showed faults.
+# threads that end after the object did its work or was closed, and threads that count while the program ends. Nothing
+# of the library is exported that can bind to another copy (exports.py).
+# PLUGINS=full tries every compiler, optimisation and switch; by itself, a choice that showed faults.
 set -u
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 root=$(CDPATH= cd -- "$(dirname -- "$0")/../.." && pwd)
 cat > "$dir/plugin.cpp" <<'CPP'
-#if OWN
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
-#endif
 #include "prometheus_async.hpp"
 namespace prom = prometheus_async;
 namespace {
@@ -72,51 +70,59 @@ EXPORTED bool CATCHES() {
 }
 CPP
 cat > "$dir/host.cpp" <<'CPP'
-#define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include <dlfcn.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <cstdio>
+#include <cstdlib>
 #include <thread>
 namespace prom = prometheus_async;
-#if LINKED
-extern "C" { void one_do_work(int); double one_done(); bool one_shows(const char*); bool one_catches(); }
-extern "C" { void two_do_work(int); double two_done(); bool two_shows(const char*); bool two_catches(); }
-#endif
+#define LINKED extern "C" __attribute__((weak))  // null when the objects are loaded
+LINKED void one_do_work(int); LINKED double one_done(); LINKED bool one_shows(const char*); LINKED bool one_catches();
+LINKED void two_do_work(int); LINKED double two_done(); LINKED bool two_shows(const char*); LINKED bool two_catches();
 static void (*run[2])(int);
 static double (*done[2])();
 static bool (*shows[2])(const char*), (*catches[2])();
 static int step;
 static bool wrong(const char* what) { return std::printf("wrong: %s\n", what), true; }
-int main(int argc, char** argv) {
-    const bool shared = argc > 4;
-    const prom::counter work{"work", shared ? "By all." : "By the host."};
+static pthread_key_t key;
+struct late { ~late() { run[0](1); } };
+int main(int, char** argv) {  // linked, or local or global and two files; shared or -; quick or -
+    const bool shared = argv[2][0] == 's', quick = argv[3][0] == 'q';
+    static const prom::counter work{"work", shared ? "By all." : "By the host."};
     void* handle[2] = {};
-#if LINKED
+    const char* names[2][4] = {{"one_do_work", "one_done", "one_shows", "one_catches"}, {"two_do_work", "two_done", "two_shows", "two_catches"}};
     run[0] = one_do_work, done[0] = one_done, shows[0] = one_shows, catches[0] = one_catches;
     run[1] = two_do_work, done[1] = two_done, shows[1] = two_shows, catches[1] = two_catches;
-    static_cast<void>(argv);
-#else
-    const char* names[2][4] = {{"one_do_work", "one_done", "one_shows", "one_catches"}, {"two_do_work", "two_done", "two_shows", "two_catches"}};
-    for (int i = 0; i < 2; ++i) {
-        handle[i] = dlopen(argv[i + 1], RTLD_NOW | (argv[3][0] == 'g' ? RTLD_GLOBAL : RTLD_LOCAL));
+    for (int i = 0; i < 2 && !one_do_work; ++i) {
+        handle[i] = dlopen(argv[i + 4], RTLD_NOW | (argv[1][0] == 'g' ? RTLD_GLOBAL : RTLD_LOCAL));
         if (!handle[i]) return std::puts(dlerror()), 1;
         run[i] = reinterpret_cast<void (*)(int)>(dlsym(handle[i], names[i][0]));
         done[i] = reinterpret_cast<double (*)()>(dlsym(handle[i], names[i][1]));
         shows[i] = reinterpret_cast<bool (*)(const char*)>(dlsym(handle[i], names[i][2]));
         catches[i] = reinterpret_cast<bool (*)()>(dlsym(handle[i], names[i][3]));
     }
-#endif
     std::thread threads[4];
     for (int i = 0; i < 4; ++i) threads[i] = std::thread([&, i] { run[i % 2](1000); work.inc(); });
     for (auto& t : threads) t.join();
-    static pthread_key_t key;  // a thread that touches an object first when the destructors of keys run
-    pthread_key_create(&key, [](void*) { run[0](1); });
-    for (int i = 0; i < 5; ++i) std::thread([] { pthread_setspecific(key, &key); }).join();
-    const double all = 4 + 4000 + 5;
     bool bad = false;
+    pthread_key_create(&key, [](void*) { run[0](1); });  // threads that touch an object first when keys' destructors run
+    const int lates = 1000;
+    std::size_t memory = 0;
+    for (int i = 0; i < lates; ++i) {
+        std::thread([] { pthread_setspecific(key, &key); }).join();
+        if (i == 10) memory = mallinfo2().uordblks;
+    }
+    if (mallinfo2().uordblks > memory + 16 * lates) bad = wrong("memory is kept for threads that ended");
+    std::thread([] {  // and one that does so once more after its thread_local objects are gone
+        static thread_local late at_end;
+        static_cast<void>(&at_end);
+        run[0](1);
+    }).join();
+    const double all = 4 + 4000 + lates + 2;
     if (work.value() != (shared ? all : 4)) bad = wrong("the host's total");
-    if (done[0]() != (shared ? all : 2005) || done[1]() != (shared ? all : 2000)) bad = wrong("an object's total");
+    if (done[0]() != (shared ? all : 2000 + lates + 2) || done[1]() != (shared ? all : 2000)) bad = wrong("an object's total");
     for (int i = 0; i < 2; ++i) if (!catches[i]()) bad = wrong("an object's own failure, loop, server");
     if (!shows[0]("level{who=\"one\"}") || !shows[1]("level{who=\"two\"}") || shows[0]("level{who=\"two\"}") != shared) bad = wrong("a page");
     std::thread alive([] {  // it counted in an object that is closed before it ends
@@ -128,57 +134,76 @@ int main(int argc, char** argv) {
     for (void* h : handle) if (h) dlclose(h);
     __atomic_store_n(&step, 2, __ATOMIC_RELEASE);
     alive.join();
-    std::thread([&] { work.inc(); }).join();
+    std::thread([] { work.inc(); }).join();
     if (work.value() != (shared ? all + 1 : 4) + 1) bad = wrong("the host's total at the end");
+    std::fflush(stdout);
+    for (int i = 0; i < 4; ++i) std::thread([] {  // they count while the program ends
+        for (;;) {
+            if (!one_do_work) work.inc();
+            else std::thread([] { work.inc(), run[0](1), run[1](1); }).join();
+            __atomic_fetch_add(&step, 1, __ATOMIC_RELEASE);
+        }
+    }).detach();
+    while (__atomic_load_n(&step, __ATOMIC_ACQUIRE) < 20) std::this_thread::yield();
+    if (quick) std::quick_exit(bad);
     return bad;
 }
+CPP
+cat > "$dir/all.cpp" <<'CPP'
+#include "prometheus_async.hpp"  // all that is inline in it, and all members of its templates
+namespace prom = prometheus_async;
+template class prom::result<int>;
+template class prom::task<int>;
+template class prom::deferred<int>;
+template class prom::outcome<int>;
+template class prom::list<int>;
+template class prom::callback<int(int)>;
+template class prom::family<prom::counter, "who">;
+template class prom::family<prom::histogram, "who", "what">;
 CPP
 passed=0 failed=0
 ok() { sentence=$1; shift; if "$@" > "$dir/out" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $sentence"; head -n 20 "$dir/out"; fi; }
 
-# What an object may export of ours: what carries a type's identity, and with g++, which has no mark for them, the
-# constructors, destructors and assignments that the language makes itself: they reach no state.
-exports() { # file: prints what is exported and should not be
-    nm -D --defined-only "$1" | awk '{print $NF}' | grep -E '^_ZN?K?[VRO]*16prometheus_async|^_ZNK?[VRO]*16prometheus_async|^_Z(T[VISTHW]|G[VR])N?16prometheus_async' |
-        c++filt | sed -E 's/prometheus_async::v1[a-z_]*:://g' | grep -vxE "$typed" | grep -vxE "$made"
+compile() { # source object extra flags...
+    source=$1 object=$2; shift 2
+    $cxx -std=c++20 -Wall -Wextra -Werror $opt -I"$root" $with $flags -fPIC "$@" -c "$dir/$source.cpp" -o "$dir/$object.o" -pthread
 }
-typed='(vtable for|typeinfo for|typeinfo name for) (failure|collector|tls_session|service_discovery|consul_agent|file_sd)'
-languages='(.*::)?([a-z_]+)(<.*>)?::(~\2\(\)|\2\(\)|\2\((.*::)?\2(<.*>)?( const)?&+\)|operator=\(.*&\)|value_awaiter::deferred_awaiter\(.*\))'
-private() { [ $cxx = g++ ] || made='nothing'; ! exports "$1" | grep .; }
-
-build() { # object-or-host extra flags...
-    $cxx -std=c++20 -Wall -Wextra -Werror $opt -I"$root" $with "$@" -pthread
-}
-objects() { # directory suffix own flags...
+link() { $cxx $opt "$@" -pthread; }
+objects() { # a library of the implementation, or of none, and one's or two's code
     for name in one two; do
-        help='"By '$name'."'; [ $own = 1 ] || help='"By all."'
-        bounds='{1, 2, 3}'; [ $name = one ] || bounds='{1, 2, 3, 4, 5}'
-        build -fPIC -shared $flags -DOWN=$own -DNAME="\"$name\"" -DHELP="$help" -DBOUNDS="$bounds" -DDO_WORK=${name}_do_work \
-            -DDONE=${name}_done -DSHOWS=${name}_shows -DCATCHES=${name}_catches "$dir/plugin.cpp" -o "$dir/lib$name.so" || return 1
+        if [ -n "$implementation" ]; then help="By $name." bounds='{1, 2, 3}'; else help="By all." bounds='{1, 2}'; fi
+        [ $name = one ] || [ -z "$implementation" ] || bounds='{1, 2, 3, 4, 5}'
+        compile plugin $name -DNAME="\"$name\"" -DHELP="\"$help\"" -DBOUNDS="$bounds" -DDO_WORK=${name}_do_work -DDONE=${name}_done \
+            -DSHOWS=${name}_shows -DCATCHES=${name}_catches &&
+            link -shared "$dir/$name.o" $implementation -o "$dir/lib$name.so" || return 1
     done
 }
+private() { python3 "$root/tests/support/exports.py" "$dir/lib$1.so" $cxx; }
+complete() { compile all all -fkeep-inline-functions && link -shared "$dir/all.o" "$dir/impl.o" -o "$dir/liball.so" && private all; }
+linked() { link "$dir/host.o" "$dir/impl.o" -o "$dir/linked" -L"$dir" -Wl,--no-as-needed -lone -ltwo -Wl,-rpath,"$dir" -ldl; }
 tries() { # cxx opt with
-    cxx=$1 opt=$2 with=$3 what="$1 $2 $3" made=$languages
-    own=1 flags=
-    ok "two objects build, without a warning: $what" objects
-    ok "an object exports nothing of the library: $what" private "$dir/libone.so"
-    ok "a host of loaded objects builds: $what" build "$dir/host.cpp" -o "$dir/host" -ldl
-    ok "loaded objects count exactly, local: $what" "$dir/host" "$dir/libone.so" "$dir/libtwo.so" local
-    ok "loaded objects count exactly, global: $what" "$dir/host" "$dir/libone.so" "$dir/libtwo.so" global
-    ok "a host of linked objects builds: $what" build -DLINKED=1 "$dir/host.cpp" -o "$dir/linked" -L"$dir" -lone -ltwo -Wl,-rpath,"$dir" -ldl
-    ok "linked objects count exactly: $what" "$dir/linked" - - -
+    cxx=$1 opt=$2 with=$3 what="$1 $2 $3" flags= implementation=$dir/impl.o
+    ok "units build, without a warning: $what" eval "compile impl impl && compile host host && objects"
+    ok "an object exports nothing of the library: $what" private one
+    [ "$1 $2" != "g++ -O0" ] || ok "no inline function lacks its mark: $what" complete
+    ok "a host of loaded objects links: $what" link "$dir/host.o" "$dir/impl.o" -o "$dir/host" -ldl
+    ok "loaded objects count exactly, local: $what" "$dir/host" local - - "$dir/libone.so" "$dir/libtwo.so"
+    ok "loaded objects count exactly, global: $what" "$dir/host" global - quick "$dir/libone.so" "$dir/libtwo.so"
+    ok "a host of linked objects links: $what" linked
+    ok "linked objects count exactly: $what" "$dir/linked" linked - -
+    ok "linked objects count exactly, quick_exit: $what" "$dir/linked" linked - quick
 }
 shares() { # cxx opt with
-    cxx=$1 opt=$2 with=$3 what="$1 $2 $3"
-    own=0 flags=-DPROMETHEUS_ASYNC_SHARED=1
-    ok "two objects build for one library: $what" objects
-    ok "their host builds: $what" build $flags -rdynamic "$dir/host.cpp" -o "$dir/host" -ldl
-    ok "they count as one: $what" "$dir/host" "$dir/libone.so" "$dir/libtwo.so" local shared
+    cxx=$1 opt=$2 with=$3 what="$1 $2 $3" flags=-DPROMETHEUS_ASYNC_SHARED=1 implementation=
+    ok "units build for one library: $what" eval "compile impl impl && compile host host && objects"
+    ok "their host links: $what" link -rdynamic "$dir/host.o" "$dir/impl.o" -o "$dir/host" -ldl
+    ok "they count as one: $what" "$dir/host" local shared - "$dir/libone.so" "$dir/libtwo.so"
 }
 forgotten() {
-    cxx=g++ opt=-O0 with=$none own=0 flags=
+    cxx=g++ opt=-O0 with=$none flags= implementation=
     ! objects > "$dir/said" 2>&1 && grep -q "IMPLEMENTATION_in_exactly_one_source_file_or_PROMETHEUS_ASYNC_SHARED_in_all" "$dir/said"
 }
+printf '#define PROMETHEUS_ASYNC_IMPLEMENTATION\n#include "prometheus_async.hpp"\n' > "$dir/impl.cpp"
 none=-DPROMETHEUS_ASYNC_NO_NETWORK=1
 ok "a plugin without an implementation names both ways when it is linked" forgotten
 if [ "${PLUGINS:-}" = full ]; then
@@ -187,13 +212,14 @@ if [ "${PLUGINS:-}" = full ]; then
         for opt in -O0 -O1 -O2; do
             for with in "" $none; do tries $cxx $opt "$with"; shares $cxx $opt "$with"; done
         done
+        tries $cxx "-O1 -fsanitize=address" $none
     done
 else
     tries g++ -O0 ""
-    tries clang++-16 -O0 $none
-    tries g++ -O1 $none
+    tries clang++-16 -O1 $none
+    tries g++ -O2 $none
+    tries g++ "-O0 -fsanitize=address" $none  # a leak fails
     shares g++ -O0 $none
-    shares clang++-16 -O1 $none
 fi
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
