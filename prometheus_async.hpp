@@ -538,10 +538,8 @@ PROMETHEUS_ASYNC_DECL void set_clock(clock c) noexcept;
 PROMETHEUS_ASYNC_DECL double monotonic_now() noexcept;
 PROMETHEUS_ASYNC_DECL double wall_now() noexcept;
 namespace detail {
-/// By its bits: those of negative numbers, infinity and NaN are the higher ones, and -ffast-math leaves integers alone.
-PROMETHEUS_ASYNC_DECL constexpr bool possible_time(double t) noexcept {
-    return __builtin_bit_cast(std::uint64_t, t) < __builtin_bit_cast(std::uint64_t, 9e15);
-}
+/// The bits of what is negative, infinite or NaN are the higher ones.
+PROMETHEUS_ASYNC_DECL inline bool possible_time(double t) noexcept { return bits_of(t) < __builtin_bit_cast(std::uint64_t, 9e15); }
 PROMETHEUS_ASYNC_DECL inline double seconds_since(double start) noexcept {
     const double span = monotonic_now() - start;
     return possible_time(span) ? span : 0;
@@ -5411,11 +5409,11 @@ inline char* put_decimal(char* to, const decimal& d, bool fixed) noexcept {
 // Sign, infinities and NaN; true when that was all, else x is made positive (or +0).
 inline bool put_special(char*& to, double& x, std::uint64_t& bits) noexcept {
     const auto text = [&](const char* word, std::size_t n) { std::memcpy(to, word, n), to += n; };
-    std::memcpy(&bits, &x, sizeof bits);
+    bits = bits_of(x);
     const bool negative = bits >> 63 != 0;
     bits &= ~(std::uint64_t{1} << 63);
-    if (bits >= std::uint64_t{0x7ff} << 52) {
-        if (bits > std::uint64_t{0x7ff} << 52) text("NaN", 3);
+    if (bits >= infinite) {
+        if (bits > infinite) text("NaN", 3);
         else text(negative ? "-Inf" : "+Inf", 4);
         return true;
     }
@@ -5432,7 +5430,7 @@ char* put_double(char* to, double x) noexcept {
     if (put_special(to, x, bits)) return to;
     if (x < two_to_53) {
         const auto whole = static_cast<std::uint64_t>(x);
-        if (static_cast<double>(whole) == x) return put_u64(to, whole);
+        if (bits_of(static_cast<double>(whole)) == bits) return put_u64(to, whole);  // a subnormal may compare as 0
     }
     return put_decimal(to, shortest(bits), false);
 }
@@ -5442,7 +5440,7 @@ char* put_bound(char* to, double x) noexcept {
     std::uint64_t bits = 0;
     if (order(x) == 0) x = 0;  // -0 is the same bound
     if (put_special(to, x, bits)) return to;
-    if (x < 1e6 && static_cast<double>(static_cast<std::uint64_t>(x)) == x) {
+    if (x < 1e6 && bits_of(static_cast<double>(static_cast<std::uint64_t>(x))) == bits) {
         to = put_u64(to, static_cast<std::uint64_t>(x));
         std::memcpy(to, ".0", 2);
         return to + 2;
@@ -8872,7 +8870,12 @@ public:
         if (fd_ && sys::fcntl(fd_.get(), F_SETFD, FD_CLOEXEC) == 0) return {};
         return error::from_errno("kqueue", errno);
     }
-    void close() noexcept { fd_.reset(); }
+    ~kqueue_poller() { close(); }
+    /// A forked child does not get it: what has its number there is another's.
+    void close() noexcept {
+        if (sys::getpid() != process_) fd_.release();
+        fd_.reset();
+    }
     result<void> set(int fd, interest from, interest to) noexcept {
         const auto key = static_cast<std::uintptr_t>(fd);
         for (const auto& [what, filter] : {side{interest::read, EVFILT_READ}, side{interest::write, EVFILT_WRITE}}) {
@@ -8933,6 +8936,7 @@ private:
     }
 
     descriptor fd_;
+    pid_t process_ = sys::getpid();
 };
 #endif
 
@@ -9255,7 +9259,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
             const double left = deadline() - read_time();
             if (left < timeout) timeout = left;
         }
-        if (!(timeout > 0)) return 0;
+        if (positive(timeout) == 0) return 0;
         if (timeout >= 60) return 60000;
         const int whole = static_cast<int>(timeout * 1000);
         return whole < timeout * 1000 ? whole + 1 : whole;  // late rather than early: early would spin
@@ -12801,6 +12805,7 @@ private:
     tls_config tls_;
     http_deadlines limits_;
     descriptor fd_;
+    watch held_{loop_, nullptr, nullptr};  // of fd_, and quiet: a child of a fork finds there what it has to close
     double total_ = 0, until_ = 0;  // when it must all be over, and when the present step must
     stream stream_;
     secret_text out_;         // requests; sent as far as sent_
@@ -12841,8 +12846,10 @@ task<result<void>> http_client::connect(const http_request& request) {
 }
 
 task<result<void>> http_client::connect_to(const net_address& address) {
+    held_.forget();
     fd_ = make_socket(address.family());
     if (!fd_) co_return error::from_errno("socket", errno);
+    if (const auto held = held_.set(fd_.get(), interest::none); !held) co_return held;
     if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
     if (errno != EINPROGRESS && errno != EINTR) co_return error::from_errno("connect", errno);
     const result<void> writable = co_await io_wait(loop_, *scope_, fd_.get(), interest::write, until_);
@@ -13444,12 +13451,12 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
                 out.close('}');
             }
             out.field("Interval", go_duration(o.interval));
-            if (o.timeout.count() > 0) out.field("Timeout", go_duration(o.timeout));
+            if (positive(o.timeout.count()) > 0) out.field("Timeout", go_duration(o.timeout));
             if (o.tls_skip_verify) out.key("TLSSkipVerify").truth(true);
         } else {
             out.field("TTL", go_duration(o.ttl));
         }
-        if (o.deregister_critical_after.count() > 0)
+        if (positive(o.deregister_critical_after.count()) > 0)
             out.field("DeregisterCriticalServiceAfter", go_duration(o.deregister_critical_after));
         if (!how.status.empty()) out.field("Status", how.status);
         out.close('}');

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <limits>
 #include <thread>
+#include <sys/wait.h>
 
 namespace prom = prometheus_async;
 using namespace prometheus_async::detail;
@@ -890,6 +891,29 @@ TEST_CASE("the check is one that can pass at this server") {
     for (std::string_view path : {"", "x", "/a b", "/a#b", "/\n"}) CHECK(check({}, {.check_path = path}) == "consul_options::check_path is not a path, as in \"/health\"");
     for (const prom::label& bad : {prom::label{"", "x"}, prom::label{"a b", "x"}, prom::label{"a", "x\r\ny: z"}})
         CHECK(check({}, {.check_headers = std::span(&bad, 1)}) == "consul_options::check_headers: a field's name or value that HTTP does not have");
+}
+
+TEST_CASE("a forked child takes no service from the agent, and says nothing on its parent's connection") {
+    auto s = std::make_unique<stage>();
+    prom::registration r = s->started();
+    const std::size_t asked = s->consul.asked();
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        r = {};
+        s.reset();
+        ::_exit(0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    for (int i = 0; i != 5; ++i) s->loop.poll(0);
+    CHECK(s->consul.asked() == asked);
+    CHECK(s->consul.there.open() == 1);
+    CHECK(r.registered());
+    CHECK(s->left(r));
+    CHECK(s->consul.orders().back() == "PUT /v1/agent/service/deregister/app-metrics");
+    CHECK(s->consul.there.connections == 1);
 }
 
 TEST_CASE("a fleet shares few connections, is not in step, and leaves nothing behind when it closes at once") {

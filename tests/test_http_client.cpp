@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 namespace prom = prometheus_async;
 using namespace prometheus_async::detail;
@@ -350,6 +351,31 @@ TEST_CASE("a loop may end while a name is looked up") {
         a.loop.spawn(keep(a.ask(), out));
     }
     CHECK((!out || PROMETHEUS_ASYNC_NO_THREADS));
+}
+
+TEST_CASE("a child finds every connection that it has to close, also one that waits for nothing") {
+    for (const bool answered : {true, false}) {
+        talk t(answered ? kept(http(200)) : answer{"", answer::stall});
+        outcome<prom::result<http_response>> out;
+        t.client.loop.spawn(keep(t.client.ask(), out));
+        until(t.client.loop, [&] { return answered ? static_cast<bool>(out) : t.there.requests.size() == 1; });
+        const pid_t child = ::fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            loop_state::of(t.client.loop).close_copies();
+            int left = 0;
+            for (int fd = 0; fd != 1024; ++fd)  // but those of a resolver that an earlier test left at work
+                for (const auto side : {&::getsockname, &::getpeername}) {
+                    sockaddr_in at{};
+                    socklen_t size = sizeof at;
+                    left += side(fd, reinterpret_cast<sockaddr*>(&at), &size) == 0 && at.sin_family == AF_INET && ntohs(at.sin_port) == t.there.port;
+                }
+            ::_exit(left);
+        }
+        int status = 0;
+        REQUIRE(::waitpid(child, &status, 0) == child);
+        CHECK(status == 0);
+    }
 }
 
 TEST_CASE("a canceled scope ends the wait at once, and every later one") {

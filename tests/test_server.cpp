@@ -212,6 +212,7 @@ TEST_CASE("a start that fails in the thread is told to the caller, and leaves no
 
 TEST_CASE("prefork: workers close their copy of the parent's server, and each serves on one of its own") {
     fake_discovery sd;
+    const std::size_t before = open_descriptors();
     auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = &sd});
     REQUIRE(server);
     client kept("127.0.0.1", server->port());
@@ -222,6 +223,8 @@ TEST_CASE("prefork: workers close their copy of the parent's server, and each se
         const ssize_t n = ::recv(kept.fd, buffer, sizeof buffer, 0);
         return n > 12 && std::string_view(buffer, 12) == "HTTP/1.1 200";
     };
+    REQUIRE(answered());
+    client untold("127.0.0.1", server->port());  // accepted, and asks nothing
     REQUIRE(answered());
     struct worker {
         pid_t pid;
@@ -238,7 +241,8 @@ TEST_CASE("prefork: workers close their copy of the parent's server, and each se
             ::close(down[1]);
             ::close(up[0]);
             for (const worker& w : workers) ::close(w.to), ::close(w.from);
-            const bool alone = server->close() && server->close() && !server->is_registered();
+            bool alone = server->close() && server->close() && !server->is_registered();
+            alone = alone && open_descriptors() == before + 4;  // both clients and the pipes are the test's
             *server = {};
             auto own = prom::start_http_server_in_thread({.addr = "127.0.0.1"});
             const std::uint16_t port = alone && own ? own->port() : std::uint16_t{0};
@@ -263,6 +267,7 @@ TEST_CASE("prefork: workers close their copy of the parent's server, and each se
     CHECK(fetch("127.0.0.1", server->port(), "/metrics").status == 200);
     const std::uint16_t port = server->port();
     kept.close();
+    untold.close();
     CHECK(server->close());
     CHECK(sd.deregistered == 1);
     CHECK_FALSE(client("127.0.0.1", port).connected());  // nobody else listens there

@@ -13,8 +13,3 @@ inline double not_a_number() { return from_bits(0x7ff8'0000'0000'0000); }
 inline double minus_not_a_number() { return from_bits(0xfff8'0000'0000'0000); }
 inline std::uint64_t bits(double x) { return std::bit_cast<std::uint64_t>(x); }
 inline bool is_nan(double x) { return bits(x) << 1 > bits(infinity()) << 1; }
-
-#if defined(__FAST_MATH__) && defined(__SSE2__)
-// A program that is linked so takes subnormals for zero: the tests switch that off again.
-inline const bool keeps_subnormals = (__builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() & ~0x8040u), true);
-#endif

@@ -8,7 +8,7 @@
 // be read (in `data`); a hang-up or error is EV_EOF in both filters; timers are milliseconds; a kqueue can
 // be polled; it does not survive a fork.
 // Strict in: close() of a descriptor that still has filters; changes and events in one call; a filter,
-// flag or timer that it does not know; use after close or in a forked child.
+// flag or timer that it does not know; use in a forked child.
 #ifndef TESTS_SUPPORT_KQUEUE_SYS_EVENT_H
 #define TESTS_SUPPORT_KQUEUE_SYS_EVENT_H
 
@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <map>
 #include <mutex>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -50,7 +51,6 @@ namespace kqueue_double {
 enum : unsigned { reads = 1, writes = 2 };
 
 struct queue {
-    pid_t process;
     int timer;                     // in the epoll set; its ident is -1 there
     std::intptr_t timer_data = 0;  // 0: no timer
     std::map<int, unsigned> filters;
@@ -62,9 +62,22 @@ struct world {
     std::map<int, queue> queues;
     // Whether an event takes the socket's error into fflags, so that SO_ERROR is 0 by then.
     bool takes_errors = false;
+    bool forked = false;  // this process is a child
 };
 inline world& all() {
-    static world* one = new world;
+    static world* one = [] {  // a child does not get its parent's kqueues: their numbers are free there
+        ::pthread_atfork([] { all().lock.lock(); }, [] { all().lock.unlock(); },
+                         [] {
+                             for (auto& [kq, q] : all().queues) {
+                                 ::syscall(SYS_close, kq);
+                                 ::syscall(SYS_close, q.timer);
+                             }
+                             all().queues.clear();
+                             all().forked = true;
+                             all().lock.unlock();
+                         });
+        return new world;
+    }();
     return *one;
 }
 
@@ -77,7 +90,7 @@ inline int close(int fd) {
     world& w = all();
     const std::lock_guard hold(w.lock);
     for (auto& [kq, q] : w.queues)
-        if (kq != fd && q.process == ::getpid() && q.filters.count(fd)) misuse("close() before its filters were deleted", fd);
+        if (kq != fd && q.filters.count(fd)) misuse("close() before its filters were deleted", fd);
     if (const auto q = w.queues.find(fd); q != w.queues.end()) {
         ::syscall(SYS_close, q->second.timer);
         w.queues.erase(q);
@@ -141,7 +154,7 @@ inline int kqueue() {
     ::epoll_ctl(kq, EPOLL_CTL_ADD, timer, &e);
     kqueue_double::world& w = kqueue_double::all();
     const std::lock_guard hold(w.lock);
-    w.queues[kq] = {::getpid(), timer, 0, {}, false};
+    w.queues[kq] = {timer, 0, {}, false};
     return kq;
 }
 
@@ -159,10 +172,10 @@ inline int kevent(int kq, const struct kevent* changes, int nchanges, struct kev
         const std::lock_guard hold(all().lock);
         const auto q = all().queues.find(kq);
         if (q == all().queues.end()) {
+            if (all().forked) misuse("a kqueue does not survive a fork", kq);
             errno = EBADF;
             return -1;
         }
-        if (q->second.process != ::getpid()) misuse("a kqueue does not survive a fork", kq);
         for (int i = 0; i < nchanges; ++i)
             if (const int failed = change(kq, q->second, changes[i])) {
                 errno = failed;
