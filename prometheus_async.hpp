@@ -228,24 +228,24 @@ private:
 
 namespace detail {
 /// The only throw of the library; aborts through PROMETHEUS_ASYNC_FATAL without exceptions.
-[[noreturn]] PROMETHEUS_ASYNC_DECL void raise(const error& why);
+[[__noreturn__]] PROMETHEUS_ASYNC_DECL void raise(const error& why);
 
 /// Assigns by destroying and making anew; where that throws, `to` is what failed() returns, and it is thrown on.
-template <class T, class Failed>
-PROMETHEUS_ASYNC_DECL void remake(T& to, T& from, [[maybe_unused]] Failed failed) noexcept(std::is_nothrow_move_constructible_v<T>) {
-    to.~T();
+template <class Object, class Failed>
+PROMETHEUS_ASYNC_DECL void remake(Object& to, Object& from, [[maybe_unused]] Failed failed) noexcept(std::is_nothrow_move_constructible_v<Object>) {
+    to.~Object();
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-    if constexpr (!std::is_nothrow_move_constructible_v<T>) {
+    if constexpr (!std::is_nothrow_move_constructible_v<Object>) {
         try {
-            ::new (static_cast<void*>(&to)) T(std::move(from));
+            ::new (static_cast<void*>(&to)) Object(std::move(from));
         } catch (...) {
-            ::new (static_cast<void*>(&to)) T(failed());
+            ::new (static_cast<void*>(&to)) Object(failed());
             throw;
         }
         return;
     }
 #endif
-    ::new (static_cast<void*>(&to)) T(std::move(from));
+    ::new (static_cast<void*>(&to)) Object(std::move(from));
 }
 }  // namespace detail
 
@@ -257,21 +257,21 @@ class [[nodiscard]] result {
 public:
     using value_type = T;
 
-    PROMETHEUS_ASYNC_DECL result(T value) : good_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+    PROMETHEUS_ASYNC_DECL result(T value) : good_(true) { ::new (static_cast<void*>(&value_)) value_type(std::move(value)); }
     PROMETHEUS_ASYNC_DECL result(const error& why) noexcept : good_(false), why_(why) {}
     PROMETHEUS_ASYNC_DECL result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : good_(other.good_) {
-        if (good_) ::new (static_cast<void*>(&value_)) T(std::move(other.value_));
+        if (good_) ::new (static_cast<void*>(&value_)) value_type(std::move(other.value_));
         else ::new (static_cast<void*>(&why_)) error(other.why_);
     }
     PROMETHEUS_ASYNC_DECL result(const result& other) requires std::copy_constructible<T> : good_(other.good_) {
-        if (good_) ::new (static_cast<void*>(&value_)) T(other.value_);
+        if (good_) ::new (static_cast<void*>(&value_)) value_type(other.value_);
         else ::new (static_cast<void*>(&why_)) error(other.why_);
     }
     PROMETHEUS_ASYNC_DECL result& operator=(result other) noexcept(std::is_nothrow_move_constructible_v<T>) {
         detail::remake(*this, other, [] { return error(errc::canceled, "moving the value threw"); });
         return *this;
     }
-    PROMETHEUS_ASYNC_DECL ~result() { if (good_) value_.~T(); }
+    PROMETHEUS_ASYNC_DECL ~result() { if (good_) value_.~value_type(); }
 
     PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
     PROMETHEUS_ASYNC_DECL T& operator*() & noexcept { return value_; }
@@ -280,13 +280,13 @@ public:
     PROMETHEUS_ASYNC_DECL T* operator->() noexcept { return &value_; }
     PROMETHEUS_ASYNC_DECL const T* operator->() const noexcept { return &value_; }
     PROMETHEUS_ASYNC_DECL const error& why() const noexcept { return why_; }
-    PROMETHEUS_ASYNC_DECL T& value() & { return check(), value_; }
-    PROMETHEUS_ASYNC_DECL const T& value() const& { return check(), value_; }
-    PROMETHEUS_ASYNC_DECL T&& value() && { return check(), std::move(value_); }
+    PROMETHEUS_ASYNC_DECL T& value() & { return raise_if_bad(), value_; }
+    PROMETHEUS_ASYNC_DECL const T& value() const& { return raise_if_bad(), value_; }
+    PROMETHEUS_ASYNC_DECL T&& value() && { return raise_if_bad(), std::move(value_); }
     PROMETHEUS_ASYNC_DECL T value_or(T otherwise) && { return good_ ? std::move(value_) : std::move(otherwise); }
 
 private:
-    PROMETHEUS_ASYNC_DECL void check() const { if (!good_) detail::raise(why_); }
+    PROMETHEUS_ASYNC_DECL void raise_if_bad() const { if (!good_) detail::raise(why_); }
 
     bool good_;
     union {
@@ -423,7 +423,7 @@ public:
         }
     PROMETHEUS_ASYNC_DECL constexpr list(const Range& from) noexcept : data_(from.data()), size_(from.size()) {}
     template <std::size_t N>
-    PROMETHEUS_ASYNC_DECL constexpr list(const T (&from)[N]) noexcept : data_(from), size_(N) {}
+    PROMETHEUS_ASYNC_DECL constexpr list(T const (&from)[N]) noexcept : data_(from), size_(N) {}
 
     PROMETHEUS_ASYNC_DECL constexpr const T* begin() const noexcept { return data_; }
     PROMETHEUS_ASYNC_DECL constexpr const T* end() const noexcept { return data_ + size_; }
@@ -586,12 +586,12 @@ PROMETHEUS_ASYNC_DECL void notify(event_handler on_event, void* context, const e
 template <class Signature>
 class callback;
 
-template <class R, class... Args>
-class callback<R(Args...)> {
+template <class Returned, class... Args>
+class callback<Returned(Args...)> {
 public:
     PROMETHEUS_ASYNC_DECL callback() noexcept = default;
     template <class F>
-        requires(!std::same_as<std::remove_cvref_t<F>, callback> && std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+        requires(!std::same_as<std::remove_cvref_t<F>, callback> && std::is_invocable_r_v<Returned, std::decay_t<F>&, Args...>)
     PROMETHEUS_ASYNC_DECL callback(F&& f) {
         using held = std::decay_t<F>;
         if constexpr (sizeof(held) <= sizeof(space_) && alignof(held) <= alignof(void*) &&
@@ -614,34 +614,34 @@ public:
     PROMETHEUS_ASYNC_DECL ~callback() { reset(); }
 
     PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return ops_ != nullptr; }
-    PROMETHEUS_ASYNC_DECL R operator()(Args... args) { return ops_->call(space_, std::forward<Args>(args)...); }
+    PROMETHEUS_ASYNC_DECL Returned operator()(Args... args) { return ops_->call(space_, std::forward<Args>(args)...); }
     PROMETHEUS_ASYNC_DECL void reset() noexcept {
         if (const operations* ops = std::exchange(ops_, nullptr)) ops->destroy(space_);
     }
 
 private:
     struct operations {
-        R (*call)(void*, Args&&...);
+        Returned (*call)(void*, Args&&...);
         void (*move)(void* to, void* from) noexcept;
         void (*destroy)(void*) noexcept;
     };
-    template <class F>
+    template <class Held>
     PROMETHEUS_ASYNC_DECL static const operations* inside() noexcept {
         static constexpr operations all{
-            [](void* p, Args&&... args) -> R { return (*static_cast<F*>(p))(std::forward<Args>(args)...); },
+            [](void* p, Args&&... args) -> Returned { return (*static_cast<Held*>(p))(std::forward<Args>(args)...); },
             [](void* to, void* from) noexcept {
-                ::new (to) F(std::move(*static_cast<F*>(from)));
-                static_cast<F*>(from)->~F();
+                ::new (to) Held(std::move(*static_cast<Held*>(from)));
+                static_cast<Held*>(from)->~Held();
             },
-            [](void* p) noexcept { static_cast<F*>(p)->~F(); }};
+            [](void* p) noexcept { static_cast<Held*>(p)->~Held(); }};
         return &all;
     }
-    template <class F>
+    template <class Held>
     PROMETHEUS_ASYNC_DECL static const operations* outside() noexcept {
         static constexpr operations all{
-            [](void* p, Args&&... args) -> R { return (**static_cast<F**>(p))(std::forward<Args>(args)...); },
-            [](void* to, void* from) noexcept { ::new (to) F*(*static_cast<F**>(from)); },
-            [](void* p) noexcept { delete *static_cast<F**>(p); }};
+            [](void* p, Args&&... args) -> Returned { return (**static_cast<Held**>(p))(std::forward<Args>(args)...); },
+            [](void* to, void* from) noexcept { ::new (to) Held*(*static_cast<Held**>(from)); },
+            [](void* p) noexcept { delete *static_cast<Held**>(p); }};
         return &all;
     }
 
@@ -844,7 +844,7 @@ PROMETHEUS_ASYNC_DECL inline cell* own_run(const series& s) noexcept {
 PROMETHEUS_ASYNC_DECL void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept;
 PROMETHEUS_ASYNC_DECL void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void set_slowly(const series& s, double v) noexcept;
-PROMETHEUS_ASYNC_DECL void notice(event_kind what) noexcept;
+PROMETHEUS_ASYNC_DECL void count_event(event_kind what) noexcept;
 
 /// The bounds of a histogram, interned, with a table from exponent and two bits of mantissa to
 /// the first bound that can matter.
@@ -1128,13 +1128,13 @@ public:
     template <std::integral Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
         if constexpr (std::is_signed_v<Step>)
-            if (step < 0) [[unlikely]] return detail::notice(event_kind::step_ignored);
+            if (step < 0) [[unlikely]] return detail::count_event(event_kind::step_ignored);
         add(static_cast<std::uint64_t>(step));
     }
     template <std::floating_point Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
         const double d = detail::settled(static_cast<double>(step));
-        if (!detail::from_zero(d)) [[unlikely]] return detail::notice(event_kind::step_ignored);
+        if (!detail::from_zero(d)) [[unlikely]] return detail::count_event(event_kind::step_ignored);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] run[1].add(d);
         else detail::add_slowly(series_, d, 2, 0);
     }
@@ -2177,7 +2177,7 @@ public:
     }
 
 private:
-    [[noreturn]] PROMETHEUS_ASYNC_DECL void raise() const {
+    [[__noreturn__]] PROMETHEUS_ASYNC_DECL void raise() const {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         std::rethrow_exception(why_);
 #else
@@ -2389,7 +2389,7 @@ PROMETHEUS_ASYNC_DECL void deferred_step(deferred_state<T>& to, F f) {
         } else {
             static_assert(std::is_convertible_v<R, T>, "a callback of a deferred<T> returns a T, a deferred<T>, "
                           "an outcome<T>, a fault, or nothing: use then()");
-            to.become(T(f()));
+            to.become(static_cast<T>(f()));
         }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     } catch (...) {
@@ -2494,9 +2494,9 @@ public:
 
     PROMETHEUS_ASYNC_DECL bool fired() const noexcept { return state_->fired; }
     PROMETHEUS_ASYNC_DECL void fire() const requires std::is_void_v<T> { state_->fire({}); }
-    template <class V>
-        requires std::is_constructible_v<outcome<T>, V>
-    PROMETHEUS_ASYNC_DECL void fire(V&& value) const { state_->fire(outcome<T>(static_cast<V&&>(value))); }
+    template <class X>
+        requires std::is_constructible_v<outcome<T>, X>
+    PROMETHEUS_ASYNC_DECL void fire(X&& value) const { state_->fire(outcome<T>(static_cast<X&&>(value))); }
     PROMETHEUS_ASYNC_DECL void fail(const fault& why) const { state_->fire(why); }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     PROMETHEUS_ASYNC_DECL void fail(const error& why) const { state_->fire(why); }
@@ -3274,7 +3274,7 @@ PROMETHEUS_ASYNC_DECL auto measure(const Verb& verb, X&& x) {
     } else if constexpr (coroutine_type<D>) {
         static_assert(std::is_constructible_v<D, X>,
                       "a coroutine is measured where it ends: move it, as in time(metric, std::move(task))");
-        return detail::wrap<D>(verb.scope(starts::at_call), D(static_cast<X&&>(x)));
+        return detail::wrap<D>(verb.scope(starts::at_call), static_cast<D>(static_cast<X&&>(x)));
     } else if constexpr (awaitable<X>) {
         using A = std::conditional_t<std::is_lvalue_reference_v<X>, X, D>;
         static_assert(std::is_constructible_v<A, X>, "this awaitable cannot be moved: decorate a function that returns it, "
@@ -4159,7 +4159,7 @@ inline error caught(std::string_view where) noexcept {
 #endif
 
 /// What operator new does when there is no memory.
-[[noreturn]] static void no_memory() {
+[[__noreturn__]] static void no_memory() {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     throw std::bad_alloc();
 #else
@@ -4640,9 +4640,9 @@ PROMETHEUS_ASYNC_END
 #if defined(__GLIBC__)
 #include <link.h>
 #include <sys/auxv.h>
-extern "C" __attribute__((weak, visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;  // by the linker, of this object
-extern "C" __attribute__((weak)) void __lsan_disable();                                // by a sanitizer, where there is one
-extern "C" __attribute__((weak)) void __lsan_enable();
+extern "C" __attribute__((__weak__, visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;  // by the linker, of this object
+extern "C" __attribute__((__weak__)) void __lsan_disable();                                // by a sanitizer, where there is one
+extern "C" __attribute__((__weak__)) void __lsan_enable();
 #endif
 #endif
 
@@ -5011,7 +5011,7 @@ struct thread_end {
 };
 
 /// When this shared object is unloaded: no thread that ends later calls into it.
-__attribute__((destructor)) static void forget_key() noexcept {
+__attribute__((__destructor__)) static void forget_key() noexcept {
     const holding lock;
     if (thread_end::wanted() && std::exchange(state.keyed, false)) pthread_key_delete(state.key);
 }
@@ -5138,7 +5138,7 @@ void set_slowly(const series& s, double v) noexcept {
     const holding lock;
     if (adopt(s)) s.rec->value.set(v);
 }
-void notice(event_kind what) noexcept {
+void count_event(event_kind what) noexcept {
     const holding lock;
     ++state.noticed[static_cast<unsigned>(what)];
 }
@@ -6591,7 +6591,7 @@ static void put_exemplar(const series& s, const bucket_bounds* bounds, double va
     else kept.insert(k, {at, value, now, std::move(text)});
 }
 void keep_exemplar(const series& s, const bucket_bounds* bounds, double value, const exemplar& e) noexcept {
-    contain("an exemplar", [&] { put_exemplar(s, bounds, value, e); }, [](const error&) { notice(event_kind::exemplar_dropped); });
+    contain("an exemplar", [&] { put_exemplar(s, bounds, value, e); }, [](const error&) { count_event(event_kind::exemplar_dropped); });
 }
 void set_info(const series& s, list<label> labels) {
     std::vector<std::pair<std::string, std::string>> facts;
@@ -6685,11 +6685,11 @@ const char* event_name(event_kind kind) noexcept {
 }
 
 registry::~registry() {
-    for (detail::collector_hook* unused = nullptr;; delete std::exchange(unused, nullptr)) {  // without the lock
+    for (detail::collector_hook* idle = nullptr;; delete std::exchange(idle, nullptr)) {  // without the lock
         const detail::holding lock;
         if (!state_) return;
-        while (!unused && !state_->families.empty()) unused = detail::drop(*state_, state_->families.back());
-        if (unused) continue;
+        while (!idle && !state_->families.empty()) idle = detail::drop(*state_, state_->families.back());
+        if (idle) continue;
         auto& all = detail::state.registries;
         --all.size;
         for (auto** at = std::find(all.begin(), all.end() + 1, state_); at != all.end(); ++at) *at = at[1];
@@ -6701,16 +6701,16 @@ registry& default_registry() noexcept {
     return detail::state.default_registry();
 }
 bool registry::unregister(std::string_view name) {
-    detail::collector_hook* unused = nullptr;
+    detail::collector_hook* idle = nullptr;
     {
         const detail::holding lock;
         if (!state_) return false;
         const auto at = std::find_if(state_->families.begin(), state_->families.end(),
                                      [&](auto* f) { return f->base != 0 && (f->name == name || f->base_name() == name); });
         if (at == state_->families.end()) return false;
-        unused = detail::drop(*state_, *at);
+        idle = detail::drop(*state_, *at);
     }
-    delete unused;
+    delete idle;
     return true;
 }
 collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
@@ -7724,7 +7724,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         std::string own;
         if (e.labels.empty() || !page.openmetrics()) {}
         else if (exemplar_text(e.labels, own)) page.example(own, example_value, e.timestamp);
-        else notice(event_kind::exemplar_dropped);
+        else count_event(event_kind::exemplar_dropped);
         page.text("\n");
         check_size();
     }
@@ -7889,9 +7889,9 @@ void cursor::state::call(detail::holding& lock, const family_state& f) {
     }
     detail::calling = here.outer;
     at_hook = false;
-    const bool unused = --hook.holders == 0;
-    if (--hook.running == 0 && !unused) detail::collectors_done();
-    if (!unused) return;
+    const bool last = --hook.holders == 0;
+    if (--hook.running == 0 && !last) detail::collectors_done();
+    if (!last) return;
     lock.pause();
     delete &hook;
     lock.resume();
@@ -8115,10 +8115,10 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
     return true;
 }
 
-constexpr unsigned bit(format f) noexcept { return 1u << static_cast<unsigned>(f); }
-constexpr unsigned text_formats = bit(format::text_0_0_4) | bit(format::text_1_0_0);
+constexpr unsigned bit_of(format f) noexcept { return 1u << static_cast<unsigned>(f); }
+constexpr unsigned text_formats = bit_of(format::text_0_0_4) | bit_of(format::text_1_0_0);
 constexpr unsigned openmetrics_formats =
-    bit(format::openmetrics_1_0_0) | bit(format::openmetrics_0_0_1);
+    bit_of(format::openmetrics_1_0_0) | bit_of(format::openmetrics_0_0_1);
 
 // The formats that a clause speaks of. A version that we do not know is none of them.
 constexpr unsigned formats_of(const clause& c) noexcept {
@@ -8126,19 +8126,19 @@ constexpr unsigned formats_of(const clause& c) noexcept {
     if (is_word(c.type, "text/*")) return text_formats;
     if (is_word(c.type, "text/plain"))
         return c.version.empty() ? text_formats
-               : c.version == "0.0.4" ? bit(format::text_0_0_4)
-               : c.version == "1.0.0" ? bit(format::text_1_0_0) : 0;
+               : c.version == "0.0.4" ? bit_of(format::text_0_0_4)
+               : c.version == "1.0.0" ? bit_of(format::text_1_0_0) : 0;
     if (is_word(c.type, "application/openmetrics-text"))
         return c.version.empty() ? openmetrics_formats
-               : c.version == "1.0.0" ? bit(format::openmetrics_1_0_0)
-               : c.version == "0.0.1" ? bit(format::openmetrics_0_0_1) : 0;
+               : c.version == "1.0.0" ? bit_of(format::openmetrics_1_0_0)
+               : c.version == "0.0.1" ? bit_of(format::openmetrics_0_0_1) : 0;
     return 0;
 }
 // Of several the first of these: a person with curl is to see text, and no version means the newest
 // OpenMetrics but the oldest text.
 constexpr format first_of(unsigned formats) noexcept {
     for (format f : {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0})
-        if (formats & bit(f)) return f;
+        if (formats & bit_of(f)) return f;
     return formats ? format::openmetrics_0_0_1 : format::text_0_0_4;
 }
 constexpr bool escaping_of(std::string_view name, escaping& found) noexcept {
@@ -8169,8 +8169,8 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding,
     negotiation agreed;
     agreed.gzip = detail::gzip_wanted(accept_encoding);
 
-    unsigned ours = offered.empty() ? ~0u : detail::bit(format::text_0_0_4);
-    for (format f : offered) ours |= detail::bit(f);
+    unsigned ours = offered.empty() ? ~0u : detail::bit_of(format::text_0_0_4);
+    for (format f : offered) ours |= detail::bit_of(f);
     unsigned refused = 0;
     detail::clause c{};
     for (std::string_view list = accept; detail::next_clause(list, c);)
@@ -8343,7 +8343,7 @@ struct text_reader {
     bool blank() noexcept { return peek() == ' ' || peek() == '\t'; }
     void skip_blanks() noexcept { while (blank()) ++at; }
     std::string_view taken(std::size_t from) noexcept { return line.substr(from, at - from); }
-    std::string_view word() noexcept {
+    std::string_view next_word() noexcept {
         const std::size_t from = at;
         while (!blank() && !ends()) ++at;
         return taken(from);
@@ -8392,7 +8392,7 @@ struct text_reader {
     bool comment() {
         ++at;
         skip_blanks();
-        const std::string_view what = word();
+        const std::string_view what = next_word();
         if (what != "HELP" && what != "TYPE") rest();
         skip_blanks();
         const std::string_view of = name(false);
@@ -8472,10 +8472,10 @@ struct text_reader {
             skip_blanks();
         }
         if (!f) return refuse("invalid metric name");
-        if (const std::string_view value = word(); !number(value)) return refuse("expected float as value, got " + quoted(value));
+        if (const std::string_view value = next_word(); !number(value)) return refuse("expected float as value, got " + quoted(value));
         if (ends()) return true;
         skip_blanks();
-        const std::string_view when = word(), digits = when.substr(!when.empty() && (when[0] == '+' || when[0] == '-'));
+        const std::string_view when = next_word(), digits = when.substr(!when.empty() && (when[0] == '+' || when[0] == '-'));
         if (digits.empty() || digits.size() > 19 || digits.find_first_not_of("0123456789") != digits.npos)
             return refuse("expected integer as timestamp, got " + quoted(when));
         const std::string_view more = rest();
@@ -8593,15 +8593,15 @@ struct linter {
                 find(std::string(e.who) + " metrics should not have \"" + e.text + "\" suffix");
         if (counts && !ends_in(name, "_total"))
             find("counter metrics should have \"_total\" suffix");
-        std::string small = name;
-        for (char& c : small) if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-        if (type != "untyped" && has_part(small, type))
+        std::string folded = name;
+        for (char& c : folded) if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+        if (type != "untyped" && has_part(folded, type))
             find(std::string("metric name should not include type '").append(type) + '\'');
         if (name.find(':') != std::string::npos) find("metric names should not contain ':'");
         if (camel(name)) find("metric names should be written in 'snake_case' not 'camelCase'");
         for (const char* unit :
              {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"})
-            if (has_part(small, unit)) find("metric names should not contain abbreviated units");
+            if (has_part(folded, unit)) find("metric names should not contain abbreviated units");
         std::sort(keys.begin(), keys.end());
         if (std::adjacent_find(keys.begin(), keys.end()) != keys.end()) find("metric not unique");
     }
@@ -8987,7 +8987,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-constexpr double never = std::numeric_limits<double>::max();
+constexpr double never = (std::numeric_limits<double>::max)();
 
 /// A coroutine that the loop owns: it destroys itself when it ends, or the loop does.
 struct root_promise;
@@ -9085,7 +9085,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     double current() noexcept { return in_turn ? now : read_time(); }
 
     void report(const error& why) noexcept {
-        notice(event_kind::callback_failed);
+        count_event(event_kind::callback_failed);
         notify(on_event, context, {event_kind::callback_failed, why});
     }
     template <class F>
@@ -9406,9 +9406,9 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
         if (ours()) call("the loop's end", [&] { finish_closing(); });
         drop_all([](root_promise&) { return true; });
         {
-            std::vector<callback<void()>> unused;
+            std::vector<callback<void()>> dropped;
             const locked hold(lock);
-            unused.swap(posted);
+            dropped.swap(posted);
         }
         tell_attached();
         while (timers) {
@@ -9950,7 +9950,7 @@ int request_parser::octet(char c) {
     case at::value_start:
         if (c == ' ' || c == '\t') return 0;
         at_ = at::value;
-        [[fallthrough]];
+        [[__fallthrough__]];
     case at::value:
         if (c == '\r') {
             at_ = at::value_lf;
@@ -10789,7 +10789,7 @@ http_service::~http_service() {
 }
 
 void http_service::count(event_kind kind) noexcept {
-    notice(kind);
+    count_event(kind);
     if (metrics) contain("the server's metrics", [&] { metrics->events(event_name(kind)).inc(); }, [](const error&) {});
 }
 void http_service::tell(event_kind kind, const error& why) noexcept {
@@ -11988,7 +11988,7 @@ struct left_in_time {
 inline leaving* begin_leaving(server_state& server) {
     if (!server.discovery) return nullptr;
     auto* const l = new leaving{.with = {}, .outcome = {}, .waiter = {}};
-    undo unused{[l] { l->release(); }};
+    undo made{[l] { l->release(); }};
     l->with = server.leave();
     if (!l->with.deregister) return nullptr;
     undo back{[&] {
@@ -11996,7 +11996,7 @@ inline leaving* begin_leaving(server_state& server) {
         server.with = std::move(l->with);
     }};
     server.loop().spawn_closing(deregister(counted<leaving>(l)));
-    back.done = unused.done = true;
+    back.done = made.done = true;
     return l;
 }
 

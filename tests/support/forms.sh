@@ -36,6 +36,22 @@ ok "two units link and run" sh -c "g++ '$dir/use.o' '$dir/impl.o' -pthread -o '$
 ok "a forgotten implementation is named" says define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file g++ "$dir/use.o" -o "$dir/none"
 ok "a second implementation is named" says define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file g++ "$dir/use.o" "$dir/impl.o" "$dir/impl.o" -pthread -o "$dir/twice"
 ok "units that disagree on exceptions do not link, by name" says 'v[0-9]*_noexcept' g++ "$dir/use_noexcept.o" "$dir/impl.o" -pthread -o "$dir/mixed"
+
+# Among the macros of users' headers; hostile_macros.txt says which.
+sed '/^#/d; /^$/d' tests/support/hostile_macros.txt | tr ' ' '\n' |
+    sed 's/^\(.*\)()$/#undef \1\n#define \1(...) @\1/; t; s/.*/#undef &\n#define & @&/' > "$dir/hostile.hpp"
+[ "$(grep -c '#define' "$dir/hostile.hpp")" -gt 600 ] || { echo "FAILED: no macros"; failed=$((failed + 1)); }
+among_macros() { # file...
+    grep -hoE '^#include <[^>]*>' "$@" | sort -u | sed 's/^#include \(.*\)/#if __has_include(\1)\n&\n#endif/'
+    printf '#include "hostile.hpp"\n#define PROMETHEUS_ASYNC_IMPLEMENTATION\n'
+    for file; do echo "#include \"$file\""; done
+}
+among_macros prometheus_async.hpp > "$dir/hostile.cpp"
+{ echo '#include <asio.hpp>'; echo '#include "tests/support/stdexec.hpp"'; among_macros prometheus_async.hpp examples/*_*.hpp; } > "$dir/hostile_all.cpp"
+ok "the header and its companions compile among hostile macros: g++" g++ $strict -I. -fsyntax-only "$dir/hostile_all.cpp"
+ok "the header compiles among hostile macros: clang++-19, poll" clang++-19 $strict -I. -fsyntax-only -DPROMETHEUS_ASYNC_POLLER_POLL=1 "$dir/hostile.cpp"
+ok "the header compiles among hostile macros: g++, no exceptions, no threads" g++ $strict -I. -fsyntax-only -fno-exceptions -fno-rtti -DPROMETHEUS_ASYNC_NO_THREADS=1 "$dir/hostile.cpp"
+
 # What is meant to be copied, beside the header, in a program that has a `prom` of its own.
 mkdir "$dir/copied"
 cp prometheus_async.hpp examples/tls_openssl.hpp examples/tls_mbedtls.hpp examples/asio_tokens.hpp examples/stdexec_senders.hpp tests/support/stdexec.hpp "$dir/copied"
