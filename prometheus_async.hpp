@@ -493,7 +493,9 @@ PROMETHEUS_ASYNC_DECL inline std::int64_t order(double x) noexcept {
     return bits >> 63 != 0 ? -size : size;
 }
 /// False for NaN, as the next one.
-PROMETHEUS_ASYNC_DECL inline bool within(double x, double low, double high) noexcept { return order(low) <= order(x) && order(x) <= order(high); }
+PROMETHEUS_ASYNC_DECL inline bool within(double x, double low, double high) noexcept {
+    return order(low) <= order(x) && order(x) <= order(high);
+}
 PROMETHEUS_ASYNC_DECL inline bool from_zero(double x) noexcept { return static_cast<std::uint64_t>(order(x)) <= infinite; }
 /// x where it is above zero, else (and for NaN) 0.
 PROMETHEUS_ASYNC_DECL inline double positive(double x) noexcept { return from_zero(x) ? x : 0; }
