@@ -11145,7 +11145,7 @@ void http_connection::finished() {
         constexpr std::string_view names[] = {"text_0_0_4", "text_1_0_0", "openmetrics_0_0_1", "openmetrics_1_0_0"};
         const bool page = status_ == 200 && route_ && !route_->is_text;
         service_.metrics->requests(status_, page ? names[static_cast<std::size_t>(format_)] : std::string_view()).inc();
-        service_.metrics->duration.observe(now_ - since_);
+        service_.metrics->duration.observe(positive(now_ - since_));
         service_.metrics->in_flight.dec();
         if (page && !head_only_) service_.metrics->series.set(static_cast<double>(samples_));
     }

@@ -748,6 +748,22 @@ TEST_CASE("Process-Start-Time-Unix is the time the process was started") {
     CHECK(started > prom::system_clock().wall() - 3600);
 }
 
+TEST_CASE("self_metrics: a response that took less than no time took none") {
+    rig r;
+    const std::string text(std::size_t{16} << 20, 'x');  // more than the system holds
+    const prom::route routes[] = {{.path = "/", .text = text}};
+    auto server = r.start({.addr = "127.0.0.1", .routes = routes, .self_metrics = true});
+    REQUIRE(server);
+    client c("127.0.0.1", server->port());
+    c.send(get("/"));
+    r.pass(0);
+    the_time -= 100;
+    CHECK(c.next(r.loop).body.size() == text.size());
+    const auto sum = prom::default_registry().sample_value("prometheus_async_http_response_seconds_sum");
+    REQUIRE(sum);
+    CHECK(*sum == 0);
+}
+
 // ---- closing ----
 
 TEST_CASE("close() de-registers, then closes; a second one is nothing") {
