@@ -10163,6 +10163,8 @@ private:
     std::string unfed_;   // ciphertext that the session did not take
 };
 
+constexpr int idle_rounds = 64;  // of a session that neither goes on nor says what it waits for
+
 stream_io stream::receive_raw(std::span<char> into) noexcept {
     for (;;) {
         const ssize_t n = sys::recv(fd_, into.data(), into.size(), 0);
@@ -10249,7 +10251,8 @@ stream_status stream::pull(std::span<char> scratch) {
 
 stream_status stream::handshake(std::span<char> scratch) {
     if (failed_ || plain_peer_) return stream_status::failed;
-    for (bool pulled = false;;) {
+    bool pulled = false;
+    for (int rounds = 0;; ++rounds) {
         const tls_status how = session_ ? session_->handshake() : tls_status::need_input;
         if (how == tls_status::failed) return fail(scratch);
         const stream_status sent = flush(scratch);
@@ -10260,6 +10263,7 @@ stream_status stream::handshake(std::span<char> scratch) {
         }
         if (how == tls_status::need_output) {
             if (sent != stream_status::ok) return sent;
+            if (rounds >= idle_rounds) return fail(scratch);
         } else {
             if (std::exchange(pulled, true) && unfed_.empty()) return stream_status::want_read;
             if (const auto got = pull(scratch); got != stream_status::ok) return got;
@@ -10279,7 +10283,10 @@ stream_io stream::receive(std::span<char> into, std::span<char> scratch) {
         const stream_status sent = flush(scratch);  // what the session has to say; no reason to stop reading
         if (sent == stream_status::failed || (sent == stream_status::want_write && got.status == tls_status::need_output))
             return {sent};
-        if (got.status == tls_status::need_output) continue;
+        if (got.status == tls_status::need_output) {
+            if (pulls >= idle_rounds) return {fail(scratch)};
+            continue;
+        }
         if (pulls >= 4) {  // records without content do not hold the loop
             buffered_ = !unfed_.empty();
             return {stream_status::want_read};
@@ -10292,12 +10299,13 @@ stream_io stream::send(std::string_view octets, std::span<char> scratch) {
     if (failed_) return {stream_status::failed};
     if (!tls_) return send_raw(octets);
     std::size_t taken = 0;
-    for (;;) {
+    for (int idle = 0;; ++idle) {
         if (const auto sent = flush(scratch); sent != stream_status::ok) return {sent, taken};
         if (taken == octets.size()) return {stream_status::ok, taken};
         const tls_io put = session_->write(octets.substr(taken));
         taken += put.consumed;
-        if (put.status != tls_status::ok && put.status != tls_status::need_output) return {fail(scratch), taken};
+        if (put.consumed != 0) idle = 0;
+        if ((put.status != tls_status::ok && put.status != tls_status::need_output) || idle >= idle_rounds) return {fail(scratch), taken};
     }
 }
 
