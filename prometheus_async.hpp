@@ -11808,6 +11808,7 @@ result<void> server_state::listen_handed_in() {
     if (flags < 0 || sys::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
         sys::fcntl(fd.get(), F_SETFD, FD_CLOEXEC) != 0)
         return error::from_errno("listen_fd", errno);
+    no_delay(fd.get());
     const net_address at = local_address(fd.get());
     address = at.text();
     port = at.port();
