@@ -13,7 +13,7 @@
 # All is in a temporary folder, which is removed at the end with every process that was started in the background.
 set -eu
 lab=$(mktemp -d) changed=0
-trap 'kill $(jobs -p) 2> /dev/null || :; rm -rf "$lab"' EXIT
+trap 'pkill -P $$ || :; rm -rf "$lab"' EXIT
 trap 'exit 1' INT TERM
 
 debs() {

@@ -27,7 +27,7 @@ for which in one both; do
     else
         expect "up, both" '{__name__="up"} 0' "$(ask up)"
         expect "the other metric" '' "$(ask good_total)"
-        curl -s "127.0.0.1:$prom/api/v1/targets" | sed 's/.*"lastError":"\([^}]*\)","lastScrape".*/said: \1/'
+        curl -s "127.0.0.1:$prom/api/v1/targets" | sed 's/.*"lastError":"\([^}]*\)","lastScrape".*/said: \1/'; echo
     fi
     kill $prometheus
 done
