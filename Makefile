@@ -76,8 +76,8 @@ test-real: $(real_logs) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))  ## the tests ag
 	$(Q)tests/support/tally.sh $(filter %.log,$^)
 
 check-long:  ## matrices that take long: run it once before a release
-	$(Q)PLUGINS=full sh tests/e2e/plugins.sh
 	$(Q)tests/support/fuzz.sh $(if $(SECONDS),$(SECONDS),300)
+	$(Q)PLUGINS=full sh tests/e2e/plugins.sh
 
 check:  ## the tests under other compilers, sanitizers and switches
 	$(Q)CXX= tests/support/check.sh

@@ -10551,6 +10551,8 @@ struct http_peer {
     std::uint64_t address;
     std::size_t connections = 0;
     http_peer* next = nullptr;
+    std::uint64_t turn = 0;       // the last in which one of them moved
+    std::size_t octets_left = 0;  // of that turn
 
     static std::uint64_t of(const net_address& at) noexcept {
         std::uint64_t key = 1;
@@ -10615,6 +10617,7 @@ struct http_service {
     std::size_t handshakes = 0;
     std::size_t answers = 0;
     std::size_t delayed = 0;                 // refusals that wait
+    std::uint64_t turn = 0;                  // of the loop; 0: there is none
     bool shook = false;                      // a handshake went a step further in this turn
     std::vector<std::string_view> names;     // of one request, while it is answered
     char input[http_block::input_size];
@@ -10649,6 +10652,7 @@ struct http_service {
     /// The reader that lags most, of the address that has most connections.
     http_connection* slowest(double now, const http_connection* but = nullptr) const noexcept;
     http_peer* peer(std::uint64_t address) const noexcept;
+    bool several_peers() const noexcept { return peers_ && peers_->next; }
     http_peer* join(std::uint64_t address);
     void leave(http_peer* peer) noexcept;
     std::string_view date() noexcept;
@@ -10716,7 +10720,7 @@ public:
 
 private:
     friend struct http_service;
-    static constexpr std::size_t turn_octets = 65536, linger_octets = 262144;
+    static constexpr std::size_t turn_octets = 65536, peer_octets = 4 * turn_octets, linger_octets = 262144;
     static constexpr int turn_requests = 8;
 
     static constexpr std::size_t most_delayed = 32;
@@ -10728,6 +10732,7 @@ private:
     bool write_on();
     bool linger();
     bool wait_for(stream_status how) noexcept;
+    std::size_t share() const noexcept;
     /// The others first: the next turn calls again.
     bool pause(interest until) noexcept {
         wants_ = until;
@@ -11017,9 +11022,17 @@ void http_connection::refuse(double now) {
     run(now);
 }
 
+// Where several addresses have connections, those of one address share what it may send in a turn: many readers at
+// one do not make a turn long for the others.
+std::size_t http_connection::share() const noexcept {
+    if (service_.turn == 0 || !service_.several_peers()) return turn_octets;
+    if (std::exchange(peer_->turn, service_.turn) != service_.turn) peer_->octets_left = peer_octets;
+    return peer_->octets_left < turn_octets ? peer_->octets_left : turn_octets;
+}
+
 void http_connection::run(double now) {
     now_ = now;
-    octets_left_ = turn_octets;
+    octets_left_ = share();
     requests_left_ = turn_requests;
     drained_ = unfinished_ = false;
     for (bool on = true; on;) {
@@ -11125,6 +11138,7 @@ bool http_connection::write_on() {
         const stream_io sent = stream_.send({out_, whole < piece ? whole : piece}, service_.scratch);
         out_ += sent.bytes;
         octets_left_ -= sent.bytes < octets_left_ ? sent.bytes : octets_left_;
+        peer_->octets_left -= sent.bytes < peer_->octets_left ? sent.bytes : peer_->octets_left;
         if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
         if (sent.status != stream_status::ok) return wait_for(sent.status);
     }
@@ -11524,7 +11538,6 @@ private:
     bool stop_after_ = false;
 
     event_loop& loop_;
-    std::uint64_t turn_ = 0;
     std::vector<owned<http_listener>> listeners_;
     timer resting_;
     descriptor reserve_;  // closed to accept and close what cannot be served when there are no descriptors left
@@ -11547,7 +11560,7 @@ void server_connection::move(void (http_connection::*how)(double)) {
     const double now = server_.loop().now();
     if (how == &http_connection::expire && deadline() > now) return settle();
     const std::uint64_t turn = loop_state::of(server_.loop()).turns;
-    if (std::exchange(server_.turn_, turn) != turn) server_.shook = false;
+    if (std::exchange(server_.turn, turn) != turn) server_.shook = false;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
         (this->*how)(now);

@@ -446,6 +446,16 @@ TEST_CASE("an agent that is away for a while is found again") {
     now += 2.6;
     until(s.loop, [&] { return r.registered(); });
     CHECK(s.consul.known == 1);
+    // The next time it begins with a short pause again.
+    s.consul.there.down();
+    s.consul.known = 0;
+    now += 11.1;
+    until(s.loop, [&] { return !r.registered(); });
+    now += 1.3;
+    until(s.loop, [&] { return s.heard(prom::event_kind::registration_failed) == 2; });
+    s.consul.there.up();
+    now += 2.6;
+    until(s.loop, [&] { return r.registered(); });
 }
 
 TEST_CASE("a watch that the agent refuses is no loss") {

@@ -9,6 +9,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <deque>
 #include <memory>
 
 namespace prom = prometheus_async;
@@ -624,6 +625,29 @@ TEST_CASE("a turn writes 64 kB and the piece that was begun, then others come fi
     w.c.run(w.now);
     CHECK(w.peer.from_server.size() - first >= 65536);
     CHECK(w.peer.from_server.size() - first <= 2 * 65536);
+}
+
+TEST_CASE("of several addresses the readers at one share what it may send in a turn") {
+    service s;
+    s.grow(2000000);
+    std::deque<wire> many;
+    for (int i = 0; i != 20; ++i) many.emplace_back(s, 1000, 7).peer.to_server = get();
+    const auto turn = [&](wire* other = nullptr) {
+        ++s.turn;
+        std::size_t before = 0, after = 0;
+        for (wire& w : many) before += w.peer.from_server.size(), w.c.run(w.now), after += w.peer.from_server.size();
+        if (other) other->c.run(other->now);
+        return after - before;
+    };
+    CHECK(turn() >= 20 * 65536);  // nobody else is there
+    wire other(s, 1000, 8);
+    other.peer.to_server = get();
+    CHECK(turn(&other) <= 5 * 65536);
+    CHECK(other.peer.from_server.size() >= 65536);
+    for (const wire& w : many) CHECK(w.c.wants() == prom::interest::write);  // all go on
+    const std::size_t first = other.peer.from_server.size();
+    CHECK(turn(&other) >= 4 * 65536);  // the next turn has a share of its own
+    CHECK(other.peer.from_server.size() - first >= 65536);
 }
 
 TEST_CASE("while output is pending nothing is read") {
