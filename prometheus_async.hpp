@@ -11620,11 +11620,10 @@ void http_server::stop() noexcept {
         stop_after_ = true;
         return;
     }
-    const bool ours = loop_state::of(loop_).ours();
     listeners_.clear();
     resting_.cancel();
-    while (http_connection* const c = moving.first) {
-        if (ours) c->reset();  // no peer takes half an answer for a whole one; in a child, the peer is the parent's
+    while (http_connection* const c = moving.first) {  // none once the loop has ended, which may be before this server
+        if (loop_state::of(loop_).ours()) c->reset();  // no peer takes half an answer for a whole one; in a child, the peer is the parent's
         delete static_cast<server_connection*>(c);
     }
     for (http_queue* q : {&waiting, &shaking}) while (q->first) delete static_cast<server_connection*>(q->first);

@@ -70,7 +70,12 @@ struct generator {
         if (!is_label && one_in(10)) made += ":";
         if (!exotic && made[0] >= '0' && made[0] <= '9') made.insert(0, "n");
         made += (is_label ? "_l" : "_f") + std::to_string(number);
-        return is_label && made.substr(0, 2) == "__" ? "l" + made : made;
+        return is_label && reserved(made) ? "l" + made : made;
+    }
+    /// As a label it would, or might once it is escaped, begin with two underscores.
+    static bool reserved(std::string_view name) {
+        const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+        return !letter(name[0]) && !letter(name[1]) && (name[1] < '0' || name[1] > '9');
     }
 };
 
@@ -204,7 +209,7 @@ struct world {
     // The name of a state set is also a label's.
     void as_label() {
         while (name.find(':') != std::string::npos) name.erase(name.find(':'), 1);
-        if (name.substr(0, 2) == "__") name.insert(0, "s");
+        if (random.reserved(name)) name.insert(0, "s");
     }
 
     void family() {
