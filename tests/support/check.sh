@@ -6,7 +6,7 @@ jobs=${JOBS:-2}
 case $jobs in *[!0-9]*|0*) echo "JOBS=$jobs: give the number of programs that are compiled at once" >&2; exit 2 ;; esac
 san=-fsanitize=address,undefined
 noexc='-fno-exceptions -fno-rtti -DDOCTEST_CONFIG_NO_EXCEPTIONS_BUT_WITH_ALL_ASSERTS'
-export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1
+export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TSAN_OPTIONS=halt_on_error=1:die_after_fork=0
 
 config() { # name compiler CXXFLAGS [make variables]
     name=$1 cxx=$2 flags=$3; shift 3

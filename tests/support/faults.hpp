@@ -140,7 +140,7 @@ inline int listen(int fd, int backlog) { return fails("listen") ? -1 : ::listen(
 inline int lstat(const char* path, struct ::stat* to) { return fails("lstat") ? -1 : ::lstat(path, to); }
 inline int open(const char* path, int how, mode_t mode = 0) { return fails("open", true) ? -1 : ::open(path, how, mode); }
 inline int poll(pollfd* set, nfds_t n, int ms) {
-    all().timeout = ms;
+    __atomic_store_n(&all().timeout, ms, __ATOMIC_RELAXED);
     return fails("poll", true) ? -1 : ::poll(set, n, ms);
 }
 inline ssize_t read(int fd, void* to, std::size_t n) { return fails("read", true) ? -1 : ::read(fd, to, n); }
@@ -173,7 +173,7 @@ inline int accept4(int fd, sockaddr* a, socklen_t* n, int flags) {
 inline int epoll_create1(int flags) { return fails("epoll_create1") ? -1 : ::epoll_create1(flags); }
 inline int epoll_ctl(int set, int what, int fd, epoll_event* e) { return fails("epoll_ctl") ? -1 : ::epoll_ctl(set, what, fd, e); }
 inline int epoll_wait(int set, epoll_event* e, int n, int ms) {
-    all().timeout = ms;
+    __atomic_store_n(&all().timeout, ms, __ATOMIC_RELAXED);
     return fails("epoll_wait", true) ? -1 : ::epoll_wait(set, e, n, ms);
 }
 inline int eventfd(unsigned start, int flags) { return fails("eventfd") ? -1 : ::eventfd(start, flags); }
