@@ -4577,7 +4577,7 @@ private:
 #endif
 
 /// Wakes a waiting poller from any thread or signal handler: a descriptor that is readable once rung.
-class pipe_bell {
+class pipe_waker {
 public:
     bool open() noexcept {
         int ends[2];
@@ -4602,7 +4602,7 @@ private:
 };
 
 #if defined(__linux__)
-class event_bell {
+class event_waker {
 public:
     bool open() noexcept {
         fd_.reset(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
@@ -4654,7 +4654,7 @@ namespace detail {
 /// A vector of trivial things that is trivial itself: it can be constant-initialised and is only freed
 /// when told to.
 template <class T>
-struct bag {
+struct pod_vector {
     static_assert(std::is_trivially_copyable_v<T>);
     T* data;
     std::size_t size, room;
@@ -4728,7 +4728,7 @@ struct cell_block {
 struct thread_record {
     cell_block block;
     thread_cells* cells;  // what the thread itself sees of the block
-    bag<record*> owes;    // gauges and histograms that were removed while this thread may have been updating them
+    pod_vector<record*> owes;    // gauges and histograms that were removed while this thread may have been updating them
     thread_record* next;
     thread_record** link;
 };
@@ -4784,8 +4784,8 @@ struct library {
     std::uint64_t sequence = 0;
     std::uint64_t secret[2] = {};  // taken when the first registry is used
     bool seeded = false;
-    std::uint64_t noticed[32] = {};
-    std::uint64_t told[32] = {};  // how much of that went to an on_event
+    std::uint64_t counted[32] = {};
+    std::uint64_t reported[32] = {};  // how much of that went to an on_event
     thread_record* threads = nullptr;
     unsigned thread_count = 0;
 
@@ -4800,13 +4800,13 @@ struct library {
     void* arenas = nullptr;
     record* free_records[64] = {};
     family_face* free_faces = nullptr;
-    bag<std::uintptr_t*> free_tables[48] = {};
+    pod_vector<std::uintptr_t*> free_tables[48] = {};
     std::uint32_t tables_made[48] = {};  // each has its place in free_tables
 
-    bag<bucket_bounds*> bounds = {};  // chains by hash
+    pod_vector<bucket_bounds*> bounds = {};  // chains by hash
     std::size_t bounds_count = 0;
-    bag<registry_state*> registries = {};  // by id
-    bag<char> scratch = {};
+    pod_vector<registry_state*> registries = {};  // by id
+    pod_vector<char> scratch = {};
     registry* standard = nullptr;
     alignas(registry) unsigned char standard_space[sizeof(registry)] = {};
 
@@ -4964,9 +4964,9 @@ static_assert(std::is_trivially_destructible_v<library>);
 
 #if PROMETHEUS_ASYNC_NO_THREADS
 thread_cells this_thread = {nullptr, 0, true};
-struct holding {
-    holding() noexcept = default;
-    ~holding() { pause(); }
+struct global_lock {
+    global_lock() noexcept = default;
+    ~global_lock() { pause(); }
     void pause() noexcept { this_thread = {state.retired.pages, state.retired.count, true}; }  // the one block
     void resume() noexcept {}
 };
@@ -4981,17 +4981,17 @@ constinit thread_local thread_cells this_thread = {nullptr, 0, false};
 static constinit thread_local thread_record* this_record = nullptr;
 
 /// The lock, held.
-struct holding {
-    holding() noexcept { resume(); }
-    ~holding() { pause(); }
+struct global_lock {
+    global_lock() noexcept { resume(); }
+    ~global_lock() { pause(); }
     void pause() noexcept { pthread_mutex_unlock(&state.lock); }  // around what the user wrote
     void resume() noexcept { pthread_mutex_lock(&state.lock); }
-    holding(const holding&) = delete;
+    global_lock(const global_lock&) = delete;
 };
 
 /// The thread's counts are kept; what it still updates goes to the retired cells. Called with a record by the key.
 static void end_thread(void* keyed = nullptr) noexcept {
-    const holding lock;
+    const global_lock lock;
     if (keyed) state.stays = true;
     this_thread = {nullptr, 0, true};
     if (state.keyed) pthread_setspecific(state.key, nullptr);
@@ -5014,7 +5014,7 @@ struct thread_end {
 
 /// When this shared object is unloaded: no thread that ends later calls into it.
 __attribute__((__destructor__)) static void forget_key() noexcept {
-    const holding lock;
+    const global_lock lock;
     if (thread_end::wanted() && std::exchange(state.keyed, false)) pthread_key_delete(state.key);
 }
 
@@ -5120,7 +5120,7 @@ static bool known_stale(const series& s) noexcept {
 
 void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
     if (known_stale(s)) return;
-    const holding lock;
+    const global_lock lock;
     cell* run = adopt(s);
     if (!run) return;
     if (run_length(s.id) == 2 && s.rec->value.load() != shared_value::unset) return s.rec->value.add(d);
@@ -5129,7 +5129,7 @@ void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcep
 }
 void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
     if (known_stale(s)) return;
-    const holding lock;
+    const global_lock lock;
     cell* run = adopt(s);
     if (!run) return;
     run[1].add(value);
@@ -5137,12 +5137,12 @@ void observe_slowly(const series& s, const bucket_bounds* bounds, double value) 
 }
 void set_slowly(const series& s, double v) noexcept {
     if (known_stale(s)) return;
-    const holding lock;
+    const global_lock lock;
     if (adopt(s)) s.rec->value.set(v);
 }
 void count_event(event_kind what) noexcept {
-    const holding lock;
-    ++state.noticed[static_cast<unsigned>(what)];
+    const global_lock lock;
+    ++state.counted[static_cast<unsigned>(what)];
 }
 static bool alive(const series& s) noexcept {
     return s.id != 0 && state.retired.run(place_of(s.page, s.offset))->own() == s.id;
@@ -5178,8 +5178,8 @@ run_sum sum_series(const series& s) noexcept;
 }  // namespace detail
 
 std::uint64_t event_count(event_kind what) noexcept {
-    const detail::holding lock;
-    return detail::state.noticed[static_cast<unsigned>(what)];
+    const detail::global_lock lock;
+    return detail::state.counted[static_cast<unsigned>(what)];
 }
 
 double counter::value() const noexcept {
@@ -5187,7 +5187,7 @@ double counter::value() const noexcept {
     return static_cast<double>(s.whole) + s.real;
 }
 double gauge::value() const noexcept {
-    const detail::holding lock;
+    const detail::global_lock lock;
     return detail::alive(series_) ? detail::gauge_value(*series_.rec, series_.rec->place) : 0;
 }
 std::uint64_t histogram::count() const noexcept { return detail::sum_series(series_).whole; }
@@ -5715,7 +5715,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state {
     std::uint64_t id;
     metric_type type;
     bool special;  // a series of it was reset or has an exemplar
-    bool exotic;   // a name in it is not legacy: it is escaped or quoted when shown
+    bool non_legacy;   // a name in it is not legacy: it is escaped or quoted when shown
     registry_state* home;
     family_face* face;
     std::string name;  // as declared, with unit and _total
@@ -5727,8 +5727,8 @@ struct PROMETHEUS_ASYNC_LOCAL family_state {
     bucket_bounds* bounds;
     std::size_t max_series;
     collector_hook* hook;  // null: its series are in lines
-    bag<line> lines;
-    bag<char> texts;  // in the order of lines; what is removed stays until there is too much of it
+    pod_vector<line> lines;
+    pod_vector<char> texts;  // in the order of lines; what is removed stays until there is too much of it
     std::size_t living, entries;  // series; those in the table
 
     std::string_view base_name() const noexcept { return std::string_view(name).substr(0, base); }
@@ -5863,7 +5863,7 @@ static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
     const auto hash = static_cast<std::size_t>(state.fingerprint_of({reinterpret_cast<const char*>(upper.data()), upper.size() * sizeof(double)}).low);
     auto& chains = state.bounds;
     if (state.bounds_count == chains.size) {
-        bag<bucket_bounds*> wider{};
+        pod_vector<bucket_bounds*> wider{};
         for (wider.reserve(chains.size == 0 ? 16 : chains.size * 2); wider.size != wider.room;) wider.push(nullptr);
         for (bucket_bounds* b : chains)
             for (bucket_bounds* next; b; b = next) next = std::exchange(b->next, std::exchange(wider[b->hash & (wider.size - 1)], b));
@@ -5922,7 +5922,7 @@ static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
 
 static std::string series_text(const family_state& f, const std::string_view* values, std::size_t count) {
     std::string text;
-    const bool whole = f.one_sample() && !f.exotic;
+    const bool whole = f.one_sample() && !f.non_legacy;
     if (whole) text.append(f.name);
     char before = '{';
     const auto add = [&](std::string_view name, std::string_view value) {
@@ -6212,7 +6212,7 @@ static declared handle_of(const family_state& f, bool labelled) noexcept {
 static std::string clean(std::string_view text) {
     bool changed = false;
     std::string out = sanitize_utf8(text, changed);
-    if (changed) ++state.noticed[static_cast<unsigned>(event_kind::text_sanitized)];
+    if (changed) ++state.counted[static_cast<unsigned>(event_kind::text_sanitized)];
     return out;
 }
 
@@ -6232,8 +6232,8 @@ static result<void> complete_name(family_state& f, std::string_view unit, bool i
     f.unit = unit;
     if (!valid_utf8(f.name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
     const bool legacy = legacy_metric_name(f.name);
-    f.exotic = !legacy || (labels_itself && !legacy_label_name(f.name));
-    if (f.exotic && !is_utf8)
+    f.non_legacy = !legacy || (labels_itself && !legacy_label_name(f.name));
+    if (f.non_legacy && !is_utf8)
         return bad(errc::invalid_name, f.name, legacy ? "a state set's name is a label too: without colons, or asked for by utf8()"
                                                       : "not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()");
     for (escaping scheme : {escaping::underscores, escaping::values}) {
@@ -6260,7 +6260,7 @@ result<declared> declare(const declaration& what) {
     const std::string& name = f.name;
 
     const double now = wall_now();
-    const holding lock;
+    const global_lock lock;
     struct use {  // by this declaration, until it is the family's
         bucket_bounds* of = nullptr;
         ~use() { if (of) state.drop(of); }
@@ -6277,7 +6277,7 @@ result<declared> declare(const declaration& what) {
     };
     for (const label& l : o.labels) {
         if (const std::string why = fault(l.name); !why.empty()) return bad(errc::invalid_name, name, why);
-        f.exotic |= !legacy_label_name(l.name);
+        f.non_legacy |= !legacy_label_name(l.name);
         f.constants.emplace_back(std::string(l.name), clean(l.value));
     }
     if (what.labels) {
@@ -6286,7 +6286,7 @@ result<declared> declare(const declaration& what) {
         for (std::size_t i = 0; i != what.labels->size(); ++i) {
             const any_name l = (*what.labels)[i];
             if (const std::string why = fault(l); !why.empty()) return bad(errc::invalid_name, name, why);
-            f.exotic |= !legacy_label_name(l);
+            f.non_legacy |= !legacy_label_name(l);
             f.labels.emplace_back(l);
         }
     }
@@ -6410,12 +6410,12 @@ series make_child(const declared& family, const std::string_view* values, std::s
     const char* wrong = nullptr;
     const double now = wall_now();  // a clock may be the user's: without the lock
     {
-        const holding lock;
+        const global_lock lock;
         if (family.face->id != family.id) return {};  // gone, with its registry
         family_state& f = *family.face->family;
         if (count == f.labels.size()) {
             clean_values clean(values, count);
-            if (clean.changed) ++state.noticed[static_cast<unsigned>(event_kind::text_sanitized)];
+            if (clean.changed) ++state.counted[static_cast<unsigned>(event_kind::text_sanitized)];
             bool full = false;
             std::string_view rest[64];
             if (f.max_series != 0 && f.living >= f.max_series) {
@@ -6424,7 +6424,7 @@ series make_child(const declared& family, const std::string_view* values, std::s
             }
             const series s = find_or_make(f, clean.views, count, full ? nullptr : &now);
             if (s.id != 0) return s;
-            ++state.noticed[static_cast<unsigned>(event_kind::series_overflowed)];
+            ++state.counted[static_cast<unsigned>(event_kind::series_overflowed)];
             return find_or_make(f, rest, count, &now);
         }
         wrong = "a family takes one value for each of its labels";
@@ -6434,7 +6434,7 @@ series make_child(const declared& family, const std::string_view* values, std::s
 
 bool remove_child(const declared& family, const std::string_view* values, std::size_t count) {
     if (!family.face) return false;
-    const holding lock;
+    const global_lock lock;
     if (family.face->id != family.id || count != family.face->family->labels.size()) return false;
     family_state& f = *family.face->family;
     const series s = find_or_make(f, clean_values(values, count).views, count, nullptr);
@@ -6483,7 +6483,7 @@ std::size_t remove_children(const declared& family, list<label> where) {
     std::vector<std::string> values;
     for (const label& l : where) values.push_back(sanitize_utf8(l.value, changed));
     {
-        const holding lock;
+        const global_lock lock;
         if (family.face->id != family.id) return 0;
         family_state& f = *family.face->family;
         std::vector<std::size_t> indexes;
@@ -6500,7 +6500,7 @@ std::size_t remove_children(const declared& family, list<label> where) {
 }
 std::size_t count_children(const declared& family) noexcept {
     if (!family.face) return 0;
-    const holding lock;
+    const global_lock lock;
     return family.face->id == family.id ? family.face->family->living : 0;
 }
 
@@ -6532,12 +6532,12 @@ static series_extra* extra_of(const series& s) {
     return s.rec->extra;
 }
 run_sum sum_series(const series& s) noexcept {
-    const holding lock;
+    const global_lock lock;
     return alive(s) ? sum_since_reset(*s.rec, s.rec->place) : run_sum{0, 0};
 }
 void reset_series(const series& s) {
     const double now = wall_now();
-    const holding lock;
+    const global_lock lock;
     series_extra* extra = extra_of(s);
     if (!extra) return;
     std::uint64_t counts[256] = {};
@@ -6578,9 +6578,9 @@ static void put_exemplar(const series& s, const bucket_bounds* bounds, double va
     std::string text;
     const bool good = exemplar_text(e.labels, text) && possible_time(e.timestamp);
     const double now = e.timestamp != 0 ? e.timestamp : wall_now();
-    const holding lock;
+    const global_lock lock;
     if (!good) {
-        ++state.noticed[static_cast<unsigned>(event_kind::exemplar_dropped)];
+        ++state.counted[static_cast<unsigned>(event_kind::exemplar_dropped)];
         return;
     }
     series_extra* extra = extra_of(s);
@@ -6599,7 +6599,7 @@ void set_info(const series& s, list<label> labels) {
     std::vector<std::pair<std::string, std::string>> facts;
     std::string why;
     {
-        const holding lock;
+        const global_lock lock;
         series_extra* extra = extra_of(s);
         if (!extra) return;
         const family_state& f = *s.rec->family;
@@ -6618,7 +6618,7 @@ void set_info(const series& s, list<label> labels) {
     if (!why.empty()) raise({errc::invalid_name, why});
 }
 bool set_state(const series& s, std::string_view name) noexcept {
-    const holding lock;
+    const global_lock lock;
     if (!alive(s)) return false;
     const auto& states = s.rec->family->states;
     const auto at = std::find_if(states.begin(), states.end(), [&](const std::string& kept) { return cleans_to(name, kept); });
@@ -6663,7 +6663,7 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
     };
     auto hook = owned<collector_hook>(new collector_hook{{}, nullptr, 0, 1});
     declare({type, name, help, options, nullptr, hook.get()}).value();
-    const holding lock;
+    const global_lock lock;
     undo declared{[&] { if (hook->family) drop(*hook->family->home, hook->family); }};
     if (const family_state* f = hook->family)  // or it was unregistered meanwhile
         hook->run = told{type, f->name, f->help, f->unit, f->constants, std::move(read)};
@@ -6688,7 +6688,7 @@ const char* event_name(event_kind kind) noexcept {
 
 registry::~registry() {
     for (detail::collector_hook* idle = nullptr;; delete std::exchange(idle, nullptr)) {  // without the lock
-        const detail::holding lock;
+        const detail::global_lock lock;
         if (!state_) return;
         while (!idle && !state_->families.empty()) idle = detail::drop(*state_, state_->families.back());
         if (idle) continue;
@@ -6699,13 +6699,13 @@ registry::~registry() {
     }
 }
 registry& default_registry() noexcept {
-    const detail::holding lock;
+    const detail::global_lock lock;
     return detail::state.default_registry();
 }
 bool registry::unregister(std::string_view name) {
     detail::collector_hook* idle = nullptr;
     {
-        const detail::holding lock;
+        const detail::global_lock lock;
         if (!state_) return false;
         const auto at = std::find_if(state_->families.begin(), state_->families.end(),
                                      [&](auto* f) { return f->base != 0 && (f->name == name || f->base_name() == name); });
@@ -6718,7 +6718,7 @@ bool registry::unregister(std::string_view name) {
 collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
     owned<detail::family_state> family(new detail::family_state{});
     owned<detail::collector_hook> hook(new detail::collector_hook{std::move(collect), family.get(), 0, 2});
-    const detail::holding lock;
+    const detail::global_lock lock;
     auto& home = detail::registry_state::of(*this);
     family->hook = hook.get();
     family->home = &home;
@@ -6735,7 +6735,7 @@ void collector_handle::keep() noexcept {
     detail::collector_hook* hook = std::exchange(hook_, nullptr);
     if (!hook) return;
     {
-        const detail::holding lock;
+        const detail::global_lock lock;
         if (--hook->holders != 0) return;
     }
     delete hook;
@@ -6744,7 +6744,7 @@ void collector_handle::remove() noexcept {
     detail::collector_hook* hook = std::exchange(hook_, nullptr);
     if (!hook) return;
     {
-        const detail::holding lock;
+        const detail::global_lock lock;
         if (hook->family) detail::drop(*hook->family->home, hook->family);
         else detail::await_calls(*hook);
         if (--hook->holders != 0) return;
@@ -6970,7 +6970,7 @@ struct process_facts {
 
 void add_process_metrics(registry& to, std::string_view proc) {
     const auto added = [&](bool now) {
-        const detail::holding lock;
+        const detail::global_lock lock;
         return std::exchange(detail::registry_state::of(to).process_metrics, now);
     };
     if (added(true)) return;
@@ -7107,7 +7107,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     detail::shown_texts merged;   // series of this family, if it is several registries'
 
     // ---- what was rendered, and is handed out from `drained` ----
-    detail::bag<char> unit;
+    detail::pod_vector<char> unit;
     std::size_t drained, capacity;
     std::vector<std::pair<event_kind, std::string>> notes;  // for on_event, which is called without the lock
     std::string labels, word, quoted, all, mine;  // kept, so that a page that is made again allocates nothing
@@ -7142,7 +7142,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         if (when != 0) timestamp(when);
     }
     /// Whether names and prepared texts can be copied as they are.
-    bool plain(const family_state& f) const noexcept { return !f.exotic && asked.names != escaping::dots; }
+    bool plain(const family_state& f) const noexcept { return !f.non_legacy && asked.names != escaping::dots; }
 
     /// In `word` until the next call.
     std::string_view escaped(std::string_view name, bool is_label) {
@@ -7221,7 +7221,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     /// The labels of a series as `a="b",`, names escaped as asked.
     std::string_view labels_of(const family_state& f, const line& l) {
         std::string_view kept(f.texts.data + l.text, l.size);
-        if (f.one_sample() && !f.exotic) {  // `name{a="b"} `
+        if (f.one_sample() && !f.non_legacy) {  // `name{a="b"} `
             kept.remove_prefix(f.name.size() + 1);
             if (kept.empty()) return {};
             kept.remove_suffix(2);
@@ -7437,9 +7437,9 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     /// Counts it, and tells it once the lock is free. The lock is held.
     void note(event_kind kind, std::string_view of, std::string_view what) {
         const auto at = static_cast<unsigned>(kind);
-        ++detail::state.noticed[at];
+        ++detail::state.counted[at];
         if (!asked.on_event) return;
-        ++detail::state.told[at];
+        ++detail::state.reported[at];
         notes.emplace_back(kind, std::string(of).append(what));
     }
     bool collided(const family_state& f) {
@@ -7588,7 +7588,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             if (!begin("_created")) return false;
         }
     }
-    void call(detail::holding& lock, const family_state& f);
+    void call(detail::global_lock& lock, const family_state& f);
 
     /// A declared family. False when the window is full.
     bool one(const family_state& f, window& out) { return !(begun || (wanted(f) && own_names(f))) || family(f, out); }
@@ -7618,7 +7618,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         if (failed) return pull::failed;
         if (!drain(out)) return pull::more;
         work = pull_work;
-        detail::holding lock;
+        detail::global_lock lock;
         if (!target_done && !target(out)) return pull::more;
         for (; at_registry != registries.size(); ++at_registry, at_family = 0, begun = false) {
             for (;;) {
@@ -7683,7 +7683,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             f.name.clear();  // the reason names it
             return fail(good.why().describe());
         }
-        const holding lock;
+        const global_lock lock;
         f.help = clean(help);
         open = true;
         skipped = !page.wanted(f);
@@ -7742,7 +7742,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     bool may_show(bool fine) {
         if (fine || !page.openmetrics()) return true;
         std::string series = f.name + '{' + labels;
-        const holding lock;
+        const global_lock lock;
         auto& told = caller->sums_told;
         const auto at = std::lower_bound(told.begin(), told.end(), series);
         if ((at != told.end() && *at == series) || told.size() == 1000) return false;
@@ -7859,7 +7859,7 @@ void sample_sink::states(list<state> states, list<label> labels) { to_.states(st
 void sample_sink::fail(std::string_view why) { to_.fail(why); }
 
 /// Calls a collector without the lock; what it yields is then in the unit, or left out.
-void cursor::state::call(detail::holding& lock, const family_state& f) {
+void cursor::state::call(detail::global_lock& lock, const family_state& f) {
     detail::collector_hook& hook = *f.hook;
     ++hook.running;
     ++hook.holders;
@@ -7883,10 +7883,10 @@ void cursor::state::call(detail::holding& lock, const family_state& f) {
     lock.resume();
     if (sink.failed) {
         names.cut(had);
-        ++detail::state.noticed[static_cast<unsigned>(event_kind::callback_failed)];
+        ++detail::state.counted[static_cast<unsigned>(event_kind::callback_failed)];
         if (sink.collided) {
-            ++detail::state.noticed[static_cast<unsigned>(event_kind::names_collided)];
-            detail::state.told[static_cast<unsigned>(event_kind::names_collided)] += asked.on_event != nullptr;
+            ++detail::state.counted[static_cast<unsigned>(event_kind::names_collided)];
+            detail::state.reported[static_cast<unsigned>(event_kind::names_collided)] += asked.on_event != nullptr;
         }
     }
     detail::calling = here.outer;
@@ -7915,7 +7915,7 @@ void cursor::start(const page_options& options) {
     s.at_family = s.at_line = 0;
     s.begun = s.ended = s.failed = false;
     s.unit.size = s.drained = 0;
-    detail::holding lock;
+    detail::global_lock lock;
     s.limit = (detail::state.sequence + 1) << 12;
     const auto add = [&](const registry* r) {
         const detail::registry_state* made = r ? detail::registry_state::peek(*r) : nullptr;
@@ -7938,8 +7938,8 @@ void cursor::start(const page_options& options) {
                   {event_kind::sum_left_out, "a sum is negative or NaN: OpenMetrics cannot show it"}};
     for (const auto& e : silent) {
         const auto at = static_cast<unsigned>(e.kind);
-        if (!options.on_event || detail::state.told[at] == detail::state.noticed[at]) continue;
-        detail::state.told[at] = detail::state.noticed[at];
+        if (!options.on_event || detail::state.reported[at] == detail::state.counted[at]) continue;
+        detail::state.reported[at] = detail::state.counted[at];
         lock.pause();
         notify(options.on_event, options.context, {e.kind, error(errc::invalid_option, e.what)});
         lock.resume();
@@ -8962,16 +8962,16 @@ static_assert(poller_shape<epoll_poller>);
 
 #if PROMETHEUS_ASYNC_POLLER_POLL
 using poller = poll_poller;
-using bell = pipe_bell;
+using waker = pipe_waker;
 #elif PROMETHEUS_ASYNC_POLLER_KQUEUE
 using poller = kqueue_poller;
-using bell = pipe_bell;
+using waker = pipe_waker;
 #elif defined(__linux__)
 using poller = epoll_poller;
-using bell = event_bell;
+using waker = event_waker;
 #else
 using poller = poll_poller;
-using bell = pipe_bell;
+using waker = pipe_waker;
 #endif
 
 }  // namespace detail
@@ -9028,8 +9028,8 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     void* context;
     double budget;
 
-    bell wake;
-    poller polled;  // forgets the bell before that is closed
+    waker wake;
+    poller polled;  // forgets the waker before that is closed
     pid_t process = sys::getpid();
 
     double now = 0;         // of this turn
@@ -9192,7 +9192,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     }
     void make_room(std::size_t fd) {
         if (fd < watches.size()) return;
-        const holding all;  // a fork waits for it: close_copies() finds the list whole
+        const global_lock all;  // a fork waits for it: close_copies() finds the list whole
         hook_process();
         watches.resize(fd + 1 + fd / 2);
         for (watched& at : watches) if (at.first) at.first->prev_ = &at.first;
@@ -9441,14 +9441,14 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
         }
     }
 
-    /// The bell is rung once for all that is posted until the loop looks, and under the lock: once the
+    /// The waker is rung once for all that is posted until the loop looks, and under the lock: once the
     /// loop has taken the callback it may end.
     void post(callback<void()> work) {
         const locked hold(lock);
         posted.push_back(static_cast<callback<void()>&&>(work));
         if (!std::exchange(rung, true) && ours()) wake.ring();
     }
-    /// The loop must not be deleted between the flag and the bell: its end waits for `stoppers`.
+    /// The loop must not be deleted between the flag and the waker: its end waits for `stoppers`.
     void ask_to_stop() noexcept {
         __atomic_add_fetch(&stoppers, 1, __ATOMIC_ACQ_REL);
         __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
@@ -10121,7 +10121,7 @@ public:
     /// follows a received flight, so one call does at most one.
     stream_status handshake(std::span<char> scratch);
     /// Whether a handshake has begun and is not over.
-    bool shaking() const noexcept { return session_ && !secured_; }
+    bool handshaking() const noexcept { return session_ && !secured_; }
     bool secured() const noexcept { return secured_; }
     /// What came first was no TLS: an HTTP request, most likely. The stream goes on as a plain one, for
     /// the one line that says so; the octets that came are dropped.
@@ -10360,7 +10360,7 @@ inline int strict_base64(std::string_view text, std::span<unsigned char> into) n
 ///
 /// threads  the loop's
 /// errors   open: invalid_option, which tells which credential by its place and never by its text
-class gate {
+class authenticator {
 public:
     result<void> open(list<credential> accepted, const prometheus_async::authorizer& asked);
 
@@ -10410,7 +10410,7 @@ private:
     unsigned refusals_ = 0;
 };
 
-result<void> gate::open(list<credential> accepted, const prometheus_async::authorizer& asked) {
+result<void> authenticator::open(list<credential> accepted, const prometheus_async::authorizer& asked) {
     kept_.reserve(accepted.size());  // never moved: no copy is left behind
     for (const credential& c : accepted) {
         secret& s = kept_.emplace_back();
@@ -10427,7 +10427,7 @@ result<void> gate::open(list<credential> accepted, const prometheus_async::autho
     return {};
 }
 
-void gate::parse(std::string_view authorization, secret& shown) noexcept {
+void authenticator::parse(std::string_view authorization, secret& shown) noexcept {
     const std::size_t space = authorization.find(' ');
     if (space == std::string_view::npos) return;
     const std::string_view scheme = authorization.substr(0, space);
@@ -10447,7 +10447,7 @@ void gate::parse(std::string_view authorization, secret& shown) noexcept {
     }
 }
 
-bool gate::matches(std::string_view authorization) const noexcept {
+bool authenticator::matches(std::string_view authorization) const noexcept {
     secret shown;
     parse(authorization, shown);
     volatile unsigned found = 0;  // volatile: no compiler may stop at the first difference
@@ -10607,12 +10607,12 @@ struct http_service {
     void* context = nullptr;
     owned<http_metrics> metrics;
     tls_config tls{};
-    gate door;
+    authenticator auth;
     void (*decided)(http_connection& who) = nullptr;  // by an asynchronous authoriser: to call decide()
 
     http_queue waiting;   // for the peer's octets: evicted first
-    http_queue shaking;   // hands: the oldest makes room for one too many
-    http_queue moving;    // in an answer
+    http_queue handshaking;   // hands: the oldest makes room for one too many
+    http_queue writing;    // in an answer
     std::size_t connections = 0;
     std::size_t handshakes = 0;
     std::size_t answers = 0;
@@ -10878,7 +10878,7 @@ http_connection* http_service::shaking_victim(double now) const noexcept {
     const auto rank = [now](const http_connection* c) {
         return c->stream_.sent() == 0 ? 1 : now - c->moved_ >= 0.25 ? 2 : 0;
     };
-    http_connection* found = shaking.first;
+    http_connection* found = handshaking.first;
     for (http_connection* c = found; c; c = c->next_) {
         const std::size_t more = c->peer_->connections, most = found->peer_->connections;
         if (more > most || (more == most && rank(c) > rank(found))) found = c;
@@ -10887,7 +10887,7 @@ http_connection* http_service::shaking_victim(double now) const noexcept {
 }
 http_connection* http_service::slowest(double now, const http_connection* but) const noexcept {
     http_connection* found = nullptr;
-    for (http_connection* c = moving.first; c; c = c->next_) {
+    for (http_connection* c = writing.first; c; c = c->next_) {
         const std::size_t more = c->peer_->connections, most = found ? found->peer_->connections : 0;
         if (c != but && (more > most || (more == most && c->lag(now) > found->lag(now)))) found = c;
     }
@@ -10929,13 +10929,13 @@ http_connection::~http_connection() {
 
 void http_connection::enter(phase next) {
     http_queue* const to = next == phase::closed                            ? nullptr
-                           : next == phase::writing                         ? &service_.moving
-                           : next == phase::handshake && stream_.shaking() ? &service_.shaking
+                           : next == phase::writing                         ? &service_.writing
+                           : next == phase::handshake && stream_.handshaking() ? &service_.handshaking
                                                                             : &service_.waiting;
-    service_.handshakes += to == &service_.shaking;
-    service_.handshakes -= in_ == &service_.shaking;
-    service_.answers += to == &service_.moving;
-    service_.answers -= in_ == &service_.moving;
+    service_.handshakes += to == &service_.handshaking;
+    service_.handshakes -= in_ == &service_.handshaking;
+    service_.answers += to == &service_.writing;
+    service_.answers -= in_ == &service_.writing;
     if (in_) {
         (previous_ ? previous_->next_ : in_->first) = next_;
         (next_ ? next_->previous_ : in_->last) = previous_;
@@ -11003,7 +11003,7 @@ void http_connection::expire(double now) {
                       {errc::timeout, "a reader took nothing for too long, or all too slowly"});
         return reset();
     case phase::handshake:
-        if (stream_.shaking()) service_.tell(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
+        if (stream_.handshaking()) service_.tell(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
         return close();
     case phase::deciding:
         if (!delayed_) return close();
@@ -11063,7 +11063,7 @@ bool http_connection::wait_for(stream_status how) noexcept {
 // One a turn: its arithmetic is what takes longest here, and the others are not to wait for many of them.
 bool http_connection::shake() {
     if (std::exchange(service_.shook, true)) return pause(stream_.pending() ? interest::both : interest::read);
-    const bool begun = stream_.shaking();
+    const bool begun = stream_.handshaking();
     moved_ = now_;
     const stream_status how = stream_.handshake(service_.scratch);
     if (how == stream_status::ok) {
@@ -11072,7 +11072,7 @@ bool http_connection::shake() {
         return true;
     }
     if (how == stream_status::want_read || how == stream_status::want_write) {
-        if (!begun && stream_.shaking()) enter(phase::handshake);
+        if (!begun && stream_.handshaking()) enter(phase::handshake);
         wait_for(how);
         return how == stream_status::want_read ? pause(wants_) : false;  // it takes one flight at a time
     }
@@ -11217,15 +11217,15 @@ void http_connection::respond() {
     route_ = service_.find(h.path());
     const bool open = route_ && route_->open;
     if (!open && !service_.allows(h.host)) return answer_fixed(421);
-    if (!open && service_.door.guards()) return authorize();
+    if (!open && service_.auth.guards()) return authorize();
     answer();
 }
 
 void http_connection::authorize() {
     const request_head& h = parser_.head;
     using verdict = decision::state;
-    if (service_.door.matches(h.authorization)) return answer();
-    const authorizer& asked = service_.door.asked();
+    if (service_.auth.matches(h.authorization)) return answer();
+    const authorizer& asked = service_.auth.asked();
     if (!asked) return judge(verdict::no);
     asking_ = {h.verb, h.path(), h.authorization, stream_.peer()};
     verdict is = verdict::failed;
@@ -11257,7 +11257,7 @@ void http_connection::judge(decision::state is) {
         return answer_fixed(500);
     }
     service_.tell(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
-    const bool late = service_.door.delay(now_) != 0;
+    const bool late = service_.auth.delay(now_) != 0;
     if (!late) return answer_fixed(401);
     if (service_.delayed == most_delayed) return close();  // an answer at once would be a way round the delay
     ++service_.delayed;
@@ -11357,7 +11357,7 @@ void http_connection::answer_fixed(int status) {
     begin_head(status);
     if (status == 405 || status == 204) head_.put("Allow: GET, HEAD, OPTIONS\r\n");
     if (status == 503) head_.put("Retry-After: 1\r\n");
-    if (status == 401) head_.put(service_.door.challenge());
+    if (status == 401) head_.put(service_.auth.challenge());
     if (status == 204) return put_no_length(), send_head(0);
     const std::string_view text = status == 421             ? ""
                                   : stream_.plain_peer()     ? "this port speaks TLS: https"
@@ -11503,10 +11503,10 @@ public:
 
     /// Owns `fd`, which listens and does not block.
     result<void> add(descriptor fd);
-    /// Closes listeners and connections, as soon as none of them is moving.
+    /// Closes listeners and connections, as soon as none of them writes an answer.
     void stop() noexcept;
     bool moves() const noexcept { return inside_ != 0; }
-    void (*destroy_after)(http_server& self) = nullptr;  // when none is moving any more
+    void (*destroy_after)(http_server& self) = nullptr;  // when none writes an answer any more
     event_loop& loop() noexcept { return loop_; }
     void close_reserve() noexcept { reserve_.reset(); }
 
@@ -11622,11 +11622,11 @@ void http_server::stop() noexcept {
     }
     listeners_.clear();
     resting_.cancel();
-    while (http_connection* const c = moving.first) {  // none once the loop has ended, which may be before this server
+    while (http_connection* const c = writing.first) {  // none once the loop has ended, which may be before this server
         if (loop_state::of(loop_).ours()) c->reset();  // no peer takes half an answer for a whole one; in a child, the peer is the parent's
         delete static_cast<server_connection*>(c);
     }
-    for (http_queue* q : {&waiting, &shaking}) while (q->first) delete static_cast<server_connection*>(q->first);
+    for (http_queue* q : {&waiting, &handshaking}) while (q->first) delete static_cast<server_connection*>(q->first);
     reserve_.reset();
 }
 
@@ -11764,7 +11764,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     };
     limits = o.limits;
     tls = o.tls;
-    if (const auto opened = door.open(o.credentials, o.authorizer); !opened) valid = opened;
+    if (const auto opened = auth.open(o.credentials, o.authorizer); !opened) valid = opened;
     on_collector_error = o.on_collector_error;
     created = o.created;
     formats.assign(o.formats.begin(), o.formats.end());
@@ -12048,7 +12048,7 @@ inline task<result<metrics_http_server>> start_server(owned<server_state> made) 
     if (!made->valid) co_return made->valid.why();
     if (const auto listening = made->listen(); !listening) co_return listening.why();
     server_state& s = *made.get();
-    if (s.door.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && s.address.compare(0, 4, "127.") != 0)
+    if (s.auth.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && s.address.compare(0, 4, "127.") != 0)
         s.tell(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens cross the network in clear: use TLS"});
     metrics_http_server server = server_state::handle(made.release());
     if (s.discovery) {
@@ -13413,7 +13413,7 @@ static constinit consul_member* consul_members = nullptr;
 consul_member::claim consul_member::own() {
     const http_endpoint& to = how.agent;
     const auto same = [](std::string_view host) { return same_word(host, "localhost") ? std::string_view("127.0.0.1") : host; };
-    const holding all;
+    const global_lock all;
     for (consul_member* m = consul_members; m; m = m->next) {
         const http_endpoint& at = m->how.agent;
         if (m->process != process || at.port != to.port || at.path != to.path || !same_word(same(at.host), same(to.host)))
@@ -13430,7 +13430,7 @@ consul_member::claim consul_member::own() {
     return claim::ours;
 }
 void consul_member::disown() noexcept {
-    const holding all;
+    const global_lock all;
     if (!std::exchange(listed, false)) return;
     consul_member** at = &consul_members;
     while (*at != this) at = &(*at)->next;
@@ -13660,7 +13660,7 @@ struct consul_departure {
 task<result<void>> consul_leave(std::shared_ptr<consul_member> m) {
     const consul_departure at_end{*m};
     {
-        const holding all;
+        const global_lock all;
         m->leaving = true;
     }
     m->scope.cancel();  // the watchdog, also in the midst of registering us
@@ -13853,8 +13853,8 @@ inline consul_outlook consul_foresee(const server_state& server, const consul_se
     if (!route) {
         out.never = "the server has no route for consul_options::check_path";
     } else if (!route->open) {
-        if (server.door.asked()) out.doubtful = true;
-        else if (server.door.guards() && !(authorization && server.door.matches(*authorization)))
+        if (server.auth.asked()) out.doubtful = true;
+        else if (server.auth.guards() && !(authorization && server.auth.matches(*authorization)))
             out.never = "the server asks for credentials: make check_path a route that is open, or give check_headers an Authorization";
         if (host && !server.allows(*host)) out.never = "the Host of consul_options::check_headers is none of allowed_hosts";
         else if (!host && !server.allowed_hosts.empty()) out.host = server.allowed_hosts.front();

@@ -58,7 +58,7 @@ std::string answers(service& s, std::string_view octets, bool cut) {
             all += std::exchange(p.from_server, {});
         }
     }
-    if (!p.closed || s.connections != 0 || s.waiting.first || s.moving.first) __builtin_trap();
+    if (!p.closed || s.connections != 0 || s.waiting.first || s.writing.first) __builtin_trap();
     test_system::peers.erase(fd);
     return all;
 }

@@ -43,8 +43,8 @@ TEST_CASE("base64 is decoded when it is exactly RFC 4648 with padding") {
     CHECK(decoded(base64(std::string(513, 'x'))) == "refused");
 }
 
-TEST_CASE("a gate knows its credentials from all others") {
-    prom::detail::gate gate;
+TEST_CASE("an authenticator knows its credentials from all others") {
+    prom::detail::authenticator gate;
     REQUIRE(gate.open({prom::basic("scraper", "secret"), prom::basic("scraper", "new:secret"), prom::bearer("t0ken")}, {}));
     CHECK(gate.guards());
     const auto basic = [](std::string_view pair) { return "Basic " + base64(pair); };
@@ -65,8 +65,8 @@ TEST_CASE("a gate knows its credentials from all others") {
     }
 }
 
-TEST_CASE("a gate with nothing to accept guards nothing; one with an authoriser does") {
-    prom::detail::gate none, asking;
+TEST_CASE("an authenticator with nothing to accept guards nothing; one with an authoriser does") {
+    prom::detail::authenticator none, asking;
     REQUIRE(none.open({}, {}));
     CHECK_FALSE(none.guards());
     CHECK_FALSE(none.matches("Basic Og=="));
@@ -79,7 +79,7 @@ TEST_CASE("credentials that could never be safe are refused when the server star
     const std::string longer(513, 'Q');
     for (const prom::credential& c : {prom::basic("user", ""), prom::bearer(""), prom::basic("us:er", "QQQ"), prom::bearer(longer),
                                       prom::basic(longer, "QQQ"), prom::basic("u", std::string_view(longer).substr(2))}) {
-        prom::detail::gate gate;
+        prom::detail::authenticator gate;
         const auto opened = gate.open({prom::bearer("fine"), c}, {});
         REQUIRE_FALSE(bool(opened));
         CHECK(opened.why().code() == prom::errc::invalid_option);
@@ -88,7 +88,7 @@ TEST_CASE("credentials that could never be safe are refused when the server star
         CHECK(text.find("QQ") == std::string_view::npos);
         CHECK(text.find("us:er") == std::string_view::npos);
     }
-    prom::detail::gate fits;
+    prom::detail::authenticator fits;
     REQUIRE(fits.open({prom::basic("u", std::string_view(longer).substr(3)), prom::bearer(std::string_view(longer).substr(1))}, {}));
     CHECK(fits.matches("Bearer " + longer.substr(1)));
     CHECK(fits.matches("Basic " + base64("u:" + longer.substr(3))));
@@ -96,7 +96,7 @@ TEST_CASE("credentials that could never be safe are refused when the server star
 
 TEST_CASE("the challenge names the schemes that are accepted") {
     const auto challenge = [](prom::list<prom::credential> accepted) {
-        prom::detail::gate gate;
+        prom::detail::authenticator gate;
         REQUIRE(gate.open(accepted, {}));
         return std::string(gate.challenge());
     };
@@ -109,7 +109,7 @@ TEST_CASE("the challenge names the schemes that are accepted") {
 }
 
 TEST_CASE("ten refusals a second go at once, the next ones wait") {
-    prom::detail::gate gate;
+    prom::detail::authenticator gate;
     for (int i = 0; i != 10; ++i) CHECK(gate.delay(5) == 0);
     CHECK(gate.delay(5.5) == 1);
     CHECK(gate.delay(5.9) == 1);

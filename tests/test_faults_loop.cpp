@@ -206,7 +206,7 @@ TEST_CASE("a wait lasts a minute at most, ends late rather than early, and is no
     CHECK(waits(HUGE_VAL) == 0);
 }
 
-TEST_CASE("a bell that cannot be read or rung spins nothing and loses no post that a turn can find") {
+TEST_CASE("a waker that cannot be read or rung spins nothing and loses no post that a turn can find") {
     for (int code : {EAGAIN, EIO, EINVAL, EBADF}) {
         const undisturbed scope;
         event_loop loop;
@@ -219,7 +219,7 @@ TEST_CASE("a bell that cannot be read or rung spins nothing and loses no post th
         CHECK(ran == 3);
         faults::fail("write", code);
         loop.post([&] { ++ran; });
-        loop.poll();  // the queue is looked at, whatever the bell says
+        loop.poll();  // the queue is looked at, whatever the waker says
         CHECK(ran == 4);
         for (int i = 0; i != 3; ++i) loop.poll();
     }

@@ -752,7 +752,7 @@ TEST_CASE("the end of a loop gives closing work its budget, tells who is attache
 
 TEST_CASE("a host that waits for the loop's descriptor misses no timer, no event and no post") {
     event_loop loop;
-    if (loop.native_handle() < 0) CHECK(loop.fill({}) == 1);  // poll: the bell
+    if (loop.native_handle() < 0) CHECK(loop.fill({}) == 1);  // poll: the waker
     int ticks = 0;
     loop.spawn([](event_loop& l, int& n) -> task<void> {
         for (; n != 10; ++n) co_await l.sleep(std::chrono::milliseconds(n % 3));

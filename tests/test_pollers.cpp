@@ -277,7 +277,7 @@ TEST_CASE_TEMPLATE("fill gives a host what to poll, also how much did not fit", 
     REQUIRE(p.set(two.in.get(), interest::write, interest::none));
 }
 
-TEST_CASE_TEMPLATE("a bell is readable once rung, however often, until it is silenced", B, detail::pipe_bell, detail::bell) {
+TEST_CASE_TEMPLATE("a waker is readable once rung, however often, until it is silenced", B, detail::pipe_waker, detail::waker) {
     B b;
     REQUIRE(b.open());
     pollfd host{b.fd(), POLLIN, 0};

@@ -115,9 +115,9 @@ TEST_CASE("close_notify ends a TLS stream, and a mere end of the connection cuts
             pair p;
             REQUIRE(p.client.start_tls(c, "localhost"));
             p.server.expect_tls(s);
-            CHECK_FALSE(p.server.shaking());
+            CHECK_FALSE(p.server.handshaking());
             REQUIRE(p.handshake().second == stream_status::ok);
-            CHECK_FALSE(p.server.shaking());
+            CHECK_FALSE(p.server.handshaking());
             CHECK(p.server.send("last words", p.scratch).bytes == 10);
             if (politely) CHECK(p.server.shutdown(p.scratch) == stream_status::ok);
             p.s.close(1);
@@ -145,7 +145,7 @@ TEST_CASE("a peer that speaks no TLS is noticed by its first octet, without a se
         pair p;
         p.server.expect_tls(counting);
         CHECK(p.server.handshake(p.scratch) == stream_status::want_read);
-        CHECK_FALSE(p.server.shaking());
+        CHECK_FALSE(p.server.handshaking());
         REQUIRE(p.client.send(first, p.scratch).bytes == first.size());
         CHECK(p.server.handshake(p.scratch) == stream_status::failed);
         CHECK(p.server.plain_peer() == (first[0] == 'G'));
@@ -179,7 +179,7 @@ TEST_CASE("a handshake whose other side goes away is cut") {
     pair p;
     REQUIRE(p.client.start_tls(client.hook(), "localhost"));
     CHECK(p.client.handshake(p.scratch) == stream_status::want_read);
-    CHECK(p.client.shaking());
+    CHECK(p.client.handshaking());
     p.s.close(1);
     CHECK(p.client.handshake(p.scratch) != stream_status::ok);
 }
