@@ -18,8 +18,10 @@
 #include <cstdlib>
 #include <ctime>
 #include <fcntl.h>
+#include <functional>
 #include <map>
 #include <mutex>
+#include <new>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -50,16 +52,34 @@ namespace kqueue_double {
 
 enum : unsigned { reads = 1, writes = 2 };
 
+/// A kernel's memory: not the program's operator new, which tests count and fail.
+template <class T>
+struct memory {
+    using value_type = T;
+    memory() = default;
+    template <class Other>
+    memory(const memory<Other>&) noexcept {}
+    T* allocate(std::size_t n) {
+        void* const p = std::malloc(n * sizeof(T));
+        if (!p) std::abort();
+        return static_cast<T*>(p);
+    }
+    void deallocate(T* p, std::size_t) noexcept { std::free(p); }
+    bool operator==(const memory&) const { return true; }
+};
+template <class Value>
+using table = std::map<int, Value, std::less<int>, memory<std::pair<const int, Value>>>;
+
 struct queue {
     int timer;                     // in the epoll set; its ident is -1 there
     std::intptr_t timer_data = 0;  // 0: no timer
-    std::map<int, unsigned> filters;
+    table<unsigned> filters;
     bool write_first = false;
 };
 
 struct world {
     std::mutex lock;
-    std::map<int, queue> queues;
+    table<queue> queues;
     // Whether an event takes the socket's error into fflags, so that SO_ERROR is 0 by then.
     bool takes_errors = false;
     bool forked = false;  // this process is a child
@@ -76,7 +96,7 @@ inline world& all() {
                              all().forked = true;
                              all().lock.unlock();
                          });
-        return new world;
+        return ::new (memory<world>().allocate(1)) world;
     }();
     return *one;
 }
