@@ -257,10 +257,10 @@ class [[nodiscard]] result {
 public:
     using value_type = T;
 
-    PROMETHEUS_ASYNC_DECL result(T value) : good_(true) { ::new (static_cast<void*>(&value_)) value_type(std::move(value)); }
+    PROMETHEUS_ASYNC_DECL result(T value) : good_(true) { ::new (static_cast<void*>(&value_)) value_type(static_cast<T&&>(value)); }
     PROMETHEUS_ASYNC_DECL result(const error& why) noexcept : good_(false), why_(why) {}
     PROMETHEUS_ASYNC_DECL result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : good_(other.good_) {
-        if (good_) ::new (static_cast<void*>(&value_)) value_type(std::move(other.value_));
+        if (good_) ::new (static_cast<void*>(&value_)) value_type(static_cast<T&&>(other.value_));
         else ::new (static_cast<void*>(&why_)) error(other.why_);
     }
     PROMETHEUS_ASYNC_DECL result(const result& other) requires std::copy_constructible<T> : good_(other.good_) {
@@ -276,14 +276,14 @@ public:
     PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
     PROMETHEUS_ASYNC_DECL T& operator*() & noexcept { return value_; }
     PROMETHEUS_ASYNC_DECL const T& operator*() const& noexcept { return value_; }
-    PROMETHEUS_ASYNC_DECL T&& operator*() && noexcept { return std::move(value_); }
+    PROMETHEUS_ASYNC_DECL T&& operator*() && noexcept { return static_cast<T&&>(value_); }
     PROMETHEUS_ASYNC_DECL T* operator->() noexcept { return &value_; }
     PROMETHEUS_ASYNC_DECL const T* operator->() const noexcept { return &value_; }
     PROMETHEUS_ASYNC_DECL const error& why() const noexcept { return why_; }
     PROMETHEUS_ASYNC_DECL T& value() & { return raise_if_bad(), value_; }
     PROMETHEUS_ASYNC_DECL const T& value() const& { return raise_if_bad(), value_; }
-    PROMETHEUS_ASYNC_DECL T&& value() && { return raise_if_bad(), std::move(value_); }
-    PROMETHEUS_ASYNC_DECL T value_or(T otherwise) && { return good_ ? std::move(value_) : std::move(otherwise); }
+    PROMETHEUS_ASYNC_DECL T&& value() && { return raise_if_bad(), static_cast<T&&>(value_); }
+    PROMETHEUS_ASYNC_DECL T value_or(T otherwise) && { return good_ ? static_cast<T&&>(value_) : static_cast<T&&>(otherwise); }
 
 private:
     PROMETHEUS_ASYNC_DECL void raise_if_bad() const { if (!good_) detail::raise(why_); }
@@ -497,6 +497,13 @@ PROMETHEUS_ASYNC_DECL inline bool within(double x, double low, double high) noex
     return order(low) <= order(x) && order(x) <= order(high);
 }
 PROMETHEUS_ASYNC_DECL inline bool from_zero(double x) noexcept { return static_cast<std::uint64_t>(order(x)) <= infinite; }
+/// std::exchange, where a private type is exchanged: g++ -O0 exports the functions of std:: over our types.
+template <class T, class To>
+PROMETHEUS_ASYNC_DECL constexpr T exchanged(T& from, To to) noexcept {
+    T was = static_cast<T&&>(from);
+    from = static_cast<To&&>(to);
+    return was;
+}
 /// x where it is above zero, else (and for NaN) 0.
 PROMETHEUS_ASYNC_DECL inline double positive(double x) noexcept { return from_zero(x) ? x : 0; }
 }  // namespace detail
@@ -618,7 +625,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return ops_ != nullptr; }
     PROMETHEUS_ASYNC_DECL Returned operator()(Args... args) { return ops_->call(space_, std::forward<Args>(args)...); }
     PROMETHEUS_ASYNC_DECL void reset() noexcept {
-        if (const operations* ops = std::exchange(ops_, nullptr)) ops->destroy(space_);
+        if (const operations* ops = detail::exchanged(ops_, nullptr)) ops->destroy(space_);
     }
 
 private:
@@ -648,7 +655,7 @@ private:
     }
 
     PROMETHEUS_ASYNC_DECL void take(callback& other) noexcept {
-        ops_ = std::exchange(other.ops_, nullptr);
+        ops_ = detail::exchanged(other.ops_, nullptr);
         if (ops_) ops_->move(space_, other.space_);
     }
 
@@ -1722,11 +1729,11 @@ class [[nodiscard]] collector_handle {
 public:
     PROMETHEUS_ASYNC_DECL collector_handle() noexcept = default;
     PROMETHEUS_ASYNC_DECL explicit collector_handle(detail::collector_hook* hook) noexcept : hook_(hook) {}
-    PROMETHEUS_ASYNC_DECL collector_handle(collector_handle&& other) noexcept : hook_(std::exchange(other.hook_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL collector_handle(collector_handle&& other) noexcept : hook_(detail::exchanged(other.hook_, nullptr)) {}
     PROMETHEUS_ASYNC_DECL collector_handle& operator=(collector_handle&& other) noexcept {
         if (this != &other) {
             remove();
-            hook_ = std::exchange(other.hook_, nullptr);
+            hook_ = detail::exchanged(other.hook_, nullptr);
         }
         return *this;
     }
@@ -2031,15 +2038,15 @@ public:
     using value_type = T;
 
     PROMETHEUS_ASYNC_DECL task() noexcept = default;
-    PROMETHEUS_ASYNC_DECL task(task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL task(task&& other) noexcept : frame_(detail::exchanged(other.frame_, nullptr)) {}
     PROMETHEUS_ASYNC_DECL task& operator=(task&& other) noexcept {
         if (this != &other) {
-            if (auto old = std::exchange(frame_, std::exchange(other.frame_, nullptr))) old.destroy();
+            if (auto old = detail::exchanged(frame_, detail::exchanged(other.frame_, nullptr))) old.destroy();
         }
         return *this;
     }
     PROMETHEUS_ASYNC_DECL ~task() {
-        if (auto old = std::exchange(frame_, nullptr)) old.destroy();
+        if (auto old = detail::exchanged(frame_, nullptr)) old.destroy();
     }
 
     /// Whether there is a coroutine. (Not a conversion: `if (start_http_server(...))` lacks its co_await.)
@@ -2261,7 +2268,7 @@ struct deferred_core {
     PROMETHEUS_ASYNC_DECL void make_ready(deferred_core*& ready) noexcept {
         keep();
         running = true;
-        next_ready = std::exchange(ready, this);
+        next_ready = detail::exchanged(ready, this);
     }
     PROMETHEUS_ASYNC_DECL static void run(deferred_core* ready) {
         while (ready) {
@@ -2362,7 +2369,7 @@ private:
     struct following {
         deferred_state* outer;
         PROMETHEUS_ASYNC_DECL explicit following(deferred_state* o) noexcept : outer(o) {}
-        PROMETHEUS_ASYNC_DECL following(following&& other) noexcept : outer(std::exchange(other.outer, nullptr)) {}
+        PROMETHEUS_ASYNC_DECL following(following&& other) noexcept : outer(detail::exchanged(other.outer, nullptr)) {}
         PROMETHEUS_ASYNC_DECL ~following() { if (outer) outer->release(); }
         PROMETHEUS_ASYNC_DECL void operator()(deferred_state& inner, deferred_core*& ready) {
             outer->become(inner.take());
@@ -2485,9 +2492,9 @@ public:
 
     PROMETHEUS_ASYNC_DECL deferred() : state_(new state) {}
     PROMETHEUS_ASYNC_DECL deferred(const deferred& other) noexcept : state_(other.state_) { if (state_) state_->keep(); }
-    PROMETHEUS_ASYNC_DECL deferred(deferred&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL deferred(deferred&& other) noexcept : state_(detail::exchanged(other.state_, nullptr)) {}
     PROMETHEUS_ASYNC_DECL deferred& operator=(deferred other) noexcept {
-        std::swap(state_, other.state_);
+        other.state_ = detail::exchanged(state_, other.state_);
         return *this;
     }
     PROMETHEUS_ASYNC_DECL ~deferred() { if (state_) state_->release(); }
@@ -2679,7 +2686,7 @@ class completion_handler : public detail::executor_of<Handler>,
                            public detail::cancellation_slot_of<Handler> {
 public:
     PROMETHEUS_ASYNC_DECL completion_handler(Scope scope, Handler handler)
-        : scope_(std::move(scope)), handler_(std::move(handler)) {}
+        : scope_(static_cast<Scope&&>(scope)), handler_(std::move(handler)) {}
 
     template <class... Args>
         requires std::is_invocable_v<Handler&, Args...>
@@ -2826,7 +2833,7 @@ public:
     PROMETHEUS_ASYNC_DECL time_scope(const M& metric, starts when)
         : metric_(metric), restarts_(when == starts::at_await), began_(monotonic_now()) {}
     PROMETHEUS_ASYNC_DECL time_scope(time_scope&& other) noexcept
-        : metric_(static_cast<M&&>(other.metric_)), phase_(std::exchange(other.phase_, phase::after)),
+        : metric_(static_cast<M&&>(other.metric_)), phase_(detail::exchanged(other.phase_, phase::after)),
           restarts_(other.restarts_), began_(other.began_) {}
     PROMETHEUS_ASYNC_DECL ~time_scope() { end(); }
 
@@ -2837,7 +2844,7 @@ public:
     }
     PROMETHEUS_ASYNC_DECL void cut_short() noexcept { phase_ = phase::during; }
     PROMETHEUS_ASYNC_DECL void end() noexcept {
-        if (std::exchange(phase_, phase_ == phase::during ? phase::after : phase_) == phase::during)
+        if (detail::exchanged(phase_, phase_ == phase::during ? phase::after : phase_) == phase::during)
             detail::update([&] { metric_.observe(seconds_since(began_)); });
     }
 
@@ -2853,12 +2860,12 @@ class track_scope : public scope_base<track_scope<M>> {
 public:
     PROMETHEUS_ASYNC_DECL track_scope(const M& metric, starts when) : metric_(metric) { if (when == starts::at_call) raise(); }
     PROMETHEUS_ASYNC_DECL track_scope(track_scope&& other) noexcept
-        : metric_(static_cast<M&&>(other.metric_)), phase_(std::exchange(other.phase_, phase::after)) {}
+        : metric_(static_cast<M&&>(other.metric_)), phase_(detail::exchanged(other.phase_, phase::after)) {}
     PROMETHEUS_ASYNC_DECL ~track_scope() { end(); }
 
     PROMETHEUS_ASYNC_DECL void start() noexcept { if (phase_ == phase::before) raise(); }
     PROMETHEUS_ASYNC_DECL void end() noexcept {
-        if (std::exchange(phase_, phase::after) == phase::during) detail::update([&] { metric_.dec(); });
+        if (detail::exchanged(phase_, phase::after) == phase::during) detail::update([&] { metric_.dec(); });
     }
 
 private:
@@ -3102,7 +3109,7 @@ PROMETHEUS_ASYNC_DECL decltype(auto) making([[maybe_unused]] Scope& scope, F&& f
 
 template <class T, class Scope>
 PROMETHEUS_ASYNC_DECL void watch_deferred(const deferred<T>& d, Scope scope) {
-    d.watch([scope = std::move(scope)](const outcome<T>& came) mutable {
+    d.watch([scope = static_cast<Scope&&>(scope)](const outcome<T>& came) mutable {
         scope.start();
         if (!came) scope.failed_with(came.why());
         else if constexpr (!std::is_void_v<T>) scope.result(*came);
@@ -3113,7 +3120,7 @@ PROMETHEUS_ASYNC_DECL void watch_deferred(const deferred<T>& d, Scope scope) {
 // The scope is a parameter, so that it ends with the frame if the body never starts.
 template <class A, class Scope>
 PROMETHEUS_ASYNC_DECL A wrap(Scope scope, A a) {
-    Scope during(std::move(scope));
+    Scope during(static_cast<Scope&&>(scope));
     during.start();
     if constexpr (Scope::sees_results) {
         static_assert(!std::is_void_v<awaited<A>>,
@@ -3162,7 +3169,7 @@ class [[nodiscard]] measured {
 
 public:
     template <class Make>
-    PROMETHEUS_ASYNC_DECL measured(Scope& scope, Make&& make) : awaitable_(static_cast<Make&&>(make)()), scope_(std::move(scope)) {}
+    PROMETHEUS_ASYNC_DECL measured(Scope& scope, Make&& make) : awaitable_(static_cast<Make&&>(make)()), scope_(static_cast<Scope&&>(scope)) {}
 
     PROMETHEUS_ASYNC_DECL auto operator co_await() && -> awaiter_of<A&&> {
         return {scope_, detail::get_awaiter(static_cast<A&&>(awaitable_))};
@@ -3188,7 +3195,7 @@ private:
 template <class Verb, class F, bool CallOnly = false>
 class decorated {
 public:
-    PROMETHEUS_ASYNC_DECL decorated(Verb verb, F function) : verb_(std::move(verb)), function_(std::move(function)) {}
+    PROMETHEUS_ASYNC_DECL decorated(Verb verb, F function) : verb_(static_cast<Verb&&>(verb)), function_(static_cast<F&&>(function)) {}
 
     template <class... Args>
         requires std::is_invocable_v<F&, Args...>
@@ -3218,12 +3225,12 @@ private:
         } else if constexpr (detail::is_deferred<D>::value) {
             auto scope = self.verb_.scope(detail::starts::at_call);
             R made = detail::making(scope, work);
-            detail::watch_deferred(made, std::move(scope));
+            detail::watch_deferred(made, static_cast<decltype(scope)&&>(scope));
             return static_cast<R>(made);
         } else if constexpr (detail::coroutine_type<D> && !std::is_lvalue_reference_v<R>) {
             auto scope = self.verb_.scope(detail::eager<D> ? detail::starts::at_call : detail::starts::at_await);
             D made = detail::making(scope, work);
-            return detail::wrap<D>(std::move(scope), std::move(made));
+            return detail::wrap<D>(static_cast<decltype(scope)&&>(scope), std::move(made));
         } else if constexpr (detail::awaitable<R>) {
             auto scope = self.verb_.scope(detail::eager<D> ? detail::starts::at_call : detail::starts::at_await);
             return detail::measured<decltype(scope), R>(scope, [&]() -> R { return detail::making(scope, work); });
@@ -3250,7 +3257,7 @@ private:
 /// Says that only the call of f is to be measured, whatever it returns: time(start_time)(call_only(start)).
 template <class F>
 struct call_only {
-    PROMETHEUS_ASYNC_DECL explicit call_only(F f) : function(std::move(f)) {}
+    PROMETHEUS_ASYNC_DECL explicit call_only(F f) : function(static_cast<F&&>(f)) {}
     F function;
 };
 
@@ -3272,7 +3279,7 @@ PROMETHEUS_ASYNC_DECL auto measure(const Verb& verb, X&& x) {
         return same;
     } else if constexpr (is_completion<D>::value) {
         auto scope = verb.scope(starts::at_call);
-        return completion_handler<D, decltype(scope)>(std::move(scope), static_cast<X&&>(x));
+        return completion_handler<D, decltype(scope)>(static_cast<decltype(scope)&&>(scope), static_cast<X&&>(x));
     } else if constexpr (coroutine_type<D>) {
         static_assert(std::is_constructible_v<D, X>,
                       "a coroutine is measured where it ends: move it, as in time(metric, std::move(task))");
@@ -3342,7 +3349,7 @@ concept decorating = std::is_base_of_v<decorates, D>;
 template <class Verb>
 class [[nodiscard]] decorator : detail::decorates {
 public:
-    PROMETHEUS_ASYNC_DECL explicit decorator(Verb verb) : verb_(std::move(verb)) {}
+    PROMETHEUS_ASYNC_DECL explicit decorator(Verb verb) : verb_(static_cast<Verb&&>(verb)) {}
     template <class X>
     PROMETHEUS_ASYNC_DECL auto operator()(X&& x) const { return detail::measure(verb_, static_cast<X&&>(x)); }
 
@@ -3360,7 +3367,7 @@ private:
 template <class Outer, class Inner>
 class [[nodiscard]] composed : detail::decorates {
 public:
-    PROMETHEUS_ASYNC_DECL composed(Outer outer, Inner inner) : outer_(std::move(outer)), inner_(std::move(inner)) {}
+    PROMETHEUS_ASYNC_DECL composed(Outer outer, Inner inner) : outer_(static_cast<Outer&&>(outer)), inner_(static_cast<Inner&&>(inner)) {}
     template <class X>
     PROMETHEUS_ASYNC_DECL auto operator()(X&& x) const { return outer_(inner_(static_cast<X&&>(x))); }
 
@@ -3369,7 +3376,7 @@ private:
     Inner inner_;
 };
 template <detail::decorating Outer, detail::decorating Inner>
-PROMETHEUS_ASYNC_DECL composed<Outer, Inner> operator|(Outer outer, Inner inner) { return {std::move(outer), std::move(inner)}; }
+PROMETHEUS_ASYNC_DECL composed<Outer, Inner> operator|(Outer outer, Inner inner) { return {static_cast<Outer&&>(outer), static_cast<Inner&&>(inner)}; }
 
 /// Observes how long x takes, whether it ends well or not.
 ///
@@ -3835,7 +3842,7 @@ struct server_state;
 class metrics_http_server {
 public:
     PROMETHEUS_ASYNC_DECL metrics_http_server() noexcept = default;
-    PROMETHEUS_ASYNC_DECL metrics_http_server(metrics_http_server&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    PROMETHEUS_ASYNC_DECL metrics_http_server(metrics_http_server&& other) noexcept : state_(detail::exchanged(other.state_, nullptr)) {}
     PROMETHEUS_ASYNC_DECL metrics_http_server& operator=(metrics_http_server&& other) noexcept;
     PROMETHEUS_ASYNC_DECL ~metrics_http_server();
 
@@ -3872,7 +3879,7 @@ class threaded_metrics_http_server {
 public:
     PROMETHEUS_ASYNC_DECL threaded_metrics_http_server() noexcept = default;
     PROMETHEUS_ASYNC_DECL threaded_metrics_http_server(threaded_metrics_http_server&& other) noexcept
-        : state_(std::exchange(other.state_, nullptr)) {}
+        : state_(detail::exchanged(other.state_, nullptr)) {}
     PROMETHEUS_ASYNC_DECL threaded_metrics_http_server& operator=(threaded_metrics_http_server&& other) noexcept;
     PROMETHEUS_ASYNC_DECL ~threaded_metrics_http_server();
 
@@ -5866,7 +5873,7 @@ static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
         pod_vector<bucket_bounds*> wider{};
         for (wider.reserve(chains.size == 0 ? 16 : chains.size * 2); wider.size != wider.room;) wider.push(nullptr);
         for (bucket_bounds* b : chains)
-            for (bucket_bounds* next; b; b = next) next = std::exchange(b->next, std::exchange(wider[b->hash & (wider.size - 1)], b));
+            for (bucket_bounds* next; b; b = next) next = detail::exchanged(b->next, detail::exchanged(wider[b->hash & (wider.size - 1)], b));
         std::exchange(chains, wider).release();
     }
     bucket_bounds*& chain = chains[hash & (chains.size - 1)];
@@ -6336,11 +6343,11 @@ result<declared> declare(const declaration& what) {
         home.families.push_back(made.release());
         return declared{};
     }
-    if (state.free_faces) f.face = std::exchange(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
+    if (state.free_faces) f.face = detail::exchanged(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
     else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
     undo face{[&] {
         release(f.face->id, 0);
-        f.face->family = reinterpret_cast<family_state*>(std::exchange(state.free_faces, f.face));
+        f.face->family = reinterpret_cast<family_state*>(detail::exchanged(state.free_faces, f.face));
         f.lines.release();
         f.texts.release();
     }};
@@ -8688,7 +8695,7 @@ void deferred_core::drop(deferred_core* last) noexcept {
 #else
     static constinit thread_local dropped list{nullptr, false};
 #endif
-    last->next_ready = std::exchange(list.next, last);
+    last->next_ready = detail::exchanged(list.next, last);
     if (std::exchange(list.busy, true)) return;
     while (deferred_core* now = list.next) {
         list.next = now->next_ready;
@@ -9103,7 +9110,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     /// Of two heaps without siblings, one.
     static timer* meld(timer* a, timer* b) noexcept {
         if (!a || !b) return a ? a : b;
-        if (before(*b, *a)) std::swap(a, b);
+        if (before(*b, *a)) b = exchanged(a, b);
         if ((b->next_ = a->child_)) b->next_->prev_ = &b->next_;
         a->child_ = b;
         b->prev_ = &a->child_;
@@ -9124,7 +9131,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
         }
         timer* whole = nullptr;
         while (pairs) {
-            timer* rest = std::exchange(pairs->next_, nullptr);
+            timer* rest = detail::exchanged(pairs->next_, nullptr);
             whole = meld(whole, pairs);
             pairs = rest;
         }
@@ -9144,7 +9151,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     void disarm(timer& t) noexcept {
         if (!t.prev_) return;
         if ((*t.prev_ = t.next_)) t.next_->prev_ = t.prev_;
-        timer* orphans = gather(std::exchange(t.child_, nullptr));
+        timer* orphans = gather(detail::exchanged(t.child_, nullptr));
         const bool root = t.prev_ == &timers;
         t.next_ = nullptr;
         t.prev_ = nullptr;
@@ -10002,7 +10009,11 @@ int request_parser::end_of_target() {
 }
 
 request_parser::known request_parser::find_name() const noexcept {
-    constexpr std::pair<std::string_view, known> names[] = {
+    struct named {
+        std::string_view name;
+        known what;
+    };
+    constexpr named names[] = {
         {"host", known::host}, {"accept", known::accept}, {"expect", known::expect}, {"connection", known::connection},
         {"authorization", known::authorization}, {"content-length", known::content_length},
         {"accept-encoding", known::accept_encoding}, {"transfer-encoding", known::transfer_encoding}};
@@ -12068,12 +12079,12 @@ task<result<metrics_http_server>> start_http_server(event_loop& loop, const serv
 metrics_http_server& metrics_http_server::operator=(metrics_http_server&& other) noexcept {
     if (this != &other) {
         metrics_http_server old(std::move(*this));
-        state_ = std::exchange(other.state_, nullptr);
+        state_ = detail::exchanged(other.state_, nullptr);
     }
     return *this;
 }
 metrics_http_server::~metrics_http_server() {
-    if (detail::server_state* const s = std::exchange(state_, nullptr)) {
+    if (detail::server_state* const s = detail::exchanged(state_, nullptr)) {
         s->end();
         s->release();
     }
@@ -12204,7 +12215,7 @@ result<threaded_metrics_http_server> start_http_server_in_thread(const server_op
 threaded_metrics_http_server& threaded_metrics_http_server::operator=(threaded_metrics_http_server&& other) noexcept {
     if (this != &other) {
         threaded_metrics_http_server old(std::move(*this));
-        state_ = std::exchange(other.state_, nullptr);
+        state_ = detail::exchanged(other.state_, nullptr);
     }
     return *this;
 }
@@ -12776,7 +12787,7 @@ struct http_response {
 /// compressed answer is asked for. An exchange that was given up leaves the connection owing an answer: the
 /// next one follows it on the wire, so that the peer executes both in their order, and reads its answer first.
 ///
-/// lifetime the endpoint outlives the client; the scope and the request outlive the tasks
+/// lifetime the endpoint outlives the client; the client, the scope and the request outlive the tasks
 /// errors   invalid_option before anything is sent; timeout, system, tls, protocol, canceled
 class http_client {
 public:
@@ -13696,7 +13707,12 @@ task<void> consul_leave_quietly(std::shared_ptr<consul_member> m) {
     (void)co_await consul_leave(std::move(m));  // a failure was told
 }
 
-enum class consul_sight : std::uint8_t { ours, others, refused, gone, away };
+struct consul_sight {  // not an enumeration alone: g++ exports what std:: makes of one
+    enum kind : std::uint8_t { ours, others, refused, gone, away };
+    consul_sight(kind what) noexcept : is(what) {}
+    operator kind() const noexcept { return is; }
+    kind is;
+};
 
 /// Looks for us in the agent, and feeds our TTL check.
 task<consul_sight> consul_look(consul_member& m) {
@@ -13749,7 +13765,7 @@ task<void> consul_watch(std::shared_ptr<consul_member> m, double pause) {
     while (!m->registered || m->period() > 0) {
         (void)co_await io_wait(m->loop, m->scope, -1, interest::none, m->loop.now() + pause);
         if (m->scope.canceled) co_return;
-        auto sight = consul_sight::gone;
+        consul_sight sight = consul_sight::gone;
         if (m->told) sight = co_await consul_look(*m);
         if (m->scope.canceled) co_return;
         if (sight == consul_sight::gone) {

@@ -32,8 +32,8 @@ prom::task<int> serve(prom::event_loop& loop) {
     if (!server) co_return 0;
     co_await loop.sleep(0);
     const int port = server->port();
-    co_await server->close();
-    co_return port;
+    const auto closed = co_await server->close();
+    co_return closed ? port : 0;
 }
 #endif
 }  // namespace
@@ -50,6 +50,9 @@ EXPORTED void DO_WORK(int n) {
     prom::time(all().latency)([](int x) { return x; })(1);
     auto timed = prom::time(all().latency)(answer);
     static_cast<void>(timed);
+    const auto all_verbs = prom::track_inprogress(all().level(NAME)) | prom::time(all().latency);
+    static_cast<void>(all_verbs(answer));
+    static_cast<void>(prom::time(all().latency)(prom::call_only([](int x) { return x; }))(1));
 }
 EXPORTED double DONE() { return all().work.value(); }
 EXPORTED bool SHOWS(const char* what) { return prom::expose().find(what) != std::string::npos; }

@@ -8,7 +8,8 @@ std:: over our types. These may be exported, each for its reason:
   types      vtable and typeinfo of classes that users catch or derive from: a type is one type everywhere
   constants  template arguments (fixed_string): the name holds the value
   made       with g++, which marks no member that the language makes itself: those listed, of plain structs
-  elsewhere  functions of std:: over our types, which no mark reaches: the same code in each copy of one version
+  elsewhere  functions of std:: over our public types, which no mark reaches: the same code in each copy of one version.
+             Over private types only those in INSIDE, which g++ takes from the inside of a container whatever is hidden
 And none of these may reach state, whatever it calls: objects that can be written, and what is a thread's. That is read
 from the code, on x86-64; a call through a pointer counts for whoever names the function or a table that holds it.
 """
@@ -26,6 +27,9 @@ MADE = re.compile(r"""(
   | registration::registration\((registration&&)?\)
   | (registration|stats_page)::operator=\((registration|stats_page)&&\)
 )""", re.X)
+
+PRIVATE = re.compile(r"detail::|::operations")
+INSIDE = re.compile(r"std::(_Destroy_aux|__copy_move|__copy_move_backward|__uninitialized_default_n_1)<[^>]*>::|std::__is_complete_or_unbounded<")
 
 def lines(*command, text=None):
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -92,6 +96,8 @@ for name, said in zip(exported, plain(exported)):
         why = "has no mark"
     elif name.startswith("_ZT") or name.startswith("_ZG"):
         why = "is data"
+    elif compiler == "g++" and not OWN.match(name) and PRIVATE.search(said) and not INSIDE.search(said):
+        why = "is of std:: over a private type"
     elif way := way_to_state(name, uses, state):
         why = "reaches state: " + way
     if why:
