@@ -143,7 +143,7 @@ $B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER) $B/flags
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(STRICT) -O1 $(CPPFLAGS) $< -o $@ $(LDFLAGS) -pthread $(libs)
 
-$B/e2e/%: tests/e2e/%.cpp $(HEADER) $B/flags
+$B/e2e/%: tests/e2e/%.cpp $(wildcard examples/*.hpp) $(HEADER) $B/flags
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(STRICT) -O1 $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread $(libs)

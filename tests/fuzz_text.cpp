@@ -2,6 +2,7 @@
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
+#include "examples/promlint.hpp"
 
 namespace prom = prometheus_async;
 
@@ -22,8 +23,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
         require(name.empty() == text.empty() && (name.empty() || prom::detail::legacy_label_name(name)));
     }
 
-    prom::lint_page(text);
-    require(prom::page_diff(text, text).empty());
+    prom_lint::lint_page(text);
+    require(prom_lint::page_diff(text, text).empty());
 
     // A page of it: valid UTF-8, one line for each series, whatever the value and the help hold.
     prom::registry mine;
@@ -39,11 +40,11 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
         asked.registries = one;
         const std::string page = prom::expose(asked);
         require(prom::detail::valid_utf8(page));
-        require(prom::page_diff(page, page).empty());
+        require(prom_lint::page_diff(page, page).empty());
         std::size_t lines = 0;
         for (const char c : page) lines += c == '\n';
         require(lines <= 9 && page.find("fuzz_total{a=\"") != std::string::npos);
-        if (as == prom::format::text_1_0_0) prom::lint_page(page);
+        if (as == prom::format::text_1_0_0) prom_lint::lint_page(page);
     }
     return 0;
 }

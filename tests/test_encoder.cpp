@@ -1,6 +1,7 @@
 // The cursor: pages in every format, in windows of every size, while everything changes.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"
+#include "examples/promlint.hpp"
 
 #include "support/allocations.hpp"
 #include "support/values.hpp"
@@ -1034,7 +1035,7 @@ TEST_CASE("the build tells its version") {
     const std::string text = page(r);
     CHECK(text.find("# TYPE prometheus_async_build_info gauge\nprometheus_async_build_info{") != std::string::npos);
     CHECK(text.find("version=\"" + std::string(prom::version()) + "\"") != std::string::npos);
-    CHECK(prom::lint_page(text).empty());
+    CHECK(prom_lint::lint_page(text).empty());
 }
 
 TEST_CASE("an OpenMetrics histogram whose first bound is zero keeps its sum and count; below zero they have no place") {

@@ -1,6 +1,7 @@
-// promlint's rules and the difference of two pages: room [54].
+// promlint's rules and the difference of two pages: examples/promlint.hpp.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"
+#include "examples/promlint.hpp"
 
 #include <doctest/doctest.h>
 
@@ -8,12 +9,12 @@ namespace prom = prometheus_async;
 
 namespace {
 
-std::string findings(const std::vector<prom::lint_finding>& found) {
+std::string findings(const std::vector<prom_lint::finding>& found) {
     std::string lines;
     for (const auto& f : found) lines += f.metric + " " + f.text + "\n";
     return lines;
 }
-std::string page(std::string_view text) { return findings(prom::lint_page(text)); }
+std::string page(std::string_view text) { return findings(prom_lint::lint_page(text)); }
 std::string gauge(const std::string& name) { return page("# HELP " + name + " h\n# TYPE " + name + " gauge\n" + name + " 1\n"); }
 
 }  // namespace
@@ -75,7 +76,7 @@ TEST_CASE("quoted names and hostile values are read as the grammar has them") {
     CHECK(page("# HELP \"a.b\" h\n# TYPE \"a.b\" gauge\n{\"a.b\",\"c.dE\"=\"x\"} 1\n") == "a.b label names should be written in 'snake_case' not 'camelCase'\n");
     for (std::string_view broken : {"{", "{\"", "x{", "x{a", "x{a=", "x{a=\"", "x{a=\"\\", "x{a=\"b", "x{a=\"b\"", "x{,,}", "#", "# HELP ", "# HELP", "# TYPE x", "# TYPE \"",
                                     " ", "{}", "\n\n", "x{=}", "}", "\"", "x{\"\"}"})
-        prom::lint_page(broken);  // reads nothing beyond its end: the sanitizers tell
+        prom_lint::lint_page(broken);  // reads nothing beyond its end: the sanitizers tell
 }
 
 TEST_CASE("of a page that promtool refuses, its words and the line, and nothing else") {  // tests/e2e/check_parsers.py asks the real one
@@ -107,22 +108,22 @@ TEST_CASE("of a page that promtool refuses, its words and the line, and nothing 
 TEST_CASE("a registry is asked through its page") {
     prom::registry mine;
     prom::gauge good{"temperature_celsius", "Outside.", {.registry = &mine}};
-    CHECK(findings(prom::lint(mine)) == "");
+    CHECK(findings(prom_lint::lint(mine)) == "");
     prom::gauge bad{"latencyMs", "", {.registry = &mine}};
     prom::gauge dotted{prom::utf8("http.latency_ms"), "Latency.", {.registry = &mine}};
-    CHECK(findings(prom::lint(mine)) == "latencyMs no help text\nlatencyMs metric names should be written in 'snake_case' not 'camelCase'\n"
+    CHECK(findings(prom_lint::lint(mine)) == "latencyMs no help text\nlatencyMs metric names should be written in 'snake_case' not 'camelCase'\n"
                                         "http.latency_ms metric names should not contain abbreviated units\n");
 }
 
 TEST_CASE("a difference of pages names what is gone, new and changed") {
-    CHECK(prom::page_diff("", "") == "");
-    CHECK(prom::page_diff("x 1\n", "x 1\n") == "");
-    CHECK(prom::page_diff("x 1\ny 2\n", "y 2\nx 1\n") == "");
-    CHECK(prom::page_diff("x 1\n", "x 2\n") == "  x 1 -> 2\n");
-    CHECK(prom::page_diff("x{a=\"b c} 5\"} 1\nz 1\n", "x{a=\"b c} 5\"} 3\ny 1\n") == "- z 1\n  x{a=\"b c} 5\"} 1 -> 3\n+ y 1\n");
-    CHECK(prom::page_diff("x 1\nx 2\n", "x 2\nx 1\n") == "");  // no page of ours, but a page
-    CHECK(prom::page_diff("# HELP x a\nx 1\n", "# HELP x b\nx 1\n") == "- # HELP x a\n+ # HELP x b\n");
-    CHECK(prom::page_diff("x_total 1 # {a=\"b\"} 1\n", "x_total 2 # {a=\"b\"} 1\n") == "  x_total 1 # {a=\"b\"} 1 -> 2 # {a=\"b\"} 1\n");
+    CHECK(prom_lint::page_diff("", "") == "");
+    CHECK(prom_lint::page_diff("x 1\n", "x 1\n") == "");
+    CHECK(prom_lint::page_diff("x 1\ny 2\n", "y 2\nx 1\n") == "");
+    CHECK(prom_lint::page_diff("x 1\n", "x 2\n") == "  x 1 -> 2\n");
+    CHECK(prom_lint::page_diff("x{a=\"b c} 5\"} 1\nz 1\n", "x{a=\"b c} 5\"} 3\ny 1\n") == "- z 1\n  x{a=\"b c} 5\"} 1 -> 3\n+ y 1\n");
+    CHECK(prom_lint::page_diff("x 1\nx 2\n", "x 2\nx 1\n") == "");  // no page of ours, but a page
+    CHECK(prom_lint::page_diff("# HELP x a\nx 1\n", "# HELP x b\nx 1\n") == "- # HELP x a\n+ # HELP x b\n");
+    CHECK(prom_lint::page_diff("x_total 1 # {a=\"b\"} 1\n", "x_total 2 # {a=\"b\"} 1\n") == "  x_total 1 # {a=\"b\"} 1 -> 2 # {a=\"b\"} 1\n");
 }
 
 TEST_CASE("a difference shows what a piece of a program did") {
@@ -133,6 +134,6 @@ TEST_CASE("a difference shows what a piece of a program did") {
     const std::string before = prom::expose({.registries = one});
     requests(200).inc(2);
     requests(500).inc();
-    CHECK(prom::page_diff(before, prom::expose({.registries = one})) ==
+    CHECK(prom_lint::page_diff(before, prom::expose({.registries = one})) ==
           "  requests_total{code=\"200\"} 1 -> 3\n+ requests_total{code=\"500\"} 1\n");
 }

@@ -1,6 +1,7 @@
 // process_* from /proc: room [48].
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"
+#include "examples/promlint.hpp"
 
 #include <doctest/doctest.h>
 
@@ -75,7 +76,7 @@ TEST_CASE("process metrics tell what /proc tells, under the official names") {
     CHECK(mine.sample_value("process_threads").value() == 7);
     CHECK(has(text, "# HELP process_cpu_seconds_total Total user and system CPU time spent in seconds.\n# TYPE process_cpu_seconds_total counter\n"));
     CHECK(has(text, "# TYPE process_open_fds gauge\nprocess_open_fds 3\n"));
-    CHECK(prom::lint(mine).empty());
+    CHECK(prom_lint::lint(mine).empty());
     const std::string openmetrics = page(mine, prom::format::openmetrics_1_0_0);
     CHECK(has(openmetrics, "# TYPE process_cpu_seconds counter\n# UNIT process_cpu_seconds seconds\n"));
 }

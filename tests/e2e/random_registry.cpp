@@ -4,6 +4,7 @@
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
+#include "examples/promlint.hpp"
 
 #include <cinttypes>
 #include <cmath>
@@ -428,7 +429,7 @@ int main(int count, char** arguments) {
     if (count == 3 && std::string_view(arguments[1]) == "lint") {  // what lint_page says about a file
         std::ifstream file(arguments[2], std::ios::binary);
         const std::string page(std::istreambuf_iterator<char>(file), {});
-        for (const auto& finding : prom::lint_page(page)) std::printf("%s%s%s\n", finding.metric.c_str(), finding.metric.empty() ? "" : " ", finding.text.c_str());
+        for (const auto& finding : prom_lint::lint_page(page)) std::printf("%s%s%s\n", finding.metric.c_str(), finding.metric.empty() ? "" : " ", finding.text.c_str());
         return 0;
     }
     if (count != 4) return std::fprintf(stderr, "random_registry FOLDER FIRST LAST, or lint PAGE\n"), 2;
@@ -479,7 +480,7 @@ int main(int count, char** arguments) {
         prom::page_options plain;
         plain.registries = both;
         plain.created = created;
-        for (const auto& finding : prom::lint_page(prom::expose(plain))) lint += (lint.empty() ? "" : ",") + hex(finding.metric + " " + finding.text);
+        for (const auto& finding : prom_lint::lint_page(prom::expose(plain))) lint += (lint.empty() ? "" : ",") + hex(finding.metric + " " + finding.text);
         write(folder + "/" + std::to_string(seed) + ".json", std::string("{\"created\":") + std::to_string(static_cast<int>(created)) + ",\"pages\":[\n" + pages + "],\n\"lint\":[" + lint +
                                                                  "],\n\"families\":[\n" + w.told.json + "]}\n");
     }

@@ -47,26 +47,26 @@ among_macros() { # file...
     for file; do echo "#include \"$file\""; done
 }
 among_macros prometheus_async.hpp > "$dir/hostile.cpp"
-{ echo '#include <asio.hpp>'; echo '#include "tests/support/stdexec.hpp"'; among_macros prometheus_async.hpp examples/*_*.hpp; } > "$dir/hostile_all.cpp"
+{ echo '#include <asio.hpp>'; echo '#include "tests/support/stdexec.hpp"'; among_macros prometheus_async.hpp examples/*_*.hpp examples/promlint.hpp; } > "$dir/hostile_all.cpp"
 ok "the header and its companions compile among hostile macros: g++" g++ $strict -I. -fsyntax-only "$dir/hostile_all.cpp"
 ok "the header compiles among hostile macros: clang++-19, poll" clang++-19 $strict -I. -fsyntax-only -DPROMETHEUS_ASYNC_POLLER_POLL=1 "$dir/hostile.cpp"
 ok "the header compiles among hostile macros: g++, no exceptions, no threads" g++ $strict -I. -fsyntax-only -fno-exceptions -fno-rtti -DPROMETHEUS_ASYNC_NO_THREADS=1 "$dir/hostile.cpp"
 
 # What is meant to be copied, beside the header, in a program that has a `prom` of its own.
 mkdir "$dir/copied"
-cp prometheus_async.hpp examples/tls_openssl.hpp examples/tls_mbedtls.hpp examples/asio_tokens.hpp examples/stdexec_senders.hpp tests/support/stdexec.hpp "$dir/copied"
+cp prometheus_async.hpp examples/*_*.hpp examples/promlint.hpp tests/support/stdexec.hpp "$dir/copied"
 before() { # what the user includes before the companion
     case $1 in asio_tokens) echo '#include <asio.hpp>' ;; stdexec_senders) echo '#include "stdexec.hpp"' ;; esac
 }
-for name in tls_openssl tls_mbedtls asio_tokens stdexec_senders; do
+for name in tls_openssl tls_mbedtls asio_tokens stdexec_senders promlint; do
     { echo 'static int prom = 1;'; before $name; echo "#include \"$name.hpp\""; echo 'int main() { return prom - 1; }'; } > "$dir/copied/$name.cpp"
     ok "$name.hpp compiles beside the header" g++ $strict -fsyntax-only "$dir/copied/$name.cpp"
 done
-all_four() { for name; do before $name; echo "#include \"$name.hpp\""; done; }
-{ echo 'static int prom = 1;'; all_four tls_openssl tls_mbedtls asio_tokens stdexec_senders
-  echo 'bool load() { return prom == 1 && !openssl_server::load("none", "none") && !mbedtls_server::load("none", "none"); }'; } > "$dir/copied/one.cpp"
-{ echo 'namespace prom { static int own = 1; }'; all_four stdexec_senders asio_tokens tls_mbedtls tls_openssl
-  echo 'bool load(); int main() { return load() && prom::own == 1 && !openssl_client::load("none") && !mbedtls_client::load("none") ? 0 : 1; }'; } > "$dir/copied/two.cpp"
+all_of() { for name; do before $name; echo "#include \"$name.hpp\""; done; }
+{ echo 'static int prom = 1;'; all_of tls_openssl tls_mbedtls asio_tokens stdexec_senders promlint
+  echo 'bool load() { return prom == 1 && prom_lint::lint().empty() && !openssl_server::load("none", "none") && !mbedtls_server::load("none", "none"); }'; } > "$dir/copied/one.cpp"
+{ echo 'namespace prom { static int own = 1; }'; all_of promlint stdexec_senders asio_tokens tls_mbedtls tls_openssl
+  echo 'bool load(); int main() { return load() && prom::own == 1 && !prom_lint::page_diff("x 1", "x 2").empty() && !openssl_client::load("none") && !mbedtls_client::load("none") ? 0 : 1; }'; } > "$dir/copied/two.cpp"
 ok "all companions compile in one unit: clang++-19" clang++-19 $strict -fsyntax-only "$dir/copied/two.cpp"
 ok "companions in two units link and run" sh -c "g++ $strict '$dir/copied/one.cpp' '$dir/copied/two.cpp' '$dir/impl.o' -lssl -lcrypto -lmbedtls -lmbedx509 -lmbedcrypto -pthread -o '$dir/copied/both' && '$dir/copied/both'"
 echo "$passed passed, $failed failed"
