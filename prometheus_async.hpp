@@ -38,8 +38,10 @@
 //   [32] instruments  time, count, track        [60] http syntax  heads, no sockets
 //   [34] loop         event_loop                [62] sessions     plain and TLS byte streams
 //   [36] server       start_http_server, TLS    [63] authority    credentials, decisions
-//   [38] discovery    consul_agent, file_sd     [64] http server  connections, limits, fairness
-//                                               [66] server main  starting, closing, the thread
+//   [38] discovery    consul_agent, file_sd     [64] connection   one peer, from accept to end
+//                                               [65] answers      routes, heads and bodies
+//                                               [66] http server  limits, fairness, accepting
+//                                               [67] server main  starting, closing, the thread
 //                                               [68] http client  one request, one response
 //                                               [70] json         a writer
 //                                               [72] consul       registration that stays
@@ -1810,10 +1812,10 @@ struct page_options {
 };
 static_assert(std::is_trivially_destructible_v<page_options>);
 
-enum class pull : std::uint8_t { more, done, wait, failed };
+enum class pull : std::uint8_t { more, done, failed };
 struct pulled {
     std::size_t bytes;  // written to the span, also when done; few or none, with more to come, after much work for nothing
-    pull what;          // wait: an asynchronous collector is at work, call again later
+    pull what;
 };
 
 /// One page, pulled piece by piece into buffers of the caller's. Holds no lock between pulls; series
@@ -4397,10 +4399,6 @@ struct net_address {
         if (family() != AF_INET6) return family() == AF_UNIX;
         return IN6_IS_ADDR_LOOPBACK(&v6().sin6_addr) ||
                (IN6_IS_ADDR_V4MAPPED(&v6().sin6_addr) && v6().sin6_addr.s6_addr[12] == 127);
-    }
-    bool wildcard() const noexcept {
-        return (family() == AF_INET && v4().sin_addr.s_addr == htonl(INADDR_ANY)) ||
-               (family() == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&v6().sin6_addr));
     }
     /// "127.0.0.1", "fe80::1%eth0", "/run/x.sock", "@name"
     std::string text() const {
@@ -9643,7 +9641,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [62] sessions                                     plain and TLS byte streams over a descriptor
-//      needs [36] [58]
+//      needs [36] [40]
 // =============================================================================
 //
 // A stream never blocks and never waits: each call does what the socket and the TLS session allow now
@@ -10084,8 +10082,8 @@ private:
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [64] http server                                  connections, limits, fairness
-//      needs [22] [36] [40] [50] [52] [58] [60] [62] [63]
+// [64] connection                                   one peer: handshake, requests, answers, end
+//      needs [22] [58] [60] [62] [63]
 // =============================================================================
 //
 // One http_connection is one peer: a parser, at most one buffer of output, and a phase. It does what its
@@ -10097,16 +10095,55 @@ namespace detail {
 
 class http_connection;
 
-/// What output in progress takes: the piece to send is always one run of octets, head and chunk framing
-/// put before the body and after it.
+struct page_body;
+
+/// Turns the octets of a page into others on their way, as a content coding does.
+class body_filter {
+public:
+    virtual ~body_filter() = default;
+    /// As cursor::next. Takes what it needs by page.plain(), a bounded amount in one call (16 KiB, say), and may keep
+    /// what it cannot write yet. A result of less than half of `into` with more to come ends the connection's turn.
+    virtual pulled next(page_body& page, std::span<char> into) noexcept = 0;
+};
+
+/// A page as a stream of octets, through a filter if there is one. Counts its samples if it is to.
+struct page_body {
+    cursor page;
+    owned<body_filter> filter;
+    std::size_t samples = 0;
+    bool counts = false, line_start = true;
+
+    void start(const page_options& options, bool count) {
+        page.start(options);
+        filter = {};
+        samples = 0;
+        counts = count;
+        line_start = true;
+    }
+    pulled next(std::span<char> into) noexcept { return filter ? filter->next(*this, into) : plain(into); }
+    /// The next octets of the page itself.
+    pulled plain(std::span<char> into) noexcept {
+        const pulled got = page.next(into);
+        for (std::string_view part(into.data(), counts ? got.bytes : 0); !part.empty();) {
+            if (line_start && part[0] != '#') ++samples;
+            const std::size_t end = part.find('\n');
+            line_start = end != std::string_view::npos;
+            part.remove_prefix(line_start ? end + 1 : part.size());
+        }
+        return got;
+    }
+};
+
+/// The memory of one answer: its head, a piece of its body, and framing before and after, so that what is sent is
+/// always one run of octets.
 struct http_block {
     static constexpr std::size_t head_size = 768, body_size = 16384, input_size = 2048;
     static constexpr std::size_t wide_size = 65536, framing = 16;
-    cursor page;
+    page_body page;
     http_block* next = nullptr;
     std::size_t ahead = 0, ahead_end = 0;
-    char* wide = nullptr;                  // where the later pieces of a long page are made,
-    bool widened = false;                  // if it may; else it is kept for the next one
+    char* wide = nullptr;                  // for the later pieces of a long page
+    bool widened = false;                  // `wide` is in use
     char head[head_size + body_size + 8];  // the last ones for "\r\n0\r\n\r\n"
     char input[input_size];                // what came with the request: pipelined ones
     ~http_block() { delete[] wide; }
@@ -10139,10 +10176,11 @@ struct http_peer {
     }
 };
 
-/// Connections in the order in which they began to wait, or last moved.
+/// Connections in the order in which they began to wait, or last sent something.
 struct http_queue {
     http_connection* first = nullptr;
     http_connection* last = nullptr;
+    std::size_t size = 0;
 };
 
 struct http_route {
@@ -10179,15 +10217,13 @@ struct http_service {
     authenticator auth;
     void (*decided)(http_connection& who) = nullptr;  // by an asynchronous authoriser: to call decide()
 
-    http_queue waiting;   // for the peer's octets: evicted first
-    http_queue handshaking;   // hands: the oldest makes room for one too many
-    http_queue writing;    // in an answer
+    http_queue waiting;                      // for the peer's octets: evicted first
+    http_queue handshaking;                  // TLS handshakes that have begun
+    http_queue writing;                      // answers being sent
     std::size_t connections = 0;
-    std::size_t handshakes = 0;
-    std::size_t answers = 0;
-    std::size_t delayed = 0;                 // refusals that wait
+    std::size_t delayed = 0;                 // answers 401 that wait
     std::uint64_t turn = 0;                  // of the loop; 0: there is none
-    bool shook = false;                      // a handshake went a step further in this turn
+    bool handshake_done = false;             // one step of a handshake, in this turn
     std::vector<std::string_view> names;     // of one request, while it is answered
     char input[http_block::input_size];
     char scratch[16384];
@@ -10253,9 +10289,34 @@ struct head_writer {
     }
 };
 
+/// One answer: what has been made of it, and what of it is to be sent.
+struct response {
+    int status = 0;
+    format as = format::text_0_0_4;
+    bool page = false;             // of metrics, in `as`
+    bool head_only = false;        // it answers HEAD
+    bool head_sent = false;        // or about to be: it is in the run
+    bool chunked = false;
+    bool more = false;             // the page has more pieces
+    bool paused = false;           // making a piece took much work for few octets
+    std::size_t filled = 0;        // octets of the piece that is being made
+    const char* out = nullptr;     // the run of octets that is being sent
+    const char* out_end = nullptr;
+    std::string_view rest{};       // of a text, after that run
+    std::uint64_t sent_before = 0; // octets of the connection, before this answer
+    head_writer head{};
+};
+
 class http_connection {
 public:
-    enum class phase : std::uint8_t { handshake, reading, deciding, writing, lingering, closed };
+    enum class phase : std::uint8_t {
+        handshake, reading,
+        deciding,   // an asynchronous authoriser is at work
+        delaying,   // an answer 401 waits
+        writing,
+        lingering,  // the last answer is sent: reads until the peer has closed
+        closed
+    };
 
     /// Owns `fd`, and closes it when it is destroyed: whoever watches it forgets it first.
     http_connection(http_service& service, int fd, double now, std::uint64_t from = 0);
@@ -10265,7 +10326,7 @@ public:
     /// Does what the descriptor allows, within a turn's budget of octets and requests.
     void run(double now);
     /// Whether run() ended although the descriptor allowed more.
-    bool unfinished() const noexcept { return unfinished_; }
+    bool unfinished() const noexcept { return turn_.unfinished; }
     /// The peer has sent its last octet: run() reads up to it.
     void last_octet() noexcept { last_octet_ = true; }
     /// Acts on a deadline() that has passed.
@@ -10279,7 +10340,7 @@ public:
     int fd() const noexcept { return fd_; }
     /// Of a reader: since when it has taken nothing, or how late it is, at a million octets a second.
     double lag(double now) const noexcept {
-        const double silent = now - moved_, late = now - since_ - static_cast<double>(stream_.sent() - sent_before_) * 1e-6;
+        const double silent = now - moved_, late = now - since_ - static_cast<double>(stream_.sent() - answer_.sent_before) * 1e-6;
         return silent > late ? silent : late;
     }
     /// Answers 503 to a newcomer for whom there is no room.
@@ -10294,6 +10355,14 @@ private:
 
     static constexpr std::size_t most_delayed = 32;
 
+    /// What one call of run() may do, and has done.
+    struct budget {
+        std::size_t octets = 0;   // left
+        int requests = turn_requests;
+        bool drained = false;     // what the socket had was less than there was room for
+        bool unfinished = false;  // run() ended although the descriptor allowed more
+    };
+
     // Each does one step and returns whether to go on; if not, wants_ is set.
     bool shake();
     bool read();
@@ -10305,7 +10374,7 @@ private:
     /// The others first: the next turn calls again.
     bool pause(interest until) noexcept {
         wants_ = until;
-        unfinished_ = true;
+        turn_.unfinished = true;
         return false;
     }
 
@@ -10325,45 +10394,574 @@ private:
     void send_piece(std::size_t body) noexcept;
     void finished();
     void enter(phase next);
-    void count_samples(std::string_view part) noexcept;
 
     http_service& service_;
     http_peer* const peer_;
-    http_connection* next_ = nullptr;
+    http_connection* next_ = nullptr;      // in its queue
     http_connection* previous_ = nullptr;
     http_queue* in_ = nullptr;
     stream stream_;
     request_parser parser_;
+    const http_route* route_ = nullptr;    // of the request; null: there is none
     authorization_request asking_{};
     decision decision_;
     http_block* block_ = nullptr;
-    const http_route* route_ = nullptr;
-    const char* out_ = nullptr;
-    const char* out_end_ = nullptr;
-    std::string_view rest_;      // of a text, after out_
+    response answer_;
+    budget turn_;
     double now_;
-    double since_;               // the phase began
-    double moved_;               // the last octet was taken
-    std::uint64_t sent_before_ = 0;  // this answer
-    std::size_t octets_left_ = 0;
+    double since_;                         // the phase began, or in it what its deadline counts from
+    double moved_;                         // the last octet was taken
     std::size_t requests_ = 0;
     std::size_t discarded_ = 0;
-    std::size_t filled_ = 0;
-    std::size_t samples_ = 0;
-    head_writer head_{};
     int fd_;
-    int status_ = 0;
-    int requests_left_ = 0;
     phase phase_ = phase::reading;
     interest wants_ = interest::read;
-    format format_ = format::text_0_0_4;
-    bool head_only_ = false, closing_ = false, page_open_ = false, chunked_ = false, head_sent_ = false, paused_ = false;
-    bool page_waits_ = false, shut_ = false, line_start_ = true, delayed_ = false;
-    bool drained_ = false;       // in this turn: what the socket had was less than there was room for
-    bool last_octet_ = false, unfinished_ = false;
+    bool closing_ = false;                 // after this answer
+    bool shut_ = false;                    // our side is
+    bool last_octet_ = false;
 };
 
-// ---- what connections share ----
+// ---- one connection ----
+
+http_connection::http_connection(http_service& service, int fd, double now, std::uint64_t from)
+    : service_(service), peer_(service.join(from)), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
+    ++service_.connections;
+    if (service.tls) stream_.expect_tls(service.tls);
+    enter(service.tls ? phase::handshake : phase::reading);
+}
+
+http_connection::~http_connection() {
+    close();
+    --service_.connections;
+    service_.leave(peer_);
+    sys::close(fd_);  // not again after EINTR: the number may be another's by then
+}
+
+void http_connection::enter(phase next) {
+    http_queue* const to = next == phase::closed                            ? nullptr
+                           : next == phase::writing                         ? &service_.writing
+                           : next == phase::handshake && stream_.handshaking() ? &service_.handshaking
+                                                                            : &service_.waiting;
+    service_.delayed += next == phase::delaying;
+    service_.delayed -= phase_ == phase::delaying;
+    if (in_) {
+        --in_->size;
+        (previous_ ? previous_->next_ : in_->first) = next_;
+        (next_ ? next_->previous_ : in_->last) = previous_;
+    }
+    in_ = to;
+    if (to) {
+        ++to->size;
+        next_ = nullptr;
+        previous_ = std::exchange(to->last, this);
+        (previous_ ? previous_->next_ : to->first) = this;
+    }
+    phase_ = next;
+}
+
+void http_connection::close() noexcept {
+    if (closed()) return;
+    if (service_.metrics && phase_ == phase::writing) service_.metrics->in_flight.dec();
+    enter(phase::closed);
+    wants_ = interest::none;
+    decision_ = {};
+    service_.give_block(std::exchange(block_, nullptr));
+}
+// Over TLS an end is told, so that the peer need not think that it was cut off.
+void http_connection::leave() {
+    if (!stream_.secured()) return close();
+    since_ = now_;
+    enter(phase::lingering);
+}
+void http_connection::reset() noexcept {
+    const ::linger at_once{1, 0};
+    if (!closed()) (void)sys::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close();
+}
+
+double http_connection::deadline() const noexcept {
+    const server_limits& l = service_.limits;
+    switch (phase_) {
+    case phase::handshake: return since_ + l.handshake.count();
+    case phase::reading: return since_ + (requests_ == 0 || parser_.begun() ? l.header : l.idle).count();
+    case phase::deciding: return since_ + l.response.count();
+    case phase::delaying: return since_ + 1;
+    case phase::writing: {
+        const double whole = since_ + l.response.count();
+        const double stalled = moved_ + l.stall.count();
+        return stalled < whole ? stalled : whole;
+    }
+    case phase::lingering: return since_ + l.lingering.count();
+    case phase::closed: break;
+    }
+    return never;
+}
+
+void http_connection::expire(double now) {
+    now_ = now;
+    switch (phase_) {
+    case phase::reading:
+        closing_ = true;
+        parser_.begun() ? answer_fixed(408) : leave();
+        return run(now);
+    case phase::writing:
+        service_.tell(event_kind::connection_stalled,
+                      {errc::timeout, "a reader took nothing for too long, or all too slowly"});
+        return reset();
+    case phase::handshake:
+        if (stream_.handshaking()) service_.tell(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
+        return close();
+    case phase::delaying:
+        answer_fixed(401);
+        return run(now);
+    case phase::deciding:
+    case phase::lingering: return close();
+    case phase::closed: return;
+    }
+}
+
+void http_connection::refuse(double now) {
+    now_ = now;
+    closing_ = true;
+    if (service_.tls) return close();  // a handshake only to say no would cost more than a yes
+    answer_fixed(503);
+    run(now);
+}
+
+void http_connection::run(double now) {
+    now_ = now;
+    turn_ = {};
+    turn_.octets = share();
+    for (bool on = true; on;) {
+        switch (phase_) {
+        case phase::handshake: on = shake(); break;
+        case phase::reading: on = read(); break;
+        case phase::writing: on = write(); break;
+        case phase::lingering: on = linger(); break;
+        case phase::deciding:
+        case phase::delaying:
+        case phase::closed: on = false; break;
+        }
+    }
+}
+
+// What a stream said it waits for, or the end of the connection.
+bool http_connection::wait_for(stream_status how) noexcept {
+    if (how == stream_status::want_read || how == stream_status::want_write) {
+        wants_ = how == stream_status::want_write ? interest::write
+                 : stream_.pending()              ? interest::both
+                                                  : interest::read;
+        return false;
+    }
+    if (stream_.lost()) service_.count(event_kind::connection_lost);
+    how == stream_status::ended && phase_ == phase::reading ? leave() : close();
+    return !closed();
+}
+
+// One a turn: its arithmetic is what takes longest here, and the others are not to wait for many of them.
+bool http_connection::shake() {
+    if (std::exchange(service_.handshake_done, true)) return pause(stream_.pending() ? interest::both : interest::read);
+    const bool begun = stream_.handshaking();
+    moved_ = now_;
+    const stream_status how = stream_.handshake(service_.scratch);
+    if (how == stream_status::ok) {
+        since_ = now_;
+        enter(phase::reading);
+        return true;
+    }
+    if (how == stream_status::want_read || how == stream_status::want_write) {
+        if (!begun && stream_.handshaking()) enter(phase::handshake);
+        wait_for(how);
+        return how == stream_status::want_read ? pause(wants_) : false;  // it takes one flight at a time
+    }
+    closing_ = true;
+    if (stream_.plain_peer()) {
+        answer_fixed(400);
+        return true;
+    }
+    if (how == stream_status::failed) service_.tell(event_kind::handshake_failed, stream_.why());
+    else if (begun) service_.tell(event_kind::handshake_failed, {errc::tls, "TLS: the peer left amid the handshake"});
+    since_ = now_;
+    enter(phase::lingering);
+    return true;
+}
+
+bool http_connection::read() {
+    if (turn_.requests == 0) return pause(interest::write);  // a writable socket calls again
+    const bool ahead = block_ && block_->ahead != block_->ahead_end;
+    std::string_view in;
+    if (!ahead && turn_.drained) return wait_for(stream_status::want_read);
+    if (ahead) {
+        in = {block_->input + block_->ahead, block_->ahead_end - block_->ahead};
+    } else {
+        const stream_io got = stream_.receive(service_.input, service_.scratch);
+        if (got.bytes == 0 && got.status == stream_status::want_read && stream_.buffered()) return pause(interest::write);
+        if (got.bytes == 0) return wait_for(got.status);
+        in = {service_.input, got.bytes};
+        turn_.drained = got.bytes < sizeof service_.input && !stream_.buffered() && !last_octet_;
+    }
+    const bool fresh = !parser_.begun();
+    const std::size_t used = parser_.feed(in);
+    if (fresh && requests_ != 0) since_ = now_;  // the time for a head runs from its first octet
+    if (ahead) block_->ahead += used;
+    if (!parser_.done() && parser_.failed() == 0) {
+        service_.give_block(std::exchange(block_, nullptr));
+        return true;
+    }
+    if (!block_) block_ = service_.take_block();
+    if (!ahead) {
+        block_->ahead = 0;
+        block_->ahead_end = in.size() - used;
+        std::memcpy(block_->input, in.data() + used, block_->ahead_end);
+    }
+    --turn_.requests;
+    respond();
+    return true;
+}
+
+bool http_connection::write() {
+    const std::uint64_t before = stream_.sent();
+    const bool on = write_on();
+    if (stream_.sent() != before && phase_ == phase::writing) {
+        moved_ = now_;
+        enter(phase::writing);  // behind those that moved before
+    }
+    return on;
+}
+bool http_connection::write_on() {
+    response& a = answer_;
+    while (a.out != a.out_end) {
+        if (turn_.octets == 0) return pause(interest::write);
+        const auto whole = static_cast<std::size_t>(a.out_end - a.out);
+        constexpr std::size_t piece = http_block::framing + http_block::wide_size + 8;  // goes whole, if it was begun
+        const stream_io sent = stream_.send({a.out, whole < piece ? whole : piece}, service_.scratch);
+        a.out += sent.bytes;
+        turn_.octets -= sent.bytes < turn_.octets ? sent.bytes : turn_.octets;
+        peer_->octets_left -= sent.bytes < peer_->octets_left ? sent.bytes : peer_->octets_left;
+        if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
+        if (sent.status != stream_status::ok) return wait_for(sent.status);
+    }
+    if (std::exchange(a.paused, false)) return pause(interest::write);
+    if (!a.rest.empty()) {
+        a.out = a.rest.data();
+        a.out_end = a.out + std::exchange(a.rest, {}).size();
+        return true;
+    }
+    if (a.more) {
+        fill();
+        return true;
+    }
+    if (stream_.pending())
+        if (const stream_status how = stream_.flush(service_.scratch); how != stream_status::ok) return wait_for(how);
+    finished();
+    return true;
+}
+
+void http_connection::finished() {
+    if (service_.metrics) {
+        constexpr std::string_view names[] = {"text_0_0_4", "text_1_0_0", "openmetrics_0_0_1", "openmetrics_1_0_0"};
+        service_.metrics->requests(answer_.status, answer_.page ? names[static_cast<std::size_t>(answer_.as)] : std::string_view()).inc();
+        service_.metrics->duration.observe(positive(now_ - since_));
+        service_.metrics->in_flight.dec();
+        if (answer_.page && !answer_.head_only) service_.metrics->series.set(static_cast<double>(block_->page.samples));
+    }
+    since_ = now_;
+    if (closing_) {
+        service_.give_block(std::exchange(block_, nullptr));
+        return enter(phase::lingering);
+    }
+    if (block_->ahead == block_->ahead_end) service_.give_block(std::exchange(block_, nullptr));
+    parser_.reset();
+    enter(phase::reading);
+}
+
+// The peer may still be sending: to close now would reset the connection, and the answer with it.
+bool http_connection::linger() {
+    if (!shut_) {
+        const stream_status how = stream_.shutdown(service_.scratch);
+        if (how != stream_status::ok) return wait_for(how);
+        if (sys::shutdown(fd_, SHUT_WR) != 0) return close(), false;
+        shut_ = true;
+    }
+    for (;;) {
+        const ssize_t n = sys::recv(fd_, service_.scratch, sizeof service_.scratch, 0);
+        if (n > 0) {
+            discarded_ += static_cast<std::size_t>(n);
+            if (discarded_ >= linger_octets) return close(), false;
+            if (turn_.octets < static_cast<std::size_t>(n)) return pause(interest::read);
+            turn_.octets -= static_cast<std::size_t>(n);
+        } else if (n == 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) {
+            return close(), false;
+        } else if (errno != EINTR) {
+            wants_ = interest::read;
+            return false;
+        }
+    }
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [65] answers                                      routes, authorisation, heads and bodies of answers
+//      needs [64]
+// =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+// ---- answers ----
+
+void http_connection::respond() {
+    const request_head& h = parser_.head;
+    ++requests_;
+    closing_ = parser_.failed() != 0 || h.close || (h.http_1_0 && !h.keep_alive) || h.content ||
+               requests_ >= service_.limits.requests_per_connection;
+    route_ = nullptr;
+    if (parser_.failed() != 0) return answer_fixed(parser_.failed());
+    route_ = service_.find(h.path());
+    const bool open = route_ && route_->open;
+    if (!open && !service_.allows(h.host)) return answer_fixed(421);
+    if (!open && service_.auth.guards()) return authorize();
+    answer();
+}
+
+void http_connection::authorize() {
+    const request_head& h = parser_.head;
+    using verdict = decision::state;
+    if (service_.auth.matches(h.authorization)) return answer();
+    const authorizer& asked = service_.auth.asked();
+    if (!asked) return judge(verdict::no);
+    asking_ = {h.verb, h.path(), h.authorization, stream_.peer()};
+    verdict is = verdict::failed;
+    contain("the authoriser", [&] {
+        is = asked.now ? (asked.now(asking_, asked.context) ? verdict::yes : verdict::no)
+                       : decision_.start(asked.later(asking_, asked.context), [](void* self) {
+                             auto& me = *static_cast<http_connection*>(self);
+                             me.service_.decided(me);
+                         }, this);
+    }, [](const error&) {});  // what it threw may show a credential
+    if (is != verdict::waiting) return judge(is);
+    since_ = now_;
+    wants_ = interest::none;
+    enter(phase::deciding);
+}
+
+void http_connection::decide(double now) {
+    now_ = now;
+    const decision::state is = decision_.now();
+    decision_ = {};
+    judge(is);
+    run(now);
+}
+
+void http_connection::judge(decision::state is) {
+    if (is == decision::state::yes) return answer();
+    if (is == decision::state::failed) {
+        service_.tell(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
+        return answer_fixed(500);
+    }
+    service_.tell(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
+    if (service_.auth.delay(now_) == 0) return answer_fixed(401);
+    if (service_.delayed == most_delayed) return close();  // an answer at once would be a way round the delay
+    since_ = now_;
+    wants_ = interest::none;
+    enter(phase::delaying);
+}
+
+void http_connection::answer() {
+    const request_head& h = parser_.head;
+    if (h.expects_other) return answer_fixed(417);
+    if (h.method == http_method::unknown) return answer_fixed(501);
+    if (!route_ && h.target != "*") return answer_fixed(404);
+    if (h.method == http_method::options) return answer_fixed(204);
+    if (h.method == http_method::other) return answer_fixed(405);
+    if (route_->is_text) return answer_text(*route_);
+    answer_page(*route_);
+}
+
+constexpr std::string_view reason_of(int status) noexcept {
+    switch (status) {
+    case 200: return "OK";
+    case 204: return "No Content";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 414: return "URI Too Long";
+    case 417: return "Expectation Failed";
+    case 421: return "Misdirected Request";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
+    }
+    return "";
+}
+
+// Every answer begins here: what is in the block is no longer needed.
+void http_connection::begin_head(int status) {
+    if (!block_) block_ = service_.take_block();
+    block_->widened = false;
+    if (service_.metrics && phase_ != phase::writing) service_.metrics->in_flight.inc();
+    since_ = moved_ = now_;
+    answer_ = {};
+    answer_.status = status;
+    answer_.head_only = parser_.head.verb == "HEAD";
+    answer_.sent_before = stream_.sent();
+    answer_.head = {block_->head, block_->body()};
+    enter(phase::writing);
+    head_writer& head = answer_.head;
+    head.put("HTTP/1.1 ");
+    head.number(static_cast<unsigned>(status));
+    head.put(" ");
+    head.put(reason_of(status));
+    head.put("\r\nDate: ");
+    head.put(service_.date());
+    head.put("\r\n");
+    if (closing_) head.put("Connection: close\r\n");
+}
+
+// An HTTP/1.0 client that would go on can tell the end of an answer by its length only.
+void http_connection::put_length(std::size_t body) noexcept {
+    answer_.head.put("Content-Length: ");
+    answer_.head.number(body);
+    answer_.head.put(parser_.head.http_1_0 && !closing_ ? "\r\nConnection: keep-alive\r\n" : "\r\n");
+}
+void http_connection::put_no_length() noexcept {
+    if (parser_.head.http_1_0 && !std::exchange(closing_, true)) answer_.head.put("Connection: close\r\n");
+}
+
+// The head goes right before the first octets of the body, so that both are one run.
+void http_connection::send_head(std::size_t body) noexcept {
+    answer_.head.put("\r\n");
+    answer_.head_sent = true;
+    send_piece(answer_.head_only ? 0 : body);
+}
+void http_connection::send_piece(std::size_t body) noexcept {
+    if (answer_.chunked && body != 0) {
+        answer_.head.number(body, 16);
+        answer_.head.put("\r\n");
+    }
+    const auto n = static_cast<std::size_t>(answer_.head.at - block_->head);
+    answer_.out = block_->body() - n;
+    answer_.out_end = block_->body() + body;
+    std::memmove(block_->body() - n, block_->head, n);
+    answer_.head.at = block_->head;
+}
+
+void http_connection::answer_fixed(int status) {
+    begin_head(status);
+    if (status == 405 || status == 204) answer_.head.put("Allow: GET, HEAD, OPTIONS\r\n");
+    if (status == 503) answer_.head.put("Retry-After: 1\r\n");
+    if (status == 401) answer_.head.put(service_.auth.challenge());
+    if (status == 204) return put_no_length(), send_head(0);
+    const std::string_view text = status == 421             ? ""
+                                  : stream_.plain_peer()     ? "this port speaks TLS: https"
+                                  : parser_.looks_like_tls() ? "this port speaks plain HTTP"
+                                                             : reason_of(status);
+    answer_.head.put("Content-Type: text/plain; charset=utf-8\r\n");
+    put_length(text.size() + !text.empty());
+    std::memcpy(block_->body(), text.data(), text.size());
+    block_->body()[text.size()] = '\n';
+    send_head(text.size() + !text.empty());
+}
+
+constexpr std::string_view fields_of_200 = "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
+
+void http_connection::answer_text(const http_route& route) {
+    begin_head(200);
+    answer_.head.put("Content-Type: ");
+    answer_.head.put(route.content_type);
+    answer_.head.put("\r\n");
+    put_length(route.text.size());
+    answer_.head.put(fields_of_200);
+    const std::size_t first = route.text.copy(block_->body(), http_block::body_size);
+    send_head(first);
+    if (!answer_.head_only) answer_.rest = std::string_view(route.text).substr(first);
+}
+
+void http_connection::answer_page(const http_route& route) {
+    const request_head& h = parser_.head;
+    service_.names.clear();
+    if (!query_names(parser_.head.target, service_.limits.names, service_.names)) {
+        closing_ = true;
+        return answer_fixed(400);
+    }
+    begin_head(200);
+    const negotiation agreed = negotiate(h.accept, h.accept_encoding, service_.formats);
+    answer_.as = agreed.as;
+    answer_.head.put("Content-Type: ");
+    answer_.head.put(content_type(agreed.as, agreed.names));
+    answer_.head.put("\r\nVary: Accept\r\n");
+    answer_.head.put(fields_of_200);
+    answer_.head.put(service_.process_start);
+    block_->page.start({.as = agreed.as,
+                        .names = agreed.names,
+                        .registries = route.registries,
+                        .only = service_.names,
+                        .created = service_.created,
+                        .on_collector_error = service_.on_collector_error,
+                        .on_event = service_.metrics || service_.on_event ? &http_service::heard : nullptr,
+                        .context = &service_},
+                       service_.metrics.get() != nullptr);
+    answer_.more = true;
+    answer_.page = true;
+    fill();
+}
+
+// The next buffer of a page; before the first one goes its head, which knows by then how it is framed.
+void http_connection::fill() {
+    pull what = pull::more;
+    if (answer_.head_sent && answer_.filled == 0) service_.widen(*block_);
+    while (what == pull::more && block_->room() - answer_.filled >= 64) {
+        const std::size_t room = block_->room() - answer_.filled;  // for each pull holds the registries' lock
+        const std::span<char> piece(block_->body() + answer_.filled, room < http_block::body_size ? room : http_block::body_size);
+        const pulled got = block_->page.next(piece);
+        answer_.filled += got.bytes;
+        what = got.what;
+        answer_.paused = what == pull::more && got.bytes < piece.size() / 2;
+        if (answer_.paused) return;
+    }
+    if (what == pull::failed) {
+        service_.tell(event_kind::callback_failed, {errc::canceled, "a collector failed: no page"});
+        return answer_.head_sent ? reset() : answer_fixed(500);
+    }
+    answer_.more = what == pull::more && !answer_.head_only;
+    const std::size_t body = std::exchange(answer_.filled, 0);
+    if (answer_.head_sent) {
+        send_piece(body);
+    } else {
+        answer_.chunked = what == pull::more && !parser_.head.http_1_0;
+        if (answer_.chunked) {
+            answer_.head.put("Transfer-Encoding: chunked\r\n");
+        } else if (what == pull::done) {
+            put_length(body);
+        } else {
+            put_no_length();
+        }
+        send_head(body);
+    }
+    if (answer_.chunked && !answer_.head_only) {
+        head_writer after{block_->body() + body, block_->body() + block_->room() + 8};
+        if (body != 0) after.put("\r\n");
+        if (what == pull::done) after.put("0\r\n\r\n");
+        answer_.out_end = after.at;
+    }
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [66] http server                                  limits and fairness, connections on a loop
+//      needs [64]
+// =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+// ---- what connections share, and which of them makes room ----
 
 http_service::~http_service() {
     while (http_block* block = free_) {
@@ -10480,558 +11078,12 @@ std::string_view http_service::date() noexcept {
     return {date_, sizeof date_};
 }
 
-// ---- one connection ----
-
-http_connection::http_connection(http_service& service, int fd, double now, std::uint64_t from)
-    : service_(service), peer_(service.join(from)), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
-    ++service_.connections;
-    if (service.tls) stream_.expect_tls(service.tls);
-    enter(service.tls ? phase::handshake : phase::reading);
-}
-
-http_connection::~http_connection() {
-    close();
-    --service_.connections;
-    service_.leave(peer_);
-    sys::close(fd_);  // not again after EINTR: the number may be another's by then
-}
-
-void http_connection::enter(phase next) {
-    http_queue* const to = next == phase::closed                            ? nullptr
-                           : next == phase::writing                         ? &service_.writing
-                           : next == phase::handshake && stream_.handshaking() ? &service_.handshaking
-                                                                            : &service_.waiting;
-    service_.handshakes += to == &service_.handshaking;
-    service_.handshakes -= in_ == &service_.handshaking;
-    service_.answers += to == &service_.writing;
-    service_.answers -= in_ == &service_.writing;
-    if (in_) {
-        (previous_ ? previous_->next_ : in_->first) = next_;
-        (next_ ? next_->previous_ : in_->last) = previous_;
-    }
-    in_ = to;
-    if (to) {
-        next_ = nullptr;
-        previous_ = std::exchange(to->last, this);
-        (previous_ ? previous_->next_ : to->first) = this;
-    }
-    phase_ = next;
-}
-
-void http_connection::close() noexcept {
-    if (closed()) return;
-    if (service_.metrics && phase_ == phase::writing) service_.metrics->in_flight.dec();
-    enter(phase::closed);
-    wants_ = interest::none;
-    service_.delayed -= std::exchange(delayed_, false);
-    decision_ = {};
-    service_.give_block(std::exchange(block_, nullptr));
-}
-// Over TLS an end is told, so that the peer need not think that it was cut off.
-void http_connection::leave() {
-    if (!stream_.secured()) return close();
-    since_ = now_;
-    enter(phase::lingering);
-}
-void http_connection::reset() noexcept {
-    const ::linger at_once{1, 0};
-    if (!closed()) (void)sys::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    close();
-}
-
-double http_connection::deadline() const noexcept {
-    const server_limits& l = service_.limits;
-    switch (phase_) {
-    case phase::handshake: return since_ + l.handshake.count();
-    case phase::reading: return since_ + (requests_ == 0 || parser_.begun() ? l.header : l.idle).count();
-    case phase::deciding: return since_ + (delayed_ ? 1 : l.response.count());
-    case phase::writing: {
-        const double whole = since_ + l.response.count();
-        const double first = page_waits_ ? now_ + 0.01 : moved_ + l.stall.count();
-        return first < whole ? first : whole;
-    }
-    case phase::lingering: return since_ + l.lingering.count();
-    case phase::closed: break;
-    }
-    return never;
-}
-
-void http_connection::expire(double now) {
-    now_ = now;
-    switch (phase_) {
-    case phase::reading:
-        closing_ = true;
-        parser_.begun() ? answer_fixed(408) : leave();
-        return run(now);
-    case phase::writing:
-        if (page_waits_ && now < since_ + service_.limits.response.count()) {
-            fill();
-            return run(now);
-        }
-        service_.tell(event_kind::connection_stalled,
-                      {errc::timeout, "a reader took nothing for too long, or all too slowly"});
-        return reset();
-    case phase::handshake:
-        if (stream_.handshaking()) service_.tell(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
-        return close();
-    case phase::deciding:
-        if (!delayed_) return close();
-        answer_fixed(401);
-        return run(now);
-    case phase::lingering: return close();
-    case phase::closed: return;
-    }
-}
-
-void http_connection::refuse(double now) {
-    now_ = now;
-    closing_ = true;
-    if (service_.tls) return close();  // a handshake only to say no would cost more than a yes
-    answer_fixed(503);
-    run(now);
-}
-
 // Where several addresses have connections, those of one address share what it may send in a turn: many readers at
 // one do not make a turn long for the others.
 std::size_t http_connection::share() const noexcept {
     if (service_.turn == 0 || !service_.several_peers()) return turn_octets;
     if (std::exchange(peer_->turn, service_.turn) != service_.turn) peer_->octets_left = peer_octets;
     return peer_->octets_left < turn_octets ? peer_->octets_left : turn_octets;
-}
-
-void http_connection::run(double now) {
-    now_ = now;
-    octets_left_ = share();
-    requests_left_ = turn_requests;
-    drained_ = unfinished_ = false;
-    for (bool on = true; on;) {
-        switch (phase_) {
-        case phase::handshake: on = shake(); break;
-        case phase::reading: on = read(); break;
-        case phase::writing: on = write(); break;
-        case phase::lingering: on = linger(); break;
-        case phase::deciding:
-        case phase::closed: on = false; break;
-        }
-    }
-}
-
-// What a stream said it waits for, or the end of the connection.
-bool http_connection::wait_for(stream_status how) noexcept {
-    if (how == stream_status::want_read || how == stream_status::want_write) {
-        wants_ = how == stream_status::want_write ? interest::write
-                 : stream_.pending()              ? interest::both
-                                                  : interest::read;
-        return false;
-    }
-    if (stream_.lost()) service_.count(event_kind::connection_lost);
-    how == stream_status::ended && phase_ == phase::reading ? leave() : close();
-    return !closed();
-}
-
-// One a turn: its arithmetic is what takes longest here, and the others are not to wait for many of them.
-bool http_connection::shake() {
-    if (std::exchange(service_.shook, true)) return pause(stream_.pending() ? interest::both : interest::read);
-    const bool begun = stream_.handshaking();
-    moved_ = now_;
-    const stream_status how = stream_.handshake(service_.scratch);
-    if (how == stream_status::ok) {
-        since_ = now_;
-        enter(phase::reading);
-        return true;
-    }
-    if (how == stream_status::want_read || how == stream_status::want_write) {
-        if (!begun && stream_.handshaking()) enter(phase::handshake);
-        wait_for(how);
-        return how == stream_status::want_read ? pause(wants_) : false;  // it takes one flight at a time
-    }
-    closing_ = true;
-    if (stream_.plain_peer()) {
-        answer_fixed(400);
-        return true;
-    }
-    if (how == stream_status::failed) service_.tell(event_kind::handshake_failed, stream_.why());
-    else if (begun) service_.tell(event_kind::handshake_failed, {errc::tls, "TLS: the peer left amid the handshake"});
-    since_ = now_;
-    enter(phase::lingering);
-    return true;
-}
-
-bool http_connection::read() {
-    if (requests_left_ == 0) return pause(interest::write);  // a writable socket calls again
-    const bool ahead = block_ && block_->ahead != block_->ahead_end;
-    std::string_view in;
-    if (!ahead && drained_) return wait_for(stream_status::want_read);
-    if (ahead) {
-        in = {block_->input + block_->ahead, block_->ahead_end - block_->ahead};
-    } else {
-        const stream_io got = stream_.receive(service_.input, service_.scratch);
-        if (got.bytes == 0 && got.status == stream_status::want_read && stream_.buffered()) return pause(interest::write);
-        if (got.bytes == 0) return wait_for(got.status);
-        in = {service_.input, got.bytes};
-        drained_ = got.bytes < sizeof service_.input && !stream_.buffered() && !last_octet_;
-    }
-    const bool fresh = !parser_.begun();
-    const std::size_t used = parser_.feed(in);
-    if (fresh && requests_ != 0) since_ = now_;  // the time for a head runs from its first octet
-    if (ahead) block_->ahead += used;
-    if (!parser_.done() && parser_.failed() == 0) {
-        service_.give_block(std::exchange(block_, nullptr));
-        return true;
-    }
-    if (!block_) block_ = service_.take_block();
-    if (!ahead) {
-        block_->ahead = 0;
-        block_->ahead_end = in.size() - used;
-        std::memcpy(block_->input, in.data() + used, block_->ahead_end);
-    }
-    --requests_left_;
-    respond();
-    return true;
-}
-
-bool http_connection::write() {
-    const std::uint64_t before = stream_.sent();
-    const bool on = write_on();
-    if (stream_.sent() != before && phase_ == phase::writing) {
-        moved_ = now_;
-        enter(phase::writing);  // behind those that moved before
-    }
-    return on;
-}
-bool http_connection::write_on() {
-    while (out_ != out_end_) {
-        if (octets_left_ == 0) return pause(interest::write);
-        const auto whole = static_cast<std::size_t>(out_end_ - out_);
-        constexpr std::size_t piece = http_block::framing + http_block::wide_size + 8;  // goes whole, if it was begun
-        const stream_io sent = stream_.send({out_, whole < piece ? whole : piece}, service_.scratch);
-        out_ += sent.bytes;
-        octets_left_ -= sent.bytes < octets_left_ ? sent.bytes : octets_left_;
-        peer_->octets_left -= sent.bytes < peer_->octets_left ? sent.bytes : peer_->octets_left;
-        if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
-        if (sent.status != stream_status::ok) return wait_for(sent.status);
-    }
-    if (page_waits_) {
-        wants_ = interest::none;
-        return false;
-    }
-    if (std::exchange(paused_, false)) return pause(interest::write);  // that was much work for few octets
-    if (!rest_.empty()) {
-        out_ = rest_.data();
-        out_end_ = out_ + std::exchange(rest_, {}).size();
-        return true;
-    }
-    if (page_open_) {
-        fill();
-        return true;
-    }
-    if (stream_.pending())
-        if (const stream_status how = stream_.flush(service_.scratch); how != stream_status::ok) return wait_for(how);
-    finished();
-    return true;
-}
-
-void http_connection::finished() {
-    if (service_.metrics) {
-        constexpr std::string_view names[] = {"text_0_0_4", "text_1_0_0", "openmetrics_0_0_1", "openmetrics_1_0_0"};
-        const bool page = status_ == 200 && route_ && !route_->is_text;
-        service_.metrics->requests(status_, page ? names[static_cast<std::size_t>(format_)] : std::string_view()).inc();
-        service_.metrics->duration.observe(positive(now_ - since_));
-        service_.metrics->in_flight.dec();
-        if (page && !head_only_) service_.metrics->series.set(static_cast<double>(samples_));
-    }
-    since_ = now_;
-    if (closing_) {
-        service_.give_block(std::exchange(block_, nullptr));
-        return enter(phase::lingering);
-    }
-    if (block_->ahead == block_->ahead_end) service_.give_block(std::exchange(block_, nullptr));
-    parser_.reset();
-    enter(phase::reading);
-}
-
-// The peer may still be sending: to close now would reset the connection, and the answer with it.
-bool http_connection::linger() {
-    if (!shut_) {
-        const stream_status how = stream_.shutdown(service_.scratch);
-        if (how != stream_status::ok) return wait_for(how);
-        if (sys::shutdown(fd_, SHUT_WR) != 0) return close(), false;
-        shut_ = true;
-    }
-    for (;;) {
-        const ssize_t n = sys::recv(fd_, service_.scratch, sizeof service_.scratch, 0);
-        if (n > 0) {
-            discarded_ += static_cast<std::size_t>(n);
-            if (discarded_ >= linger_octets) return close(), false;
-            if (octets_left_ < static_cast<std::size_t>(n)) return pause(interest::read);
-            octets_left_ -= static_cast<std::size_t>(n);
-        } else if (n == 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) {
-            return close(), false;
-        } else if (errno != EINTR) {
-            wants_ = interest::read;
-            return false;
-        }
-    }
-}
-
-// ---- answers ----
-
-void http_connection::respond() {
-    const request_head& h = parser_.head;
-    ++requests_;
-    closing_ = parser_.failed() != 0 || h.close || (h.http_1_0 && !h.keep_alive) || h.content ||
-               requests_ >= service_.limits.requests_per_connection;
-    route_ = nullptr;
-    if (parser_.failed() != 0) return answer_fixed(parser_.failed());
-    route_ = service_.find(h.path());
-    const bool open = route_ && route_->open;
-    if (!open && !service_.allows(h.host)) return answer_fixed(421);
-    if (!open && service_.auth.guards()) return authorize();
-    answer();
-}
-
-void http_connection::authorize() {
-    const request_head& h = parser_.head;
-    using verdict = decision::state;
-    if (service_.auth.matches(h.authorization)) return answer();
-    const authorizer& asked = service_.auth.asked();
-    if (!asked) return judge(verdict::no);
-    asking_ = {h.verb, h.path(), h.authorization, stream_.peer()};
-    verdict is = verdict::failed;
-    contain("the authoriser", [&] {
-        is = asked.now ? (asked.now(asking_, asked.context) ? verdict::yes : verdict::no)
-                       : decision_.start(asked.later(asking_, asked.context), [](void* self) {
-                             auto& me = *static_cast<http_connection*>(self);
-                             me.service_.decided(me);
-                         }, this);
-    }, [](const error&) {});  // what it threw may show a credential
-    if (is != verdict::waiting) return judge(is);
-    since_ = now_;
-    wants_ = interest::none;
-    enter(phase::deciding);
-}
-
-void http_connection::decide(double now) {
-    now_ = now;
-    const decision::state is = decision_.now();
-    decision_ = {};
-    judge(is);
-    run(now);
-}
-
-void http_connection::judge(decision::state is) {
-    if (is == decision::state::yes) return answer();
-    if (is == decision::state::failed) {
-        service_.tell(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
-        return answer_fixed(500);
-    }
-    service_.tell(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
-    const bool late = service_.auth.delay(now_) != 0;
-    if (!late) return answer_fixed(401);
-    if (service_.delayed == most_delayed) return close();  // an answer at once would be a way round the delay
-    ++service_.delayed;
-    delayed_ = true;
-    since_ = now_;
-    wants_ = interest::none;
-    enter(phase::deciding);
-}
-
-void http_connection::answer() {
-    const request_head& h = parser_.head;
-    if (h.expects_other) return answer_fixed(417);
-    if (h.method == http_method::unknown) return answer_fixed(501);
-    if (!route_ && h.target != "*") return answer_fixed(404);
-    if (h.method == http_method::options) return answer_fixed(204);
-    if (h.method == http_method::other) return answer_fixed(405);
-    if (route_->is_text) return answer_text(*route_);
-    answer_page(*route_);
-}
-
-constexpr std::string_view reason_of(int status) noexcept {
-    switch (status) {
-    case 200: return "OK";
-    case 204: return "No Content";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 408: return "Request Timeout";
-    case 414: return "URI Too Long";
-    case 417: return "Expectation Failed";
-    case 421: return "Misdirected Request";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 503: return "Service Unavailable";
-    case 505: return "HTTP Version Not Supported";
-    }
-    return "";
-}
-
-// Every answer begins here: what is in the block is no longer needed.
-void http_connection::begin_head(int status) {
-    if (!block_) block_ = service_.take_block();
-    block_->widened = false;
-    service_.delayed -= std::exchange(delayed_, false);
-    if (service_.metrics && phase_ != phase::writing) service_.metrics->in_flight.inc();
-    since_ = moved_ = now_;
-    sent_before_ = stream_.sent();
-    enter(phase::writing);
-    head_only_ = parser_.head.verb == "HEAD";
-    page_open_ = chunked_ = head_sent_ = page_waits_ = paused_ = false;
-    filled_ = 0;
-    rest_ = {};
-    out_ = out_end_ = nullptr;
-    status_ = status;
-    head_ = {block_->head, block_->body()};
-    head_.put("HTTP/1.1 ");
-    head_.number(static_cast<unsigned>(status));
-    head_.put(" ");
-    head_.put(reason_of(status));
-    head_.put("\r\nDate: ");
-    head_.put(service_.date());
-    head_.put("\r\n");
-    if (closing_) head_.put("Connection: close\r\n");
-}
-
-// An HTTP/1.0 client that would go on can tell the end of an answer by its length only.
-void http_connection::put_length(std::size_t body) noexcept {
-    head_.put("Content-Length: ");
-    head_.number(body);
-    head_.put(parser_.head.http_1_0 && !closing_ ? "\r\nConnection: keep-alive\r\n" : "\r\n");
-}
-void http_connection::put_no_length() noexcept {
-    if (parser_.head.http_1_0 && !std::exchange(closing_, true)) head_.put("Connection: close\r\n");
-}
-
-// The head goes right before the first octets of the body, so that both are one run.
-void http_connection::send_head(std::size_t body) noexcept {
-    head_.put("\r\n");
-    head_sent_ = true;
-    send_piece(head_only_ ? 0 : body);
-}
-void http_connection::send_piece(std::size_t body) noexcept {
-    if (chunked_ && body != 0) {
-        head_.number(body, 16);
-        head_.put("\r\n");
-    }
-    const auto n = static_cast<std::size_t>(head_.at - block_->head);
-    out_ = block_->body() - n;
-    out_end_ = block_->body() + body;
-    std::memmove(block_->body() - n, block_->head, n);
-    head_.at = block_->head;
-}
-
-void http_connection::answer_fixed(int status) {
-    begin_head(status);
-    if (status == 405 || status == 204) head_.put("Allow: GET, HEAD, OPTIONS\r\n");
-    if (status == 503) head_.put("Retry-After: 1\r\n");
-    if (status == 401) head_.put(service_.auth.challenge());
-    if (status == 204) return put_no_length(), send_head(0);
-    const std::string_view text = status == 421             ? ""
-                                  : stream_.plain_peer()     ? "this port speaks TLS: https"
-                                  : parser_.looks_like_tls() ? "this port speaks plain HTTP"
-                                                             : reason_of(status);
-    head_.put("Content-Type: text/plain; charset=utf-8\r\n");
-    put_length(text.size() + !text.empty());
-    std::memcpy(block_->body(), text.data(), text.size());
-    block_->body()[text.size()] = '\n';
-    send_head(text.size() + !text.empty());
-}
-
-constexpr std::string_view fields_of_200 = "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
-
-void http_connection::answer_text(const http_route& route) {
-    begin_head(200);
-    head_.put("Content-Type: ");
-    head_.put(route.content_type);
-    head_.put("\r\n");
-    put_length(route.text.size());
-    head_.put(fields_of_200);
-    const std::size_t first = route.text.copy(block_->body(), http_block::body_size);
-    send_head(first);
-    if (!head_only_) rest_ = std::string_view(route.text).substr(first);
-}
-
-void http_connection::answer_page(const http_route& route) {
-    const request_head& h = parser_.head;
-    service_.names.clear();
-    if (!query_names(parser_.head.target, service_.limits.names, service_.names)) {
-        closing_ = true;
-        return answer_fixed(400);
-    }
-    begin_head(200);
-    const negotiation agreed = negotiate(h.accept, h.accept_encoding, service_.formats);
-    format_ = agreed.as;
-    head_.put("Content-Type: ");
-    head_.put(content_type(agreed.as, agreed.names));
-    head_.put("\r\nVary: Accept\r\n");
-    head_.put(fields_of_200);
-    head_.put(service_.process_start);
-    block_->page.start({.as = agreed.as,
-                        .names = agreed.names,
-                        .registries = route.registries,
-                        .only = service_.names,
-                        .created = service_.created,
-                        .on_collector_error = service_.on_collector_error,
-                        .on_event = service_.metrics || service_.on_event ? &http_service::heard : nullptr,
-                        .context = &service_});
-    page_open_ = true;
-    samples_ = 0;
-    line_start_ = true;
-    fill();
-}
-
-// The next buffer of a page; before the first one goes its head, which knows by then how it is framed.
-void http_connection::fill() {
-    pull what = pull::more;
-    if (head_sent_ && filled_ == 0) service_.widen(*block_);
-    while (what == pull::more && block_->room() - filled_ >= 64) {
-        const std::size_t room = block_->room() - filled_;  // for each pull holds the registries' lock
-        const std::span<char> piece(block_->body() + filled_, room < http_block::body_size ? room : http_block::body_size);
-        const pulled got = block_->page.next(piece);
-        if (service_.metrics) count_samples({piece.data(), got.bytes});
-        filled_ += got.bytes;
-        what = got.what;
-        paused_ = what == pull::more && got.bytes < piece.size() / 2;
-        if (paused_) return;
-    }
-    page_waits_ = what == pull::wait;
-    if (page_waits_) return;
-    if (what == pull::failed) {
-        service_.tell(event_kind::callback_failed, {errc::canceled, "a collector failed: no page"});
-        return head_sent_ ? reset() : answer_fixed(500);
-    }
-    page_open_ = what == pull::more && !head_only_;
-    const std::size_t body = std::exchange(filled_, 0);
-    if (head_sent_) {
-        send_piece(body);
-    } else {
-        chunked_ = what == pull::more && !parser_.head.http_1_0;
-        if (chunked_) {
-            head_.put("Transfer-Encoding: chunked\r\n");
-        } else if (what == pull::done) {
-            put_length(body);
-        } else {
-            put_no_length();
-        }
-        send_head(body);
-    }
-    if (chunked_ && !head_only_) {
-        head_writer after{block_->body() + body, block_->body() + block_->room() + 8};
-        if (body != 0) after.put("\r\n");
-        if (what == pull::done) after.put("0\r\n\r\n");
-        out_end_ = after.at;
-    }
-}
-
-void http_connection::count_samples(std::string_view part) noexcept {
-    while (!part.empty()) {
-        if (line_start_ && part[0] != '#') ++samples_;
-        const std::size_t end = part.find('\n');
-        line_start_ = end != std::string_view::npos;
-        part.remove_prefix(line_start_ ? end + 1 : part.size());
-    }
 }
 
 // ---- connections on a loop ----
@@ -11129,7 +11181,7 @@ void server_connection::move(void (http_connection::*how)(double)) {
     const double now = server_.loop().now();
     if (how == &http_connection::expire && deadline() > now) return settle();
     const std::uint64_t turn = loop_state::of(server_.loop()).turns;
-    if (std::exchange(server_.turn, turn) != turn) server_.shook = false;
+    if (std::exchange(server_.turn, turn) != turn) server_.handshake_done = false;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
         (this->*how)(now);
@@ -11140,9 +11192,9 @@ void server_connection::move(void (http_connection::*how)(double)) {
 #else
     (this->*how)(now);
 #endif
-    if (server_.handshakes > server_.limits.handshakes)
+    if (server_.handshaking.size > server_.limits.handshakes)
         if (http_connection* const out = server_.shaking_victim(now); out != this) server_.evict(out);
-    if (server_.answers > server_.limits.answers)
+    if (server_.writing.size > server_.limits.answers)
         if (http_connection* const out = server_.slowest(now, this)) server_.evict(out);
     settle();
 }
@@ -11276,8 +11328,8 @@ void http_server::accept_from(http_listener& from) {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [66] server main                                  starting, closing, the thread
-//      needs [38] [48] [64]
+// [67] server main                                  starting, closing, the thread
+//      needs [38] [48] [66]
 // =============================================================================
 #include <netdb.h>
 PROMETHEUS_ASYNC_BEGIN
@@ -11835,7 +11887,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines
-//      needs [36] [40] [58] [60] [62]
+//      needs [58] [60] [62]
 // =============================================================================
 #include <memory>
 #if !PROMETHEUS_ASYNC_NO_THREADS
@@ -12614,7 +12666,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [72] consul                                       registration that stays
-//      needs [22] [38] [40] [42] [46] [66] [68] [70]
+//      needs [22] [38] [40] [42] [46] [67] [68] [70]
 // =============================================================================
 #include <atomic>
 PROMETHEUS_ASYNC_BEGIN

@@ -882,7 +882,7 @@ TEST_CASE("a reader that takes a little all the time goes before one that takes 
             w->peer.room = w == &slow ? 2000 : 60000;
             w->go();
         }
-    CHECK(s.answers == 2);
+    CHECK(s.writing.size == 2);
     CHECK(s.victim(1001.95) == &slow.c);
     slow.c.close();
     CHECK(s.victim(1001.95) == nullptr);
