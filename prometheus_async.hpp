@@ -4626,6 +4626,7 @@ PROMETHEUS_ASYNC_END
 #include <algorithm>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <pthread.h>
+#include <sched.h>
 #if defined(__GLIBC__)
 #include <link.h>
 #include <sys/auxv.h>
@@ -4764,6 +4765,7 @@ struct library {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t collected = PTHREAD_COND_INITIALIZER;
+    unsigned waiting = 0, let_in = 0;  // how many threads have waited for the lock, and how many of them got it
     bool hooked = false, keyed = false;
     bool stays = false;  // the key ended a thread: its thread_end, where one is wanted, was made too late to end
     pthread_key_t key = {};  // its destructor ends a thread
@@ -4956,6 +4958,7 @@ struct global_lock {
     ~global_lock() { pause(); }
     void pause() noexcept { this_thread = {state.retired.pages, state.retired.count, true}; }  // the one block
     void resume() noexcept {}
+    static void yield() noexcept {}
 };
 static thread_record* attach() noexcept { return nullptr; }
 static void hook_process() noexcept {}
@@ -4972,7 +4975,23 @@ struct global_lock {
     global_lock() noexcept { resume(); }
     ~global_lock() { pause(); }
     void pause() noexcept { pthread_mutex_unlock(&state.lock); }  // around what the user wrote
-    void resume() noexcept { pthread_mutex_lock(&state.lock); }
+    void resume() noexcept { take(); }
+    /// Amid long work: one of those who wait gets the lock, and only then this thread gets it back.
+    static void yield() noexcept {
+        pthread_mutex_unlock(&state.lock);
+        const unsigned let_in = __atomic_load_n(&state.let_in, __ATOMIC_RELAXED);
+        for (int i = 0; i != 1000 && __atomic_load_n(&state.waiting, __ATOMIC_RELAXED) != let_in; ++i) {
+            ::sched_yield();
+            if (__atomic_load_n(&state.let_in, __ATOMIC_RELAXED) != let_in) break;
+        }
+        take();
+    }
+    static void take() noexcept {
+        if (pthread_mutex_trylock(&state.lock) == 0) return;
+        __atomic_fetch_add(&state.waiting, 1, __ATOMIC_RELAXED);
+        pthread_mutex_lock(&state.lock);
+        __atomic_fetch_add(&state.let_in, 1, __ATOMIC_RELAXED);
+    }
     global_lock(const global_lock&) = delete;
 };
 
@@ -5029,6 +5048,7 @@ static void hook_process() noexcept {
                            if (t != this_record) state.forget(t);
                        }
                        collectors_after_fork();
+                       state.waiting = state.let_in = 0;
                        pthread_mutex_unlock(&state.lock);
                    });
 }
@@ -5606,9 +5626,8 @@ inline bool alike(std::string_view a, std::string_view b, bool is_label) {
     }
     return false;
 }
-/// What is wrong with a label's name beside `others`, or empty.
-template <class Others>
-std::string label_fault(const any_name& name, const Others& others) {
+/// What is wrong with a label's name, or empty.
+static std::string label_fault(const any_name& name) {
     if (name.empty()) return "a label has no name";
     if (!valid_utf8(name)) return "a label's name is not UTF-8";
     std::string shown;  // utf8("..name..") would be __name__
@@ -5616,12 +5635,25 @@ std::string label_fault(const any_name& name, const Others& others) {
     if (reserved_label_name(shown.empty() ? name : shown)) return "label names that begin with __ are reserved";
     if (!name.is_utf8() && !legacy_label_name(name))
         return "label " + std::string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
-    std::string fault;
-    others([&](std::string_view other) {
-        if (other == name) fault = "two labels have the same name";
-        else if (fault.empty() && alike(other, name, true)) fault.append("labels ").append(other).append(" and ").append(name).append(" are one once escaped");
-    });
-    return fault;
+    return {};
+}
+/// Two of these labels that are alike, as a fault, or empty.
+static std::string alike_labels(const std::vector<std::string_view>& names) {
+    std::vector<std::pair<std::string, std::size_t>> shown;  // and which
+    for (escaping scheme : {escaping::underscores, escaping::values}) {
+        shown.clear();
+        for (std::string_view name : names) append_name(shown.emplace_back(std::string(), shown.size()).first, name, scheme, true);
+        std::sort(shown.begin(), shown.end(), [](const auto& a, const auto& b) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            return a < b;
+        });
+        const auto at = std::adjacent_find(shown.begin(), shown.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
+        if (at == shown.end()) continue;
+        const std::string_view one = names[at->second], other = names[at[1].second];
+        if (one == other) return "two labels have the same name";
+        return std::string("labels ").append(one).append(" and ").append(other).append(" are one once escaped");
+    }
+    return {};
 }
 void append_quoted(std::string& to, std::string_view s) {
     to.push_back('"');
@@ -5710,6 +5742,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state {
     std::string underscored, as_values;  // that part as these escapings make it; empty: it needs none
     std::string help, unit;
     std::vector<std::string> labels, states;
+    std::vector<std::uint32_t> sorted_states;  // their places
     std::vector<std::pair<std::string, std::string>> constants;
     bucket_bounds* bounds;
     std::size_t max_series;
@@ -5739,6 +5772,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
     std::uint64_t id;
     std::vector<family_state*> families;  // by id, which is the order of the page
     std::vector<family_state*> by_key;
+    std::vector<family_state*> by_values;  // those that are not legacy, by as_values
     bool process_metrics;                 // are added
     std::uint32_t collectors;             // without names of their own
 
@@ -5747,19 +5781,51 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
             hook_process();
             state.take_seed();
             state.registries.reserve(state.registries.size + 1);
-            r.state_ = new registry_state{state.next_id(0), {}, {}, false, 0};
+            r.state_ = new registry_state{state.next_id(0), {}, {}, {}, false, 0};
             state.registries.push(r.state_);
         }
         return *r.state_;
     }
     static registry_state* peek(const registry& r) noexcept { return r.state_; }
-    auto lower(std::string_view key) {
-        return std::lower_bound(by_key.begin(), by_key.end(), key,
-                                [](const family_state* f, std::string_view k) { return f->key() < k; });
+    static std::string_view key_of(const family_state& f) noexcept { return f.key(); }
+    static std::string_view values_of(const family_state& f) noexcept { return f.as_values; }
+    using text_of = std::string_view (*)(const family_state&) noexcept;
+    static auto lower(std::vector<family_state*>& in, text_of text, std::string_view wanted) {
+        return std::lower_bound(in.begin(), in.end(), wanted, [&](const family_state* f, std::string_view w) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            return text(*f) < w;
+        });
     }
-    family_state* find(std::string_view key) {
-        const auto at = lower(key);
-        return at != by_key.end() && (*at)->key() == key ? *at : nullptr;
+    static family_state* find(std::vector<family_state*>& in, text_of text, std::string_view wanted) {
+        const auto at = lower(in, text, wanted);
+        return at != in.end() && text(**at) == wanted ? *at : nullptr;
+    }
+    family_state* find(std::string_view key) { return find(by_key, key_of, key); }
+    family_state* find_by_values(std::string_view values) { return find(by_values, values_of, values); }
+    /// By its whole name, or without what its type adds.
+    family_state* find_named(std::string_view name) {
+        for (std::string_view ending : {"", "_total", "_info"}) {
+            if (!name.ends_with(ending)) continue;
+            std::string key;
+            append_name(key, name.substr(0, name.size() - ending.size()), escaping::underscores, false);
+            if (family_state* f = find(key); f && (f->name == name || f->base_name() == name)) return f;
+        }
+        return nullptr;
+    }
+    /// What allocates comes before what must not be half done.
+    void reserve() { for (auto* v : {&families, &by_key, &by_values}) if (v->size() == v->capacity()) v->reserve(v->size() * 2 + 8); }
+    void add(family_state& f) noexcept {
+        families.push_back(&f);
+        by_key.insert(lower(by_key, key_of, f.key()), &f);
+        if (!f.legacy()) by_values.insert(lower(by_values, values_of, f.as_values), &f);
+    }
+    void remove(const family_state& f) noexcept {
+        families.erase(std::lower_bound(families.begin(), families.end(), f.id, [](const family_state* a, std::uint64_t wanted) { return a->id < wanted; }));
+        const auto without = [&](std::vector<family_state*>& in, text_of text) {
+            if (const auto at = lower(in, text, text(f)); at != in.end() && *at == &f) in.erase(at);
+        };
+        without(by_key, key_of);
+        if (!f.legacy()) without(by_values, values_of);
     }
 };
 
@@ -5813,33 +5879,33 @@ static bool overlap(std::string_view a, metric_type of_a, std::string_view b, me
 /// Who has a name that a sample of `f` would have too, as they are or once escaped, and counts.
 template <class Counts>
 static family_state* clash(registry_state& home, const family_state& f, Counts counts) {
-    const auto owner = [&](std::string_view sample, bool only_legacy) -> family_state* {
-        const auto good = [&](family_state* g) { return g && (!only_legacy || g->legacy()) && counts(*g) ? g : nullptr; };
-        if (family_state* g = good(home.find(sample))) return g;
+    const auto owner = [&](std::string_view sample, auto& find) -> family_state* {
+        if (family_state* g = find(sample); g && counts(*g)) return g;
         for (std::size_t i = 0; i != std::size(suffixes); ++i)
             if (ends_with(sample, suffixes[i]))
-                if (family_state* g = home.find(sample.substr(0, sample.size() - suffixes[i].size())))
-                    if (has_suffix(g->type, i) && good(g)) return g;
+                if (family_state* g = find(sample.substr(0, sample.size() - suffixes[i].size())))
+                    if (has_suffix(g->type, i) && counts(*g)) return g;
         return nullptr;
     };
-    const auto owner_of_any = [&](std::string_view base, bool only_legacy) -> family_state* {
-        if (family_state* g = owner(base, only_legacy)) return g;
+    const auto owner_of_any = [&](std::string_view base, auto find) -> family_state* {
+        if (family_state* g = owner(base, find)) return g;
         for (std::size_t i = 0; i != std::size(suffixes); ++i) {
             if (!has_suffix(f.type, i)) continue;
             auto& whole = state.scratch;
             whole.reserve(base.size() + suffixes[i].size());
             std::memcpy(whole.data, base.data(), base.size());
             std::memcpy(whole.data + base.size(), suffixes[i].data(), suffixes[i].size());
-            if (family_state* g = owner({whole.data, base.size() + suffixes[i].size()}, only_legacy)) return g;
+            if (family_state* g = owner({whole.data, base.size() + suffixes[i].size()}, find)) return g;
         }
         return nullptr;
     };
-    if (family_state* g = owner_of_any(f.key(), false)) return g;
-    if (!f.legacy()) return owner_of_any(f.as_values, true);
-    if (f.name.compare(0, 3, "U__") != 0) return nullptr;
-    for (family_state* g : home.by_key)  // a name that looks like an escaped one
-        if (!g->legacy() && overlap(g->as_values, g->type, f.base_name(), f.type) && counts(*g)) return g;
-    return nullptr;
+    if (family_state* g = owner_of_any(f.key(), [&](std::string_view key) { return home.find(key); })) return g;
+    if (!f.legacy()) return owner_of_any(f.as_values, [&](std::string_view key) {
+        family_state* g = home.find(key);
+        return g && g->legacy() ? g : nullptr;
+    });
+    if (f.name.compare(0, 3, "U__") != 0) return nullptr;  // or a name that looks like an escaped one
+    return owner_of_any(f.base_name(), [&](std::string_view values) { return home.find_by_values(values); });
 }
 
 // ---- bounds ----
@@ -6060,8 +6126,11 @@ static line* line_of(family_state& f, std::uint64_t id) noexcept {
     return at != f.lines.end() && at->id == id && at->rec ? at : nullptr;
 }
 
+constexpr std::size_t lines_at_once = 512;  // what is removed without letting others in
+
 /// The order is the proof: out of the table, bump, and only then may anything be used again.
 static void remove_series(family_state& f, line& l, bool in_table) noexcept {
+    PROMETHEUS_ASYNC_DETAIL_STEP();
     record* r = l.rec;
     if (in_table) {
         unlink(f, r);
@@ -6142,7 +6211,10 @@ static void destroy_family(family_state* f) noexcept {
     __atomic_store_n(&face.table, std::uintptr_t{0}, __ATOMIC_RELEASE);
     release(face.id, 0);
     bump(face);
-    for (line& l : f->lines) if (l.rec) remove_series(*f, l, false);
+    for (std::size_t i = 0; i != f->lines.size;) {
+        if (f->lines[i].rec) remove_series(*f, f->lines[i], false);
+        if (++i % lines_at_once == 0) global_lock::yield();  // nobody finds it any more
+    }
     if (table != 0) state.give_table(reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}), static_cast<unsigned>(table & 63));
     face.family = reinterpret_cast<family_state*>(state.free_faces);
     state.free_faces = &face;
@@ -6257,15 +6329,14 @@ result<declared> declare(const declaration& what) {
         if (what.type == metric_type::histogram && l == "le") return "the label le of a histogram is the library's";
         if (what.type == metric_type::summary && l == "quantile") return "the label quantile of a summary is the library's";
         if (what.type == metric_type::state_set && alike(l, f.base_name(), true)) return "a state set's own name is the library's label";
-        return label_fault(l, [&](const auto& other) {
-            for (const auto& c : f.constants) other(c.first);
-            for (const auto& have : f.labels) other(have);
-        });
+        return label_fault(l);
     };
+    std::vector<std::string_view> names;
     for (const label& l : o.labels) {
         if (const std::string why = fault(l.name); !why.empty()) return bad(errc::invalid_name, name, why);
         f.non_legacy |= !legacy_label_name(l.name);
         f.constants.emplace_back(std::string(l.name), clean(l.value));
+        names.push_back(l.name);
     }
     if (what.labels) {
         if (what.labels->size() == 0 || what.labels->size() > 64)
@@ -6275,8 +6346,10 @@ result<declared> declare(const declaration& what) {
             if (const std::string why = fault(l); !why.empty()) return bad(errc::invalid_name, name, why);
             f.non_legacy |= !legacy_label_name(l);
             f.labels.emplace_back(l);
+            names.push_back(l);
         }
     }
+    if (const std::string why = alike_labels(names); !why.empty()) return bad(errc::invalid_name, name, why);
     f.max_series = o.max_series;
 
     if (what.type == metric_type::histogram) {
@@ -6297,9 +6370,14 @@ result<declared> declare(const declaration& what) {
     if (what.type == metric_type::state_set) {
         if (o.states.empty()) return bad(errc::invalid_option, name, "a state set has at least one state");
         for (std::string_view s : o.states) f.states.push_back(clean(s));
-        for (std::size_t i = 1; i < f.states.size(); ++i)
-            if (std::find(f.states.begin(), f.states.begin() + static_cast<std::ptrdiff_t>(i), f.states[i]) != f.states.begin() + static_cast<std::ptrdiff_t>(i))
-                return bad(errc::invalid_option, name, "two states have the same name");
+        auto& sorted = f.sorted_states;
+        for (std::uint32_t i = 0; i != f.states.size(); ++i) sorted.push_back(i);
+        std::sort(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            return f.states[a] < f.states[b];
+        });
+        if (std::adjacent_find(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) { return f.states[a] == f.states[b]; }) != sorted.end())
+            return bad(errc::invalid_option, name, "two states have the same name");
     } else if (!o.states.empty()) {
         return bad(errc::invalid_option, name, "only a state set has states");
     }
@@ -6311,16 +6389,14 @@ result<declared> declare(const declaration& what) {
     }
     if (const family_state* have = clash(home, f, [](const family_state&) { return true; })) return conflict(*have, f);
 
-    for (auto* v : {&home.families, &home.by_key})  // what allocates comes before what must not be half done
-        if (v->size() == v->capacity()) v->reserve(v->size() * 2 + 8);
+    home.reserve();
     f.id = state.next_id(0);
     f.home = &home;
     if (what.hook) {
         f.hook = what.hook;
         what.hook->family = &f;
         ++what.hook->holders;
-        home.by_key.insert(home.lower(f.key()), &f);
-        home.families.push_back(made.release());
+        home.add(*made.release());
         return declared{};
     }
     if (state.free_faces) f.face = detail::exchanged(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
@@ -6335,8 +6411,7 @@ result<declared> declare(const declaration& what) {
     new_seed(*f.face);
     release(f.face->id, f.id);
     if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
-    home.by_key.insert(home.lower(f.key()), &f);
-    home.families.push_back(&f);
+    home.add(f);
     face.done = true;
     bounds.of = nullptr;
     return handle_of(*made.release(), what.labels != nullptr);
@@ -6471,16 +6546,22 @@ std::size_t remove_children(const declared& family, list<label> where) {
     for (const label& l : where) values.push_back(sanitize_utf8(l.value, changed));
     {
         const global_lock lock;
-        if (family.face->id != family.id) return 0;
-        family_state& f = *family.face->family;
         std::vector<std::size_t> indexes;
-        known = label_indexes(f, where, indexes);
-        for (line& l : f.lines) {
-            if (!known || !l.rec || !has_values(f, *l.rec, where, indexes, values)) continue;
-            remove_series(f, l, true);
-            ++removed;
+        if (family.face->id == family.id) known = label_indexes(*family.face->family, where, indexes);
+        const std::uint64_t limit = (state.sequence + 1) << 12;  // series that are made meanwhile stay
+        for (std::uint64_t next = 0; known && next < limit && family.face->id == family.id; global_lock::yield()) {
+            family_state& f = *family.face->family;
+            line* l = std::lower_bound(f.lines.begin(), f.lines.end(), next, [](const line& a, std::uint64_t id) { return a.id < id; });
+            line* const end = static_cast<std::size_t>(f.lines.end() - l) < lines_at_once ? f.lines.end() : l + lines_at_once;
+            next = end == f.lines.end() ? limit : end->id;
+            for (; l != end; ++l) {
+                PROMETHEUS_ASYNC_DETAIL_STEP();
+                if (!l->rec || l->id >= limit || !has_values(f, *l->rec, where, indexes, values)) continue;
+                remove_series(f, *l, true);
+                ++removed;
+            }
+            if (next == limit) compact(f);
         }
-        compact(f);
     }
     known.value();
     return removed;
@@ -6500,8 +6581,7 @@ static result<Metric> try_metric(registry& home, any_name name, std::string_view
 }
 /// Returns a hook that is now to be deleted, once the lock is given back, or null.
 static collector_hook* drop(registry_state& home, family_state* f) noexcept {
-    home.families.erase(std::lower_bound(home.families.begin(), home.families.end(), f->id, [](const family_state* a, std::uint64_t id) { return a->id < id; }));
-    if (const auto at = home.lower(f->key()); at != home.by_key.end() && *at == f) home.by_key.erase(at);
+    home.remove(*f);
     collector_hook* hook = f->hook;
     home.collectors -= hook && f->base == 0;
     destroy_family(f);
@@ -6583,34 +6663,45 @@ void keep_exemplar(const series& s, const bucket_bounds* bounds, double value, c
     contain("an exemplar", [&] { put_exemplar(s, bounds, value, e); }, [](const error&) { count_event(event_kind::exemplar_dropped); });
 }
 void set_info(const series& s, list<label> labels) {
-    std::vector<std::pair<std::string, std::string>> facts;
-    std::string why;
+    std::string family;
+    std::vector<std::string> own;
     {
         const global_lock lock;
-        series_extra* extra = extra_of(s);
-        if (!extra) return;
+        if (!alive(s)) return;
         const family_state& f = *s.rec->family;
-        for (const label& l : labels) {
-            if (!why.empty()) break;
-            why = label_fault(l.name, [&](const auto& other) {
-                for (const auto& have : facts) other(have.first);
-                for (const auto& have : f.constants) other(have.first);
-                for (const auto& have : f.labels) other(have);
-            });
-            if (!why.empty()) why = f.name + ": " + why;
-            facts.emplace_back(std::string(l.name), clean(l.value));
-        }
-        if (why.empty()) extra->info = std::move(facts);
+        family = f.name;
+        for (const auto& have : f.constants) own.push_back(have.first);
+        own.insert(own.end(), f.labels.begin(), f.labels.end());
     }
-    if (!why.empty()) raise({errc::invalid_name, why});
+    std::vector<std::string_view> names(own.begin(), own.end());
+    std::vector<std::pair<std::string, std::string>> facts;
+    std::string why;
+    for (const label& l : labels) {
+        if (!why.empty()) break;
+        why = label_fault(l.name);
+        names.push_back(l.name);
+        bool changed = false;
+        facts.emplace_back(std::string(l.name), sanitize_utf8(l.value, changed));
+        if (changed) count_event(event_kind::text_sanitized);
+    }
+    if (why.empty()) why = alike_labels(names);
+    if (!why.empty()) raise({errc::invalid_name, family + ": " + why});
+    const global_lock lock;
+    if (series_extra* extra = extra_of(s)) extra->info.swap(facts);
 }
 bool set_state(const series& s, std::string_view name) noexcept {
     const global_lock lock;
     if (!alive(s)) return false;
-    const auto& states = s.rec->family->states;
-    const auto at = std::find_if(states.begin(), states.end(), [&](const std::string& kept) { return cleans_to(name, kept); });
-    if (at == states.end()) return false;
-    s.rec->value.set(static_cast<double>(at - states.begin()));
+    const family_state& f = *s.rec->family;
+    const auto after = std::lower_bound(f.sorted_states.begin(), f.sorted_states.end(), name, [&](std::uint32_t i, std::string_view wanted) {
+        PROMETHEUS_ASYNC_DETAIL_STEP();
+        return f.states[i] < wanted;
+    });
+    std::size_t at = after != f.sorted_states.end() && f.states[*after] == name ? *after : f.states.size();
+    if (at == f.states.size() && !valid_utf8(name))
+        for (at = 0; at != f.states.size() && !cleans_to(name, f.states[at]);) ++at;
+    if (at == f.states.size()) return false;
+    s.rec->value.set(static_cast<double>(at));
     return true;
 }
 
@@ -6677,7 +6768,10 @@ registry::~registry() {
     for (detail::collector_hook* idle = nullptr;; delete std::exchange(idle, nullptr)) {  // without the lock
         const detail::global_lock lock;
         if (!state_) return;
-        while (!idle && !state_->families.empty()) idle = detail::drop(*state_, state_->families.back());
+        for (std::size_t n = 1; !idle && !state_->families.empty(); ++n) {
+            idle = detail::drop(*state_, state_->families.back());
+            if (n % detail::lines_at_once == 0) detail::global_lock::yield();
+        }
         if (idle) continue;
         auto& all = detail::state.registries;
         --all.size;
@@ -6694,10 +6788,9 @@ bool registry::unregister(std::string_view name) {
     {
         const detail::global_lock lock;
         if (!state_) return false;
-        const auto at = std::find_if(state_->families.begin(), state_->families.end(),
-                                     [&](auto* f) { return f->base != 0 && (f->name == name || f->base_name() == name); });
-        if (at == state_->families.end()) return false;
-        idle = detail::drop(*state_, *at);
+        detail::family_state* f = state_->find_named(name);
+        if (!f) return false;
+        idle = detail::drop(*state_, f);
     }
     delete idle;
     return true;
@@ -7692,7 +7785,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         labels.clear();
         page.pairs.clear();
         for (const label& l : given) {
-            const std::string wrong = l.name == reserved ? "a label's name is reserved" : label_fault(l.name, [](const auto&) {});
+            const std::string wrong = l.name == reserved ? "a label's name is reserved" : label_fault(l.name);
             if (!wrong.empty()) return fail(wrong), false;
             bool changed = false;
             std::string safe;
@@ -7805,7 +7898,6 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             bool changed = false;
             std::string safe;
             append_escaped_label(safe, sanitize_utf8(all[i].name, changed));
-            if (std::find(names.begin(), names.end(), safe) != names.end()) return fail("a state twice");
             names.push_back(safe);
             labels.resize(own);
             page.add_label(labels, f.name, safe, false);
@@ -7813,6 +7905,8 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             page.text(all[i].on ? "1" : "0");
             end_line(0);
         }
+        std::sort(names.begin(), names.end());
+        if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("a state twice");
     }
     void run(collector_hook& hook) {
         caller = &hook;

@@ -28,7 +28,8 @@ static void arc4random_buf(void* to, std::size_t n) {
 }  // namespace fixed
 #define PROMETHEUS_ASYNC_DETAIL_SYS ::fixed
 static long steps = 0;
-#define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(++steps)
+static void (*at_step)() = nullptr;
+#define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(++steps, at_step ? at_step() : void())
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include <doctest/doctest.h>
@@ -358,6 +359,141 @@ TEST_CASE("a pull does only so much for series that are not shown: gone, twice, 
     CHECK(page.pulls >= 1200);
     CHECK(lines_with(page.text, "g") == 900);
 }
+
+// ---- growth ----
+
+TEST_CASE("what one more name costs does not grow with the names that are there") {
+    prom::registry mine;
+    constexpr int families = 3000;
+    long most = 0;
+    const auto measured = [&](auto&& work) {
+        steps = 0;
+        work();
+        most = std::max(most, steps);
+    };
+    for (const char* const begin : {"a.", "U__a_2d_", "U__b_", "plain_"})
+        for (int i = 0; i != families; ++i) {
+            const std::string name = begin + std::to_string(i);
+            measured([&] { CHECK(mine.try_gauge(prom::utf8(name), "h")); });
+        }
+    CHECK(most < 10 * 15);
+    // Names that only an escaping makes one are found among all of them.
+    CHECK_FALSE(mine.try_gauge("U__a_2e_7", "h"));
+    CHECK_FALSE(mine.try_counter("U__a_2e_7", "h"));
+    CHECK_FALSE(mine.try_gauge(prom::utf8("a-7"), "h"));
+    most = 0;
+    for (int i = 0; i != families; ++i)
+        for (const char* const begin : {"U__b_", "a.", "plain_", "U__a_2d_"})
+            measured([&] { CHECK(mine.unregister(begin + std::to_string(i))); });
+    CHECK(most < 10 * 15);
+    CHECK(mine.try_gauge("U__a_2e_7", "h"));  // whose name was taken
+}
+
+TEST_CASE("states and labels without number are compared as sorting does") {
+    constexpr int count = 3000;
+    prom::registry mine;
+    std::vector<std::string> names;
+    for (int i = 0; i != count; ++i) names.push_back("n" + std::to_string(i * 7919 % count));
+    std::vector<std::string_view> states(names.begin(), names.end());
+    const auto limit = [](long most) { CHECK(std::exchange(steps, 0) < most); };
+    steps = 0;
+    const prom::state_set set = mine.make_state_set("s", "h", {.states = prom::list<std::string_view>(states)});
+    limit(count * 30);
+    for (const std::string& n : names) CHECK(set.set(n));
+    limit(count * 15);
+    CHECK_FALSE(set.set("n"));
+    CHECK_FALSE(set.set("zz"));
+    CHECK(page_of(mine).find("s{s=\"" + names.back() + "\"} 1\n") != std::string::npos);
+    states.push_back(names[1234]);
+    CHECK_FALSE(mine.try_state_set("s2", "h", {.states = prom::list<std::string_view>(states)}));
+
+    std::vector<prom::label> labels;
+    for (const std::string& n : names) labels.push_back({prom::utf8(n), "v"});
+    const prom::info facts = mine.make_info("i", "h");
+    steps = 0;
+    facts.set(prom::list<prom::label>(labels));
+    limit(2 * count * 30);
+    CHECK(mine.try_gauge("g", "h", {.labels = prom::list<prom::label>(labels)}));
+    limit(2 * count * 30);
+    labels.push_back({prom::utf8(names[77]), "v"});
+    CHECK_FALSE(mine.try_gauge("g2", "h", {.labels = prom::list<prom::label>(labels)}));
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+namespace let_in {
+static std::thread other;
+static long when = 0;
+/// Amid the work another thread begins to wait for the lock, which is held here.
+static void in() {
+    if (steps != 1000) return;
+    const unsigned waited = state.waiting;
+    other = std::thread([] {
+        const global_lock lock;
+        when = steps;
+    });
+    while (__atomic_load_n(&state.waiting, __ATOMIC_RELAXED) == waited) std::this_thread::yield();
+}
+}  // namespace let_in
+
+TEST_CASE("removing series without number lets those in who wait for the lock") {
+    static constexpr int many = 20000;
+    const auto expected = [](auto&& work) {
+        steps = 0;
+        at_step = let_in::in;
+        work();
+        at_step = nullptr;
+        let_in::other.join();
+        CHECK(steps >= many);
+        CHECK(let_in::when < many / 2);
+        CHECK(let_in::when >= 1000);
+    };
+    std::unique_ptr<prom::registry> mine(new prom::registry);
+    const auto filled = [&] {
+        const prom::family<prom::gauge, "l", "m"> f{"f", "h", {.registry = mine.get()}};
+        for (int i = 0; i != many; ++i) f(i, i % 2).set(i);
+        return f;
+    };
+    expected([f = filled()] { f.clear(); });
+    CHECK(filled().size() == many);
+    expected([f = filled()] { CHECK(f.remove_matching({{"m", "1"}}) == many / 2); });
+    CHECK(filled().size() == many);
+    expected([&] { CHECK(mine->unregister("f")); });
+    CHECK(page_of(*mine).empty());
+    static_cast<void>(filled());
+    expected([&] { mine.reset(); });
+}
+
+TEST_CASE("series that are made while others are removed stay, and a family may go meanwhile") {
+    static std::unique_ptr<prom::registry> mine;
+    mine.reset(new prom::registry);
+    static bool goes;
+    for (const bool going : {false, true}) {
+        goes = going;
+        static const auto act = [](const prom::family<prom::gauge, "l">& f) {
+            if (goes) return static_cast<void>(mine->unregister("f"));
+            for (int i = 5000; i != 5100; ++i) f(i).set(1);
+            for (int i = 4000; i != 5000; ++i) f.remove(i);
+        };
+        const prom::family<prom::gauge, "l"> f{"f", "h", {.registry = mine.get()}};
+        for (int i = 0; i != 5000; ++i) f(i).set(i);
+        static const prom::family<prom::gauge, "l">* shared;
+        static std::thread other;
+        shared = &f;
+        steps = 0;
+        at_step = [] {
+            if (steps != 700) return;
+            at_step = nullptr;
+            const unsigned waited = state.waiting;
+            other = std::thread([] { act(*shared); });
+            while (__atomic_load_n(&state.waiting, __ATOMIC_RELAXED) == waited) std::this_thread::yield();
+        };
+        f.clear();
+        other.join();
+        CHECK(f.size() == (going ? 0 : 100));
+        CHECK(lines_with(page_of(*mine), "f{") == (going ? 0 : 100));
+    }
+}
+#endif
 
 // ---- bounds ----
 
