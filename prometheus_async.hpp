@@ -3020,12 +3020,24 @@ concept sender_like = requires { typename D::sender_concept; } || requires { typ
 template <class D>
 concept future_like = (requires(D& d) { d.get(); d.wait(); } || requires(D& d) { d.waitForFinished(); }) &&
     !requires(D& d) { d.operator->(); } && !function_like<D>;  // a smart pointer has a get() too
+// An operation that asio starts when it is called with a token. Nothing but its name tells it from a function.
 template <class D>
-concept work = requires { typename promise_of<D>; } || awaitable<D&> || awaitable<D&&> || sender_like<D> || future_like<D>;
+consteval std::string_view name_of() noexcept { return __PRETTY_FUNCTION__; }
+template <class D>
+consteval bool named_deferred() noexcept {
+    for (std::string_view name : {"asio::deferred_", "asio::experimental::deferred_"})
+        for (std::string_view by : {"D = ", "D = boost::"})
+            if (const auto at = name_of<D>().find(by); at != std::string_view::npos && name_of<D>().substr(at + by.size()).starts_with(name)) return true;
+    return false;
+}
+template <class D>
+concept asio_deferred = has_call_operator<D> && named_deferred<D>();
+template <class D>
+concept work = requires { typename promise_of<D>; } || awaitable<D&> || awaitable<D&&> || sender_like<D> || future_like<D> || asio_deferred<D>;
 
 template <class D>
 struct refused {
-    static constexpr bool unawaited = !sender_like<D> && !future_like<D>, awaited_otherwise = awaitable<D&> || awaitable<D&&>;
+    static constexpr bool unawaited = !sender_like<D> && !future_like<D> && !asio_deferred<D>, awaited_otherwise = awaitable<D&> || awaitable<D&&>;
     static_assert(!sender_like<D>,
                   "a sender is measured with examples/stdexec_senders.hpp, included after stdexec; "
                   "call_only(f) measures the call of f and not what it returns");
@@ -3033,6 +3045,9 @@ struct refused {
                   "a future is over where it is waited for: measure a function that waits, as in "
                   "time(metric, [&] { return f().get(); }), or what fires it; "
                   "call_only(f) measures the call of f and not what it returns");
+    static_assert(!asio_deferred<D>,
+                  "asio's deferred operation has not started yet: measure its token, by examples/asio_tokens.hpp, as in "
+                  "async_wait(prom_asio::measured(time(metric), asio::deferred)); call_only(f) measures the call of f and not what it returns");
     static_assert(!unawaited || !awaited_otherwise,
                   "this awaitable cannot be awaited as it comes: return it by value, or await it in a coroutine function "
                   "that is measured; call_only(f) measures the call of f and not what it returns");
@@ -3975,7 +3990,8 @@ struct file_sd_settings;
 ///
 /// A server on a wildcard address, told to an agent on this host, is registered without an address
 /// (Consul then gives the node's) and checked on loopback; told to another host, under the address of
-/// our side of the connection. `advertise`, here or in server_options, overrules both.
+/// our side of the connection. `advertise`, here or in server_options, overrules both. A server on loopback, and
+/// an agent on another host, need consul_options::advertise.
 ///
 /// An id that another program has taken over, which shows by its port or address, is left to it: an event,
 /// and no de-registration; when the agent knows it no longer, it is registered again. The consul_agents of one
@@ -8280,6 +8296,7 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding,
         escaping named{};
         const bool before = c.q > best || (c.q == best && at <= chosen);
         if (c.q == 0 || !before || c.q > nearest) continue;
+        if (!offered.empty() && (detail::formats_of(c) & ours) == 0) continue;  // it speaks of what is withheld
         if (!detail::escaping_of(c.escaping, named)) continue;
         nearest = c.q;
         agreed.names = named;
@@ -8697,6 +8714,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     bool was_stopped = false;
     bool guest = false;     // native_handle() was asked for
     bool behind = false;    // this turn left work that no event will tell of
+    int unwatched = -1;     // a descriptor that was opened and has no watch yet
     bool last_octet = false;  // of the descriptor that is being told: no_more
     bool stop = false;      // any thread, signal handlers
     double alarm_at = never;
@@ -8736,8 +8754,16 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     /// In a child that does not have the loop's thread, which may have been amid anything: nothing is destroyed.
     void close_copies() noexcept {
         for (std::size_t fd = 0; fd != watches.size(); ++fd) if (watches[fd].first) sys::close(static_cast<int>(fd));
+        if (unwatched >= 0) sys::close(unwatched);
         polled.close();
         wake = {};
+    }
+    /// Makes a descriptor that has no watch yet: a fork waits meanwhile, and a child finds it in close_copies().
+    template <class Make>
+    int opened(Make make) {
+        const global_lock all;
+        hook_process();
+        return unwatched = make();
     }
 
     double read_time() const noexcept { return reading(time, &clock::monotonic); }
@@ -8865,6 +8891,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
             w.prev_ = &first;
             first = &w;
             w.fd_ = fd;
+            if (unwatched == fd) unwatched = -1;
         }
         const interest had = std::exchange(w.want_, want);
         result<void> done = refresh(fd);
@@ -11203,11 +11230,11 @@ private:
 };
 
 struct http_listener {
-    http_listener(http_server& owner, int descriptor);
+    http_listener(http_server& owner, descriptor listens);
     http_listener(const http_listener&) = delete;
-    ~http_listener();
     http_server& server;
-    const int fd;
+    descriptor held;
+    const int fd = held.get();
     watch readiness;
 };
 
@@ -11217,7 +11244,10 @@ public:
     ~http_server();
 
     /// Owns `fd`, which listens and does not block.
-    result<void> add(descriptor fd);
+    result<void> add(descriptor fd) { return add(owned<http_listener>(new http_listener(*this, std::move(fd)))); }
+    result<void> add(owned<http_listener> made);
+    /// A listener that accepts nothing yet.
+    result<owned<http_listener>> listen_at(const net_address& at);
     /// Closes listeners and connections, as soon as none of them writes an answer.
     void stop() noexcept;
     bool moves() const noexcept { return inside_ != 0; }
@@ -11262,7 +11292,9 @@ server_connection::server_connection(http_server& server, int fd, std::uint64_t 
     : http_connection(server, fd, server.loop().now(), from),
       server_(server),
       watch_(server.loop(), &ready, this),
-      timer_(server.loop(), &due, this) {}
+      timer_(server.loop(), &due, this) {
+    static_cast<void>(watch_.set(fd, interest::none));
+}
 
 void server_connection::ready(void* self, interest) {
     auto& c = *static_cast<server_connection*>(self);
@@ -11303,17 +11335,15 @@ void server_connection::settle() noexcept {
     delete this;
 }
 
-http_listener::http_listener(http_server& owner, int descriptor)
-    : server(owner), fd(descriptor), readiness(
+http_listener::http_listener(http_server& owner, descriptor listens)
+    : server(owner), held(std::move(listens)), readiness(
           owner.loop(),
           [](void* self, interest) {
               auto& listener = *static_cast<http_listener*>(self);
               listener.server.accept_from(listener);
           },
-          this) {}
-http_listener::~http_listener() {
-    readiness.forget();
-    sys::close(fd);
+          this) {
+    static_cast<void>(readiness.set(fd, interest::none));  // a child of a fork finds it there
 }
 
 http_server::http_server(event_loop& loop)
@@ -11322,9 +11352,13 @@ http_server::http_server(event_loop& loop)
 }
 http_server::~http_server() { stop(); }
 
-result<void> http_server::add(descriptor fd) {
-    owned<http_listener> made(new http_listener(*this, fd.get()));
-    static_cast<void>(fd.release());
+result<owned<http_listener>> http_server::listen_at(const net_address& at) {
+    result<descriptor> fd = descriptor();
+    loop_state::of(loop_).opened([&] { return (fd = listen_on(at, limits.backlog)) ? fd->get() : -1; });
+    if (!fd) return fd.why();
+    return owned<http_listener>(new http_listener(*this, std::move(*fd)));
+}
+result<void> http_server::add(owned<http_listener> made) {
     listeners_.push_back(std::move(made));
     http_listener& from = *listeners_.back();
     return from.readiness.set(from.fd, interest::read);
@@ -11373,7 +11407,7 @@ void http_server::accept_from(http_listener& from) {
     bool evicted = false;
     net_address whose;
     for (int i = 0; i != turn_accepts && !stop_after_; ++i) {
-        const int fd = accept_on(from.fd, whose);
+        const int fd = loop_state::of(loop_).opened([&] { return accept_on(from.fd, whose); });
         if (fd < 0) {
             const int why = errno;
             if (why == EAGAIN || why == EWOULDBLOCK) return;
@@ -11400,6 +11434,7 @@ void http_server::accept_from(http_listener& from) {
         try {
             c = new server_connection(*this, fd, from_address);
         } catch (...) {
+            loop_state::of(loop_).unwatched = -1;
             sys::close(fd);
             tell(event_kind::accept_failed, caught("a connection"));
             return rest();
@@ -11547,12 +11582,12 @@ result<void> server_state::listen_unix(const net_address& at) {
     unix_socket = true;
     address = at.text();
     const ::mode_t before = ::umask(0117);  // for the owner and the group; other threads' files too, for this moment
-    result<descriptor> fd = listen_on(at, limits.backlog);
+    auto made = listen_at(at);
     ::umask(before);
-    if (!fd) return fd.why();
+    if (!made) return made.why();
     struct ::stat file;
     if (address[0] != '@' && sys::lstat(address.c_str(), &file) == 0) device_ = file.st_dev, file_ = file.st_ino;
-    return add(std::move(*fd));
+    return add(std::move(*made));
 }
 
 /// What an address of the options stands for, the first first: several for "", localhost and a name.
@@ -11609,19 +11644,19 @@ result<void> server_state::listen() {
     if (!at) return at.why();
     if (at->front().family() == AF_UNIX) return listen_unix(at->front());
     for (int attempt = 0;; ++attempt) {
-        std::vector<descriptor> open;
+        std::vector<owned<http_listener>> open;  // each has a quiet watch: a child of a fork finds it there
         result<void> failed;
         bool clash = false;  // the port that the system chose for one address is taken on another
         for (net_address& one : *at) {
             if (clash || (host.empty() && !open.empty())) break;  // "::" takes IPv4 too
-            one.port(open.empty() ? port : local_address(open[0].get()).port());
-            result<descriptor> fd = listen_on(one, limits.backlog);
-            if (fd) {
-                open.push_back(std::move(*fd));
+            one.port(open.empty() ? port : local_address(open[0]->fd).port());
+            auto made = listen_at(one);
+            if (made) {
+                open.push_back(std::move(*made));
                 continue;
             }
-            failed = fd.why();
-            const int why = fd.why().sys();
+            failed = made.why();
+            const int why = made.why().sys();
             if (why == EAFNOSUPPORT || why == EADDRNOTAVAIL) continue;  // not on this host: another address may be
             if (host.empty()) return error::from_errno("cannot listen on 0.0.0.0:" + std::to_string(port), why);
             clash = !open.empty() && port == 0 && attempt != 16;
@@ -11629,11 +11664,11 @@ result<void> server_state::listen() {
         }
         if (clash) continue;
         if (open.empty()) return failed;
-        const net_address bound = local_address(open[0].get());
+        const net_address bound = local_address(open[0]->fd);
         address = bound.text();
         port = bound.port();
-        for (descriptor& fd : open)
-            if (const auto added = add(std::move(fd)); !added) return added;
+        for (auto& one : open)
+            if (const auto added = add(std::move(one)); !added) return added;
         return {};
     }
 }
@@ -12520,6 +12555,7 @@ public:
 
     /// Our side of the connection. On loopback or a unix socket the peer is on this host.
     net_address here() const noexcept { return local_address(fd_.get()); }
+    net_address there() const noexcept { return peer_address(fd_.get()); }
 
 private:
     void compose(const http_request& request);
@@ -12585,7 +12621,7 @@ task<result<void>> http_client::connect(const http_request& request) {
 
 task<result<void>> http_client::connect_to(const net_address& address) {
     held_.forget();
-    fd_ = make_socket(address.family());
+    fd_.reset(loop_state::of(loop_).opened([&] { return make_socket(address.family()).release(); }));
     if (!fd_) co_return error::from_errno("socket", errno);
     if (const auto held = held_.set(fd_.get(), interest::none); !held) co_return held;
     if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
@@ -13203,7 +13239,7 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
 }
 
 /// To an agent that sees us at `here`. An empty address leaves the choice to the agent.
-inline result<consul_place> consul_find(const consul_member& m, const net_address& here) {
+inline result<consul_place> consul_find(const consul_member& m, const net_address& here, const net_address& agent) {
     const bool any6 = m.address == "::", any = any6 || m.address == "0.0.0.0";
     std::string host = m.how.advertise;
     if (host.empty() && (any || link_local(m.address))) host = m.server_advertises;
@@ -13213,6 +13249,9 @@ inline result<consul_place> consul_find(const consul_member& m, const net_addres
         return error(errc::invalid_option, "the server is on IPv4, the Consul agent on IPv6: set advertise");
     if (host.empty()) host = here.text();
     if (link_local(host)) return no_link_local();
+    net_address at;
+    if (host == m.address && parse_address(host, 0, at) && at.loopback() && !here.loopback() && here.text() != agent.text())
+        return error(errc::invalid_option, "the server listens on " + host + ", the Consul agent is on another host: set advertise");
     return consul_place{host, host};
 }
 
@@ -13266,7 +13305,7 @@ task<result<http_response>> consul_ask(
             const result<void> connected = co_await client->connect(ask);
             if (!connected) co_return m.at_agent(connected.why());
         }
-        auto place = consul_find(m, client->here());
+        auto place = consul_find(m, client->here(), client->there());
         std::string body;
         if (registers) {
             if (!place) co_return place.why();

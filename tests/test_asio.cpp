@@ -256,6 +256,9 @@ TEST_CASE("Completion tokens: use_awaitable, use_future, detached, deferred, a c
         io.run();
     }
     SUBCASE("deferred") {
+        // Without a measured token it is refused, as work that has not started.
+        static_assert(prom::detail::work<decltype(t.async_wait(asio::experimental::deferred))>);
+        static_assert(!prom::detail::work<decltype(asio::bind_executor(io, [] {}))>);
         auto later = t.async_wait(prom_asio::measured(measure, asio::experimental::deferred));
         CHECK(m.g.value == 0);
         bool ran = false;

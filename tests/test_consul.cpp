@@ -204,6 +204,31 @@ TEST_CASE("a link-local address is not registered: on another host it means noth
     }
 }
 
+TEST_CASE("a server on loopback is not registered at an agent on another host: no check could pass there") {
+    const consul_settings how{prom::consul_options{}};
+    prom::event_loop loop{on_fake_time()};
+    const auto address = [](std::string_view text) {
+        net_address made;
+        REQUIRE(parse_address(text, 8500, made));
+        return made;
+    };
+    const auto found = [&](std::string_view host, std::string_view advertise, std::string_view here, std::string_view agent) {
+        return consul_find(consul_member(how, loop, host, advertise, 9464, false), address(here), address(agent));
+    };
+    for (std::string_view host : {"127.0.0.1", "127.0.0.9", "::1"}) {
+        const auto r = found(host, "", "10.0.0.2", "10.0.0.3");
+        REQUIRE(!r);
+        CHECK(r.why().code() == prom::errc::invalid_option);
+        CHECK(std::string(r.why().describe()) == "the server listens on " + std::string(host) + ", the Consul agent is on another host: set advertise");
+        CHECK(found(host, "", "127.0.0.1", "127.0.0.1"));
+        CHECK(found(host, "", "10.0.0.2", "10.0.0.2"));  // beside us, by its other address
+    }
+    CHECK(found("0.0.0.0", "", "10.0.0.2", "10.0.0.3")->address == "10.0.0.2");
+    CHECK(found("10.0.0.2", "", "10.0.0.2", "10.0.0.3")->address == "10.0.0.2");
+    const consul_settings sidecar{prom::consul_options{.advertise = "metrics.example"}};
+    CHECK(consul_find(consul_member(sidecar, loop, "127.0.0.1", "", 9464, false), address("10.0.0.2"), address("10.0.0.3"))->address == "metrics.example");
+}
+
 TEST_CASE("an id that Consul could never watch or de-register is refused before anything is sent") {
     for (const char* id : {"/a", "a//b", "http://a", ".", "..", "a/../b", "./a", "a/.", "register", "deregister", "deregister/a", "maintenance", "maintenance/a", "a\nb", "a\x7f", "a\xff", "a\u00a0", "\u00ad", "\u0085", "a\u200b", "\u2028",
                            "\U0001f468\u200d\U0001f469", "\u3000", "\ufeff", "\u0378", "\ue000", "\uffff", "\U0001fae8", "\U000e0001", "\U000f0000", "\U0010ffff"}) {

@@ -171,7 +171,13 @@ TEST_CASE("of the formats that are offered the best is taken, and text 0.0.4 is 
     CHECK(prom::negotiate("application/openmetrics-text", {}, only).as == format::openmetrics_1_0_0);
     CHECK(prom::negotiate("application/openmetrics-text;version=0.0.1, text/plain;version=1.0.0", {}, only).as == format::text_0_0_4);
     CHECK(prom::negotiate("application/openmetrics-text;escaping=dots;q=0.9, text/plain;version=1.0.0;q=0.5", {}, prom::list<format>{format::text_1_0_0}).as == format::text_1_0_0);
+    // The escaping of a clause that speaks of what is withheld does not count.
     const format text_only[] = {format::text_0_0_4};
+    const auto names = [&](std::string_view accept) { return prom::negotiate(accept, {}, text_only).names; };
+    CHECK(names("text/plain;version=1.0.0;escaping=allow-utf-8, text/plain;version=0.0.4;q=0.5") == prom::escaping::underscores);
+    CHECK(names("text/plain;version=1.0.0;escaping=allow-utf-8, text/plain;version=0.0.4;escaping=dots;q=0.5") == prom::escaping::dots);
+    CHECK(names("text/plain;escaping=allow-utf-8") == prom::escaping::allow_utf8);
+    CHECK(names("application/openmetrics-text;escaping=values, */*;q=0.1") == prom::escaping::underscores);
     CHECK(prom::server_stats({.accept = "application/openmetrics-text", .formats = text_only}).content_type == text);
 }
 

@@ -12,6 +12,7 @@
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -208,6 +209,38 @@ TEST_CASE("a start that fails in the thread is told to the caller, and leaves no
     CHECK(first->close());
     CHECK(open_descriptors() == before);
     CHECK(threads_named("PromAsyncWeb") == 0);
+}
+
+TEST_CASE("a child that is forked while a new connection gets its first answer keeps neither it nor the listener") {
+    static prom::threaded_metrics_http_server* running;
+    static int status = -1;
+    static std::uint16_t the_port = 0;
+    prom::registry mine;
+    const auto forks = mine.add_collector([](prom::sample_sink&) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            static_cast<void>(running->close());
+            int left = 0;
+            for (int fd = 0; fd != 1024; ++fd) {
+                sockaddr_in at{};
+                socklen_t size = sizeof at;
+                left += ::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size) == 0 && at.sin_family == AF_INET && ntohs(at.sin_port) == the_port;
+            }
+            ::_exit(left);
+        }
+        ::waitpid(child, &status, 0);
+    });
+    prom::registry* const shown[] = {&mine};
+    const prom::route routes[] = {{.path = "/metrics", .registries = shown}};
+    auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .routes = routes});
+    REQUIRE(server);
+    running = &*server;
+    the_port = server->port();
+    client c("127.0.0.1", server->port());
+    c.send(get("/metrics"));
+    char buffer[64];
+    CHECK(::recv(c.fd, buffer, sizeof buffer, 0) > 0);
+    CHECK(status == 0);
 }
 
 TEST_CASE("prefork: workers close their copy of the parent's server, and each serves on one of its own") {
@@ -407,6 +440,38 @@ TEST_CASE("22: the url of a wildcard is reachable, that of an IPv6 address has b
         auto link = r.start({.addr = "0.0.0.0", .advertise = zoned});
         REQUIRE(link);
         CHECK(link->url() == "http://[fe80::1%25eth0]:" + std::to_string(link->port()) + "/");
+    }
+}
+
+TEST_CASE("formats that the server withholds are not served, nor their escaping") {
+    rig r;
+    prom::registry mine;
+    mine.make_counter(prom::utf8("a.b"), "Is no legacy name.").inc();
+    prom::registry* const shown[] = {&mine};
+    const prom::route routes[] = {{.path = "/metrics", .registries = shown}};
+    const prom::format text[] = {prom::format::text_0_0_4};
+    const std::string prometheus_3 = "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+                                     "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1\r\n";
+    for (bool all : {false, true}) {
+        auto server = r.start({.addr = "127.0.0.1", .routes = routes, .formats = all ? prom::list<prom::format>() : text});
+        REQUIRE(server);
+        client c("127.0.0.1", server->port());
+        const answer a = c.ask(r.loop, get("/metrics", prometheus_3));
+        CHECK(a.field("Content-Type") == (all ? "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8" : "text/plain; version=0.0.4; charset=utf-8"));
+        CHECK((a.body.find(all ? "{\"a.b_total\"} 1" : "\na_b_total 1\n") != std::string::npos));
+    }
+}
+
+TEST_CASE("a link-local address that is advertised is registered under no discovery of ours") {
+    rig r;
+    const std::string path = "/tmp/prom-test-" + std::to_string(::getpid()) + ".json";
+    for (std::string_view host : {"fe80::1", "[FE80::1]", "[fe80::1%25eth0]", "fe80::1%eth0"}) {
+        prom::file_sd of_server{{.path = path}}, of_file{{.path = path, .advertise = host}};
+        for (const auto& refused : {r.start({.addr = "0.0.0.0", .advertise = host, .service_discovery = &of_server}), r.start({.addr = "127.0.0.1", .service_discovery = &of_file})}) {
+            REQUIRE_FALSE(refused);
+            CHECK(std::string(refused.why().describe()) == "a link-local address means nothing on another host: set advertise");
+        }
+        CHECK(::access(path.c_str(), F_OK) != 0);
     }
 }
 
@@ -655,6 +720,11 @@ TEST_CASE("a listening descriptor that is handed in serves, and is the server's"
         CHECK(server->address() == "127.0.0.1");
         CHECK((::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
         CHECK(::fcntl(fd, F_GETFD) == FD_CLOEXEC);
+#if defined(__linux__)
+        int at_once = 0;  // what it accepts has it from there
+        socklen_t as_big = sizeof at_once;
+        CHECK((::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, &as_big) == 0 && at_once != 0));
+#endif
         CHECK(client("127.0.0.1", port).ask(r.loop, get("/")).status == 200);
     }
     CHECK(::fcntl(fd, F_GETFD) < 0);
