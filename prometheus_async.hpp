@@ -699,18 +699,21 @@ PROMETHEUS_ASYNC_END
 //      needs [14]
 // =============================================================================
 //
-// A thread owns pages of 64-bit cells. A series has one run of cells, at the same place in the pages
-// of every thread: [tag][double][integers...]. An update compares the tag with the handle's id, loads,
-// adds, and stores, all in this thread's own memory: no lock prefix, nothing shared. A scrape sums the
-// pages under the lock. Ids are never used twice: a handle whose series is gone finds another tag, and
-// its update is dropped. A run that found a new owner is zeroed by each thread itself, on its next
+// A series has a run of cells, [tag][double][integers...], that all threads share, and a thread that updates
+// it often has a run of its own, at the same place in pages of its own. An update of the own run compares the
+// tag with the handle's id, loads, adds, and stores: no lock prefix, nothing shared. Until then a thread adds
+// to the shared run by atomic additions, between two stores to its own epoch (see [42]). A scrape sums the
+// runs under the lock. Ids are never used twice: a handle whose series is gone finds another tag, and
+// its update is dropped. An own run that belongs to a new series is zeroed by its thread itself, on its next
 // update, so nobody ever writes another thread's cells.
+//
+// tests/model/protocol.cpp checks all orders in which these steps can take effect.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 enum : unsigned { page_cells = 512 };  // 4 KiB; a run never crosses a page
 
-/// One writer, any number of readers.
+/// One writer, any number of readers; where additions are atomic, any number of writers that use add_shared.
 struct cell {
 #if PROMETHEUS_ASYNC_DETAIL_WIDE
     std::uint64_t word;
@@ -748,6 +751,21 @@ struct cell {
     PROMETHEUS_ASYNC_DECL void add(std::uint64_t n) noexcept { store(own() + n); }
     PROMETHEUS_ASYNC_DECL void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, real() + d)); }  // reset() may write here
     PROMETHEUS_ASYNC_DECL double real() const noexcept { return __builtin_bit_cast(double, load()); }
+#if PROMETHEUS_ASYNC_DETAIL_WIDE && !PROMETHEUS_ASYNC_NO_THREADS
+    PROMETHEUS_ASYNC_DECL std::uint64_t load_tag() const noexcept { return __atomic_load_n(&word, __ATOMIC_SEQ_CST); }
+    PROMETHEUS_ASYNC_DECL void store_tag(std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_SEQ_CST); }
+    PROMETHEUS_ASYNC_DECL void add_shared(std::uint64_t n) noexcept { __atomic_fetch_add(&word, n, __ATOMIC_RELAXED); }
+    PROMETHEUS_ASYNC_DECL void add_shared(double d) noexcept {
+        std::uint64_t seen = load();
+        while (!__atomic_compare_exchange_n(&word, &seen, __builtin_bit_cast(std::uint64_t, __builtin_bit_cast(double, seen) + d), true,
+                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    }
+#else
+    PROMETHEUS_ASYNC_DECL std::uint64_t load_tag() const noexcept { return load(); }
+    PROMETHEUS_ASYNC_DECL void store_tag(std::uint64_t n) noexcept { store(n); }
+    template <class Number>
+    PROMETHEUS_ASYNC_DECL void add_shared(Number n) noexcept { add(n); }  // the lock is held
+#endif
 };
 
 /// The value of a gauge that was set: any number of writers. Until then it holds `unset`, and the value
@@ -815,7 +833,7 @@ struct alignas(64) record {
     series_extra* extra;
     double created;
     std::uint32_t units;  // of 64 bytes, the key included
-    std::uint32_t owed;   // threads that may still be writing `value`
+    std::uint32_t owed;   // once removed: threads that may still be updating it, and one until no epoch is from before
 
     PROMETHEUS_ASYNC_DECL std::uint64_t* key() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
     PROMETHEUS_ASYNC_DECL const std::uint64_t* key() const noexcept { return reinterpret_cast<const std::uint64_t*>(this + 1); }
@@ -832,7 +850,7 @@ struct series {
 struct thread_cells {
     cell** pages;  // never null below `count`: a page that was not touched is one that fits no tag
     std::uint32_t count;
-    bool ended;  // this thread's cells were folded: updates now go to the retired ones
+    bool ended;  // this thread's cells were folded: updates now go to the shared ones, under the lock
 };
 #if PROMETHEUS_ASYNC_NO_THREADS
 extern PROMETHEUS_ASYNC_DECL thread_cells this_thread;
@@ -850,7 +868,9 @@ PROMETHEUS_ASYNC_DECL inline cell* own_run(const series& s) noexcept {
     return nullptr;
 }
 
-/// Adds `d` to the double and `n` to cell `at`, having made this thread's run, or drops both.
+// Where this thread has no run of its own: add to the shared run, or make an own one, or drop the update.
+
+/// Adds `d` to the double and `n` to cell `at`.
 PROMETHEUS_ASYNC_DECL void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept;
 PROMETHEUS_ASYNC_DECL void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void set_slowly(const series& s, double v) noexcept;
@@ -1121,7 +1141,8 @@ private:
 /// A number that only goes up.
 ///
 /// unit     whole steps add up exactly up to 2^64, fractional ones as a double
-/// threads  any; inc() takes no lock and shares no cache line. Not async-signal-safe
+/// threads  any; inc() takes no lock. A thread that counts often shares no cache line with others: its first updates
+///          are atomic additions to the shared series, then it has cells of its own. Not async-signal-safe
 /// errors   none: a negative or NaN step changes nothing and is counted (event_kind::step_ignored)
 class counter {
 public:
@@ -1175,7 +1196,7 @@ private:
 
 /// A number that goes up and down.
 ///
-/// shape    inc and dec go to this thread's cell until the first set(); from then on the value is one
+/// shape    inc and dec go to a counter's kind of cells until the first set(); from then on the value is one
 ///          shared word, and set(v) reads back as v
 /// threads  any; set() is one relaxed store; inc() and dec() are as cheap as a counter's before the
 ///          first set(), one atomic add after it
@@ -4639,6 +4660,11 @@ PROMETHEUS_ASYNC_END
 //
 // One object holds all state of the library: constant-initialised, never destroyed, everything that was
 // allocated is reachable from it. One lock guards all that is slow.
+//
+// An update of a shared run takes no lock: the thread makes its epoch odd, reads the run's tag, adds if that is
+// the handle's id, and makes its epoch even. Whoever removes a series writes another tag and then reads all
+// epochs. All four are sequentially consistent, so either the update sees the new tag, or the remover sees the
+// odd epoch; then run, record and bounds rest until that epoch has changed. The lock is not held meanwhile.
 #include <algorithm>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <pthread.h>
@@ -4717,7 +4743,7 @@ struct cell_block {
             void* fresh = sys::aligned_alloc(128, page_cells * sizeof(cell));
             if (!fresh) return nullptr;
             std::memset(fresh, 0, page_cells * sizeof(cell));
-            pages[page] = static_cast<cell*>(fresh);
+            __atomic_store_n(&pages[page], static_cast<cell*>(fresh), __ATOMIC_RELAXED);
         }
         return pages[page];
     }
@@ -4729,12 +4755,34 @@ struct cell_block {
     }
 };
 
+/// Whether updates of shared runs need no lock. Where 64 bits take two additions, a thread has own runs from the first.
+constexpr bool adds_to_shared = PROMETHEUS_ASYNC_DETAIL_WIDE && !PROMETHEUS_ASYNC_NO_THREADS;
+
 struct thread_record {
     cell_block block;
     thread_cells* cells;  // what the thread itself sees of the block
     pod_vector<record*> owes;    // gauges and histograms that were removed while this thread may have been updating them
     thread_record* next;
     thread_record** link;
+    std::uintptr_t epoch = 0;        // odd while the thread updates a shared run
+    std::uintptr_t seen_epoch = 0;   // for the series that wait; even: they do not wait for this thread
+    std::uint32_t hits[256] = {};    // by series: 24 bits of its id, 8 bits of count
+
+    /// Counts an update; true when a run of its own is worth its memory. Series that meet at one place count against
+    /// each other, so that only what is far above the others gets there.
+    bool comes_often(std::uint64_t id) noexcept {
+        constexpr std::uint32_t often = 32;
+        const std::uint64_t sequence = id >> 12;
+        const auto name = static_cast<std::uint32_t>(sequence >> 8) << 8;
+        std::uint32_t& have = hits[sequence & 255];
+        if ((have & ~std::uint32_t{255}) != name) {
+            if ((have & 255) != 0) return --have, false;
+            have = name;
+        }
+        if ((++have & 255) < often) return false;
+        have = 0;
+        return true;
+    }
 };
 
 struct fingerprint {
@@ -4794,8 +4842,8 @@ struct library {
     thread_record* threads = nullptr;
     unsigned thread_count = 0;
 
-    // Cells of threads that ended; their tags say which series each run belongs to, free ones included.
-    cell_block retired = {};
+    // Their tags say which series each run belongs to, free ones included. Cells of threads that end are added here.
+    cell_block shared = {};
     std::uint32_t open_page = 0, open_offset = 0;  // the first cell never used
     std::uint64_t free_runs[256] = {};             // by exact length: place + 1, linked through cell 1
 
@@ -4804,6 +4852,8 @@ struct library {
     std::size_t arena_left = 0, arena_size = 0;
     void* arenas = nullptr;
     record* free_records[64] = {};
+    record* removed = nullptr;  // linked through `extra`; then
+    record* resting = nullptr;  // until each thread has left the epoch that it was seen in
     family_face* free_faces = nullptr;
     pod_vector<std::uintptr_t*> free_tables[48] = {};
     std::uint32_t tables_made[48] = {};  // each has its place in free_tables
@@ -4848,13 +4898,22 @@ struct library {
 
     // ---- runs ----
 
-    /// So that take_run cannot fail.
+    /// So that take_run cannot fail. Updates read the list of pages without the lock, so one that was outgrown stays.
     void ensure_run(unsigned length) {
-        if (free_runs[length] == 0 && !retired.touch(open_page + (open_offset + length > page_cells))) no_memory();
+        const std::uint32_t page = open_page + (open_offset + length > page_cells);
+        if (free_runs[length] != 0) return;
+        if (page >= shared.count) {
+            const std::uint32_t wide = shared.count == 0 ? 16 : shared.count * 2;  // whole steps of 64 bytes
+            auto** grown = static_cast<cell**>(type_stable(wide * sizeof(cell*)));
+            for (std::uint32_t i = 0; i != wide; ++i) grown[i] = i < shared.count ? shared.pages[i] : nowhere;
+            __atomic_store_n(&shared.pages, grown, __ATOMIC_RELEASE);
+            shared.count = wide;
+        }
+        if (!shared.touch(page)) no_memory();
     }
     std::uint64_t take_run(unsigned length) noexcept {
         if (const std::uint64_t head = free_runs[length]) {
-            cell* run = retired.run(head - 1);
+            cell* run = shared.run(head - 1);
             free_runs[length] = run[1].own();
             run[1].store(0);
             return head - 1;
@@ -4868,7 +4927,7 @@ struct library {
         return place;
     }
     void give_run(std::uint64_t place, unsigned length) noexcept {
-        cell* run = retired.run(place);
+        cell* run = shared.run(place);
         for (unsigned i = 2; i < length; ++i) run[i].store(0);
         run[0].store(next_id(length));  // a tag that no handle has
         run[1].store(free_runs[length]);
@@ -4912,16 +4971,16 @@ struct library {
 
     // ---- threads ----
 
-    /// Adds what the block holds for living series to the retired cells.
+    /// Adds what the block holds for living series to the shared cells.
     void fold(const cell_block& block) noexcept {
         for (std::uint32_t p = 0; p != block.count; ++p) {
             if (block.pages[p] == nowhere) continue;
             const cell* from = block.pages[p];
-            cell* to = retired.pages[p];
+            cell* to = shared.pages[p];
             for (unsigned at = 0; at < page_cells && to[at].own() != 0; at += run_length(to[at].own())) {
                 if (from[at].load() != to[at].own()) continue;
-                to[at + 1].add(from[at + 1].real());
-                for (unsigned i = 2; i < run_length(to[at].own()); ++i) to[at + i].add(from[at + i].load());
+                to[at + 1].add_shared(from[at + 1].real());
+                for (unsigned i = 2; i < run_length(to[at].own()); ++i) to[at + i].add_shared(from[at + i].load());
             }
         }
     }
@@ -4939,17 +4998,46 @@ struct library {
         delete[] b->text;
         delete b;
     }
-    /// A removed series that no thread is updating any more.
+    /// A removed series has no handle's tag from now on, and nothing of it is used again before recycle().
     void retire(record* r) noexcept {
+        shared.run(r->place)->store_tag(next_id(run_length(r->id)));
+        ++r->owed;
+        r->extra = reinterpret_cast<series_extra*>(std::exchange(removed, r));
+    }
+    /// One fewer that may be updating it.
+    void drop(record* r) noexcept {
+        if (--r->owed != 0) return;
         if (r->bounds) drop(r->bounds);
         give_record(r);
+    }
+    /// Uses again what no update can touch any more, in small portions. Never waits: what a thread is in the middle of is left
+    /// for later.
+    void recycle() noexcept {
+        for (int portion = 1024; portion != 0;) {
+            if (!resting) {
+                if (!removed) return;
+                resting = std::exchange(removed, nullptr);
+                for (thread_record* t = threads; t; t = t->next) t->seen_epoch = __atomic_load_n(&t->epoch, __ATOMIC_SEQ_CST);
+            }
+            for (thread_record* t = threads; t; t = t->next) {
+                if ((t->seen_epoch & 1) == 0) continue;
+                if (__atomic_load_n(&t->epoch, __ATOMIC_ACQUIRE) == t->seen_epoch) return;
+                t->seen_epoch = 0;
+            }
+            for (; resting && portion != 0; --portion) {
+                record* r = resting;
+                resting = reinterpret_cast<record*>(r->extra);
+                give_run(r->place, run_length(r->id));
+                drop(r);
+            }
+        }
     }
     /// The thread is between updates, so it is not updating any of these now; that it will not do so again is what
     /// forgetting the tag is for.
     void settle(thread_record& t) noexcept {
         for (record* r : t.owes) {
             if (cell* run = t.block.run(r->place); run != nowhere && run->own() == r->id) run->store(0);
-            if (--r->owed == 0) retire(r);
+            drop(r);
         }
         t.owes.size = 0;
     }
@@ -4972,10 +5060,11 @@ thread_cells this_thread = {nullptr, 0, true};
 struct global_lock {
     global_lock() noexcept = default;
     ~global_lock() { pause(); }
-    void pause() noexcept { this_thread = {state.retired.pages, state.retired.count, true}; }  // the one block
+    void pause() noexcept { this_thread = {state.shared.pages, state.shared.count, true}; }  // the one block
     void resume() noexcept {}
     static void yield() noexcept {}
 };
+static constexpr thread_record* this_record = nullptr;
 static thread_record* attach() noexcept { return nullptr; }
 static void hook_process() noexcept {}
 #if !PROMETHEUS_ASYNC_DETAIL_WIDE
@@ -4984,7 +5073,7 @@ static void free_values() noexcept {}
 #endif
 #else
 constinit thread_local thread_cells this_thread = {nullptr, 0, false};
-static constinit thread_local thread_record* this_record = nullptr;
+static constinit thread_local thread_record* this_record = nullptr;  // read by its thread alone
 
 /// The lock, held.
 struct global_lock {
@@ -5011,7 +5100,7 @@ struct global_lock {
     global_lock(const global_lock&) = delete;
 };
 
-/// The thread's counts are kept; what it still updates goes to the retired cells. Called with a record by the key.
+/// The thread's counts are kept; what it still updates goes to the shared cells. Called with a record by the key.
 static void end_thread(void* keyed = nullptr) noexcept {
     const global_lock lock;
     if (keyed) state.stays = true;
@@ -5115,19 +5204,20 @@ void shared_value::add(double d) noexcept {
 }
 #endif
 
-/// This thread's run for an update under the lock, or the retired one; null when the series is gone.
+/// This thread's run for an update under the lock, made if need be, or the shared one; null when the series is gone.
 static cell* adopt(const series& s) noexcept {
     const std::uint64_t place = place_of(s.page, s.offset);
-    cell* retired = state.retired.run(place);
-    if (retired == nowhere || s.id == 0) return nullptr;
-    const std::uint64_t alive = retired->own();
+    cell* shared = state.shared.run(place);
+    if (shared == nowhere || s.id == 0) return nullptr;
+    const std::uint64_t alive = shared->own();
+    const bool known = !adds_to_shared || this_record;
     thread_record* t = attach();
-    if (!t) return alive == s.id ? retired : nullptr;
+    if (!t || !known) return alive == s.id ? shared : nullptr;
     state.settle(*t);
     cell* page = t->block.touch(s.page);
     this_thread.pages = t->block.pages;
     this_thread.count = t->block.count;
-    if (!page) return alive == s.id ? retired : nullptr;
+    if (!page) return alive == s.id ? shared : nullptr;
     cell* run = page + s.offset;
     if (run->own() != alive) {
         for (unsigned i = 1; i != run_length(alive); ++i) run[i].store(0);
@@ -5141,34 +5231,51 @@ static bool known_stale(const series& s) noexcept {
     return s.id == 0 || (s.page < this_thread.count && this_thread.pages[s.page][s.offset].own() > s.id);
 }
 
-void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
-    if (known_stale(s)) return;
+/// Adds to the shared run without the lock. False: this thread is to have a run of its own, or is not known yet.
+template <class Add>
+static bool add_without_lock([[maybe_unused]] const series& s, [[maybe_unused]] Add add) noexcept {
+    if constexpr (adds_to_shared) {
+        thread_record* t = this_record;
+        if (!t || t->comes_often(s.id)) return false;
+        const std::uintptr_t before = t->epoch;
+        __atomic_store_n(&t->epoch, before + 1, __ATOMIC_SEQ_CST);
+        // The list of pages and the page are at least as new as the handle.
+        cell* run = __atomic_load_n(&__atomic_load_n(&state.shared.pages, __ATOMIC_ACQUIRE)[s.page], __ATOMIC_RELAXED) + s.offset;
+        if (run->load_tag() == s.id) add(run);
+        __atomic_store_n(&t->epoch, before + 2, __ATOMIC_RELEASE);
+        return true;
+    } else {
+        return false;
+    }
+}
+template <class Add>
+static void update(const series& s, Add add) noexcept {
+    if (known_stale(s) || add_without_lock(s, add)) return;
     const global_lock lock;
-    cell* run = adopt(s);
-    if (!run) return;
-    if (run_length(s.id) == 2 && s.rec->value.load() != shared_value::unset) return s.rec->value.add(d);
-    run[1].add(d);
-    if (n != 0) run[at].add(n);
+    if (cell* run = adopt(s)) add(run);
+}
+void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
+    update(s, [&](cell* run) {
+        if (run_length(s.id) == 2 && s.rec->value.load() != shared_value::unset) return s.rec->value.add(d);
+        if (bits_of(d) != 0) run[1].add_shared(d);
+        if (n != 0) run[at].add_shared(n);
+    });
 }
 void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
-    if (known_stale(s)) return;
-    const global_lock lock;
-    cell* run = adopt(s);
-    if (!run) return;
-    run[1].add(value);
-    run[2 + bounds->bucket(value)].add(std::uint64_t{1});
+    update(s, [&](cell* run) {
+        run[1].add_shared(value);
+        run[2 + bounds->bucket(value)].add_shared(std::uint64_t{1});
+    });
 }
 void set_slowly(const series& s, double v) noexcept {
-    if (known_stale(s)) return;
-    const global_lock lock;
-    if (adopt(s)) s.rec->value.set(v);
+    update(s, [&](cell*) { s.rec->value.set(v); });
 }
 void count_event(event_kind what) noexcept {
     const global_lock lock;
     ++state.counted[static_cast<unsigned>(what)];
 }
 static bool alive(const series& s) noexcept {
-    return s.id != 0 && state.retired.run(place_of(s.page, s.offset))->own() == s.id;
+    return s.id != 0 && state.shared.run(place_of(s.page, s.offset))->own() == s.id;
 }
 
 /// The double and the integers of a run, all threads together. The lock is held.
@@ -5188,7 +5295,7 @@ static run_sum sum_run(std::uint64_t id, std::uint64_t place, std::uint64_t* int
             if (integers) integers[i - 2] += n;
         }
     };
-    take(state.retired.run(place));
+    take(state.shared.run(place));
     for (thread_record* t = state.threads; t; t = t->next) take(t->block.run(place));
     return sum;
 }
@@ -6099,6 +6206,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     const std::string text = series_text(f, values, count);
     f.texts.reserve(f.texts.size + text.size() + text_step);
     f.lines.reserve(f.lines.size + 1);
+    state.recycle();
     state.ensure_run(f.length());
     record* r = state.take_record(static_cast<std::uint32_t>(1 + (words * 8 + 63) / 64));
     const std::uint64_t place = state.take_run(f.length());
@@ -6122,7 +6230,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
             release(*key++, word);
         }
     }
-    state.retired.run(place)[0].store(id);
+    state.shared.run(place)[0].store(id);
 
     if (count != 0) {
         undo made{[&] { state.give_run(place, f.length()), state.give_record(r); }};
@@ -6167,8 +6275,7 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
             if (t->owes.try_reserve(t->owes.size + 1)) t->owes.push(r);  // else the record is never used again
         }
     }
-    state.give_run(l.place, run_length(l.id));
-    if (r->owed == 0) state.retire(r);
+    state.retire(r);
 #if !PROMETHEUS_ASYNC_NO_THREADS
     if (this_record) state.settle(*this_record);
 #endif
@@ -6229,7 +6336,9 @@ static void destroy_family(family_state* f) noexcept {
     bump(face);
     for (std::size_t i = 0; i != f->lines.size;) {
         if (f->lines[i].rec) remove_series(*f, f->lines[i], false);
-        if (++i % lines_at_once == 0) global_lock::yield();  // nobody finds it any more
+        if (++i % lines_at_once != 0 && i != f->lines.size) continue;
+        state.recycle();
+        global_lock::yield();  // nobody finds it any more
     }
     if (table != 0) state.give_table(reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}), static_cast<unsigned>(table & 63));
     face.family = reinterpret_cast<family_state*>(state.free_faces);
@@ -6519,6 +6628,7 @@ bool remove_child(const declared& family, const std::string_view* values, std::s
     line* l = s.id == 0 ? nullptr : line_of(f, s.id);
     if (!l) return false;
     remove_series(f, *l, true);
+    state.recycle();
     compact(f);
     return true;
 }
@@ -6576,6 +6686,7 @@ std::size_t remove_children(const declared& family, list<label> where) {
                 remove_series(f, *l, true);
                 ++removed;
             }
+            state.recycle();
             if (next == limit) compact(f);
         }
     }
@@ -6624,7 +6735,7 @@ void reset_series(const series& s) {
     series_extra* extra = extra_of(s);
     if (!extra) return;
     std::uint64_t counts[256] = {};
-    cell* run = state.retired.run(s.rec->place);
+    cell* run = state.shared.run(s.rec->place);
     // Nothing can be subtracted from what is not finite: that goes, even if a thread is just adding to it.
     const auto make_finite = [&](cell* of) {
         if (of->load() == s.id && !is_finite(of[1].real())) of[1].store(0);
@@ -6635,7 +6746,7 @@ void reset_series(const series& s) {
             make_finite(t->block.run(s.rec->place));
     extra->base = sum_run(s.id, s.rec->place, counts).real;
     extra->exemplars.clear();
-    for (unsigned i = 2; i < run_length(s.id); ++i) run[i].store(run[i].own() - counts[i - 2]);
+    for (unsigned i = 2; i < run_length(s.id); ++i) run[i].add_shared(0 - counts[i - 2]);
     s.rec->value.set(0);
     s.rec->created = now;
     extra->sum_told = false;
@@ -7597,8 +7708,18 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
                     if (counts) whole[i] += run[2].load();
                 }
             };
-            add(detail::state.retired);
-            for (const detail::thread_record* t = detail::state.threads; t; t = t->next) add(t->block);
+            std::uint64_t low = ~std::uint64_t{0}, high = 0;  // pages
+            for (std::size_t i = 0; i != n; ++i) {
+                low = std::min(low, from[i].place >> 32);
+                high = std::max(high, from[i].place >> 32);
+            }
+            const auto has_pages = [&](const detail::cell_block& block) {
+                if (high - low >= n) return low < block.count;
+                for (std::uint64_t p = low; p <= high && p < block.count; ++p) if (block.pages[p] != detail::nowhere) return true;
+                return false;
+            };
+            add(detail::state.shared);
+            for (const detail::thread_record* t = detail::state.threads; t; t = t->next) if (has_pages(t->block)) add(t->block);
             for (std::size_t i = 0; i != n; ++i, ++from) {
                 at_line = from->id;
                 if (from->id >= limit) return true;

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -37,6 +38,11 @@ void in_threads(int count, F work) {
     std::vector<std::thread> all;
     for (int i = 0; i < count; ++i) all.emplace_back(work, i);
     for (auto& t : all) t.join();
+}
+/// As many updates as give a thread a run of its own.
+template <class F>
+void often(F update) {
+    for (int i = 0; i != 40; ++i) update();
 }
 }  // namespace
 
@@ -349,7 +355,7 @@ TEST_CASE("a gauge that other threads may still be setting rests until they have
     std::atomic<int> step{0};
     const auto old = gauges("old");
     std::thread other([&] {
-        old.set(1);
+        often([&] { old.set(1); });
         step = 1;
         while (step != 2) std::this_thread::yield();
         for (int i = 0; i < 100; ++i) old.set(-77777);  // its thread has the tag still
@@ -368,10 +374,10 @@ TEST_CASE("what a removed gauge held is used again once the threads that set it 
     const prom::family<prom::gauge, "l"> gauges{"g", "h", {.registry = &mine}};
     const auto round = [&](int n) {
         const auto g = gauges(n);
-        std::thread([&] { g.set(1); }).join();
+        std::thread([&] { often([&] { g.set(1); }); }).join();
         std::atomic<int> step{0};
         std::thread alive([&] {
-            g.set(2);
+            often([&] { g.set(2); });
             step = 1;
             while (step != 2) std::this_thread::yield();
         });
@@ -614,4 +620,119 @@ TEST_CASE("chaos: makers, removers, setters, scrapers and dying registries leave
     double extra = 0;
     for (int me = 0; me < 4; ++me) for (int n = 0; n < 1500; ++n) extra += n % 211 == me;
     CHECK(total.value() == 6000 + extra);
+}
+
+TEST_CASE("threads that touch a series now and then cost it no memory, and one that comes often gets a run of its own") {
+    prom::registry mine;
+    const prom::counter c{"c", "h", {.registry = &mine}};
+    c.inc();
+    in_threads(8, [&](int) {
+        for (int i = 0; i != 20; ++i) c.inc(i % 2 ? 1.0 : 2.0);
+        CHECK((prom::detail::this_record->block.count == 0) == prom::detail::adds_to_shared);
+        often([&] { c.inc(); });
+        CHECK(prom::detail::this_record->block.count != 0);
+    });
+    CHECK(c.value() == 1 + 8 * (30 + 40));
+}
+
+TEST_CASE("what a removed series had is used again only when an update that was under way has ended") {
+    if constexpr (prom::detail::adds_to_shared) {
+        auto& state = prom::detail::state;
+        prom::registry mine;
+        const std::size_t bounds = state.bounds_count;
+        const std::string_view names[] = {"l"}, old[] = {"old"};
+        const prom::label_names labels(names);
+        const prom::metric_options options{.registry = &mine, .buckets = {11, 22}};
+        const auto family = prom::detail::declare_or_raise({prom::metric_type::histogram, "h", "", options, &labels});
+        const prom::detail::series s = prom::detail::make_child(family, old, 1);
+        std::atomic<int> step{0};
+        std::thread other([&] {
+            prom::detail::observe_slowly(s, family.bounds, 1);  // with the lock: the thread is not known before
+            CHECK(prom::detail::add_without_lock(s, [&](prom::detail::cell* run) {
+                step = 1;
+                while (step != 2) std::this_thread::yield();
+                run[2 + family.bounds->bucket(20)].add_shared(std::uint64_t{1000});
+            }));
+            step = 3;
+            while (step != 4) std::this_thread::yield();
+        });
+        while (step != 1) std::this_thread::yield();
+        CHECK(prom::detail::remove_child(family, old, 1));
+        const auto is_old = [&](const prom::detail::series& fresh) { return fresh.page == s.page && fresh.offset == s.offset; };
+        std::vector<prom::detail::series> all;
+        const auto make = [&] {
+            const std::string value = std::to_string(all.size());
+            const std::string_view values[] = {value};
+            return all.emplace_back(prom::detail::make_child(family, values, 1));
+        };
+        for (int i = 0; i != 10; ++i) CHECK(!is_old(make()));
+        CHECK(prom::detail::remove_children(family, {}) == 10);  // these wait behind it
+        for (int i = 0; i != 10; ++i) CHECK(!is_old(make()));
+        CHECK(mine.unregister("h"));
+        CHECK(state.bounds_count == bounds + 1);
+        step = 2;
+        while (step != 3) std::this_thread::yield();
+        const auto again = prom::detail::declare_or_raise({prom::metric_type::histogram, "h", "", options, &labels});
+        bool used_again = false;
+        for (int i = 0; i != 40; ++i) {
+            const std::string value = std::to_string(i);
+            const std::string_view values[] = {value};
+            const auto fresh = prom::detail::make_child(again, values, 1);
+            used_again |= is_old(fresh);
+            CHECK(prom::detail::sum_series(fresh).whole == 0);
+        }
+        CHECK(used_again);
+        step = 4;
+        other.join();
+    }
+}
+
+TEST_CASE("chaos: updates with and without runs of their own, removals and threads that end leave exact totals") {
+    prom::registry mine;
+    const prom::family<prom::counter, "l"> stays{"stays", "h", {.registry = &mine}}, goes{"goes", "h", {.registry = &mine}};
+    const prom::family<prom::histogram, "l"> seen{"seen", "h", {.registry = &mine, .buckets = {1, 2, 3}}};
+    const prom::family<prom::gauge, "l"> level{"level", "h", {.registry = &mine}}, brief{"brief", "h", {.registry = &mine}};
+    std::atomic<int> others{0};
+    constexpr int threads = 16, rounds = UNDER_TSAN ? 300 : 1000;
+    prom::registry* const shown[] = {&mine};
+    in_threads(threads, [&](int me) {
+        const auto often_used = stays("often");
+        for (int n = 0; n < rounds; ++n) {
+            often_used.inc();
+            stays(n % 50).inc(n % 2);
+            stays(n % 50).inc(0.5);
+            seen(n % 20).observe(n % 5);
+            level(n % 20).inc();
+            level(n % 20).dec(0.5);
+            const auto gone = goes(n % 7);
+            const auto set = brief(n % 3);
+            if (n % 13 == me % 13) goes.remove(n % 7);
+            if (n % 17 == me) brief.remove(n % 3);
+            for (int i = 0; i != 3; ++i) gone.inc(1000), set.set(-1000);
+            if (n % 50 == me) {
+                const auto fresh = goes("fresh" + std::to_string(me));  // made of what was removed: by this thread alone
+                CHECK(fresh.value() == 0);
+                often([&] { fresh.inc(); });
+                CHECK(fresh.value() == 40);
+                const auto level_of_its_own = brief("fresh" + std::to_string(me));
+                CHECK(level_of_its_own.value() == 0);
+                level_of_its_own.set(me);
+                CHECK(level_of_its_own.value() == me);
+                CHECK(goes.remove("fresh" + std::to_string(me)));
+                CHECK(brief.remove("fresh" + std::to_string(me)));
+            }
+            if (n % 100 == me) {
+                std::thread([&] { stays("often").inc(); }).join();
+                ++others;
+                prom::expose({.registries = shown});
+            }
+        }
+    });
+    double total = 0, observed = 0, levels = 0;
+    for (int i = 0; i != 50; ++i) total += stays(i).value();
+    for (int i = 0; i != 20; ++i) observed += static_cast<double>(seen(i).count()), levels += level(i).value();
+    CHECK(stays("often").value() == threads * rounds + others);
+    CHECK(total == threads * rounds);
+    CHECK(observed == threads * rounds);
+    CHECK(levels == threads * rounds / 2);
 }

@@ -550,11 +550,11 @@ TEST_CASE("bounds that another thread may be reading stay until it has come by, 
         prom::registry other;
         const prom::counter c = other.make_counter("c", "h");
         std::thread thread([&] {
-            h.observe(1);
+            for (int i = 0; i != 40; ++i) h.observe(1);  // enough for a run of its own
             set(1);
             wait_for(2);
             h.observe(1);  // drops, but reads the bounds
-            if (comes_by) c.inc();
+            for (int i = 0; comes_by && i != 40; ++i) c.inc();
             set(3);
             wait_for(4);
             h.observe(1);

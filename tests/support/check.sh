@@ -39,11 +39,15 @@ fast_math() {
     done
     tests/support/tally.sh $dir/*.log
 }
+# The protocol of the cells in every order, and its mutants.
+model() {
+    g++ ${STRICT:--std=c++20} -O1 tests/model/protocol.cpp -o build/check/model && build/check/model || echo "0 passed, 1 failed"
+}
 some() { for name in "$@"; do printf 'tests/test_%s.cpp ' "$name"; done; }
 for name in ${CONFIGS:-}; do
     grep -qE "^ *config $name |\" $name \"" "$0" || { echo "CONFIGS: there is no configuration \"$name\"" >&2; exit 2; }
 done
-n=0 all=$(echo ${CONFIGS:-$(sed -n 's/^ *config \([a-z][^ ]*\) .*/\1/p' "$0") fast-math forms} | wc -w)
+n=0 all=$(echo ${CONFIGS:-$(sed -n 's/^ *config \([a-z][^ ]*\) .*/\1/p' "$0") fast-math model forms} | wc -w)
 mkdir -p build/check
 {
     config clang16      clang++-16 "-O0 -g1" test
@@ -61,6 +65,7 @@ mkdir -p build/check
         TESTS="$(some core families encoder numbers text instruments tasks deferreds http_server http_syntax loop)" test
     config gcc-O2       g++        "-O2 -g1" TESTS="$(some core families encoder numbers http_server instruments)" test
     case " ${CONFIGS:-fast-math} " in *" fast-math "*) n=$((n + 1)); echo "==== $n of $all: fast-math: the tests of values, four times" >&2; fast_math ;; esac
+    case " ${CONFIGS:-model} " in *" model "*) n=$((n + 1)); echo "==== $n of $all: model: the protocol of the cells" >&2; model ;; esac
     case " ${CONFIGS:-forms} " in *" forms "*) echo "==== $all of $all: forms: each way to include the header" >&2; tests/support/forms.sh ;; esac
 } | awk '/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5 } { print }
          END { printf "%d passed, %d failed%s\n", p, f, s ? ", " s " skipped" : ""; exit f != 0 }'
