@@ -57,12 +57,16 @@ mkdir -p build/check
     config no-threads   g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_THREADS=1 WITHOUT=threads test
     config poll         clang++-19 "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_POLLER_POLL=1 ONLY='^// needs-network' test
     config kqueue       clang++-19 "-O0 -g1 $san -fno-sanitize=function" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' ONLY='^// needs-network' test
+    for poller in poll:POLL kqueue:KQUEUE; do
+        config ${poller%:*}-tls clang++-19 "-O0 -g1" CPPFLAGS="-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_${poller#*:}=1" \
+            TESTS="$(some tls_server tls_client tls_stream faults_tls)" test-real
+    done
     # g++ compiles slowly with sanitizers and optimisation: what is most delicate under it
     config gcc-asan     g++        "-O0 -g1 $san" TESTS="$(some options tasks core families instruments deferreds)" test
     config gcc-tsan     g++        "-O0 -g1 -fsanitize=thread" TESTS="$(some core families instruments deferreds loop)" test
     # 32 bits, the big end first, and no 64-bit atomics
     config mips mips-linux-gnu-g++ "-O0 -g1 -Wno-psabi -idirafter /usr/include" LDFLAGS=-static RUN=qemu-mips \
-        TESTS="$(some core families encoder numbers text instruments tasks deferreds http_server http_syntax loop)" test
+        TESTS="$(some core families encoder numbers text instruments tasks deferreds http_server http_syntax loop hash)" test
     config gcc-O2       g++        "-O2 -g1" TESTS="$(some core families encoder numbers http_server instruments)" test
     case " ${CONFIGS:-fast-math} " in *" fast-math "*) n=$((n + 1)); echo "==== $n of $all: fast-math: the tests of values, four times" >&2; fast_math ;; esac
     case " ${CONFIGS:-model} " in *" model "*) n=$((n + 1)); echo "==== $n of $all: model: the protocol of the cells" >&2; model ;; esac

@@ -1,0 +1,119 @@
+// libs: -lssl -lcrypto -lmbedtls -lmbedx509 -lmbedcrypto
+// needs-network
+//
+// Every system call of a server that asks for credentials fails, in clear and over TLS by both adapters.
+#include "support/system.hpp"
+
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+#include "examples/tls_mbedtls.hpp"
+#include "examples/tls_openssl.hpp"
+#include "support/certs.hpp"
+#include "support/served.hpp"
+
+namespace {
+
+using prom::detail::stream_status;
+
+std::size_t open_descriptors() {
+    std::size_t n = 0;
+    for (int fd = 0; fd != 256; ++fd) n += ::fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+const std::string good = "Authorization: Bearer s3cret\r\n", wrong = "Authorization: Bearer guess\r\n";
+std::string get(std::string_view path, const std::string& fields) { return "GET " + std::string(path) + " HTTP/1.1\r\nHost: localhost\r\n" + fields + "\r\n"; }
+
+/// Turns a client and its server so often; that may end anyhow.
+struct visitor {
+    caller c;
+    std::string left{};
+    bool plain;
+    visitor(served& at, const prom::tls_config* tls) : c(at, 4096), plain(tls == nullptr) { if (tls) REQUIRE(c.s.start_tls(*tls, "localhost")); }
+    void turn() {
+        if (!plain && !c.s.secured()) {
+            if (!c.over()) c.last = c.s.handshake(c.scratch);
+            return;
+        }
+        if (const auto put = c.s.send(left, c.scratch); put.status != stream_status::failed) left.erase(0, put.bytes);
+        else left.clear();
+        c.take();
+    }
+};
+
+struct failing_call {
+    const char* name;
+    std::vector<int> codes;
+};
+const failing_call failing_calls[] = {
+    {"accept4", {ECONNABORTED, EMFILE, ENOMEM}},
+    {"recv", {EINTR, EAGAIN, ECONNRESET, ENOMEM, -1}},
+    {"send", {EINTR, EAGAIN, EPIPE, ENOBUFS, -1}},
+    {"setsockopt", {EINVAL}},
+    {"shutdown", {ENOTCONN}},
+    {"close", {EINTR}},
+#if !PROMETHEUS_ASYNC_POLLER_POLL && !defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
+    {"epoll_ctl", {ENOMEM}},
+#endif
+};
+
+}  // namespace
+
+TEST_CASE("any call that fails once, or from then on for a while, leaves a server that serves over TLS and asks for credentials") {
+    static const certs files;
+    auto by_openssl = openssl_server::load(files.pem("server"), files.key("server"), "").value();
+    auto by_mbedtls = mbedtls_server::load(files.pem("server"), files.key("server"), "").value();
+    auto client = openssl_client::load(files.pem("ca")).value();
+    const prom::tls_config with = client.hook(), sides[] = {{}, by_openssl.hook(), by_mbedtls.hook()};
+    prom::registry mine;
+    for (int i = 0; i != 20; ++i) mine.make_gauge("g" + std::to_string(i), std::string(900, 'h'));
+    prom::registry* const one[] = {&mine};
+    const prom::route routes[] = {{.path = "/", .text = "small"}, {.path = "/metrics", .registries = one}};
+    const prom::credential accepted[] = {prom::bearer("s3cret")};
+
+    int served_after = 0;
+    for (const prom::tls_config& side : sides) {
+        for (const failing_call& call : failing_calls) {
+            for (int code : call.codes) {
+                for (int at : {1, 2, 4, 9}) {
+                    const bool once = (at + code) % 2 == 0;
+                    CAPTURE(call.name);
+                    CAPTURE(code);
+                    CAPTURE(at);
+                    served here({.tls = side, .credentials = accepted, .routes = routes});
+                    const std::size_t before = open_descriptors();
+                    int seen = 0;
+                    {
+                        visitor a(here, side ? &with : nullptr), b(here, side ? &with : nullptr);
+                        a.left = get("/metrics", good) + get("/metrics", wrong);
+                        b.left = get("/metrics", good) + "bad\r\n";
+                        test_system::fault = [&, of_a = a.c.fd, of_b = b.c.fd](const char* name, int fd) {
+                            if (fd == of_a || fd == of_b || std::strcmp(name, call.name) != 0) return 0;
+                            ++seen;
+                            if (code == EINTR && seen > at + 3) return 0;  // it interrupts, but not for ever
+                            return seen == at || (!once && seen > at) ? code : 0;
+                        };
+                        for (int i = 0; i != 40; ++i) {
+                            here.loop.poll(0);
+                            a.turn();
+                            if (i % 2) b.turn();
+                        }
+                        ::shutdown(a.c.fd, SHUT_WR);
+                        here.pass(0.2);
+                    }
+                    here.pass(0.2);
+                    test_system::fault = nullptr;
+                    if (code != -1) CHECK(seen < 800);  // nothing spins
+                    if (seen < at) continue;
+                    for (int i = 0; i != 8; ++i) here.pass(11);  // stalls, pauses, idle connections
+                    CHECK(open_descriptors() == before);
+                    caller after(here);
+                    if (side) REQUIRE(after.handshake(with));
+                    after.ask("/metrics", good);
+                    CHECK(after.status() == 200);
+                    ++served_after;
+                }
+            }
+        }
+    }
+    CHECK(served_after > 100);
+}
