@@ -35,10 +35,11 @@
 //   [26] exposition   cursor, expose            [55] unhandled    failures that nobody saw
 //   [28] tasks        task<T>, awaitables       [56] pollers      epoll, kqueue, poll: one shape
 //   [30] deferreds    deferred<T>, completion   [58] loop         timers, posting, closing work
-//   [32] instruments  time, count, track        [60] http syntax  heads, no sockets
-//   [34] loop         event_loop                [62] sessions     plain and TLS byte streams
-//   [36] server       start_http_server, TLS    [63] authority    credentials, decisions
-//   [38] discovery    consul_agent, file_sd     [64] connection   one peer, from accept to end
+//   [32] instruments  time, count, track        [60] http syntax  hosts, URLs, paths, dates
+//   [34] loop         event_loop                [61] http heads   requests and responses
+//   [36] server       start_http_server, TLS    [62] sessions     plain and TLS byte streams
+//   [38] discovery    consul_agent, file_sd     [63] authority    credentials, decisions
+//                                               [64] connection   one peer, from accept to end
 //                                               [65] answers      routes, heads and bodies
 //                                               [66] http server  limits, fairness, accepting
 //                                               [67] server main  starting, closing, the thread
@@ -9352,12 +9353,9 @@ double event_loop::now() const noexcept { return state_->current(); }
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [60] http syntax                                  request and response heads, chunks; no sockets
-//      needs [36]
+// [60] http syntax                                  words, lists, hosts, URLs, paths, dates
+//      needs [36] [40]
 // =============================================================================
-//
-// RFC 9110 and 9112, strictly: what is not in the grammar is refused at the octet that breaks it. The
-// request parser sees each octet once, wherever the network cuts, and keeps only the fields it knows.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -9407,44 +9405,46 @@ struct octet_classes {
 inline constexpr octet_classes classes{};
 constexpr bool token_char(char c) noexcept { return classes.is(c, octet_classes::token); }
 
-constexpr bool valid_ipv4(std::string_view s) noexcept {
-    for (int part = 0; part != 4; ++part) {
-        std::size_t n = 0;
-        int value = 0;
-        while (n != s.size() && n != 4 && legacy_digit(s[n])) value = value * 10 + (s[n++] - '0');
-        if (n == 0 || n > 3 || value > 255 || (n > 1 && s[0] == '0')) return false;
-        s.remove_prefix(n);
-        if (part == 3) break;
-        if (s.empty() || s[0] != '.') return false;
-        s.remove_prefix(1);
-    }
-    return s.empty();
+constexpr bool visible(std::string_view s) noexcept {
+    for (char c : s) if (c <= ' ' || c > '~') return false;
+    return true;
 }
-constexpr bool valid_ipv6(std::string_view s) noexcept {
-    const bool leads = s.substr(0, 2) == "::";
-    bool gap = leads;
-    int groups = 0;
-    if (leads) s.remove_prefix(2);
-    else if (s.empty()) return false;
-    while (!s.empty()) {
-        if (s.find(':') == std::string_view::npos && s.find('.') != std::string_view::npos)
-            return valid_ipv4(s) && (gap ? groups <= 5 : groups == 6);
-        std::size_t n = 0;
-        while (n != s.size() && n != 5 && hex_digit(s[n]) >= 0) ++n;
-        if (n == 0 || n > 4) return false;
-        s.remove_prefix(n);
-        ++groups;
-        if (s.empty()) break;
-        if (s[0] != ':' || s.size() == 1) return false;
-        s.remove_prefix(1);
-        if (s[0] != ':') continue;
-        if (std::exchange(gap, true)) return false;
-        s.remove_prefix(1);
+/// Everything but the unreserved characters of RFC 3986, so that the octets are one path segment. It
+/// does not protect "." and "..": those are the caller's to refuse.
+inline std::string percent_encoded(std::string_view segment) {
+    std::string out;
+    for (char c : segment) {
+        if (ascii_letter_or_digit(c) || c == '-' || c == '.' || c == '_' || c == '~') {
+            out += c;
+        } else {
+            out += '%';
+            out += "0123456789ABCDEF"[static_cast<unsigned char>(c) >> 4];
+            out += "0123456789ABCDEF"[static_cast<unsigned char>(c) & 15];
+        }
     }
-    return gap ? groups <= 7 : groups == 8;
+    return out;
+}
+/// A host as a URL has it: an IPv6 address in brackets.
+inline std::string bracketed(std::string_view host) {
+    return host.find(':') == std::string_view::npos ? std::string(host) : '[' + std::string(host) + ']';
+}
+constexpr std::string_view unbracketed(std::string_view host) noexcept {
+    return host.size() > 2 && host.front() == '[' && host.back() == ']' ? host.substr(1, host.size() - 2) : host;
+}
+constexpr bool host_text(std::string_view host) noexcept {
+    for (char c : host)
+        if (!ascii_letter_or_digit(c) && std::string_view("-._~:%").find(c) == std::string_view::npos) return false;
+    return !host.empty();
+}
+inline bool valid_ipv6(std::string_view s) noexcept {
+    char text[INET6_ADDRSTRLEN];
+    in6_addr address;
+    if (s.size() >= sizeof text || s.find('\0') != s.npos) return false;
+    text[s.copy(text, s.size())] = 0;
+    return ::inet_pton(AF_INET6, text, &address) == 1;
 }
 /// uri-host [":" port] of RFC 3986, as in Host. An empty one is in the grammar.
-constexpr bool valid_authority(std::string_view s) noexcept {
+inline bool valid_authority(std::string_view s) noexcept {
     if (s.substr(0, 1) == "[") {
         const std::size_t end = s.find(']');
         if (end == std::string_view::npos) return false;
@@ -9558,6 +9558,179 @@ inline void http_date(double wall, char* into) noexcept {
     digits(17, second / 3600, 2), digits(20, second / 60 % 60, 2), digits(23, second % 60, 2);
 }
 
+// ---- the URL of a server ----
+
+struct http_endpoint {
+    bool tls = false;
+    std::uint16_t port = 0;
+    std::string host;  // no brackets; empty for a unix socket
+    std::string path;  // of the unix socket
+};
+
+/// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path". TLS that was asked for stays
+/// asked for, whatever the scheme says.
+result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint16_t port, std::uint16_t tls_port) {
+    const error bad(errc::invalid_option, "not host:port, http://host:port, https://host:port or unix:///path");
+    http_endpoint to;
+    const auto starts = [&](std::string_view with) {
+        if (!same_word(text.substr(0, with.size()), with)) return false;
+        text.remove_prefix(with.size());
+        return true;
+    };
+    if (starts("unix://")) {
+        if (text.empty() || text[0] != '/' || text.find('\0') != std::string_view::npos) return bad;
+        to.path = text;
+        to.tls = tls;
+        return to;
+    }
+    to.tls = starts("https://") || tls;
+    (void)starts("http://");
+    to.port = to.tls ? tls_port : port;
+    if (!text.empty() && text.back() == '/') text.remove_suffix(1);
+    const bool quoted = !text.empty() && text[0] == '[';
+    const std::size_t end = quoted ? text.find(']') : text.find(':');
+    if (quoted && end == std::string_view::npos) return bad;
+    to.host = text.substr(quoted, end == std::string_view::npos ? end : end - quoted);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + quoted);
+    if (!host_text(to.host) || quoted != (to.host.find(':') != std::string::npos)) return bad;
+    if (text.empty()) return to;
+    std::uint32_t number = 0;
+    for (char c : text.substr(1)) {
+        if (!legacy_digit(c) || number > 6553) return bad;
+        number = number * 10 + static_cast<std::uint32_t>(c - '0');
+    }
+    if (text[0] != ':' || number == 0 || number > 65535) return bad;
+    to.port = static_cast<std::uint16_t>(number);
+    return to;
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [61] http heads                                   fields, requests and responses; no sockets
+//      needs [60]
+// =============================================================================
+//
+// Parsers that are fed in pieces of any size and refuse what is not in the grammar of RFC 9112 at the octet that breaks
+// it. One reader of fields is under both; each says which fields it knows, and only their values are kept.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// Reads the fields of a head, or of trailers, up to the empty line that ends them. Each octet is looked at once.
+class field_reader {
+public:
+    enum class got : std::uint8_t {
+        more,     // octets are needed
+        field,    // which() and value() are a field that is known
+        end,      // of the section
+        wrong,    // see fault(); so with too_much
+        too_much  // octets or fields
+    };
+
+    /// With `folds`, a line that begins with a blank continues the one before it (RFC 9112 s.5.2: a client must accept
+    /// it). A field is then whole only when the next line has begun.
+    constexpr field_reader(std::span<const std::string_view> known, std::size_t octets, std::size_t fields, bool folds) noexcept
+        : known_(known), octets_(octets), most_(fields), folds_(folds) {}
+
+    /// Takes octets off `in`.
+    got next(std::string_view& in);
+    std::size_t which() const noexcept { return which_; }
+    std::string_view value() const noexcept { return trimmed(value_); }
+    bool folded() const noexcept { return folded_; }
+    const char* fault() const noexcept { return fault_; }
+    /// Ready for another section. Gives back what only an unusual value needed.
+    void reset() noexcept {
+        if (value_.capacity() > 480) std::string().swap(value_);
+        at_ = at::line;
+        folded_ = whole_ = false;
+        used_ = fields_ = 0;
+    }
+
+private:
+    enum class at : std::uint8_t { line, name, blank, value, line_end, end };
+    got fail(got how, const char* why) noexcept { return fault_ = why, how; }
+
+    std::span<const std::string_view> known_;
+    std::size_t octets_, most_;     // limits of the section
+    std::size_t used_ = 0, fields_ = 0;
+    std::size_t which_ = 0;         // known_.size(): of no interest
+    std::size_t name_size_ = 0;
+    const char* fault_ = "";
+    bool folds_;
+    bool folded_ = false;
+    bool whole_ = false;            // a known field, which the next line may continue
+    at at_ = at::line;
+    char name_[20] = {};            // longer than each known name
+    std::string value_;
+};
+
+field_reader::got field_reader::next(std::string_view& in) {
+    while (!in.empty()) {
+        if (at_ == at::value) {  // nearly all octets are here
+            const std::size_t room = octets_ - used_;
+            std::size_t n = 0;
+            while (n != in.size() && n != room && classes.is(in[n], octet_classes::value)) ++n;
+            if (which_ != known_.size()) value_.append(in.data(), n);
+            used_ += n;
+            in.remove_prefix(n);
+            if (in.empty()) break;
+        }
+        const char c = in[0];
+        const bool blank = c == ' ' || c == '\t';
+        if (at_ == at::line && !blank && std::exchange(whole_, false)) return got::field;
+        in.remove_prefix(1);
+        if (++used_ > octets_) return fail(got::too_much, "head too large");
+        switch (at_) {
+        case at::line:
+            if (c == '\r') {
+                at_ = at::end;
+                break;
+            }
+            if (blank && folds_ && fields_ != 0) {
+                folded_ = true;
+                if (which_ != known_.size()) value_ += ' ';
+                at_ = at::blank;
+                break;
+            }
+            if (!token_char(c)) return fail(got::wrong, "malformed field");
+            if (fields_++ == most_) return fail(got::too_much, "too many fields");
+            name_size_ = 0;
+            at_ = at::name;
+            [[__fallthrough__]];
+        case at::name:
+            if (c == ':') {
+                const std::string_view name(name_, name_size_);
+                for (which_ = 0; which_ != known_.size() && known_[which_] != name;) ++which_;
+                value_.clear();
+                at_ = at::blank;
+                break;
+            }
+            if (!token_char(c)) return fail(got::wrong, "malformed field name");
+            if (name_size_ != sizeof name_) name_[name_size_++] = ascii_lower(c);
+            break;
+        case at::blank:
+            if (blank) break;
+            at_ = at::value;
+            [[__fallthrough__]];
+        case at::value:
+            if (c == '\r') at_ = at::line_end;
+            else if (!classes.is(c, octet_classes::value)) return fail(got::wrong, "control character in a head");
+            else if (which_ != known_.size()) value_ += c;
+            break;
+        case at::line_end:
+        case at::end:
+            if (c != '\n') return fail(got::wrong, "CR without LF");
+            if (at_ == at::end) return got::end;
+            at_ = at::line;
+            whole_ = which_ != known_.size();
+            if (!folds_ && std::exchange(whole_, false)) return got::field;
+            break;
+        }
+    }
+    return got::more;
+}
+
 // ---- the head of a request ----
 
 enum class http_method : std::uint8_t { get, head, options, other, unknown };  // other: known, never allowed
@@ -9584,7 +9757,8 @@ struct request_head {
 /// errors   the status to answer with, and then to close: what follows cannot be told apart
 class request_parser {
 public:
-    explicit request_parser(const server_limits& limits) noexcept : limits_(&limits) {}
+    explicit request_parser(const server_limits& limits) noexcept
+        : line_limit_(limits.request_line), fields_(known_fields, limits.header_bytes, limits.header_fields, false) {}
 
     request_head head;
 
@@ -9595,85 +9769,77 @@ public:
 
     bool done() const noexcept { return at_ == at::done; }
     int failed() const noexcept { return status_; }
-    bool begun() const noexcept { return at_ != at::start || empty_lines_ != 0; }  // an octet has come
+    bool begun() const noexcept { return at_ != at::start || empty_lines_ != 0; }  // an octet came
     bool looks_like_tls() const noexcept { return tls_; }
 
 private:
-    enum class at : std::uint8_t {
-        start, start_lf, verb, target_start, target, escape, escape_2, version, line_lf,
-        field, name, value_start, value, value_lf, end_lf, done, failed
-    };
-    enum class known : std::uint8_t {
-        none, host, connection, content_length, transfer_encoding, expect, accept, accept_encoding, authorization
-    };
+    enum class at : std::uint8_t { start, start_lf, verb, target, version, line_lf, fields, done, failed };
+    enum known : std::size_t { host, connection, content_length, transfer_encoding, expect, accept, accept_encoding, authorization };
+    static constexpr std::string_view known_fields[] = {"host",   "connection", "content-length",  "transfer-encoding",
+                                                        "expect", "accept",     "accept-encoding", "authorization"};
 
-    int octet(char c);  // 0, or the status of the error
+    // Each returns 0, or the status of the error.
+    int line_octet(char c);
     int end_of_target();
-    int end_of_field();
+    int next_field(std::string_view& in);
+    int field();
     int end_of_head() noexcept;
-    known find_name() const noexcept;
+    bool seen(known what) const noexcept { return seen_ >> what & 1; }
 
-    const server_limits* limits_;
+    std::size_t line_limit_;
     at at_ = at::start;
-    known field_ = known::none;
     bool tls_ = false;
     bool absolute_ = false;
-    bool encoded_ = false;        // Transfer-Encoding was there
     std::uint8_t empty_lines_ = 0;
+    std::uint8_t escape_ = 0;     // digits of a percent escape that are to come
     std::uint8_t version_at_ = 0;
     char version_ = '1';          // the major one
-    std::uint16_t seen_ = 0;      // bits of `known`
+    unsigned seen_ = 0;           // bits of `known`
     int status_ = 0;
-    std::size_t name_size_ = 0;
     std::size_t line_ = 0;        // octets of the request line
-    std::size_t section_ = 0;     // octets of the header section
-    std::size_t fields_ = 0;
-    char name_[20] = {};
-    std::string value_;
+    field_reader fields_;
 };
 
 void request_parser::reset() noexcept {
-    for (std::string* s : {&head.verb, &head.target, &head.host, &head.accept, &head.accept_encoding,
-                           &head.authorization, &value_}) {
+    for (std::string* s : {&head.verb, &head.target, &head.host, &head.accept, &head.accept_encoding, &head.authorization}) {
         if (s->capacity() > 480) std::string().swap(*s);  // what Prometheus sends fits: it allocates once
         s->clear();
     }
     head.method = http_method::unknown;
     head.http_1_0 = head.close = head.keep_alive = head.content = head.expects_other = false;
     at_ = at::start;
-    tls_ = absolute_ = encoded_ = false;
-    empty_lines_ = version_at_ = 0;
+    tls_ = absolute_ = false;
+    empty_lines_ = escape_ = version_at_ = 0;
     seen_ = 0;
     status_ = 0;
-    line_ = section_ = fields_ = 0;
+    line_ = 0;
+    fields_.reset();
 }
 
 std::size_t request_parser::feed(std::string_view in) {
-    std::size_t i = 0;
-    while (i != in.size() && at_ < at::done) {
-        if (at_ == at::value || at_ == at::target) {  // nearly all octets are in one of these: run through
-            const unsigned char ordinary = at_ == at::value ? octet_classes::value : octet_classes::target;
-            std::size_t& used = at_ == at::value ? section_ : line_;
-            const std::size_t room = (at_ == at::value ? limits_->header_bytes : limits_->request_line) - used;
-            std::size_t n = 0;
-            while (n != in.size() - i && n != room && classes.is(in[i + n], ordinary)) ++n;
-            if (at_ == at::target) head.target.append(in.data() + i, n);
-            else if (field_ != known::none) value_.append(in.data() + i, n);
-            used += n;
-            i += n;
-            if (i == in.size()) break;
+    const std::size_t size = in.size();
+    while (!in.empty() && at_ < at::done) {
+        if (at_ == at::fields) {
+            status_ = next_field(in);
+        } else {
+            if (at_ == at::target && escape_ == 0 && !head.target.empty()) {
+                std::size_t n = 0;
+                while (n != in.size() && line_ + n != line_limit_ && classes.is(in[n], octet_classes::target)) ++n;
+                head.target.append(in.data(), n);
+                line_ += n;
+                in.remove_prefix(n);
+                if (in.empty()) break;
+            }
+            status_ = line_octet(in[0]);
+            in.remove_prefix(1);
         }
-        if (const int status = octet(in[i++])) {
-            status_ = status;
-            at_ = at::failed;
-        }
+        if (status_ != 0) at_ = at::failed;
     }
-    return i;
+    return size - in.size();
 }
 
-int request_parser::octet(char c) {
-    if (at_ >= at::field && ++section_ > limits_->header_bytes) return 431;
-    if (at_ >= at::verb && at_ < at::line_lf && c != '\r' && ++line_ > limits_->request_line) return 414;
+int request_parser::line_octet(char c) {
+    if (at_ >= at::verb && at_ <= at::version && c != '\r' && ++line_ > line_limit_) return 414;
     switch (at_) {
     case at::start:
         if (c == '\r') {
@@ -9681,43 +9847,29 @@ int request_parser::octet(char c) {
             return ++empty_lines_ > 4 ? 400 : 0;
         }
         tls_ = c == 0x16;
-        if (!token_char(c)) return 400;
         ++line_;
-        head.verb.push_back(c);
         at_ = at::verb;
-        return 0;
-    case at::start_lf:
-        at_ = at::start;
-        return c == '\n' ? 0 : 400;
+        [[__fallthrough__]];
     case at::verb:
-        if (c != ' ') {
-            if (!token_char(c)) return 400;
-            head.verb.push_back(c);
-            return head.verb.size() > 32 ? 501 : 0;
-        }
-        at_ = at::target_start;
-        return 0;
-    case at::target_start:
-        if (c != '/' && c != '*' && ascii_lower(c) != 'h') return 400;
-        absolute_ = ascii_lower(c) == 'h';
-        head.target.push_back(c);
-        at_ = at::target;
-        return 0;
+        if (c == ' ' && !head.verb.empty()) return at_ = at::target, 0;
+        if (!token_char(c)) return 400;
+        head.verb.push_back(c);
+        return head.verb.size() > 32 ? 501 : 0;
     case at::target:
-        if (c == ' ') {
+        if (escape_ != 0) {
+            if (hex_digit(c) < 0 || (--escape_ == 0 && c == '0' && head.target.back() == '0')) return 400;
+        } else if (head.target.empty()) {
+            absolute_ = ascii_lower(c) == 'h';
+            if (!absolute_ && c != '/' && c != '*') return 400;
+        } else if (c == ' ') {
             at_ = at::version;
             return end_of_target();
+        } else if (c == '%') {
+            escape_ = 2;
+        } else if (!classes.is(c, octet_classes::target)) {
+            return 400;
         }
-        if (c == '%') at_ = at::escape;
-        else if (!classes.is(c, octet_classes::target)) return 400;
         head.target.push_back(c);
-        return 0;
-    case at::escape:
-    case at::escape_2:
-        if (hex_digit(c) < 0) return 400;
-        if (at_ == at::escape_2 && c == '0' && head.target.back() == '0') return 400;
-        head.target.push_back(c);
-        at_ = at_ == at::escape ? at::escape_2 : at::target;
         return 0;
     case at::version: {
         constexpr std::string_view pattern = "HTTP/d.d\r";
@@ -9730,54 +9882,10 @@ int request_parser::octet(char c) {
         if (version_ != '1') return 505;
         return head.target[0] == '*' && head.method != http_method::options ? 400 : 0;
     }
-    case at::line_lf:
-        at_ = at::field;
+    default:  // start_lf, line_lf
+        at_ = at_ == at::line_lf ? at::fields : at::start;
         return c == '\n' ? 0 : 400;
-    case at::field:
-        if (c == '\r') {
-            at_ = at::end_lf;
-            return 0;
-        }
-        if (!token_char(c)) return 400;
-        if (++fields_ > limits_->header_fields) return 431;
-        name_[0] = ascii_lower(c);
-        name_size_ = 1;
-        at_ = at::name;
-        return 0;
-    case at::name:
-        if (c == ':') {
-            field_ = find_name();
-            value_.clear();
-            at_ = at::value_start;
-            return 0;
-        }
-        if (!token_char(c)) return 400;
-        if (name_size_ < sizeof name_) name_[name_size_++] = ascii_lower(c);
-        return 0;
-    case at::value_start:
-        if (c == ' ' || c == '\t') return 0;
-        at_ = at::value;
-        [[__fallthrough__]];
-    case at::value:
-        if (c == '\r') {
-            at_ = at::value_lf;
-            return 0;
-        }
-        if (!classes.is(c, octet_classes::value)) return 400;
-        if (field_ != known::none) value_.push_back(c);
-        return 0;
-    case at::value_lf:
-        if (c != '\n') return 400;
-        at_ = at::field;
-        return field_ == known::none ? 0 : end_of_field();
-    case at::end_lf:
-        if (c != '\n') return 400;
-        at_ = at::done;
-        return end_of_head();
-    case at::done:
-    case at::failed: break;
     }
-    return 400;
 }
 
 int request_parser::end_of_target() {
@@ -9806,76 +9914,277 @@ int request_parser::end_of_target() {
     return 0;
 }
 
-request_parser::known request_parser::find_name() const noexcept {
-    struct named {
-        std::string_view name;
-        known what;
-    };
-    constexpr named names[] = {
-        {"host", known::host}, {"accept", known::accept}, {"expect", known::expect}, {"connection", known::connection},
-        {"authorization", known::authorization}, {"content-length", known::content_length},
-        {"accept-encoding", known::accept_encoding}, {"transfer-encoding", known::transfer_encoding}};
-    for (const auto& [name, what] : names) if (name == std::string_view(name_, name_size_)) return what;
-    return known::none;
+int request_parser::next_field(std::string_view& in) {
+    switch (fields_.next(in)) {
+    case field_reader::got::more: return 0;
+    case field_reader::got::field: return field();
+    case field_reader::got::end: at_ = at::done; return end_of_head();
+    case field_reader::got::wrong: return 400;
+    default: return 431;
+    }
 }
 
-int request_parser::end_of_field() {
-    std::string_view value = trimmed(value_), word;
-    const auto bit = static_cast<std::uint16_t>(1u << static_cast<unsigned>(field_));
-    const bool again = seen_ & bit;
-    seen_ |= bit;
-    switch (field_) {
-    case known::host:
+int request_parser::field() {
+    std::string_view value = fields_.value(), word;
+    const auto which = static_cast<known>(fields_.which());
+    const bool again = seen(which);
+    seen_ |= 1u << which;
+    switch (which) {
+    case host:
         if (again || !valid_authority(value)) return 400;
         if (!absolute_) head.host = value;
         return 0;
-    case known::connection:
+    case connection:
         while (next_element(value, word)) {
             if (same_word(word, "close")) head.close = true;
             if (same_word(word, "keep-alive")) head.keep_alive = true;
         }
         return 0;
-    case known::content_length:
+    case content_length:
         if (again || value.empty() || value.size() > 18) return 400;
         for (char c : value) {
             if (!legacy_digit(c)) return 400;
             if (c != '0') head.content = true;
         }
         return 0;
-    case known::transfer_encoding: {
+    case transfer_encoding: {
         if (again) return 400;
-        encoded_ = head.content = true;
+        head.content = true;
         int before = 0;  // codings that are not known, before a last one that is: 501, else 400
         for (; next_element(value, word); ++before)
             if (same_word(word, "chunked")) return next_element(value, word) ? 400 : before ? 501 : 0;
         return 400;
     }
-    case known::expect:
+    case expect:
         do if (next_element(value, word); !same_word(word, "100-continue")) head.expects_other = true;
         while (!value.empty());
         return 0;
-    case known::accept:
-    case known::accept_encoding: {
-        std::string& list = field_ == known::accept ? head.accept : head.accept_encoding;
+    case accept:
+    case accept_encoding: {
+        std::string& list = which == accept ? head.accept : head.accept_encoding;
         if (again) list += ',';
         list += value;
         return 0;
     }
-    case known::authorization:
+    case authorization:
         if (again) return 400;
         head.authorization = value;
         return 0;
-    case known::none: break;
     }
     return 0;
 }
 
 int request_parser::end_of_head() noexcept {
-    const auto seen = [this](known what) { return (seen_ >> static_cast<unsigned>(what) & 1) != 0; };
-    if (!head.http_1_0 && !seen(known::host)) return 400;
-    if (encoded_ && (head.http_1_0 || seen(known::content_length))) return 400;
+    if (!head.http_1_0 && !seen(host)) return 400;
+    if (seen(transfer_encoding) && (head.http_1_0 || seen(content_length))) return 400;
     if (head.http_1_0) head.expects_other = false;
     return 0;
+}
+
+// ---- the answer ----
+
+/// Reads one response, in pieces of any size. Fields are only looked at; the body is bounded before
+/// anything is allocated for it.
+class response_parser {
+public:
+    enum class status : std::uint8_t { more, done, failed };
+
+    explicit response_parser(std::size_t body_limit = 1 << 20) noexcept : limit_(body_limit) {}
+
+    status feed(std::string_view octets);
+    /// The peer closed its side.
+    status finish() noexcept;
+
+    const char* fault() const noexcept { return fault_; }
+    int code() const noexcept { return code_; }
+    bool reusable() const noexcept { return reuse_; }  // framed without doubt, and not told to close
+    double retry_after() const noexcept { return retry_after_; }
+    std::size_t surplus() const noexcept { return surplus_; }  // octets of the last feed, behind the answer's end
+    std::string body;
+
+private:
+    enum class at : std::uint8_t { status_line, fields, sized, chunk_size, chunk, chunk_end, trailers, to_the_end };
+
+    enum known : std::size_t { content_length, transfer_encoding, connection, retry };
+    static constexpr std::string_view known_fields[] = {"content-length", "transfer-encoding", "connection", "retry-after"};
+
+    void line_octet(char c);
+    void status_line();
+    void chunk_size();
+    void body_octets(std::string_view& in);
+    void next_field(std::string_view& in);
+    void field();
+    void head_end();
+    void take(std::size_t n) noexcept { n > limit_ - body.size() ? fail("body too large") : void(left_ = n); }
+    void fail(const char* why) noexcept { status_ = status::failed, fault_ = why; }
+    void done() noexcept { status_ = status::done; }
+
+    static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
+    status status_ = status::more;
+    at at_ = at::status_line;
+    bool cr_ = false, reuse_ = true, chunked_ = false, old_ = false;
+    std::size_t extensions_ = 0;  // octets, of all chunks
+    int code_ = 0, interim_ = 0;
+    std::size_t limit_, left_ = 0, length_ = none, surplus_ = 0;
+    double retry_after_ = 0;
+    const char* fault_ = "";
+    std::string line_;  // the status line, or that of a chunk's size
+    field_reader fields_{known_fields, 16384, 100, true};
+};
+
+response_parser::status response_parser::feed(std::string_view octets) {
+    while (!octets.empty() && status_ == status::more) {
+        switch (at_) {
+        case at::fields:
+        case at::trailers: next_field(octets); break;
+        case at::sized:
+        case at::chunk:
+        case at::to_the_end: body_octets(octets); break;
+        default: line_octet(octets[0]); octets.remove_prefix(1);
+        }
+    }
+    surplus_ = octets.size();
+    if (!octets.empty()) reuse_ = false;
+    return status_;
+}
+
+response_parser::status response_parser::finish() noexcept {
+    if (status_ == status::more) {
+        reuse_ = false;
+        if (at_ == at::to_the_end) done();
+        else fail(at_ == at::status_line && line_.empty() ? "closed without an answer" : "closed before the answer's end");
+    }
+    return status_;
+}
+
+void response_parser::body_octets(std::string_view& in) {
+    if (at_ == at::to_the_end) take(in.size());
+    if (status_ != status::more) return;
+    const std::string_view piece = in.substr(0, left_);
+    body += piece;
+    in.remove_prefix(piece.size());
+    if ((left_ -= piece.size()) != 0) return;
+    if (at_ == at::sized) done();
+    if (at_ == at::chunk) at_ = at::chunk_end;
+}
+
+void response_parser::line_octet(char c) {
+    constexpr std::string_view begin = "HTTP/1.";
+    if (std::exchange(cr_, c == '\r')) {
+        if (c != '\n') return fail("CR without LF");
+        if (at_ == at::status_line) status_line();
+        else if (at_ == at::chunk_size) chunk_size();
+        else at_ = at::chunk_size;
+        line_.clear();
+    } else if (cr_) {
+    } else if (!classes.is(c, octet_classes::value)) {
+        fail("control character in a head");
+    } else if (at_ == at::chunk_end) {
+        fail("chunk longer than its size");
+    } else if ((line_ += c).size() > 1022) {
+        fail("head too large");
+    } else if (at_ == at::status_line && line_.size() <= begin.size() && c != begin[line_.size() - 1]) {
+        fail("not an HTTP/1 answer");
+    }
+}
+
+void response_parser::status_line() {  // HTTP/1.1 200 OK
+    const std::string_view s = line_;
+    if (s.size() < 12 || !legacy_digit(s[7]) || s[8] != ' ' || !legacy_digit(s[9]) || !legacy_digit(s[10]) ||
+        !legacy_digit(s[11]) || (s.size() > 12 && s[12] != ' '))
+        return fail("malformed status line");
+    old_ = s[7] == '0';
+    code_ = (s[9] - '0') * 100 + (s[10] - '0') * 10 + (s[11] - '0');
+    if (code_ < 100 || code_ > 599) return fail("status out of range");
+    if (old_ || s.size() == 12) reuse_ = false;  // without the space after the code: seen in the wild
+    at_ = at::fields;
+}
+
+void response_parser::next_field(std::string_view& in) {
+    const auto what = fields_.next(in);
+    if (fields_.folded()) reuse_ = false;
+    switch (what) {
+    case field_reader::got::more: break;
+    case field_reader::got::field: if (at_ == at::fields) field(); break;
+    case field_reader::got::end: fields_.reset(); at_ == at::trailers ? done() : head_end(); break;
+    default: fail(fields_.fault());
+    }
+}
+
+void response_parser::field() {
+    std::string_view value = fields_.value(), word;
+    switch (static_cast<known>(fields_.which())) {
+    case content_length:
+        for (std::size_t comma = 0; comma != none;) {  // no list: equal values stand for one (RFC 9112 s.6.3), others are smuggling
+            word = trimmed(value.substr(0, comma = value.find(',')));
+            value.remove_prefix(comma == none ? value.size() : comma + 1);
+            std::size_t n = 0;
+            for (char c : word) {
+                if (!legacy_digit(c)) return fail("malformed Content-Length");
+                n = n > none / 16 ? none - 1 : n * 10 + static_cast<std::size_t>(c - '0');  // larger than any limit
+            }
+            if (word.empty() || word.size() > 18) return fail("malformed Content-Length");
+            if (length_ != none) reuse_ = false;
+            if (length_ != none && length_ != n) return fail("conflicting Content-Length");
+            length_ = n;
+        }
+        return;
+    case transfer_encoding:
+        if (chunked_ || !next_element(value, word) || !same_word(word, "chunked") || next_element(value, word))
+            return fail("Transfer-Encoding is not chunked");
+        chunked_ = true;
+        return;
+    case connection:
+        while (next_element(value, word)) if (same_word(word, "close")) reuse_ = false;
+        return;
+    case retry:
+        retry_after_ = 0;
+        for (char c : value) {
+            if (!legacy_digit(c)) return void(retry_after_ = 0);  // a date: not worth a calendar
+            if (retry_after_ < 3600) retry_after_ = retry_after_ * 10 + (c - '0');
+        }
+        if (retry_after_ > 3600) retry_after_ = 3600;
+    }
+}
+
+void response_parser::head_end() {
+    if (code_ < 200) {
+        if (code_ == 101) return fail("switched protocols unasked");
+        if (++interim_ > 8) return fail("too many interim answers");
+        at_ = at::status_line;
+        length_ = none;
+        chunked_ = false;
+    } else if (code_ == 204 || code_ == 304) {  // never has a body, whatever it says
+        if (chunked_ || (code_ == 204 && length_ != none && length_ != 0)) reuse_ = false;
+        done();
+    } else if (chunked_) {
+        if (length_ != none || old_) return fail("Transfer-Encoding where it must not be");
+        at_ = at::chunk_size;
+    } else if (length_ != none) {
+        at_ = at::sized;
+        take(length_);
+        if (length_ == 0) done();
+    } else {
+        at_ = at::to_the_end;
+        reuse_ = false;
+    }
+}
+
+void response_parser::chunk_size() {
+    std::size_t n = 0, digits = 0;
+    for (; digits != line_.size(); ++digits) {
+        const int value = hex_digit(line_[digits]);
+        if (value < 0) break;
+        if (n > limit_) return fail("body too large");
+        n = n * 16 + static_cast<std::size_t>(value);
+    }
+    const std::string_view rest = trimmed(std::string_view(line_).substr(digits));
+    if (digits == 0 || digits > 16 || (rest.empty() ? digits != line_.size() : rest[0] != ';'))
+        return fail("malformed chunk size");
+    if ((extensions_ += rest.size()) > 16384) return fail("chunk extensions too large");
+    at_ = n == 0 ? at::trailers : at::chunk;
+    take(n);
 }
 
 }  // namespace detail
@@ -10325,7 +10634,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [64] connection                                   one peer: handshake, requests, answers, end
-//      needs [22] [58] [60] [62] [63]
+//      needs [22] [58] [61] [62] [63]
 // =============================================================================
 //
 // One http_connection is one peer: a parser, at most one buffer of output, and a phase. It does what its
@@ -12137,7 +12446,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines
-//      needs [58] [60] [62]
+//      needs [58] [61] [62]
 // =============================================================================
 #include <memory>
 #if !PROMETHEUS_ASYNC_NO_THREADS
@@ -12157,39 +12466,6 @@ std::shared_ptr<T> make_shared(Args&&... args) {
     return {std::shared_ptr<void>(static_cast<void*>(made.release()), end), raw};
 }
 
-// ---- text ----
-
-constexpr bool visible(std::string_view s) noexcept {
-    for (char c : s) if (c <= ' ' || c > '~') return false;
-    return true;
-}
-/// Everything but the unreserved characters of RFC 3986, so that the octets are one path segment. It
-/// does not protect "." and "..": those are the caller's to refuse.
-inline std::string percent_encoded(std::string_view segment) {
-    std::string out;
-    for (char c : segment) {
-        if (ascii_letter_or_digit(c) || c == '-' || c == '.' || c == '_' || c == '~') {
-            out += c;
-        } else {
-            out += '%';
-            out += "0123456789ABCDEF"[static_cast<unsigned char>(c) >> 4];
-            out += "0123456789ABCDEF"[static_cast<unsigned char>(c) & 15];
-        }
-    }
-    return out;
-}
-/// A host as a URL has it: an IPv6 address in brackets.
-inline std::string bracketed(std::string_view host) {
-    return host.find(':') == std::string_view::npos ? std::string(host) : '[' + std::string(host) + ']';
-}
-constexpr std::string_view unbracketed(std::string_view host) noexcept {
-    return host.size() > 2 && host.front() == '[' && host.back() == ']' ? host.substr(1, host.size() - 2) : host;
-}
-constexpr bool host_text(std::string_view host) noexcept {
-    for (char c : host)
-        if (!ascii_letter_or_digit(c) && std::string_view("-._~:%").find(c) == std::string_view::npos) return false;
-    return !host.empty();
-}
 /// A text that is overwritten before its memory is given back.
 struct secret_text {
     std::string text;
@@ -12199,263 +12475,6 @@ struct secret_text {
     secret_text& operator=(const secret_text&) = delete;
     ~secret_text() { for (volatile char& c : text) c = 0; }
 };
-
-// ---- where to ----
-
-struct http_endpoint {
-    bool tls = false;
-    std::uint16_t port = 0;
-    std::string host;  // no brackets; empty for a unix socket
-    std::string path;  // of the unix socket
-};
-
-/// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path". TLS that was asked for stays
-/// asked for, whatever the scheme says.
-result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint16_t port,
-                                                           std::uint16_t tls_port) {
-    const error bad(errc::invalid_option, "not host:port, http://host:port, https://host:port or unix:///path");
-    http_endpoint to;
-    const auto starts = [&](std::string_view with) {
-        if (!same_word(text.substr(0, with.size()), with)) return false;
-        text.remove_prefix(with.size());
-        return true;
-    };
-    if (starts("unix://")) {
-        if (text.empty() || text[0] != '/' || text.find('\0') != std::string_view::npos) return bad;
-        to.path = text;
-        to.tls = tls;
-        return to;
-    }
-    to.tls = starts("https://") || tls;
-    (void)starts("http://");
-    to.port = to.tls ? tls_port : port;
-    if (!text.empty() && text.back() == '/') text.remove_suffix(1);
-    const bool quoted = !text.empty() && text[0] == '[';
-    const std::size_t end = quoted ? text.find(']') : text.find(':');
-    if (quoted && end == std::string_view::npos) return bad;
-    to.host = text.substr(quoted, end == std::string_view::npos ? end : end - quoted);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + quoted);
-    if (!host_text(to.host) || quoted != (to.host.find(':') != std::string::npos)) return bad;
-    if (text.empty()) return to;
-    std::uint32_t number = 0;
-    for (char c : text.substr(1)) {
-        if (!legacy_digit(c) || number > 6553) return bad;
-        number = number * 10 + static_cast<std::uint32_t>(c - '0');
-    }
-    if (text[0] != ':' || number == 0 || number > 65535) return bad;
-    to.port = static_cast<std::uint16_t>(number);
-    return to;
-}
-
-// ---- the answer ----
-
-/// Reads one response, in pieces of any size. Fields are only looked at; the body is bounded before
-/// anything is allocated for it.
-class response_parser {
-public:
-    enum class status : std::uint8_t { more, done, failed };
-
-    explicit response_parser(std::size_t body_limit = 1 << 20) noexcept : limit_(body_limit) {}
-
-    status feed(std::string_view octets);
-    /// The peer closed its side.
-    status finish() noexcept;
-
-    const char* fault() const noexcept { return fault_; }
-    int code() const noexcept { return code_; }
-    bool reusable() const noexcept { return reuse_; }  // framed without doubt, and not told to close
-    double retry_after() const noexcept { return retry_after_; }
-    std::size_t surplus() const noexcept { return surplus_; }  // octets of the last feed, behind the answer's end
-    std::string body;
-
-private:
-    enum class at : std::uint8_t { status_line, fields, sized, chunk_size, chunk, chunk_end, trailers, to_the_end };
-
-    void octet(char c);
-    void line();
-    void status_line();
-    void field(std::string_view text);
-    void head_end();
-    void chunk_size();
-    void take(std::size_t n) noexcept { n > limit_ - body.size() ? fail("body too large") : void(left_ = n); }
-    void fail(const char* why) noexcept { status_ = status::failed, fault_ = why; }
-    void done() noexcept { status_ = status::done; }
-
-    static constexpr std::size_t none = static_cast<std::size_t>(-1);
-
-    status status_ = status::more;
-    at at_ = at::status_line;
-    bool cr_ = false, reuse_ = true, chunked_ = false, old_ = false;
-    std::size_t extensions_ = 0;  // octets, of all chunks
-    int code_ = 0, interim_ = 0, count_ = 0;
-    std::size_t limit_, head_ = 0, left_ = 0, length_ = none, surplus_ = 0;
-    double retry_after_ = 0;
-    const char* fault_ = "";
-    std::string line_, pending_;  // pending: a field that the next line may continue (obs-fold)
-};
-
-response_parser::status response_parser::feed(std::string_view octets) {
-    while (!octets.empty() && status_ == status::more) {
-        if (at_ == at::sized || at_ == at::chunk || at_ == at::to_the_end) {
-            if (at_ == at::to_the_end) take(octets.size());
-            const std::string_view piece = octets.substr(0, left_);
-            if (status_ != status::more) break;
-            body += piece;
-            octets.remove_prefix(piece.size());
-            if ((left_ -= piece.size()) == 0) {
-                if (at_ == at::sized) done();
-                if (at_ == at::chunk) at_ = at::chunk_end;
-            }
-        } else {
-            octet(octets[0]);
-            octets.remove_prefix(1);
-        }
-    }
-    surplus_ = octets.size();
-    if (!octets.empty()) reuse_ = false;
-    return status_;
-}
-
-response_parser::status response_parser::finish() noexcept {
-    if (status_ == status::more) {
-        reuse_ = false;
-        if (at_ == at::to_the_end) done();
-        else fail(at_ == at::status_line && head_ == 0 ? "closed without an answer" : "closed before the answer's end");
-    }
-    return status_;
-}
-
-void response_parser::octet(char c) {
-    if (++head_ > (at_ == at::status_line || at_ == at::chunk_size ? 1024 : 16384)) return fail("head too large");
-    if (cr_) {
-        cr_ = false;
-        if (c != '\n') return fail("CR without LF");
-        line();
-        line_.clear();
-    } else if (c == '\r') {
-        cr_ = true;
-    } else if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f) {
-        fail("control character in a head");
-    } else if (at_ == at::chunk_end) {
-        fail("chunk longer than its size");
-    } else {
-        line_ += c;
-        if (at_ == at::status_line && line_.size() <= 7 && line_ != std::string_view("HTTP/1.").substr(0, line_.size()))
-            fail("not an HTTP/1 answer");
-    }
-}
-
-void response_parser::line() {
-    switch (at_) {
-    case at::status_line: return status_line();
-    case at::chunk_size: return chunk_size();
-    case at::chunk_end: at_ = at::chunk_size, head_ = 0; return;
-    default: break;
-    }
-    if (!line_.empty() && (line_[0] == ' ' || line_[0] == '\t')) {  // obs-fold, RFC 9112 s.5.2
-        if (pending_.empty()) return fail("a head that begins with space");
-        reuse_ = false;
-        pending_ += ' ';
-        pending_ += trimmed(line_);
-        return;
-    }
-    if (!pending_.empty()) field(pending_);
-    pending_ = line_;
-    if (++count_ > 101) fail("too many fields");
-    if (status_ == status::more && line_.empty()) at_ == at::trailers ? done() : head_end();
-}
-
-void response_parser::status_line() {  // HTTP/1.1 200 OK
-    const std::string_view s = line_;
-    if (s.size() < 12 || !legacy_digit(s[7]) || s[8] != ' ' || !legacy_digit(s[9]) || !legacy_digit(s[10]) ||
-        !legacy_digit(s[11]) || (s.size() > 12 && s[12] != ' '))
-        return fail("malformed status line");
-    old_ = s[7] == '0';
-    code_ = (s[9] - '0') * 100 + (s[10] - '0') * 10 + (s[11] - '0');
-    if (code_ < 100 || code_ > 599) return fail("status out of range");
-    if (old_ || s.size() == 12) reuse_ = false;  // without the space after the code: seen in the wild
-    at_ = at::fields;
-    head_ = 0;
-}
-
-void response_parser::field(std::string_view text) {
-    const std::size_t colon = text.find(':');
-    const std::string_view name = text.substr(0, colon);
-    if (colon == std::string_view::npos || name.empty()) return fail("malformed field");
-    for (char c : name) if (!token_char(c)) return fail("malformed field name");
-    if (at_ == at::trailers) return;
-    std::string_view value = trimmed(text.substr(colon + 1)), word;
-    if (same_word(name, "content-length")) {
-        for (std::size_t comma = 0; comma != none;) {  // no list: equal values stand for one (RFC 9112 s.6.3), others are smuggling
-            word = trimmed(value.substr(0, comma = value.find(',')));
-            value.remove_prefix(comma == none ? value.size() : comma + 1);
-            std::size_t n = 0;
-            for (char c : word) {
-                if (!legacy_digit(c)) return fail("malformed Content-Length");
-                n = n > none / 16 ? none - 1 : n * 10 + static_cast<std::size_t>(c - '0');  // larger than any limit
-            }
-            if (word.empty() || word.size() > 18) return fail("malformed Content-Length");
-            if (length_ != none) reuse_ = false;
-            if (length_ != none && length_ != n) return fail("conflicting Content-Length");
-            length_ = n;
-        }
-    } else if (same_word(name, "transfer-encoding")) {
-        if (chunked_ || !next_element(value, word) || !same_word(word, "chunked") || next_element(value, word))
-            return fail("Transfer-Encoding is not chunked");
-        chunked_ = true;
-    } else if (same_word(name, "connection")) {
-        while (next_element(value, word)) if (same_word(word, "close")) reuse_ = false;
-    } else if (same_word(name, "retry-after")) {
-        retry_after_ = 0;
-        for (char c : value) {
-            if (!legacy_digit(c)) return void(retry_after_ = 0);  // a date: not worth a calendar
-            if (retry_after_ < 3600) retry_after_ = retry_after_ * 10 + (c - '0');
-        }
-        if (retry_after_ > 3600) retry_after_ = 3600;
-    }
-}
-
-void response_parser::head_end() {
-    head_ = 0;
-    count_ = 0;
-    if (code_ < 200) {
-        if (code_ == 101) return fail("switched protocols unasked");
-        if (++interim_ > 8) return fail("too many interim answers");
-        at_ = at::status_line;
-        length_ = none;
-        chunked_ = false;
-    } else if (code_ == 204 || code_ == 304) {  // never has a body, whatever it says
-        if (chunked_ || (code_ == 204 && length_ != none && length_ != 0)) reuse_ = false;
-        done();
-    } else if (chunked_) {
-        if (length_ != none || old_) return fail("Transfer-Encoding where it must not be");
-        at_ = at::chunk_size;
-    } else if (length_ != none) {
-        at_ = at::sized;
-        take(length_);
-        if (length_ == 0) done();
-    } else {
-        at_ = at::to_the_end;
-        reuse_ = false;
-    }
-}
-
-void response_parser::chunk_size() {
-    std::size_t n = 0, digits = 0;
-    for (; digits != line_.size(); ++digits) {
-        const int value = hex_digit(line_[digits]);
-        if (value < 0) break;
-        if (n > limit_) return fail("body too large");
-        n = n * 16 + static_cast<std::size_t>(value);
-    }
-    const std::string_view rest = trimmed(std::string_view(line_).substr(digits));
-    if (digits == 0 || digits > 16 || (rest.empty() ? digits != line_.size() : rest[0] != ';'))
-        return fail("malformed chunk size");
-    if ((extensions_ += rest.size()) > 16384) return fail("chunk extensions too large");
-    head_ = 0;
-    at_ = n == 0 ? at::trailers : at::chunk;
-    take(n);
-}
 
 // ---- waiting ----
 
