@@ -714,6 +714,12 @@ namespace detail {
 
 enum : unsigned { page_cells = 512 };  // 4 KiB; a run never crosses a page
 
+/// Where a run is, in the pages of all threads.
+PROMETHEUS_ASYNC_DECL constexpr std::uint32_t place_of(std::uint32_t page, std::uint32_t offset) noexcept { return page * page_cells + offset; }
+PROMETHEUS_ASYNC_DECL constexpr std::uint32_t page_of(std::uint32_t place) noexcept { return place / page_cells; }
+PROMETHEUS_ASYNC_DECL constexpr std::uint32_t offset_of(std::uint32_t place) noexcept { return place % page_cells; }
+constexpr std::uint32_t most_pages = 0x7fffff;  // 32 GiB of cells
+
 /// One writer, any number of readers; where additions are atomic, any number of writers that use add_shared.
 struct cell {
 #if PROMETHEUS_ASYNC_DETAIL_WIDE
@@ -821,10 +827,11 @@ struct family_state;
 struct series_extra;
 struct bucket_bounds;
 
-/// A series. Its memory is recycled, never given back: lookups read it without the lock.
-struct alignas(64) record {
+/// A series, at a multiple of 16. Its memory is recycled, never given back: lookups read it without the lock.
+struct record {
     std::uint64_t id;  // this much is read without the lock, and the key after the record
-    std::uint64_t place;
+    std::uint32_t place;
+    std::uint32_t units;  // of 16 bytes, the key included
     std::uint64_t hash;
     shared_value value;
     union {
@@ -833,7 +840,6 @@ struct alignas(64) record {
     };
     series_extra* extra;
     double created;
-    std::uint32_t units;  // of 64 bytes, the key included
     std::uint32_t owed;   // once removed: threads that may still be updating it, and one until no epoch is from before
 
     PROMETHEUS_ASYNC_DECL std::uint64_t* key() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
@@ -1439,7 +1445,7 @@ struct hash_seed {
 /// Read without the lock, and recycled like records.
 struct alignas(64) family_face {
     std::uintptr_t version;
-    std::uintptr_t table;  // aligned entries | log2 of their number. An entry: record | 6 bits of hash
+    std::uintptr_t table;  // aligned entries | log2 of their number. An entry: record | 4 bits of hash
     std::uint64_t id;
     family_state* family;
     hash_seed seed;
@@ -1523,17 +1529,17 @@ PROMETHEUS_ASYNC_DECL inline bool find_child(const family_face& face, std::uint6
         for (std::size_t i = static_cast<std::size_t>(hash) & mask, probes = most_probes(table & 63); probes != 0; --probes, i = (i + 1) & mask) {
             const std::uintptr_t entry = __atomic_load_n(&entries[i], __ATOMIC_ACQUIRE);
             if (entry == 0) break;
-            if ((entry & 63) != hash >> 58) continue;
-            const auto& r = *reinterpret_cast<const record*>(entry & ~std::uintptr_t{63});
+            if ((entry & 15) != hash >> 60) continue;
+            const auto& r = *reinterpret_cast<const record*>(entry & ~std::uintptr_t{15});
             if (acquire(r.hash) != hash) continue;
             std::uint64_t differs = 0;
             for (std::size_t k = 0; k != count; ++k)
                 differs |= (acquire(r.key()[2 * k]) ^ keys[k].low) | (acquire(r.key()[2 * k + 1]) ^ keys[k].high);
             if (differs != 0 || (any_long && !long_keys_equal(r, values, count))) continue;
             found.id = acquire(r.id);
-            const std::uint64_t place = acquire(r.place);
-            found.page = static_cast<std::uint32_t>(place >> 32);
-            found.offset = static_cast<std::uint32_t>(place);
+            const std::uint32_t place = __atomic_load_n(&r.place, __ATOMIC_ACQUIRE);
+            found.page = page_of(place);
+            found.offset = offset_of(place);
             found.rec = const_cast<record*>(&r);
             if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return true;
             break;
@@ -4724,9 +4730,8 @@ struct cell_block {
     cell** pages;
     std::uint32_t count;
 
-    cell* run(std::uint64_t place) const noexcept {
-        const auto page = static_cast<std::uint32_t>(place >> 32);
-        return page < count ? pages[page] + static_cast<std::uint32_t>(place) : nowhere;
+    cell* run(std::uint32_t place) const noexcept {
+        return page_of(place) < count ? pages[page_of(place)] + offset_of(place) : nowhere;
     }
     /// The page, made if need be; null when there is no memory.
     cell* touch(std::uint32_t page) noexcept {
@@ -4821,9 +4826,6 @@ static fingerprint siphash(const std::uint64_t (&key)[2], std::string_view text)
     return {low, v0 ^ v1 ^ v2 ^ v3};
 }
 
-constexpr std::uint64_t place_of(std::uint32_t page, std::uint32_t offset) noexcept {
-    return std::uint64_t{page} << 32 | offset;
-}
 constexpr unsigned run_length(std::uint64_t id) noexcept { return static_cast<unsigned>(id & 0xfff); }
 
 struct library {
@@ -4846,13 +4848,13 @@ struct library {
     // Their tags say which series each run belongs to, free ones included. Cells of threads that end are added here.
     cell_block shared = {};
     std::uint32_t open_page = 0, open_offset = 0;  // the first cell never used
-    std::uint64_t free_runs[256] = {};             // by exact length: place + 1, linked through cell 1
+    std::uint32_t free_runs[256] = {};             // by exact length: place + 1, linked through cell 1
 
     // Memory that lookups read without the lock: recycled by exact class, never freed or split.
     char* arena = nullptr;
     std::size_t arena_left = 0, arena_size = 0;
     void* arenas = nullptr;
-    record* free_records[64] = {};
+    record* free_records[160] = {};
     record* removed = nullptr;  // linked through `extra`; then
     record* resting = nullptr;  // until each thread has left the epoch that it was seen in
     family_face* free_faces = nullptr;
@@ -4878,23 +4880,23 @@ struct library {
     fingerprint fingerprint_of(std::string_view text) const noexcept { return siphash(secret, text); }
     fingerprint fingerprint_of(std::uint64_t n) const noexcept { return fingerprint_of({reinterpret_cast<const char*>(&n), sizeof n}); }
 
-    void* type_stable(std::size_t bytes) {
-        if (bytes > arena_left) {
-            const std::size_t wide = arena_size == 0 ? 4096 : arena_size >= 131072 ? 262144 : arena_size * 2;
-            const std::size_t want = bytes + 64 > wide ? bytes + 64 : wide;
-            auto* made = static_cast<char*>(sys::aligned_alloc(64, (want + 63) & ~std::size_t{63}));
-            if (!made) no_memory();
-            arena_size = wide;
-            *reinterpret_cast<void**>(made) = arenas;
-            arenas = made;
-            if (want - 64 - bytes < arena_left) return made + 64;  // keep the larger rest
-            arena = made + 64;
-            arena_left = want - 64;
+    void* type_stable(std::size_t bytes, std::size_t align = 64) {
+        const std::size_t gap = (0 - reinterpret_cast<std::uintptr_t>(arena)) & (align - 1);
+        if (gap + bytes <= arena_left) {
+            arena_left -= gap + bytes;
+            return std::exchange(arena, arena + gap + bytes) + gap;
         }
-        void* out = arena;
-        arena += bytes;
-        arena_left -= bytes;
-        return out;
+        const std::size_t wide = arena_size == 0 ? 4096 : arena_size >= 131072 ? 262144 : arena_size * 2;
+        const std::size_t want = bytes + 64 > wide ? bytes + 64 : wide;
+        auto* made = static_cast<char*>(sys::aligned_alloc(64, (want + 63) & ~std::size_t{63}));
+        if (!made) no_memory();
+        arena_size = wide;
+        *reinterpret_cast<void**>(made) = arenas;
+        arenas = made;
+        if (want - 64 - bytes < arena_left) return made + 64;  // keep the larger rest
+        arena = made + 64 + bytes;
+        arena_left = want - 64 - bytes;
+        return made + 64;
     }
 
     // ---- runs ----
@@ -4903,8 +4905,9 @@ struct library {
     void ensure_run(unsigned length) {
         const std::uint32_t page = open_page + (open_offset + length > page_cells);
         if (free_runs[length] != 0) return;
+        if (page >= most_pages) no_memory();
         if (page >= shared.count) {
-            const std::uint32_t wide = shared.count == 0 ? 16 : shared.count * 2;  // whole steps of 64 bytes
+            const std::uint32_t wide = shared.count == 0 ? 16 : shared.count * 2;
             auto** grown = static_cast<cell**>(type_stable(wide * sizeof(cell*)));
             for (std::uint32_t i = 0; i != wide; ++i) grown[i] = i < shared.count ? shared.pages[i] : nowhere;
             __atomic_store_n(&shared.pages, grown, __ATOMIC_RELEASE);
@@ -4912,10 +4915,10 @@ struct library {
         }
         if (!shared.touch(page)) no_memory();
     }
-    std::uint64_t take_run(unsigned length) noexcept {
-        if (const std::uint64_t head = free_runs[length]) {
+    std::uint32_t take_run(unsigned length) noexcept {
+        if (const std::uint32_t head = free_runs[length]) {
             cell* run = shared.run(head - 1);
-            free_runs[length] = run[1].own();
+            free_runs[length] = static_cast<std::uint32_t>(run[1].own());
             run[1].store(0);
             return head - 1;
         }
@@ -4923,11 +4926,11 @@ struct library {
             ++open_page;
             open_offset = 0;
         }
-        const std::uint64_t place = place_of(open_page, open_offset);
+        const std::uint32_t place = place_of(open_page, open_offset);
         open_offset += length;
         return place;
     }
-    void give_run(std::uint64_t place, unsigned length) noexcept {
+    void give_run(std::uint32_t place, unsigned length) noexcept {
         cell* run = shared.run(place);
         for (unsigned i = 2; i < length; ++i) run[i].store(0);
         run[0].store(next_id(length));  // a tag that no handle has
@@ -4938,14 +4941,14 @@ struct library {
     // ---- records and tables ----
 
     static unsigned record_class(std::uint32_t units) noexcept {
-        return units <= 32 ? units : 32 + static_cast<unsigned>(32 - __builtin_clz(units - 1)) - 5;
+        return units <= 128 ? units : 128 + static_cast<unsigned>(32 - __builtin_clz(units - 1)) - 7;
     }
     record* take_record(std::uint32_t units) {
-        if (units > 32) units = std::uint32_t{1} << (32 - __builtin_clz(units - 1));
+        if (units > 128) units = std::uint32_t{1} << (32 - __builtin_clz(units - 1));
         record*& head = free_records[record_class(units)];
         record* r = head;
         if (r) head = reinterpret_cast<record*>(r->extra);
-        else (r = static_cast<record*>(type_stable(units * sizeof(record))))->units = units;
+        else (r = static_cast<record*>(type_stable(units * std::size_t{16}, units % 4 == 0 ? 64 : 16)))->units = units;
         r->extra = nullptr;
         r->owed = 0;
         return r;
@@ -5207,7 +5210,7 @@ void shared_value::add(double d) noexcept {
 
 /// This thread's run for an update under the lock, made if need be, or the shared one; null when the series is gone.
 static cell* adopt(const series& s) noexcept {
-    const std::uint64_t place = place_of(s.page, s.offset);
+    const std::uint32_t place = place_of(s.page, s.offset);
     cell* shared = state.shared.run(place);
     if (shared == nowhere || s.id == 0) return nullptr;
     const std::uint64_t alive = shared->own();
@@ -5284,7 +5287,7 @@ struct run_sum {
     double real;
     std::uint64_t whole;
 };
-static run_sum sum_run(std::uint64_t id, std::uint64_t place, std::uint64_t* integers = nullptr) noexcept {
+static run_sum sum_run(std::uint64_t id, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
     const unsigned length = run_length(id);
     run_sum sum{0, 0};
     const auto take = [&](const cell* run) {
@@ -5300,7 +5303,7 @@ static run_sum sum_run(std::uint64_t id, std::uint64_t place, std::uint64_t* int
     for (thread_record* t = state.threads; t; t = t->next) take(t->block.run(place));
     return sum;
 }
-static double gauge_value(const record& r, std::uint64_t place) noexcept {
+static double gauge_value(const record& r, std::uint32_t place) noexcept {
     const std::uint64_t shared = r.value.load();
     return shared == shared_value::unset ? sum_run(r.id, place).real : __builtin_bit_cast(double, shared);
 }
@@ -5848,10 +5851,10 @@ constexpr std::uint32_t text_step = 32;  // texts are copied by steps, so both e
 /// until there are too many.
 struct line {
     std::uint64_t id;
-    std::uint64_t place;
     record* rec;
-    std::size_t text;  // in the family's texts: `name{a="b"} ` when that is all there is to it, otherwise `a="b",`
+    std::uint32_t place;
     std::uint32_t size;
+    std::size_t text;  // in the family's texts: `name{a="b"} ` when that is all there is to it, otherwise `a="b",`
 };
 
 struct PROMETHEUS_ASYNC_LOCAL family_state {
@@ -5965,7 +5968,7 @@ static double steady(record& r, double now) noexcept {
     return now;
 }
 /// The sums of a series, all threads together, since it was reset.
-static run_sum sum_since_reset(record& r, std::uint64_t place, std::uint64_t* integers = nullptr) noexcept {
+static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
     run_sum sum = sum_run(r.id, place, integers);
     if (r.extra) {
         sum.real -= r.extra->base;
@@ -6116,7 +6119,7 @@ static std::string series_text(const family_state& f, const std::string_view* va
     return text;
 }
 
-static record* record_of(std::uintptr_t entry) noexcept { return reinterpret_cast<record*>(entry & ~std::uintptr_t{63}); }
+static record* record_of(std::uintptr_t entry) noexcept { return reinterpret_cast<record*>(entry & ~std::uintptr_t{15}); }
 static void bump(family_face& face) noexcept { __atomic_store_n(&face.version, face.version + 1, __ATOMIC_RELEASE); }
 
 /// False when the free place is too far away.
@@ -6124,7 +6127,7 @@ static bool insert(std::uintptr_t* entries, unsigned log2, record* r) noexcept {
     const std::size_t mask = (std::size_t{1} << log2) - 1;
     std::size_t i = static_cast<std::size_t>(r->hash) & mask;
     for (std::size_t probes = most_probes(log2); entries[i] != 0; i = (i + 1) & mask) if (--probes == 0) return false;
-    __atomic_store_n(&entries[i], reinterpret_cast<std::uintptr_t>(r) | static_cast<std::uintptr_t>(r->hash >> 58), __ATOMIC_RELEASE);
+    __atomic_store_n(&entries[i], reinterpret_cast<std::uintptr_t>(r) | static_cast<std::uintptr_t>(r->hash >> 60), __ATOMIC_RELEASE);
     return true;
 }
 static void hash_record(const family_state& f, record* r) noexcept {
@@ -6209,11 +6212,13 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     f.lines.reserve(f.lines.size + 1);
     state.recycle();
     state.ensure_run(f.length());
-    record* r = state.take_record(static_cast<std::uint32_t>(1 + (words * 8 + 63) / 64));
-    const std::uint64_t place = state.take_run(f.length());
+    std::size_t units = (sizeof(record) + words * 8 + 15) / 16;
+    if (f.length() == 2) units = (units + 3) / 4 * 4;  // two threads that set two gauges share no cache line
+    record* r = state.take_record(static_cast<std::uint32_t>(units));
+    const std::uint32_t place = state.take_run(f.length());
     const std::uint64_t id = state.next_id(f.length());
     release(r->id, id);
-    release(r->place, place);
+    __atomic_store_n(&r->place, place, __ATOMIC_RELEASE);
     r->value.clear();
     r->family = &f;
     r->created = now;
@@ -6240,7 +6245,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
         made.done = true;
     }
     std::memcpy(f.texts.end(), text.data(), text.size());
-    f.lines.push({id, place, r, f.texts.size, static_cast<std::uint32_t>(text.size())});
+    f.lines.push({id, r, place, static_cast<std::uint32_t>(text.size()), f.texts.size});
     f.texts.size += text.size();
     ++f.living;
     return r;
@@ -6389,7 +6394,7 @@ static declared handle_of(const family_state& f, bool labelled) noexcept {
     d.bounds = f.bounds;
     if (!labelled) {
         const line& l = f.lines[0];
-        d.one = {l.id, static_cast<std::uint32_t>(l.place >> 32), static_cast<std::uint32_t>(l.place), l.rec};
+        d.one = {l.id, page_of(l.place), offset_of(l.place), l.rec};
     }
     return d;
 }
@@ -6578,7 +6583,7 @@ static series find_or_make(family_state& f, const std::string_view* values, std:
     if (find_child(*f.face, f.face->id, keys, values, count, found)) return found;
     if (!now) return {};
     const record* r = make_series(f, values, keys, count, *now);
-    return {r->id, static_cast<std::uint32_t>(r->place >> 32), static_cast<std::uint32_t>(r->place), const_cast<record*>(r)};
+    return {r->id, page_of(r->place), offset_of(r->place), const_cast<record*>(r)};
 }
 
 /// Label values as series have them: what is not UTF-8 made harmless.
@@ -7697,26 +7702,26 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             std::memset(whole, 0, n * sizeof whole[0]);
             const auto add = [&](const detail::cell_block& block) {
                 const detail::cell* page = detail::nowhere;
-                std::uint64_t number = ~std::uint64_t{0};  // of the page: mostly the one of the line before
+                std::uint32_t number = ~std::uint32_t{0};  // of the page: mostly the one of the line before
                 for (std::size_t i = 0; i != n; ++i) {
-                    if (from[i].place >> 32 != number) {
-                        number = from[i].place >> 32;
+                    if (detail::page_of(from[i].place) != number) {
+                        number = detail::page_of(from[i].place);
                         page = number < block.count ? block.pages[number] : detail::nowhere;
                     }
-                    const detail::cell* run = page + static_cast<std::uint32_t>(from[i].place);
+                    const detail::cell* run = page + detail::offset_of(from[i].place);
                     if (run->load() != from[i].id) continue;
                     real[i] += run[1].real();
                     if (counts) whole[i] += run[2].load();
                 }
             };
-            std::uint64_t low = ~std::uint64_t{0}, high = 0;  // pages
+            std::uint32_t low = ~std::uint32_t{0}, high = 0;  // pages
             for (std::size_t i = 0; i != n; ++i) {
-                low = std::min(low, from[i].place >> 32);
-                high = std::max(high, from[i].place >> 32);
+                low = std::min(low, detail::page_of(from[i].place));
+                high = std::max(high, detail::page_of(from[i].place));
             }
             const auto has_pages = [&](const detail::cell_block& block) {
                 if (high - low >= n) return low < block.count;
-                for (std::uint64_t p = low; p <= high && p < block.count; ++p) if (block.pages[p] != detail::nowhere) return true;
+                for (std::uint32_t p = low; p <= high && p < block.count; ++p) if (block.pages[p] != detail::nowhere) return true;
                 return false;
             };
             add(detail::state.shared);
