@@ -3045,8 +3045,11 @@ struct foreign_kind : std::false_type {};
 // Work that somebody else waits for. Measured as a plain call, it would be over when it has hardly begun.
 template <class D>
 concept sender_like = requires { typename D::sender_concept; } || requires { typename D::completion_signatures; };
+template <class D>  // folly's take an rvalue
+concept gets_by_waiting = (requires(D& d) { d.get(); } || requires(D& d) { static_cast<D&&>(d).get(); }) &&
+    (requires(D& d) { d.wait(); } || requires(D& d) { static_cast<D&&>(d).wait(); });
 template <class D>
-concept future_like = (requires(D& d) { d.get(); d.wait(); } || requires(D& d) { d.waitForFinished(); }) &&
+concept future_like = (gets_by_waiting<D> || requires(D& d) { d.waitForFinished(); }) &&
     !requires(D& d) { d.operator->(); } && !function_like<D>;  // a smart pointer has a get() too
 // An operation that asio starts when it is called with a token. Nothing but its name tells it from a function.
 template <class D>
@@ -3059,7 +3062,7 @@ consteval bool named_deferred() noexcept {
     return false;
 }
 template <class D>
-concept asio_deferred = has_call_operator<D> && named_deferred<D>();
+concept asio_deferred = std::is_class_v<D> && named_deferred<D>();
 template <class D>
 concept work = requires { typename promise_of<D>; } || awaitable<D&> || awaitable<D&&> || sender_like<D> || future_like<D> || asio_deferred<D>;
 
@@ -9588,8 +9591,7 @@ result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint1
         to.tls = tls;
         return to;
     }
-    to.tls = starts("https://") || tls;
-    (void)starts("http://");
+    to.tls = starts("https://") || (starts("http://"), tls);
     to.port = to.tls ? tls_port : port;
     if (!text.empty() && text.back() == '/') text.remove_suffix(1);
     const bool quoted = !text.empty() && text[0] == '[';

@@ -201,7 +201,7 @@ TEST_CASE("an agent's address is read as its users write it") {
     CHECK(reads("[::1]:8500") == "[::1] 8500");
     CHECK(reads("https://[fe80::1%eth0]") == "s [fe80::1%eth0] 8501");
     CHECK(reads("unix:///run/consul.sock") == "/run/consul.sock");
-    for (const char* bad : {"", ":8500", "a:0", "a:65536", "a:99999999999", "a:x", "a:", "::1", "[::1", "[a]:1", "a/b", "http://u:p@a", "a b", "unix://x", "http://", "[::1]8500"})
+    for (const char* bad : {"", ":8500", "a:0", "a:65536", "a:99999999999", "a:x", "a:", "::1", "[::1", "[a]:1", "a/b", "http://u:p@a", "a b", "unix://x", "http://", "https://http://a", "http://https://a", "[::1]8500"})
         CHECK_MESSAGE(reads(bad) == "bad", bad);
 }
 

@@ -777,6 +777,33 @@ TEST_CASE("Coroutine types that the library cannot write a coroutine of: the ada
     CHECK((g.value == 0 && g.calls == 22));
 }
 
+// Futures of other libraries have get() and wait(), some for an rvalue only, or waitForFinished().
+struct future_like {
+    int get();
+    void wait();
+};
+struct future_by_rvalue {
+    int get() &&;
+    void wait() &;
+};
+struct future_all_rvalue {
+    int get() &&;
+    future_all_rvalue wait() &&;
+};
+struct future_of_qt {
+    void waitForFinished();
+};
+struct latch {
+    void wait();
+    bool try_wait();
+};
+struct slot {
+    int get() const;
+    bool wait(int) &&;
+};
+static_assert(prom::detail::work<future_like> && prom::detail::work<future_by_rvalue> && prom::detail::work<future_all_rvalue> && prom::detail::work<future_of_qt>);
+static_assert(!prom::detail::work<latch> && !prom::detail::work<slot> && !prom::detail::work<std::unique_ptr<future_like>>);
+
 TEST_CASE("What is no work: what call_only names, what only looks like a future, what is not even complete") {
     struct handle {  // looks like a future
         int get() const { return 5; }

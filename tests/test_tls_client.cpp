@@ -72,6 +72,31 @@ TEST_CASE("the client fetches a page over TLS of a server whose certificate is f
     });
 }
 
+TEST_CASE("server and client speak TLS as guests of a host that is told of edges only") {
+    const std::string text(300000, 'x');
+    const prom::route routes[] = {{.path = "/metrics", .text = text}, {.path = "/", .text = "short"}};
+    each_server("server", nullptr, [&](const prom::tls_config& s) {
+        served at({.tls = s, .routes = routes});
+        if (!at.host_by_edges()) return;
+        each_client("ca", nullptr, [&](const prom::tls_config& c) {
+            CHECK(ask(at, "127.0.0.1", c).body.size() == text.size());
+            caller who(at, 4096);  // its buffer is small: the server waits for it in the midst of an answer
+            REQUIRE(who.handshake(c));
+            CHECK(who.ask("/metrics").size() > text.size());
+            who.got.clear();
+            std::string many;  // more than a turn serves, in few records
+            for (int i = 0; i != 41; ++i) many += "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            who.send(many);
+            CHECK(at.until([&] {
+                who.take();
+                std::size_t answers = 0;
+                for (std::size_t i = 0; (i = who.got.find("short", i)) != std::string::npos; ++i) ++answers;
+                return answers == 41 || who.over();
+            }));
+        });
+    });
+}
+
 TEST_CASE("the client shows its certificate where mutual TLS wants one") {
     each_server("server", "ca", [](const prom::tls_config& s) {
         served at({.tls = s});

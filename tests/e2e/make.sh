@@ -5,7 +5,11 @@
 real_cxx=${CXX:-g++}
 unset B LAB CXX CXXFLAGS CPPFLAGS LDFLAGS PORT STRICT CONFIGS JOBS MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES
 cp -r Makefile prometheus_async.hpp README.md examples tests "$tmp/"
+git clone -q . "$tmp/bare" 2> "$tmp/clone.log" || { mkdir "$tmp/bare" && cp -r Makefile prometheus_async.hpp examples tests "$tmp/bare/"; }
 cd "$tmp" || exit 1
+
+# What the README says first, from a clone in which nothing is built.
+start run make -C bare CXX="$real_cxx" run PORT=0
 
 # The compiler: notes what it makes, and makes scripts. It finds doctest unless $tmp/no-doctest is there.
 mkdir bin
@@ -80,6 +84,9 @@ for port in abc '0?' '' 9465; do
     ok "make run PORT='$port' tells the program" mk run PORT="$port"
     ok "make run PORT='$port' tells it just that" grep -qF "01_quickstart serves <$port>" said
 done
+
+served() { url=$(grep -o 'http://127[^ ]*' run.log) && curl -sS -m 5 "${url}metrics" | grep -q '^req_time_seconds_count [1-9]'; }
+ok "make run in a bare clone serves real metrics" within 300 served
 
 # What depends on a flag is built again, and no more.
 public=$(grep -LE '^.define PROMETHEUS_ASYNC_IMPLEMENTATION|^// libs:' tests/test_*.cpp | head -n 1)

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +34,7 @@ struct served {
     prom::metrics_http_server server;
     std::vector<std::pair<prom::event_kind, std::string>> events;
     bool started = false;
+    int host = -1;
     std::string fault;
 
     explicit served(prom::server_options options) {
@@ -51,12 +53,26 @@ struct served {
         else fault = made.why().describe();
     }
 
+    /// From now on until() turns the loop only when an edge-triggered epoll tells of it. False over poll(2).
+    bool host_by_edges() {
+        if (loop.native_handle() < 0) return false;
+        epoll_event e{.events = EPOLLIN | EPOLLET, .data = {}};
+        host = ::epoll_create1(EPOLL_CLOEXEC);
+        return ::epoll_ctl(host, EPOLL_CTL_ADD, loop.native_handle(), &e) == 0;
+    }
+    ~served() { if (host >= 0) ::close(host); }
+    void turn() {
+        epoll_event e;
+        if (host < 0) loop.poll(0.001);
+        else if (::epoll_wait(host, &e, 1, 1) == 1) loop.poll();
+    }
+
     /// Turns the loop until it is so. The limit is real time, and long: it only ends what is broken.
     template <class Done>
     bool until(Done done) {
         for (const double end = real() + 20; !done();) {
             if (real() > end) return false;
-            loop.poll(0.001);
+            turn();
         }
         return true;
     }
