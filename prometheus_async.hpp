@@ -18,7 +18,7 @@
 //     auto server = prom::start_http_server_in_thread({.port = 9464}).value();
 //
 // Threads  Metrics and registries: any thread, an update takes no lock. Loop, server: one thread.
-// Memory   An update, a lookup and a scrape on a kept-alive connection allocate nothing.
+// Memory   Once warm, an update, a lookup and a scrape on a kept-alive connection allocate nothing.
 // Errors   An update cannot fail. What the world breaks is a result<T>; what you break is [12].
 //
 // CONTENTS                                          search for the number in brackets
