@@ -85,6 +85,9 @@ check:  ## the tests under other compilers, sanitizers and switches
 e2e: $(LAB)/.ready $(steps_e2e)  ## a real Prometheus, Consul and curl against the examples
 	$(Q)tests/support/e2e.sh
 
+soak: $B/soak  ## mixed load, abuse and churn for MINUTES: memory and descriptors flat, no scrape lost
+	$(Q)python3 tests/support/soak.py $< $(if $(MINUTES),$(MINUTES),60)
+
 mutants: test  ## changes the header N times, and lists the changes that no test notices
 	$(Q)CXX=$(CXX) python3 tests/support/mutants.py $(HEADER)
 
@@ -138,6 +141,11 @@ $B/together/%: $B/together/%.cpp $B/tests/runner.o $(SUPPORT) $(HEADER) $B/tests
 	$(call say,CXX,$(words $(together_$*)) tests as one unit: $(together_$*:tests/test_%.cpp=%))
 	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. -Itests $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
 
+$B/soak: tests/support/soak.cpp $(HEADER) $B/flags
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(STRICT) -O1 $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread
+
 $B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER) $B/flags
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
@@ -188,7 +196,7 @@ $B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/co
 #   N=20             make mutants: how many changes
 #   SEED=1           make mutants: which
 #   ROOMS=           make mutants: only in these rooms of the header, as "44 50"
-#   MINUTES=60       make mutants: begins no change after so long
+#   MINUTES=60       make mutants: begins no change after so long; make soak: how long
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^\#   *\([A-Z]*=.*\)/  \1/p' Makefile
@@ -196,5 +204,5 @@ help:  ## this list
 clean:  ## removes build/
 	$(Q)rm -rf $B
 
-.PHONY: examples run test test-real check e2e bench mutants size lint deps check-long help clean FORCE
+.PHONY: examples run test test-real check e2e bench mutants soak size lint deps check-long help clean FORCE
 .SECONDARY:

@@ -3827,6 +3827,7 @@ struct server_limits {
     seconds idle = 75;                 // kept alive, nothing asked: closed
     seconds stall = 10;                // a reader that takes nothing: reset
     seconds response = 60;             // from the head of the request to the last octet taken: reset
+    std::size_t reader_rate = 10000;   // octets a second that a reader takes, beyond the first `stall` seconds: reset. 0: any
     seconds lingering = 1;             // after the answer that closes
     int backlog = 511;
 };
@@ -5612,6 +5613,7 @@ PROMETHEUS_ASYNC_END
 // [46] text                                         UTF-8, names, escaping, labels
 //      needs [14] [26]
 // =============================================================================
+#include <algorithm>
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -10896,9 +10898,11 @@ public:
     phase at() const noexcept { return phase_; }
     bool closed() const noexcept { return phase_ == phase::closed; }
     int fd() const noexcept { return fd_; }
+    /// Octets of the answer that is being sent.
+    double taken() const noexcept { return static_cast<double>(stream_.sent() - answer_.sent_before); }
     /// Of a reader: since when it has taken nothing, or how late it is, at a million octets a second.
     double lag(double now) const noexcept {
-        const double silent = now - moved_, late = now - since_ - static_cast<double>(stream_.sent() - answer_.sent_before) * 1e-6;
+        const double silent = now - moved_, late = now - since_ - taken() * 1e-6;
         return silent > late ? silent : late;
     }
     /// Answers 503 to a newcomer for whom there is no room.
@@ -11047,7 +11051,8 @@ double http_connection::deadline() const noexcept {
     case phase::writing: {
         const double whole = since_ + l.response.count();
         const double stalled = moved_ + l.stall.count();
-        return stalled < whole ? stalled : whole;
+        const double slow = l.reader_rate == 0 ? whole : since_ + l.stall.count() + taken() / static_cast<double>(l.reader_rate);
+        return std::min({whole, stalled, slow});
     }
     case phase::lingering: return since_ + l.lingering.count();
     case phase::closed: break;

@@ -221,7 +221,7 @@ void servers(input& in) {
     }
     if (what & 8) o.limits = {.request_line = in.size(), .header_bytes = in.size(), .header_fields = in.size(), .connections = in.size(), .answers = in.size(),
                               .requests_per_connection = in.size(), .handshakes = in.size(), .names = in.size(), .header = in.seconds(), .handshake = in.seconds(),
-                              .idle = in.seconds(), .stall = in.seconds(), .response = in.seconds(), .lingering = in.seconds(), .backlog = in.whole()};
+                              .idle = in.seconds(), .stall = in.seconds(), .response = in.seconds(), .reader_rate = in.size(), .lingering = in.seconds(), .backlog = in.whole()};
     if (what & 16) o.credentials = credentials;
     if (what & 32) o.routes = routes;
     if (what & 64) {

@@ -779,12 +779,12 @@ TEST_CASE("a kept connection may be idle for 75 s, and a head has 5 s from its f
     CHECK(w.got().size() == 2);
 }
 
-TEST_CASE("a reader that takes nothing for 10 s is reset, and one that takes a minute in all") {
+TEST_CASE("a reader that takes nothing for 10 s is reset, and so is one that takes less than it must, or a minute in all") {
     service s;
     s.grow(4000000, 2000);
     {
         wire w(s, 1000);
-        w.peer.room = 5000;
+        w.peer.room = 200000;
         w.give(get());
         CHECK(w.c.deadline() == 1010);
         w.now = 1009;
@@ -796,12 +796,26 @@ TEST_CASE("a reader that takes nothing for 10 s is reset, and one that takes a m
         CHECK(w.peer.reset);
         CHECK(s.told == std::vector{prom::event_kind::connection_stalled});
     }
+    for (const bool limited : {true, false}) {  // 8,000 octets a second
+        s.limits.reader_rate = limited ? 10000 : 0;
+        wire w(s, 1000);
+        w.peer.room = 0;
+        w.give(get());
+        CHECK(w.c.deadline() == 1010);
+        for (int i = 1; i != 9; ++i) {
+            w.now = 1000 + 5 * i;
+            w.peer.room = 40000;
+            w.go();
+            CHECK(w.c.deadline() == (limited ? std::min(w.now + 10, 1010 + 4.0 * i) : w.now + 10));
+        }
+    }
+    s.limits.reader_rate = 10000;
     wire w(s, 1000);
-    w.peer.room = 5000;
+    w.peer.room = 200000;
     w.give(get());
     for (int i = 1; i != 12; ++i) {
         w.now = 1000 + 5 * i;
-        w.peer.room = 100;
+        w.peer.room = 50000;
         w.go();
         CHECK(w.c.deadline() == (i < 10 ? w.now + 10 : 1060));
     }
