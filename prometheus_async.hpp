@@ -3758,7 +3758,7 @@ public:
 /// sessions of the new one from then on; running sessions keep what they have.
 ///
 /// lifetime the context outlives the servers and clients that have it
-/// threads  open is called on the loop's thread; a context that several loops share sees to itself
+/// threads  open is called on the loop's thread; a context that several loops share must allow that
 /// errors   an empty result refuses the connection
 struct tls_config {
     owned<tls_session> (*open)(void* context, std::string_view verify_name) noexcept = nullptr;
@@ -9381,7 +9381,7 @@ constexpr std::string_view trimmed(std::string_view s) noexcept {
     while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
     return s;
 }
-/// Takes the next element off a comma-separated list (without quoted strings); empty ones count for nothing
+/// Takes the next element off a comma-separated list (without quoted strings). Empty elements are skipped
 /// (RFC 9110 s.5.6.1.2). False when none is left.
 constexpr bool next_element(std::string_view& list, std::string_view& element) noexcept {
     for (element = {}; element.empty() && !list.empty();) {
@@ -9419,8 +9419,8 @@ constexpr bool visible(std::string_view s) noexcept {
     for (char c : s) if (c <= ' ' || c > '~') return false;
     return true;
 }
-/// Everything but the unreserved characters of RFC 3986, so that the octets are one path segment. It
-/// does not protect "." and "..": those are the caller's to refuse.
+/// Everything but the unreserved characters of RFC 3986, so that the octets are one path segment.
+/// The caller must refuse "." and ".." itself.
 inline std::string percent_encoded(std::string_view segment) {
     std::string out;
     for (char c : segment) {
@@ -9500,7 +9500,7 @@ inline error no_link_local() {
     return {errc::invalid_option, "a link-local address means nothing on another host: set advertise"};
 }
 
-/// Decodes percent escapes (and, in a query, `+`) in place; the escapes were found good already.
+/// Decodes percent escapes (and, in a query, `+`) in place. The parser has already refused wrong escapes.
 inline std::size_t percent_decode(char* text, std::size_t size, bool plus_is_space) noexcept {
     std::size_t out = 0;
     for (std::size_t i = 0; i != size; ++i) {
@@ -9515,7 +9515,7 @@ inline std::size_t percent_decode(char* text, std::size_t size, bool plus_is_spa
     }
     return out;
 }
-/// Compares a path as sent with one of ours. An escaped slash separates nothing, so it equals no slash.
+/// Compares a path as sent with one of ours. An escaped slash is not equal to a slash: it separates no segments.
 constexpr bool same_path(std::string_view sent, std::string_view ours) noexcept {
     std::size_t n = 0;
     for (std::size_t i = 0; i != sent.size(); ++i, ++n) {
@@ -9568,73 +9568,17 @@ inline void http_date(double wall, char* into) noexcept {
     digits(17, second / 3600, 2), digits(20, second / 60 % 60, 2), digits(23, second % 60, 2);
 }
 
-// ---- the URL of a server ----
-
-struct http_endpoint {
-    bool tls = false;
-    std::uint16_t port = 0;
-    std::string host;  // no brackets; empty for a unix socket
-    std::string path;  // of the unix socket
-};
-
-/// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path". TLS that was asked for stays
-/// asked for, whatever the scheme says.
-result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint16_t port, std::uint16_t tls_port) {
-    const error bad(errc::invalid_option, "not host:port, http://host:port, https://host:port or unix:///path");
-    http_endpoint to;
-    const auto starts = [&](std::string_view with) {
-        if (!same_word(text.substr(0, with.size()), with)) return false;
-        text.remove_prefix(with.size());
-        return true;
-    };
-    if (starts("unix://")) {
-        if (text.empty() || text[0] != '/' || text.find('\0') != std::string_view::npos) return bad;
-        to.path = text;
-        to.tls = tls;
-        return to;
-    }
-    to.tls = starts("https://") || (starts("http://"), tls);
-    to.port = to.tls ? tls_port : port;
-    if (!text.empty() && text.back() == '/') text.remove_suffix(1);
-    const bool quoted = !text.empty() && text[0] == '[';
-    const std::size_t end = quoted ? text.find(']') : text.find(':');
-    if (quoted && end == std::string_view::npos) return bad;
-    to.host = text.substr(quoted, end == std::string_view::npos ? end : end - quoted);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + quoted);
-    if (!host_text(to.host) || quoted != (to.host.find(':') != std::string::npos)) return bad;
-    if (text.empty()) return to;
-    std::uint32_t number = 0;
-    for (char c : text.substr(1)) {
-        if (!legacy_digit(c) || number > 6553) return bad;
-        number = number * 10 + static_cast<std::uint32_t>(c - '0');
-    }
-    if (text[0] != ':' || number == 0 || number > 65535) return bad;
-    to.port = static_cast<std::uint16_t>(number);
-    return to;
-}
-
-}  // namespace detail
-PROMETHEUS_ASYNC_END
-
-// =============================================================================
-// [61] http heads                                   fields, requests and responses; no sockets
-//      needs [60]
-// =============================================================================
-//
-// Parsers that are fed in pieces of any size and refuse what is not in the grammar of RFC 9112 at the octet that breaks
-// it. One reader of fields is under both; each says which fields it knows, and only their values are kept.
-PROMETHEUS_ASYNC_BEGIN
-namespace detail {
+// ---- fields ----
 
 /// Reads the fields of a head, or of trailers, up to the empty line that ends them. Each octet is looked at once.
 class field_reader {
 public:
     enum class got : std::uint8_t {
-        more,     // octets are needed
+        more,     // more octets are needed
         field,    // which() and value() are a field that is known
         end,      // of the section
-        wrong,    // see fault(); so with too_much
-        too_much  // octets or fields
+        wrong,    // not in the grammar: see fault()
+        too_much  // octets or fields: see fault()
     };
 
     /// With `folds`, a line that begins with a blank continues the one before it (RFC 9112 s.5.2: a client must accept
@@ -9740,16 +9684,73 @@ field_reader::got field_reader::next(std::string_view& in) {
     return got::more;
 }
 
+// ---- the URL of a server ----
+
+struct http_endpoint {
+    bool tls = false;
+    std::uint16_t port = 0;
+    std::string host;  // no brackets; empty for a unix socket
+    std::string path;  // of the unix socket
+};
+
+/// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path". With `tls`, "http://" means TLS too.
+result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint16_t port, std::uint16_t tls_port) {
+    const error bad(errc::invalid_option, "not host:port, http://host:port, https://host:port or unix:///path");
+    http_endpoint to;
+    const auto starts = [&](std::string_view with) {
+        if (!same_word(text.substr(0, with.size()), with)) return false;
+        text.remove_prefix(with.size());
+        return true;
+    };
+    if (starts("unix://")) {
+        if (text.empty() || text[0] != '/' || text.find('\0') != std::string_view::npos) return bad;
+        to.path = text;
+        to.tls = tls;
+        return to;
+    }
+    to.tls = starts("https://") || (starts("http://"), tls);
+    to.port = to.tls ? tls_port : port;
+    if (!text.empty() && text.back() == '/') text.remove_suffix(1);
+    const bool quoted = !text.empty() && text[0] == '[';
+    const std::size_t end = quoted ? text.find(']') : text.find(':');
+    if (quoted && end == std::string_view::npos) return bad;
+    to.host = text.substr(quoted, end == std::string_view::npos ? end : end - quoted);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + quoted);
+    if (!host_text(to.host) || quoted != (to.host.find(':') != std::string::npos)) return bad;
+    if (text.empty()) return to;
+    std::uint32_t number = 0;
+    for (char c : text.substr(1)) {
+        if (!legacy_digit(c) || number > 6553) return bad;
+        number = number * 10 + static_cast<std::uint32_t>(c - '0');
+    }
+    if (text[0] != ':' || number == 0 || number > 65535) return bad;
+    to.port = static_cast<std::uint16_t>(number);
+    return to;
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [61] http heads                                   fields, requests and responses; no sockets
+//      needs [60]
+// =============================================================================
+//
+// Parsers that are fed in pieces of any size and refuse what is not in the grammar of RFC 9112 at the octet that breaks
+// it. Both use field_reader ([60]), and give it the names of the fields that they need: it keeps only their values.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
 // ---- the head of a request ----
 
-enum class http_method : std::uint8_t { get, head, options, other, unknown };  // other: known, never allowed
+enum class http_method : std::uint8_t { get, head, options, other, unknown };  // other: a known method that is never allowed
 
 struct request_head {
     http_method method = http_method::unknown;
     bool http_1_0 = false;
     bool close = false;           // the client asked for it
-    bool keep_alive = false;      // of an HTTP/1.0 client: it would go on after an answer with a length
-    bool content = false;         // announced; it is never read as anything
+    bool keep_alive = false;      // an HTTP/1.0 client asked for it: possible after an answer with a length
+    bool content = false;         // announced; it is never read
     bool expects_other = false;   // an Expect that is not 100-continue
     std::string verb;             // as sent
     std::string target;           // origin form, still escaped, or "*"
@@ -9763,7 +9764,7 @@ struct request_head {
 
 /// Reads one request head after another, cut anywhere.
 ///
-/// errors   the status to answer with, and then to close: what follows cannot be told apart
+/// errors   the status to answer with. Then the connection must close: where the next request begins is unknown
 class request_parser {
 public:
     explicit request_parser(const server_limits& limits) noexcept
@@ -9811,7 +9812,7 @@ private:
 
 void request_parser::reset() noexcept {
     for (std::string* s : {&head.verb, &head.target, &head.host, &head.accept, &head.accept_encoding, &head.authorization}) {
-        if (s->capacity() > 480) std::string().swap(*s);  // what Prometheus sends fits: it allocates once
+        if (s->capacity() > 480) std::string().swap(*s);  // what Prometheus sends fits, so a kept connection allocates once
         s->clear();
     }
     head.method = http_method::unknown;
@@ -9992,8 +9993,8 @@ int request_parser::end_of_head() noexcept {
 
 // ---- the answer ----
 
-/// Reads one response, in pieces of any size. Fields are only looked at; the body is bounded before
-/// anything is allocated for it.
+/// Reads one response, in pieces of any size. A body that would be larger than the limit fails before memory is
+/// allocated for it.
 class response_parser {
 public:
     enum class status : std::uint8_t { more, done, failed };
@@ -10006,7 +10007,7 @@ public:
 
     const char* fault() const noexcept { return fault_; }
     int code() const noexcept { return code_; }
-    bool reusable() const noexcept { return reuse_; }  // framed without doubt, and not told to close
+    bool reusable() const noexcept { return reuse_; }  // its end is certain, and the server did not say close
     double retry_after() const noexcept { return retry_after_; }
     std::size_t surplus() const noexcept { return surplus_; }  // octets of the last feed, behind the answer's end
     std::string body;
@@ -10106,7 +10107,7 @@ void response_parser::status_line() {  // HTTP/1.1 200 OK
     old_ = s[7] == '0';
     code_ = (s[9] - '0') * 100 + (s[10] - '0') * 10 + (s[11] - '0');
     if (code_ < 100 || code_ > 599) return fail("status out of range");
-    if (old_ || s.size() == 12) reuse_ = false;  // without the space after the code: seen in the wild
+    if (old_ || s.size() == 12) reuse_ = false;  // the space after the code is missing: some servers do that
     at_ = at::fields;
 }
 
@@ -10125,7 +10126,7 @@ void response_parser::field() {
     std::string_view value = fields_.value(), word;
     switch (static_cast<known>(fields_.which())) {
     case content_length:
-        for (std::size_t comma = 0; comma != none;) {  // no list: equal values stand for one (RFC 9112 s.6.3), others are smuggling
+        for (std::size_t comma = 0; comma != none;) {  // equal values are one (RFC 9112 s.6.3); different ones are an attack
             word = trimmed(value.substr(0, comma = value.find(',')));
             value.remove_prefix(comma == none ? value.size() : comma + 1);
             std::size_t n = 0;
@@ -10150,7 +10151,7 @@ void response_parser::field() {
     case retry:
         retry_after_ = 0;
         for (char c : value) {
-            if (!legacy_digit(c)) return void(retry_after_ = 0);  // a date: not worth a calendar
+            if (!legacy_digit(c)) return void(retry_after_ = 0);  // a date: dates are not read
             if (retry_after_ < 3600) retry_after_ = retry_after_ * 10 + (c - '0');
         }
         if (retry_after_ > 3600) retry_after_ = 3600;
@@ -10196,6 +10197,47 @@ void response_parser::chunk_size() {
     take(n);
 }
 
+// ---- the head of an answer that is written ----
+
+/// Copies into a head. It cuts what does not fit; all fits, because a route's content type has at most 128 octets.
+struct head_writer {
+    char* at;
+    char* end;
+    void put(std::string_view s) noexcept {
+        const auto room = static_cast<std::size_t>(end - at), n = s.size() < room ? s.size() : room;
+        std::memcpy(at, s.data(), n);
+        at += n;
+    }
+    void number(std::size_t v, unsigned base = 10) noexcept {
+        char digits[20];
+        std::size_t n = sizeof digits;
+        do digits[--n] = "0123456789abcdef"[v % base];
+        while ((v /= base) != 0);
+        put({digits + n, sizeof digits - n});
+    }
+};
+
+constexpr std::string_view reason_of(int status) noexcept {
+    switch (status) {
+    case 200: return "OK";
+    case 204: return "No Content";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 414: return "URI Too Long";
+    case 417: return "Expectation Failed";
+    case 421: return "Misdirected Request";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
+    }
+    return "";
+}
+
 }  // namespace detail
 PROMETHEUS_ASYNC_END
 
@@ -10204,11 +10246,10 @@ PROMETHEUS_ASYNC_END
 //      needs [36] [40]
 // =============================================================================
 //
-// A stream never blocks and never waits: each call does what the socket and the TLS session allow now
-// and says what it waits for. The server's connections and the client's coroutines wait in their own
-// ways. All ciphertext in motion is in `scratch`, which one loop's streams share; a stream keeps only
-// what the socket did not take (at most about two TLS records) or, of a session that takes little, what
-// it could not be fed.
+// A stream never blocks: each call does what the socket and the TLS session allow now, and returns what to wait for. Its
+// owner waits: a connection of the server in its way, a coroutine of the client in its own.
+// Memory: ciphertext passes through `scratch`, which all streams of a loop share. A stream itself keeps only ciphertext
+// that the socket did not take (at most about two TLS records) or that the session did not take.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -10222,7 +10263,7 @@ enum class stream_status : std::uint8_t {
 };
 struct stream_io {
     stream_status status;
-    std::size_t bytes = 0;  // taken or given, also with want_write
+    std::size_t bytes = 0;  // sent or received, also with want_write
 };
 
 /// One connection's octets over a non-blocking socket, which stays the owner's: plain, or through a
@@ -10236,7 +10277,7 @@ public:
     stream() noexcept = default;
     explicit stream(int fd) noexcept : fd_(fd) {}
 
-    /// The session is made now, for the host that its certificate must be for; false: it was not.
+    /// Makes the session now; the certificate must be for `verify_name`. False: no session could be made.
     bool start_tls(const tls_config& tls, std::string_view verify_name) {
         session_ = tls.open(tls.context, verify_name);
         return tls_ = bool(session_);
@@ -10244,20 +10285,20 @@ public:
     /// The session is made when the first octet arrives: a silent connection costs none.
     void expect_tls(const tls_config& tls) noexcept { config_ = tls, tls_ = true; }
 
-    /// Not ok yet: wait for what it says, and for writability while pending(). The costly step is what
-    /// follows a received flight, so one call does at most one.
+    /// Unless it returns ok: wait for what it returns, and for writability while pending(). The arithmetic after a
+    /// received flight takes long, so one call does it at most once.
     stream_status handshake(std::span<char> scratch);
     /// Whether a handshake has begun and is not over.
     bool handshaking() const noexcept { return session_ && !secured_; }
     bool secured() const noexcept { return secured_; }
-    /// What came first was no TLS: an HTTP request, most likely. The stream goes on as a plain one, for
-    /// the one line that says so; the octets that came are dropped.
+    /// The first octet was not TLS, so the peer probably sent an HTTP request. Its octets are dropped. The stream is
+    /// plain from then on, so that one line can tell the peer why.
     bool plain_peer() const noexcept { return plain_peer_; }
 
-    /// Until want_read: a session may hold octets when the socket has none left. See buffered().
+    /// Call it until it returns want_read: a session may hold octets when the socket has none left. See buffered().
     stream_io receive(std::span<char> into, std::span<char> scratch);
     bool buffered() const noexcept { return buffered_; }
-    /// What it takes it answers for: what the socket does not take is kept, then nothing more is taken.
+    /// Octets that it takes will be sent: it keeps what the socket does not take, and takes no more until that is sent.
     stream_io send(std::string_view octets, std::span<char> scratch);
     /// Sends what is kept. pending() is false when it returns ok.
     stream_status flush(std::span<char> scratch);
@@ -10290,7 +10331,7 @@ private:
     std::string unfed_;   // ciphertext that the session did not take
 };
 
-constexpr int idle_rounds = 64;  // of a session that neither goes on nor says what it waits for
+constexpr int idle_rounds = 64;  // calls of a session without progress: then it fails, or the loop would hang
 
 stream_io stream::receive_raw(std::span<char> into) noexcept {
     for (;;) {
@@ -10407,14 +10448,14 @@ stream_io stream::receive(std::span<char> into, std::span<char> scratch) {
         if (got.produced) return {stream_status::ok, got.produced};
         if (got.status == tls_status::closed) return {stream_status::ended};
         if (got.status == tls_status::failed) return {fail(scratch)};
-        const stream_status sent = flush(scratch);  // what the session has to say; no reason to stop reading
+        const stream_status sent = flush(scratch);  // the session's own messages; reading goes on
         if (sent == stream_status::failed || (sent == stream_status::want_write && got.status == tls_status::need_output))
             return {sent};
         if (got.status == tls_status::need_output) {
             if (pulls >= idle_rounds) return {fail(scratch)};
             continue;
         }
-        if (pulls >= 4) {  // records without content do not hold the loop
+        if (pulls >= 4) {  // records without content must not keep the loop busy
             buffered_ = !unfed_.empty();
             return {stream_status::want_read};
         }
@@ -10459,7 +10500,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [63] authority                                    credentials, decisions; no sockets
-//      needs [36]
+//      needs [60]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -10483,10 +10524,10 @@ inline int strict_base64(std::string_view text, std::span<unsigned char> into) n
     return (bits & ((1u << have) - 1)) == 0 ? static_cast<int>(n) : -1;
 }
 
-/// What a server accepts, and how often it has said no of late.
+/// The credentials that a server accepts, and how many requests it has refused in the last second.
 ///
 /// threads  the loop's
-/// errors   open: invalid_option, which tells which credential by its place and never by its text
+/// errors   open: invalid_option; it names the credential by its place in the list, never by its text
 class authenticator {
 public:
     result<void> open(list<credential> accepted, const prometheus_async::authorizer& asked);
@@ -10494,8 +10535,8 @@ public:
     bool guards() const noexcept { return !kept_.empty() || asked_; }
     bool has_credentials() const noexcept { return !kept_.empty(); }
     const prometheus_async::authorizer& asked() const noexcept { return asked_; }
-    /// Whether the value of an Authorization field is one of the credentials. As long for a wrong one,
-    /// whatever is wrong with it, as for a right one.
+    /// Whether the value of an Authorization field is one of the credentials. It takes the same time for right and wrong
+    /// ones, so that the time shows nothing.
     bool matches(std::string_view authorization) const noexcept;
     /// The WWW-Authenticate fields of every 401, each with its CRLF.
     std::string_view challenge() const noexcept {
@@ -10504,7 +10545,7 @@ public:
         const std::size_t basic_size = both.find('\n') + 1;
         return !bearers_ ? both.substr(0, basic_size) : basics_ ? both : both.substr(basic_size);
     }
-    /// Called for each 401: how long its answer must wait. Ten a second go at once.
+    /// Call it for each 401: how long its answer must wait. The first ten of a second do not wait.
     double delay(double now) noexcept {
         if (now - since_ >= 1 || now < since_) since_ = now, refusals_ = 0;
         return ++refusals_ > 10 ? 1 : 0;
@@ -10558,18 +10599,13 @@ void authenticator::parse(std::string_view authorization, secret& shown) noexcep
     const std::size_t space = authorization.find(' ');
     if (space == std::string_view::npos) return;
     const std::string_view scheme = authorization.substr(0, space);
-    const auto is = [&](std::string_view word) {
-        bool same = scheme.size() == word.size();
-        for (std::size_t i = 0; same && i != word.size(); ++i) same = (scheme[i] | 0x20) == word[i];
-        return same;
-    };
     std::string_view rest = authorization.substr(space);
     while (!rest.empty() && rest[0] == ' ') rest.remove_prefix(1);
-    if (is("basic")) {
+    if (same_word(scheme, "basic")) {
         const int n = strict_base64(rest, shown.octets);
         shown.size = n < 0 ? 0 : static_cast<unsigned>(n);
         shown.kind = n < 0 ? 0 : 1 + static_cast<unsigned>(credential::scheme::basic);
-    } else if (is("bearer") && shown.put(rest)) {
+    } else if (same_word(scheme, "bearer") && shown.put(rest)) {
         shown.kind = 1 + static_cast<unsigned>(credential::scheme::bearer);
     }
 }
@@ -10646,10 +10682,10 @@ PROMETHEUS_ASYNC_END
 //      needs [22] [58] [61] [62] [63]
 // =============================================================================
 //
-// One http_connection is one peer: a parser, at most one buffer of output, and a phase. It does what its
-// stream allows, says what it waits for (wants, deadline), and knows neither loop nor timer: the
-// server_connection below waits on its behalf, and a test moves it by hand. While output is pending
-// nothing is read, so a peer that pipelines or reads slowly holds one buffer, never more.
+// One http_connection serves one peer. It has a parser, at most one buffer of output, and a phase. run() does what the
+// stream allows now; wants() and deadline() say what it waits for then. It uses no loop and no timer: server_connection
+// ([66]) waits for it, and a test calls run() itself.
+// While an answer is being sent nothing is read, so a peer that pipelines or reads slowly costs one buffer, never more.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -10711,29 +10747,16 @@ struct http_block {
     std::size_t room() const noexcept { return widened ? wide_size : body_size; }
 };
 
-/// Whom connections come from: an IPv4 address, the /64 of an IPv6 address (who has one address has them all), or,
-/// together, all unix sockets.
+/// Where connections come from: an IPv4 address, the /64 of an IPv6 address (one host may use all of its addresses),
+/// or all unix sockets together.
 struct http_peer {
     std::uint64_t address;
     std::size_t connections = 0;
     http_peer* next = nullptr;
-    std::uint64_t turn = 0;       // the last in which one of them moved
-    std::size_t octets_left = 0;  // of that turn
+    std::uint64_t turn = 0;       // the last in which one of them ran
+    std::size_t octets_left = 0;  // what they may still send in that turn
 
-    static std::uint64_t of(const net_address& at) noexcept {
-        std::uint64_t key = 1;
-        const auto v4 = [](const void* octets) {
-            std::uint32_t whole;
-            std::memcpy(&whole, octets, 4);
-            return std::uint64_t{0xffff} << 32 | whole;
-        };
-        if (at.family() == AF_INET) return v4(&at.v4().sin_addr);
-        if (at.family() != AF_INET6) return key;
-        const unsigned char* const octets = at.v6().sin6_addr.s6_addr;
-        if (IN6_IS_ADDR_V4MAPPED(&at.v6().sin6_addr)) return v4(octets + 12);
-        std::memcpy(&key, octets, 8);
-        return key;
-    }
+    static std::uint64_t of(const net_address& at) noexcept;
 };
 
 /// Connections in the order in which they began to wait, or last sent something.
@@ -10775,7 +10798,7 @@ struct http_service {
     owned<http_metrics> metrics;
     tls_config tls{};
     authenticator auth;
-    void (*decided)(http_connection& who) = nullptr;  // by an asynchronous authoriser: to call decide()
+    void (*decided)(http_connection& who) = nullptr;  // an asynchronous authoriser has ended: must call decide()
 
     http_queue waiting;                      // for the peer's octets: evicted first
     http_queue handshaking;                  // TLS handshakes that have begun
@@ -10792,34 +10815,37 @@ struct http_service {
     http_service(const http_service&) = delete;
     ~http_service();
     void count(event_kind kind) noexcept;
-    void tell(event_kind kind, const error& why) noexcept;
-    /// What the making of a page has to tell: counted, and passed on.
-    static void heard(const event& e, void* self) {
+    void report(event_kind kind, const error& why) noexcept;
+    /// Events of making a page: counts failed collectors, and passes all on.
+    static void page_event(const event& e, void* self) {
         const auto& s = *static_cast<http_service*>(self);
         if (s.metrics && e.kind == event_kind::callback_failed) s.metrics->collector_errors.inc();
         notify(s.on_event, s.context, e);
     }
     http_block* take_block();
     void give_block(http_block* block) noexcept;
-    /// Room for pieces of four times the size, if not too many have it: fewer system calls for the same page.
+    /// Gives it a buffer of four times the size, unless too many have one: fewer system calls for the same page.
     void widen(http_block& block) noexcept;
     std::size_t wide_buffers() const noexcept { return wide_count_; }
     bool allows(std::string_view host) const noexcept;
     const http_route* find(std::string_view path) const noexcept;
-    /// Whom to drop so that another can be served, or null: of the address that has most connections the oldest that
-    /// waits for a request, else a handshake, else the slowest reader, who lags by a tenth of a second at least unless
-    /// the newcomer's address has fewer (`newcomers`, with the new one).
+    /// The connection to drop so that a new one can be served, or null. Of the address that has most connections:
+    ///   1. the oldest that waits for a request;
+    ///   2. else a handshake;
+    ///   3. else the slowest reader, if it lags by 0.1 s or more, or if the new one's address has fewer connections
+    ///      (`newcomers`, with the new one).
     http_connection* victim(double now, std::size_t newcomers = ~std::size_t{0}) const noexcept;
-    /// Of the address that has most connections the handshake that was answered and has long been silent, else the
-    /// oldest that has not sent enough for an answer, else the oldest: a flood of beginnings does not push out one
-    /// that goes on.
-    http_connection* shaking_victim(double now) const noexcept;
+    /// The handshake to drop. Of the address that has most connections:
+    ///   1. one that was answered and has then been silent for 0.25 s;
+    ///   2. else the oldest that has not sent enough for an answer;
+    ///   3. else the oldest. So many new handshakes do not end one that makes progress.
+    http_connection* handshake_victim(double now) const noexcept;
     /// The reader that lags most, of the address that has most connections.
     http_connection* slowest(double now, const http_connection* but = nullptr) const noexcept;
     http_peer* peer(std::uint64_t address) const noexcept;
     bool several_peers() const noexcept { return peers_ && peers_->next; }
-    http_peer* join(std::uint64_t address);
-    void leave(http_peer* peer) noexcept;
+    http_peer* add_peer(std::uint64_t address);
+    void drop_peer(http_peer* peer) noexcept;
     std::string_view date() noexcept;
 
 private:
@@ -10829,24 +10855,6 @@ private:
     std::size_t free_count_ = 0, wide_count_ = 0;
     double date_second_ = -1;
     char date_[29];
-};
-
-/// Copies into a head; what would not fit is cut (it never is: routes' content types are limited).
-struct head_writer {
-    char* at;
-    char* end;
-    void put(std::string_view s) noexcept {
-        const auto room = static_cast<std::size_t>(end - at), n = s.size() < room ? s.size() : room;
-        std::memcpy(at, s.data(), n);
-        at += n;
-    }
-    void number(std::size_t v, unsigned base = 10) noexcept {
-        char digits[20];
-        std::size_t n = sizeof digits;
-        do digits[--n] = "0123456789abcdef"[v % base];
-        while ((v /= base) != 0);
-        put({digits + n, sizeof digits - n});
-    }
 };
 
 /// One answer: what has been made of it, and what of it is to be sent.
@@ -10872,13 +10880,13 @@ public:
     enum class phase : std::uint8_t {
         handshake, reading,
         deciding,   // an asynchronous authoriser is at work
-        delaying,   // an answer 401 waits
+        delaying,   // a 401 waits, so that passwords cannot be tried fast
         writing,
         lingering,  // the last answer is sent: reads until the peer has closed
         closed
     };
 
-    /// Owns `fd`, and closes it when it is destroyed: whoever watches it forgets it first.
+    /// Owns `fd`, and closes it when it is destroyed: a watch of it must forget it before.
     http_connection(http_service& service, int fd, double now, std::uint64_t from = 0);
     http_connection(const http_connection&) = delete;
     ~http_connection();
@@ -10887,7 +10895,7 @@ public:
     void run(double now);
     /// Whether run() ended although the descriptor allowed more.
     bool unfinished() const noexcept { return turn_.unfinished; }
-    /// The peer has sent its last octet: run() reads up to it.
+    /// The peer has sent its last octet: run() reads until the end.
     void last_octet() noexcept { last_octet_ = true; }
     /// Acts on a deadline() that has passed.
     void expire(double now);
@@ -10900,15 +10908,16 @@ public:
     int fd() const noexcept { return fd_; }
     /// Octets of the answer that is being sent.
     double taken() const noexcept { return static_cast<double>(stream_.sent() - answer_.sent_before); }
-    /// Of a reader: since when it has taken nothing, or how late it is, at a million octets a second.
+    /// Of a reader: for how many seconds it has taken nothing; or how late it is, compared with a million octets a
+    /// second, if that is more.
     double lag(double now) const noexcept {
         const double silent = now - moved_, late = now - since_ - taken() * 1e-6;
         return silent > late ? silent : late;
     }
-    /// Answers 503 to a newcomer for whom there is no room.
+    /// Answers 503: there is no room for this connection.
     void refuse(double now);
     void close() noexcept;
-    void reset() noexcept;  // the peer learns that what it has is not all
+    void reset() noexcept;  // a TCP reset: the peer must not take half an answer for a whole one
 
 private:
     friend struct http_service;
@@ -10925,15 +10934,15 @@ private:
         bool unfinished = false;  // run() ended although the descriptor allowed more
     };
 
-    // Each does one step and returns whether to go on; if not, wants_ is set.
-    bool shake();
+    // Each does one step, and returns true when the next step may follow at once. If not, it has set wants_.
+    bool handshake();
     bool read();
     bool write();
     bool write_on();
     bool linger();
     bool wait_for(stream_status how) noexcept;
     std::size_t share() const noexcept;
-    /// The others first: the next turn calls again.
+    /// Other connections come first: the next turn calls run() again.
     bool pause(interest until) noexcept {
         wants_ = until;
         turn_.unfinished = true;
@@ -10943,7 +10952,7 @@ private:
     void respond();
     void authorize();
     void judge(decision::state is);
-    void leave();
+    void end();
     void answer();
     void answer_fixed(int status);
     void answer_text(const http_route& route);
@@ -10971,22 +10980,22 @@ private:
     response answer_;
     budget turn_;
     double now_;
-    double since_;                         // the phase began, or in it what its deadline counts from
-    double moved_;                         // the last octet was taken
+    double since_;                         // when the time of deadline() began to run
+    double moved_;                         // when the peer last took an octet
     std::size_t requests_ = 0;
     std::size_t discarded_ = 0;
     int fd_;
     phase phase_ = phase::reading;
     interest wants_ = interest::read;
     bool closing_ = false;                 // after this answer
-    bool shut_ = false;                    // our side is
+    bool shut_ = false;                    // our side is closed
     bool last_octet_ = false;
 };
 
 // ---- one connection ----
 
 http_connection::http_connection(http_service& service, int fd, double now, std::uint64_t from)
-    : service_(service), peer_(service.join(from)), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
+    : service_(service), peer_(service.add_peer(from)), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
     ++service_.connections;
     if (service.tls) stream_.expect_tls(service.tls);
     enter(service.tls ? phase::handshake : phase::reading);
@@ -10995,7 +11004,7 @@ http_connection::http_connection(http_service& service, int fd, double now, std:
 http_connection::~http_connection() {
     close();
     --service_.connections;
-    service_.leave(peer_);
+    service_.drop_peer(peer_);
     sys::close(fd_);  // not again after EINTR: the number may be another's by then
 }
 
@@ -11029,8 +11038,8 @@ void http_connection::close() noexcept {
     decision_ = {};
     service_.give_block(std::exchange(block_, nullptr));
 }
-// Over TLS an end is told, so that the peer need not think that it was cut off.
-void http_connection::leave() {
+// Over TLS a close_notify goes first: without one the peer could think that somebody cut the connection.
+void http_connection::end() {
     if (!stream_.secured()) return close();
     since_ = now_;
     enter(phase::lingering);
@@ -11065,14 +11074,14 @@ void http_connection::expire(double now) {
     switch (phase_) {
     case phase::reading:
         closing_ = true;
-        parser_.begun() ? answer_fixed(408) : leave();
+        parser_.begun() ? answer_fixed(408) : end();
         return run(now);
     case phase::writing:
-        service_.tell(event_kind::connection_stalled,
+        service_.report(event_kind::connection_stalled,
                       {errc::timeout, "a reader took nothing for too long, or all too slowly"});
         return reset();
     case phase::handshake:
-        if (stream_.handshaking()) service_.tell(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
+        if (stream_.handshaking()) service_.report(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
         return close();
     case phase::delaying:
         answer_fixed(401);
@@ -11086,7 +11095,7 @@ void http_connection::expire(double now) {
 void http_connection::refuse(double now) {
     now_ = now;
     closing_ = true;
-    if (service_.tls) return close();  // a handshake only to say no would cost more than a yes
+    if (service_.tls) return close();  // a handshake would cost more than serving it
     answer_fixed(503);
     run(now);
 }
@@ -11097,7 +11106,7 @@ void http_connection::run(double now) {
     turn_.octets = share();
     for (bool on = true; on;) {
         switch (phase_) {
-        case phase::handshake: on = shake(); break;
+        case phase::handshake: on = handshake(); break;
         case phase::reading: on = read(); break;
         case phase::writing: on = write(); break;
         case phase::lingering: on = linger(); break;
@@ -11108,7 +11117,7 @@ void http_connection::run(double now) {
     }
 }
 
-// What a stream said it waits for, or the end of the connection.
+// Sets what the stream waits for, or ends the connection.
 bool http_connection::wait_for(stream_status how) noexcept {
     if (how == stream_status::want_read || how == stream_status::want_write) {
         wants_ = how == stream_status::want_write ? interest::write
@@ -11117,12 +11126,12 @@ bool http_connection::wait_for(stream_status how) noexcept {
         return false;
     }
     if (stream_.lost()) service_.count(event_kind::connection_lost);
-    how == stream_status::ended && phase_ == phase::reading ? leave() : close();
+    how == stream_status::ended && phase_ == phase::reading ? end() : close();
     return !closed();
 }
 
-// One a turn: its arithmetic is what takes longest here, and the others are not to wait for many of them.
-bool http_connection::shake() {
+// One step in a turn, of all handshakes: the arithmetic takes longer than all else here, and other connections wait.
+bool http_connection::handshake() {
     if (std::exchange(service_.handshake_done, true)) return pause(stream_.pending() ? interest::both : interest::read);
     const bool begun = stream_.handshaking();
     moved_ = now_;
@@ -11142,15 +11151,15 @@ bool http_connection::shake() {
         answer_fixed(400);
         return true;
     }
-    if (how == stream_status::failed) service_.tell(event_kind::handshake_failed, stream_.why());
-    else if (begun) service_.tell(event_kind::handshake_failed, {errc::tls, "TLS: the peer left amid the handshake"});
+    if (how == stream_status::failed) service_.report(event_kind::handshake_failed, stream_.why());
+    else if (begun) service_.report(event_kind::handshake_failed, {errc::tls, "TLS: the peer left amid the handshake"});
     since_ = now_;
     enter(phase::lingering);
     return true;
 }
 
 bool http_connection::read() {
-    if (turn_.requests == 0) return pause(interest::write);  // a writable socket calls again
+    if (turn_.requests == 0) return pause(interest::write);  // the socket is writable, so the next turn calls again
     const bool ahead = block_ && block_->ahead != block_->ahead_end;
     std::string_view in;
     if (!ahead && turn_.drained) return wait_for(stream_status::want_read);
@@ -11182,63 +11191,8 @@ bool http_connection::read() {
     return true;
 }
 
-bool http_connection::write() {
-    const std::uint64_t before = stream_.sent();
-    const bool on = write_on();
-    if (stream_.sent() != before && phase_ == phase::writing) {
-        moved_ = now_;
-        enter(phase::writing);  // behind those that moved before
-    }
-    return on;
-}
-bool http_connection::write_on() {
-    response& a = answer_;
-    while (a.out != a.out_end) {
-        if (turn_.octets == 0) return pause(interest::write);
-        const auto whole = static_cast<std::size_t>(a.out_end - a.out);
-        constexpr std::size_t piece = http_block::framing + http_block::wide_size + 8;  // goes whole, if it was begun
-        const stream_io sent = stream_.send({a.out, whole < piece ? whole : piece}, service_.scratch);
-        a.out += sent.bytes;
-        turn_.octets -= sent.bytes < turn_.octets ? sent.bytes : turn_.octets;
-        peer_->octets_left -= sent.bytes < peer_->octets_left ? sent.bytes : peer_->octets_left;
-        if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
-        if (sent.status != stream_status::ok) return wait_for(sent.status);
-    }
-    if (std::exchange(a.paused, false)) return pause(interest::write);
-    if (!a.rest.empty()) {
-        a.out = a.rest.data();
-        a.out_end = a.out + std::exchange(a.rest, {}).size();
-        return true;
-    }
-    if (a.more) {
-        fill();
-        return true;
-    }
-    if (stream_.pending())
-        if (const stream_status how = stream_.flush(service_.scratch); how != stream_status::ok) return wait_for(how);
-    finished();
-    return true;
-}
-
-void http_connection::finished() {
-    if (service_.metrics) {
-        constexpr std::string_view names[] = {"text_0_0_4", "text_1_0_0", "openmetrics_0_0_1", "openmetrics_1_0_0"};
-        service_.metrics->requests(answer_.status, answer_.page ? names[static_cast<std::size_t>(answer_.as)] : std::string_view()).inc();
-        service_.metrics->duration.observe(positive(now_ - since_));
-        service_.metrics->in_flight.dec();
-        if (answer_.page && !answer_.head_only) service_.metrics->series.set(static_cast<double>(block_->page.samples));
-    }
-    since_ = now_;
-    if (closing_) {
-        service_.give_block(std::exchange(block_, nullptr));
-        return enter(phase::lingering);
-    }
-    if (block_->ahead == block_->ahead_end) service_.give_block(std::exchange(block_, nullptr));
-    parser_.reset();
-    enter(phase::reading);
-}
-
-// The peer may still be sending: to close now would reset the connection, and the answer with it.
+// The peer may still be sending. close() would then send a reset, and the peer could lose the answer. So:
+// 1. close our side; 2. read and drop what comes, up to a limit; 3. close when the peer has closed.
 bool http_connection::linger() {
     if (!shut_) {
         const stream_status how = stream_.shutdown(service_.scratch);
@@ -11272,8 +11226,8 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-// ---- answers ----
-
+// Order matters: 1. syntax, for what is behind an error cannot be read; 2. the host; 3. authorisation; 4. all else, so that
+// without authorisation nobody learns which routes there are.
 void http_connection::respond() {
     const request_head& h = parser_.head;
     ++requests_;
@@ -11302,7 +11256,7 @@ void http_connection::authorize() {
                              auto& me = *static_cast<http_connection*>(self);
                              me.service_.decided(me);
                          }, this);
-    }, [](const error&) {});  // what it threw may show a credential
+    }, [](const error&) {});  // what it threw may contain a credential, so nothing shows it
     if (is != verdict::waiting) return judge(is);
     since_ = now_;
     wants_ = interest::none;
@@ -11320,12 +11274,12 @@ void http_connection::decide(double now) {
 void http_connection::judge(decision::state is) {
     if (is == decision::state::yes) return answer();
     if (is == decision::state::failed) {
-        service_.tell(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
+        service_.report(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
         return answer_fixed(500);
     }
-    service_.tell(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
+    service_.report(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
     if (service_.auth.delay(now_) == 0) return answer_fixed(401);
-    if (service_.delayed == most_delayed) return close();  // an answer at once would be a way round the delay
+    if (service_.delayed == most_delayed) return close();  // an answer now would make the delay useless
     since_ = now_;
     wants_ = interest::none;
     enter(phase::delaying);
@@ -11342,28 +11296,7 @@ void http_connection::answer() {
     answer_page(*route_);
 }
 
-constexpr std::string_view reason_of(int status) noexcept {
-    switch (status) {
-    case 200: return "OK";
-    case 204: return "No Content";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 408: return "Request Timeout";
-    case 414: return "URI Too Long";
-    case 417: return "Expectation Failed";
-    case 421: return "Misdirected Request";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 503: return "Service Unavailable";
-    case 505: return "HTTP Version Not Supported";
-    }
-    return "";
-}
-
-// Every answer begins here: what is in the block is no longer needed.
+// Every answer begins here, also one that replaces an answer of which nothing was sent.
 void http_connection::begin_head(int status) {
     if (!block_) block_ = service_.take_block();
     block_->widened = false;
@@ -11386,7 +11319,7 @@ void http_connection::begin_head(int status) {
     if (closing_) head.put("Connection: close\r\n");
 }
 
-// An HTTP/1.0 client that would go on can tell the end of an answer by its length only.
+// An HTTP/1.0 client knows the end of an answer by its length, or by the end of the connection.
 void http_connection::put_length(std::size_t body) noexcept {
     answer_.head.put("Content-Length: ");
     answer_.head.number(body);
@@ -11396,7 +11329,7 @@ void http_connection::put_no_length() noexcept {
     if (parser_.head.http_1_0 && !std::exchange(closing_, true)) answer_.head.put("Connection: close\r\n");
 }
 
-// The head goes right before the first octets of the body, so that both are one run.
+// The head is copied right before the first octets of the body, so that one system call sends both.
 void http_connection::send_head(std::size_t body) noexcept {
     answer_.head.put("\r\n");
     answer_.head_sent = true;
@@ -11466,7 +11399,7 @@ void http_connection::answer_page(const http_route& route) {
                         .only = service_.names,
                         .created = service_.created,
                         .on_collector_error = service_.on_collector_error,
-                        .on_event = service_.metrics || service_.on_event ? &http_service::heard : nullptr,
+                        .on_event = service_.metrics || service_.on_event ? &http_service::page_event : nullptr,
                         .context = &service_},
                        service_.metrics.get() != nullptr);
     answer_.more = true;
@@ -11474,12 +11407,13 @@ void http_connection::answer_page(const http_route& route) {
     fill();
 }
 
-// The next buffer of a page; before the first one goes its head, which knows by then how it is framed.
+// Makes the next piece of a page. The head is sent with the first piece: only then is it known whether the page is
+// whole, and has a length, or is sent in chunks.
 void http_connection::fill() {
     pull what = pull::more;
     if (answer_.head_sent && answer_.filled == 0) service_.widen(*block_);
     while (what == pull::more && block_->room() - answer_.filled >= 64) {
-        const std::size_t room = block_->room() - answer_.filled;  // for each pull holds the registries' lock
+        const std::size_t room = block_->room() - answer_.filled;  // small: each pull holds the registries' lock
         const std::span<char> piece(block_->body() + answer_.filled, room < http_block::body_size ? room : http_block::body_size);
         const pulled got = block_->page.next(piece);
         answer_.filled += got.bytes;
@@ -11488,7 +11422,7 @@ void http_connection::fill() {
         if (answer_.paused) return;
     }
     if (what == pull::failed) {
-        service_.tell(event_kind::callback_failed, {errc::canceled, "a collector failed: no page"});
+        service_.report(event_kind::callback_failed, {errc::canceled, "a collector failed: no page"});
         return answer_.head_sent ? reset() : answer_fixed(500);
     }
     answer_.more = what == pull::more && !answer_.head_only;
@@ -11514,6 +11448,64 @@ void http_connection::fill() {
     }
 }
 
+// ---- sending ----
+
+bool http_connection::write() {
+    const std::uint64_t before = stream_.sent();
+    const bool on = write_on();
+    if (stream_.sent() != before && phase_ == phase::writing) {
+        moved_ = now_;
+        enter(phase::writing);  // to the end of the queue
+    }
+    return on;
+}
+bool http_connection::write_on() {
+    response& a = answer_;
+    while (a.out != a.out_end) {
+        if (turn_.octets == 0) return pause(interest::write);
+        const auto whole = static_cast<std::size_t>(a.out_end - a.out);
+        constexpr std::size_t piece = http_block::framing + http_block::wide_size + 8;  // a piece that was begun is sent whole
+        const stream_io sent = stream_.send({a.out, whole < piece ? whole : piece}, service_.scratch);
+        a.out += sent.bytes;
+        turn_.octets -= sent.bytes < turn_.octets ? sent.bytes : turn_.octets;
+        peer_->octets_left -= sent.bytes < peer_->octets_left ? sent.bytes : peer_->octets_left;
+        if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
+        if (sent.status != stream_status::ok) return wait_for(sent.status);
+    }
+    if (std::exchange(a.paused, false)) return pause(interest::write);
+    if (!a.rest.empty()) {
+        a.out = a.rest.data();
+        a.out_end = a.out + std::exchange(a.rest, {}).size();
+        return true;
+    }
+    if (a.more) {
+        fill();
+        return true;
+    }
+    if (stream_.pending())
+        if (const stream_status how = stream_.flush(service_.scratch); how != stream_status::ok) return wait_for(how);
+    finished();
+    return true;
+}
+
+void http_connection::finished() {
+    if (service_.metrics) {
+        constexpr std::string_view names[] = {"text_0_0_4", "text_1_0_0", "openmetrics_0_0_1", "openmetrics_1_0_0"};
+        service_.metrics->requests(answer_.status, answer_.page ? names[static_cast<std::size_t>(answer_.as)] : std::string_view()).inc();
+        service_.metrics->duration.observe(positive(now_ - since_));
+        service_.metrics->in_flight.dec();
+        if (answer_.page && !answer_.head_only) service_.metrics->series.set(static_cast<double>(block_->page.samples));
+    }
+    since_ = now_;
+    if (closing_) {
+        service_.give_block(std::exchange(block_, nullptr));
+        return enter(phase::lingering);
+    }
+    if (block_->ahead == block_->ahead_end) service_.give_block(std::exchange(block_, nullptr));
+    parser_.reset();
+    enter(phase::reading);
+}
+
 }  // namespace detail
 PROMETHEUS_ASYNC_END
 
@@ -11537,7 +11529,7 @@ void http_service::count(event_kind kind) noexcept {
     count_event(kind);
     if (metrics) contain("the server's metrics", [&] { metrics->events(event_name(kind)).inc(); }, [](const error&) {});
 }
-void http_service::tell(event_kind kind, const error& why) noexcept {
+void http_service::report(event_kind kind, const error& why) noexcept {
     count(kind);
     notify(on_event, context, {kind, why});
 }
@@ -11586,25 +11578,39 @@ const http_route* http_service::find(std::string_view path) const noexcept {
     for (const http_route& r : routes) if (same_path(path, r.path)) return &r;
     return nullptr;
 }
+std::uint64_t http_peer::of(const net_address& at) noexcept {
+    std::uint64_t key = 1;
+    const auto v4 = [](const void* octets) {
+        std::uint32_t whole;
+        std::memcpy(&whole, octets, 4);
+        return std::uint64_t{0xffff} << 32 | whole;
+    };
+    if (at.family() == AF_INET) return v4(&at.v4().sin_addr);
+    if (at.family() != AF_INET6) return key;
+    const unsigned char* const octets = at.v6().sin6_addr.s6_addr;
+    if (IN6_IS_ADDR_V4MAPPED(&at.v6().sin6_addr)) return v4(octets + 12);
+    std::memcpy(&key, octets, 8);
+    return key;
+}
 http_peer* http_service::peer(std::uint64_t address) const noexcept {
     http_peer* p = peers_;
     while (p && p->address != address) p = p->next;
     return p;
 }
-http_peer* http_service::join(std::uint64_t address) {
+http_peer* http_service::add_peer(std::uint64_t address) {
     http_peer* p = peer(address);
     if (!p) p = peers_ = new http_peer{address, 0, peers_};
     ++p->connections;
     return p;
 }
-void http_service::leave(http_peer* peer) noexcept {
+void http_service::drop_peer(http_peer* peer) noexcept {
     if (--peer->connections != 0) return;
     http_peer** at = &peers_;
     while (*at != peer) at = &(*at)->next;
     *at = peer->next;
     delete peer;
 }
-http_connection* http_service::shaking_victim(double now) const noexcept {
+http_connection* http_service::handshake_victim(double now) const noexcept {
     const auto rank = [now](const http_connection* c) {
         return c->stream_.sent() == 0 ? 1 : now - c->moved_ >= 0.25 ? 2 : 0;
     };
@@ -11627,8 +11633,8 @@ http_connection* http_service::victim(double now, std::size_t newcomers) const n
     std::size_t most = 0;
     for (const http_peer* p = peers_; p; p = p->next) most = p->connections > most ? p->connections : most;
     for (http_connection* c = waiting.first; c; c = c->next_) if (c->peer_->connections == most) return c;
-    http_connection* const shakes = shaking_victim(now);
-    if (shakes && shakes->peer_->connections == most) return shakes;
+    http_connection* const silent = handshake_victim(now);
+    if (silent && silent->peer_->connections == most) return silent;
     http_connection* const slow = slowest(now);
     return slow && (newcomers < most || slow->lag(now) >= 0.1) ? slow : nullptr;
 }
@@ -11641,8 +11647,8 @@ std::string_view http_service::date() noexcept {
     return {date_, sizeof date_};
 }
 
-// Where several addresses have connections, those of one address share what it may send in a turn: many readers at
-// one do not make a turn long for the others.
+// If several addresses have connections, those of one address share what it may send in a turn, so that many readers
+// at one address do not delay the others.
 std::size_t http_connection::share() const noexcept {
     if (service_.turn == 0 || !service_.several_peers()) return turn_octets;
     if (std::exchange(peer_->turn, service_.turn) != service_.turn) peer_->octets_left = peer_octets;
@@ -11653,12 +11659,12 @@ std::size_t http_connection::share() const noexcept {
 
 class http_server;
 
-/// A connection that waits: readiness and one timer, whose moment is only ever brought forward (it fires
-/// early at worst, and is then set again).
+/// A connection that waits on a loop: for readiness and for one timer. The timer is only moved to earlier moments, which
+/// is cheap; when it fires too early, it is set again.
 class server_connection final : public http_connection {
 public:
     server_connection(http_server& server, int fd, std::uint64_t from);
-    /// After every move: waits for what the connection wants, or deletes it.
+    /// After every call of move: waits for what the connection wants, or deletes it.
     void settle() noexcept;
 
     static void ready(void* self, interest);
@@ -11710,7 +11716,7 @@ private:
     static void rested(void* self);
     static int open_reserve() noexcept { return raw_socket(AF_UNIX, SOCK_DGRAM); }
 
-    /// While a connection or listener moves. Its callbacks may end the server: that is done afterwards.
+    /// While a connection or listener runs. Its callbacks may end the server: that is done afterwards.
     struct entered {
         http_server& server;
         explicit entered(http_server& s) noexcept : server(s) { ++server.inside_; }
@@ -11727,7 +11733,7 @@ private:
     event_loop& loop_;
     std::vector<owned<http_listener>> listeners_;
     timer resting_;
-    descriptor reserve_;  // closed to accept and close what cannot be served when there are no descriptors left
+    descriptor reserve_;  // when no descriptors are left, it is closed to accept one connection, and end it
 };
 
 server_connection::server_connection(http_server& server, int fd, std::uint64_t from)
@@ -11744,6 +11750,8 @@ void server_connection::ready(void* self, interest) {
     c.move(&http_connection::run);
 }
 
+// 1. The connection runs; an exception ends only this connection. 2. If it began one handshake or answer too many, another
+// connection is dropped, never this one. 3. It waits again, or is deleted: *this may be gone at the end.
 void server_connection::move(void (http_connection::*how)(double)) {
     const http_server::entered scope(server_);
     const double now = server_.loop().now();
@@ -11754,14 +11762,14 @@ void server_connection::move(void (http_connection::*how)(double)) {
     try {
         (this->*how)(now);
     } catch (...) {  // no memory, or a TLS adapter: this connection only
-        server_.tell(event_kind::callback_failed, caught("a connection"));
+        server_.report(event_kind::callback_failed, caught("a connection"));
         at() == phase::writing ? reset() : close();
     }
 #else
     (this->*how)(now);
 #endif
     if (server_.handshaking.size > server_.limits.handshakes)
-        if (http_connection* const out = server_.shaking_victim(now); out != this) server_.evict(out);
+        if (http_connection* const out = server_.handshake_victim(now); out != this) server_.evict(out);
     if (server_.writing.size > server_.limits.answers)
         if (http_connection* const out = server_.slowest(now, this)) server_.evict(out);
     settle();
@@ -11813,8 +11821,8 @@ void http_server::stop() noexcept {
     }
     listeners_.clear();
     resting_.cancel();
-    while (http_connection* const c = writing.first) {  // none once the loop has ended, which may be before this server
-        if (loop_state::of(loop_).ours()) c->reset();  // no peer takes half an answer for a whole one; in a child, the peer is the parent's
+    while (http_connection* const c = writing.first) {  // the loop may have ended before this server: then there is none
+        if (loop_state::of(loop_).ours()) c->reset();  // in a child of a fork the peer is the parent's
         delete static_cast<server_connection*>(c);
     }
     for (http_queue* q : {&waiting, &handshaking}) while (q->first) delete static_cast<server_connection*>(q->first);
@@ -11827,7 +11835,7 @@ bool http_server::evict(std::size_t newcomers) noexcept {
     return out != nullptr;
 }
 void http_server::evict(http_connection* out) noexcept {
-    tell(event_kind::connection_evicted, {errc::limit, "a connection made room: of the address with most, the one that waited longest or took least"});
+    report(event_kind::connection_evicted, {errc::limit, "a connection was closed to make room: of the address with most, the one that waited longest or took least"});
     if (out->at() == http_connection::phase::writing) out->reset();
     delete static_cast<server_connection*>(out);
 }
@@ -11854,16 +11862,16 @@ void http_server::accept_from(http_listener& from) {
             const int why = errno;
             if (why == EAGAIN || why == EWOULDBLOCK) return;
             if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
-                if (!std::exchange(evicted, true) && evict()) continue;  // one for each newcomer: the trouble may be the machine's
-                tell(event_kind::accept_failed, error::from_errno("accept", why));
-                if (reserve_) {  // the queue drains, or the listener would stay readable for ever
+                if (!std::exchange(evicted, true) && evict()) continue;  // once for each new one: the whole machine may lack descriptors
+                report(event_kind::accept_failed, error::from_errno("accept", why));
+                if (reserve_) {  // takes one off the queue, or the listener would stay readable for ever
                     reserve_.reset();
                     descriptor(accept_on(from.fd, whose)).reset();
                     reserve_.reset(open_reserve());
                 }
                 return rest();
             }
-            tell(event_kind::accept_failed, error::from_errno("accept", why));  // the newcomer's trouble
+            report(event_kind::accept_failed, error::from_errno("accept", why));  // only this connection's fault
             if (++failures == turn_accepts) return rest();
             continue;
         }
@@ -11878,17 +11886,17 @@ void http_server::accept_from(http_listener& from) {
         } catch (...) {
             loop_state::of(loop_).unwatched = -1;
             sys::close(fd);
-            tell(event_kind::accept_failed, caught("a connection"));
+            report(event_kind::accept_failed, caught("a connection"));
             return rest();
         }
 #else
         c = new server_connection(*this, fd, from_address);
 #endif
         if (!full) {
-            c->move(&http_connection::run);  // its request may be there: served before a flood evicts it
+            c->move(&http_connection::run);  // its request may have come: serve it before many new ones evict it
             continue;
         }
-        tell(event_kind::connection_refused, {errc::limit, "no connection could be evicted for a new one"});
+        report(event_kind::connection_refused, {errc::limit, "no connection could be evicted for a new one"});
         c->move(&http_connection::refuse);
         return rest();
     }
@@ -11911,7 +11919,7 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server {
     ~server_state();
 
     result<void> listen();
-    void shut() noexcept;  // socket and connections; idempotent
+    void shut() noexcept;  // closes socket and connections; idempotent
     std::string url() const;
     registration leave();  // what there is to de-register, once
     bool registered();
@@ -11940,8 +11948,8 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server {
 private:
     result<void> listen_handed_in();
     result<void> listen_unix(const net_address& at);
-    const ::pid_t process_ = sys::getpid();  // a forked child takes nothing away from its parent
-    ::dev_t device_ = 0;  // of the socket's file, so that nobody else's is removed
+    const ::pid_t process_ = sys::getpid();  // a child of a fork must not remove the parent's socket file or registration
+    ::dev_t device_ = 0;  // of the socket's file: another file at its path is not removed
     ::ino_t file_ = 0;
 };
 
@@ -12032,7 +12040,7 @@ result<void> server_state::listen_unix(const net_address& at) {
     return add(std::move(*made));
 }
 
-/// What an address of the options stands for, the first first: several for "", localhost and a name.
+/// The addresses that server_options::addr stands for, in the order to try: several for "", localhost and a name.
 static result<std::vector<net_address>> addresses_of(std::string_view host, std::uint16_t port) {
     std::vector<net_address> found(2);
     const bool any = host.empty();
@@ -12054,7 +12062,7 @@ static result<std::vector<net_address>> addresses_of(std::string_view host, std:
     if (after.size() != host.size() && number && host[host.size() - after.size() - 1] == ':' &&
         (host[0] == '[' || host.find(':') == host.size() - after.size() - 1))
         return no("the port goes in .port");
-    // A name that ends in a number is an address with a fault, which resolvers read in their own ways.
+    // A name that ends in a number is a wrong address; resolvers differ in how they read it.
     const std::string_view whole = host_of(host), last = whole.substr(whole.rfind('.') + 1);
     bool ends_in_number = true;
     for (char c : last) ends_in_number = ends_in_number && legacy_digit(c);
@@ -12241,7 +12249,7 @@ inline task<result<metrics_http_server>> start_server(owned<server_state> made) 
     if (const auto listening = made->listen(); !listening) co_return listening.why();
     server_state& s = *made.get();
     if (s.auth.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && s.address.compare(0, 4, "127.") != 0)
-        s.tell(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens cross the network in clear: use TLS"});
+        s.report(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens cross the network in clear: use TLS"});
     metrics_http_server server = server_state::handle(made.release());
     if (s.discovery) {
         result<registration> with = co_await s.discovery->register_server(s.loop(), server);
@@ -12313,7 +12321,7 @@ struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state {
     task<void> serve(event_loop& on);
     void announce(result<void> how) noexcept;
     static void* main(void* self) noexcept;
-    /// A child of a fork has neither the thread nor, maybe, a lock that anybody would give back.
+    /// A child of a fork does not have the thread, and the lock may stay locked for ever there.
     bool ours() const noexcept { return detail::sys::getpid() == process; }
 };
 
@@ -12373,7 +12381,7 @@ result<threaded_metrics_http_server> start_http_server_in_thread(const server_op
     threaded_metrics_http_server made;
     auto* const s = made.state_ = new threaded_metrics_http_server::state{
         .options = &options, .outcome = {}, .sleeper = {}, .address = {}, .url = {}};
-    // Signals are for the program's own threads.
+    // The new thread blocks all signals: they are for the program's own threads.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -12438,7 +12446,7 @@ result<void> threaded_metrics_http_server::close() {
                 if (auto sleeper = std::exchange(s.sleeper, nullptr)) sleeper.resume();
             });
         };
-        // Without memory all is closed too, but how de-registration ended is not known.
+        // Without memory all is closed too, but the result of de-registration is unknown.
         detail::contain("close()", ask, [&s](const error&) { s.loop->stop(); });
     }
     while (!first && !s.finished) pthread_cond_wait(&s.changed, &s.lock);
