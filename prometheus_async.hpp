@@ -5010,7 +5010,8 @@ struct library {
     void retire(record* r) noexcept {
         shared.run(r->place)->store_tag(next_id(run_length(r->id)));
         ++r->owed;
-        r->extra = reinterpret_cast<series_extra*>(std::exchange(removed, r));
+        r->extra = reinterpret_cast<series_extra*>(removed);
+        removed = r;
     }
     /// One fewer that may be updating it.
     void drop(record* r) noexcept {
@@ -5024,7 +5025,8 @@ struct library {
         for (int portion = 1024; portion != 0;) {
             if (!resting) {
                 if (!removed) return;
-                resting = std::exchange(removed, nullptr);
+                resting = removed;
+                removed = nullptr;
                 for (thread_record* t = threads; t; t = t->next) t->seen_epoch = __atomic_load_n(&t->epoch, __ATOMIC_SEQ_CST);
             }
             for (thread_record* t = threads; t; t = t->next) {
