@@ -5072,7 +5072,7 @@ struct global_lock {
     ~global_lock() { pause(); }
     void pause() noexcept { this_thread = {state.shared.pages, state.shared.count, true}; }  // the one block
     void resume() noexcept {}
-    static void yield() noexcept {}
+    static void give_way() noexcept {}
 };
 static constexpr thread_record* this_record = nullptr;
 static thread_record* attach() noexcept { return nullptr; }
@@ -5092,7 +5092,7 @@ struct global_lock {
     void pause() noexcept { pthread_mutex_unlock(&state.lock); }  // around what the user wrote
     void resume() noexcept { take(); }
     /// Amid long work: one of those who wait gets the lock, and only then this thread gets it back.
-    static void yield() noexcept {
+    static void give_way() noexcept {
         pthread_mutex_unlock(&state.lock);
         const unsigned let_in = __atomic_load_n(&state.let_in, __ATOMIC_RELAXED);
         for (int i = 0; i != 1000 && __atomic_load_n(&state.waiting, __ATOMIC_RELAXED) != let_in; ++i) {
@@ -6351,7 +6351,7 @@ static void destroy_family(family_state* f) noexcept {
         if (f->lines[i].rec) remove_series(*f, f->lines[i], false);
         if (++i % lines_at_once != 0 && i != f->lines.size) continue;
         state.recycle();
-        global_lock::yield();  // nobody finds it any more
+        global_lock::give_way();  // nobody finds it any more
     }
     if (table != 0) state.give_table(reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}), static_cast<unsigned>(table & 63));
     face.family = reinterpret_cast<family_state*>(state.free_faces);
@@ -6688,7 +6688,7 @@ std::size_t remove_children(const declared& family, list<label> where) {
         std::vector<std::size_t> indexes;
         if (family.face->id == family.id) known = label_indexes(*family.face->family, where, indexes);
         const std::uint64_t limit = (state.sequence + 1) << 12;  // series that are made meanwhile stay
-        for (std::uint64_t next = 0; known && next < limit && family.face->id == family.id; global_lock::yield()) {
+        for (std::uint64_t next = 0; known && next < limit && family.face->id == family.id; global_lock::give_way()) {
             family_state& f = *family.face->family;
             line* l = std::lower_bound(f.lines.begin(), f.lines.end(), next, [](const line& a, std::uint64_t id) { return a.id < id; });
             line* const end = static_cast<std::size_t>(f.lines.end() - l) < lines_at_once ? f.lines.end() : l + lines_at_once;
@@ -6910,7 +6910,7 @@ registry::~registry() {
         if (!state_) return;
         for (std::size_t n = 1; !idle && !state_->families.empty(); ++n) {
             idle = detail::drop(*state_, state_->families.back());
-            if (n % detail::lines_at_once == 0) detail::global_lock::yield();
+            if (n % detail::lines_at_once == 0) detail::global_lock::give_way();
         }
         if (idle) continue;
         auto& all = detail::state.registries;

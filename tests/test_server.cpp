@@ -1236,6 +1236,32 @@ TEST_CASE("a server that ends amid an HTTP/1.0 page resets: half a page does not
     CHECK(old.was_reset);
 }
 
+TEST_CASE("when too many answers are being sent, the one whose reader takes least makes room, and no other") {
+    rig r;
+    const std::string text(8000000, 'x');
+    const prom::route routes[] = {{.path = "/long", .text = text}};
+    auto server = r.start({.addr = "127.0.0.1", .routes = routes, .limits = {.answers = 2}});
+    REQUIRE(server);
+    client taking("127.0.0.1", server->port(), 4096), silent("127.0.0.1", server->port(), 4096);
+    for (client* c : {&silent, &taking}) {
+        c->send(get("/long"));
+        for (int i = 0; i != 50; ++i) r.loop.poll(0);
+    }
+    r.pass(1);
+    for (int i = 0; i != 10; ++i) taking.receive(20000), r.loop.poll(0);
+    CHECK(std::count(r.told.begin(), r.told.end(), prom::event_kind::connection_evicted) == 0);
+    client third("127.0.0.1", server->port(), 4096);
+    third.send(get("/long"));
+    for (int i = 0; i != 50; ++i) r.loop.poll(0);
+    CHECK(std::count(r.told.begin(), r.told.end(), prom::event_kind::connection_evicted) == 1);
+    CHECK(silent.ends(r.loop));
+    CHECK(silent.was_reset);
+    for (client* c : {&taking, &third}) {
+        for (int i = 0; i != 3000 && c->in.size() < text.size(); ++i) c->receive(), r.loop.poll(0);
+        CHECK(c->in.size() > text.size());
+    }
+}
+
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 TEST_CASE("an on_event that throws takes neither its connection nor the server along") {
     rig r;
