@@ -1612,7 +1612,7 @@ public:
         if constexpr (sizeof...(Values) == sizeof...(Labels)) return removed(detail::label_text(values).view()...);
     }
     /// Removes the series that have all these values; returns how many. An empty list removes nothing; a name that is
-    /// no label of the family is raised.
+    /// no label of the family is raised. As clear(), it lets other threads in; a series that is made meanwhile stays.
     PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const {
         return where.empty() ? 0 : detail::remove_children(declared_, where);
     }
