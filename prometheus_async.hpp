@@ -2740,7 +2740,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [32] instruments                                  time, count_exceptions, track_inprogress
-//      needs [20] [28] [30]
+//      needs [20] [30]
 // =============================================================================
 //
 // verb(metric, x) measures x by what it is: (1) a deferred, the same comes back; (2) an awaitable of a
@@ -5613,7 +5613,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [46] text                                         UTF-8, names, escaping, labels
-//      needs [14] [26]
+//      needs [26]
 // =============================================================================
 #include <algorithm>
 PROMETHEUS_ASYNC_BEGIN
@@ -5800,7 +5800,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [47] registration                                 declaring, making and removing series
-//      needs [22] [24] [26] [42] [44] [46]
+//      needs [24] [42] [44] [46]
 // =============================================================================
 //
 // The locked side of registries: what was declared, which series live, and their text, rendered once
@@ -7036,7 +7036,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [48] collectors                                   callback metrics, process_*
-//      needs [24] [47]
+//      needs [47]
 // =============================================================================
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -7203,7 +7203,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [50] encoder                                      the cursor over a registry
-//      needs [26] [44] [46] [48]
+//      needs [48]
 // =============================================================================
 //
 // A page is pulled. Each pull takes the lock once, goes to where the last one stopped (by id, so that
@@ -8787,7 +8787,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [58] loop                                         timers, posting, readiness, closing work
-//      needs [34] [42] [56]
+//      needs [42] [56]
 // =============================================================================
 //
 // A turn: wait, then descriptors, timers, posted callbacks, each only as far as they were due when the
@@ -9366,7 +9366,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [60] http syntax                                  words, lists, hosts, URLs, paths, dates
-//      needs [36] [40]
+//      needs [40]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -9735,7 +9735,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [61] http heads                                   fields, requests and responses; no sockets
-//      needs [60]
+//      needs [36] [60]
 // =============================================================================
 //
 // Parsers that are fed in pieces of any size and refuse what is not in the grammar of RFC 9112 at the octet that breaks
@@ -10502,7 +10502,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [63] authority                                    credentials, decisions; no sockets
-//      needs [60]
+//      needs [36] [60]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -10681,7 +10681,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [64] connection                                   one peer: handshake, requests, answers, end
-//      needs [22] [58] [61] [62] [63]
+//      needs [58] [61] [62] [63]
 // =============================================================================
 //
 // One http_connection serves one peer. It has a parser, at most one buffer of output, and a phase. run() does what the
@@ -12958,7 +12958,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [72] consul                                       registration that stays
-//      needs [22] [38] [40] [42] [46] [67] [68] [70]
+//      needs [67] [68] [70]
 // =============================================================================
 #include <atomic>
 PROMETHEUS_ASYNC_BEGIN
@@ -13801,7 +13801,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [74] file_sd                                      an atomic target file
-//      needs [38] [40] [68] [70]
+//      needs [38] [68] [70]
 // =============================================================================
 #include <sys/stat.h>
 PROMETHEUS_ASYNC_BEGIN

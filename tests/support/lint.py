@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """lint.py HEADER README: proves the rooms by compiling each with only the rooms that it names (and those that
-these name) before it, checks the contents table against the banners, and compiles the README's C++ blocks.
+these name) before it, and that it does not compile when one of these is left out; checks the contents table against the
+banners, and compiles the README's C++ blocks.
 Ends with "N passed, N failed"."""
 import os, re, shutil, subprocess, sys, tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 header, readme = sys.argv[1:3]
 cxx = os.environ.get("CXX") or "g++"
@@ -37,27 +39,43 @@ contents = set(re.findall(r"^//.*?\[(\d\d)\] ", text[:found[0].start()], re.M)) 
 for n in numbers:
     check(n in contents, f"the contents list room [{n}]")
 
-def closure(n, seen=None):
+def closure(n, without=None, seen=None):
+    """The rooms that n needs, and those that these need; `without` is left out of n's own needs."""
     seen = set() if seen is None else seen
     for x in needs[n]:
-        if x not in seen:
+        if x != without and x not in seen:
             seen.add(x)
-            closure(x, seen)
+            closure(x, None, seen)
     return seen
 
-def compiles(source, with_=None):
+def compiles(source, with_=None, quiet=False):
     with tempfile.NamedTemporaryFile("w", suffix=".cpp") as f:
         f.write(source)
         f.flush()
         done = subprocess.run([*(with_ or [cxx, *flags]), "-I.", "-fsyntax-only", f.name], capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode and not quiet:
         print("\n".join(done.stderr.splitlines()[:12]))
     return done.returncode == 0
 
-for n in numbers:
-    before = [r for r in numbers if r in closure(n) | {"10"} and r != n]
-    source = "".join(body[r] for r in before) + body[n]
-    check(compiles(source), f"room [{n}] {names[n]} compiles with only {' '.join(before)} before it")
+def room(n, without=None):
+    before = [r for r in numbers if r in closure(n, without) | {"10"} and r != n]
+    return before, "".join(body[r] for r in before) + body[n]
+
+def prove(n):
+    before, source = room(n)
+    found = [(compiles(source), f"room [{n}] {names[n]} compiles with only {' '.join(before)} before it")]
+    for x in needs[n]:
+        if x == numbers[0]:  # is before each
+            continue
+        implied = room(n, x)[0] == before
+        spare = implied or compiles(room(n, x)[1], [cxx, *flags, "-fmax-errors=1" if "clang" not in cxx else "-ferror-limit=1"], True)
+        found.append((not spare, f"room [{n}] {names[n]} needs [{x}]" + " itself: another of its needs brings it" * implied))
+    return found
+
+with ThreadPoolExecutor(os.cpu_count()) as workers:
+    for proofs in workers.map(prove, numbers):
+        for proof in proofs:
+            check(*proof)
 
 # What a reader copies compiles without a warning, with both.
 readers = [next(filter(shutil.which, names), None) for names in (["g++"], ["clang++-19", "clang++-16", "clang++"])]
