@@ -10908,6 +10908,9 @@ public:
     phase at() const noexcept { return phase_; }
     bool closed() const noexcept { return phase_ == phase::closed; }
     int fd() const noexcept { return fd_; }
+    void close_descriptor() noexcept {  // not again after EINTR: the number may be another's by then
+        if (fd_ >= 0) sys::close(std::exchange(fd_, -1));
+    }
     /// Octets of the answer that is being sent.
     double taken() const noexcept { return static_cast<double>(stream_.sent() - answer_.sent_before); }
     /// Of a reader: for how many seconds it has taken nothing; or how late it is, compared with a million octets a
@@ -11007,7 +11010,7 @@ http_connection::~http_connection() {
     close();
     --service_.connections;
     service_.drop_peer(peer_);
-    sys::close(fd_);  // not again after EINTR: the number may be another's by then
+    close_descriptor();
 }
 
 void http_connection::enter(phase next) {
@@ -11666,6 +11669,11 @@ class http_server;
 class server_connection final : public http_connection {
 public:
     server_connection(http_server& server, int fd, std::uint64_t from);
+    ~server_connection() {
+        const global_lock all;  // a fork waits for it: a child finds the descriptor watched, or closed
+        watch_.forget();
+        close_descriptor();
+    }
     /// After every call of move: waits for what the connection wants, or deletes it.
     void settle() noexcept;
 
@@ -11682,6 +11690,11 @@ private:
 struct http_listener {
     http_listener(http_server& owner, descriptor listens);
     http_listener(const http_listener&) = delete;
+    ~http_listener() {
+        const global_lock all;  // as a connection
+        readiness.forget();
+        held.reset();
+    }
     http_server& server;
     descriptor held;
     const int fd = held.get();
@@ -12696,6 +12709,7 @@ public:
                 const http_deadlines& limits = {}) noexcept
         : loop_(loop), scope_(&scope), to_(to), tls_(tls), limits_(limits) {}
     http_client(const http_client&) = delete;
+    ~http_client() { hang_up(); }
 
     /// Tries every address of the name; the whole time begins to run.
     task<result<void>> connect(const http_request& request);
@@ -12720,6 +12734,11 @@ public:
     net_address there() const noexcept { return peer_address(fd_.get()); }
 
 private:
+    void hang_up() noexcept {
+        const global_lock all;  // a fork waits for it: a child finds the descriptor watched, or closed
+        held_.forget();
+        fd_.reset();
+    }
     void compose(const http_request& request);
     task<result<void>> send();
     task<result<http_response>> receive();
@@ -12782,7 +12801,7 @@ task<result<void>> http_client::connect(const http_request& request) {
 }
 
 task<result<void>> http_client::connect_to(const net_address& address) {
-    held_.forget();
+    hang_up();
     fd_.reset(loop_state::of(loop_).opened([&] { return make_socket(address.family()).release(); }));
     if (!fd_) co_return error::from_errno("socket", errno);
     if (const auto held = held_.set(fd_.get(), interest::none); !held) co_return held;

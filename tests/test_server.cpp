@@ -243,6 +243,45 @@ TEST_CASE("a child that is forked while a new connection gets its first answer k
     CHECK(status == 0);
 }
 
+TEST_CASE("a child that is forked while connections come and go keeps none of them") {
+    auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1"});
+    REQUIRE(server);
+    const std::uint16_t port = server->port();
+    bool stop = false;
+    std::vector<std::thread> clients;
+    for (int i = 0; i != 2; ++i)
+        clients.emplace_back([&] {
+            while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+                const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+                const sockaddr_in to{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
+                char octets[4096] = "GET / HTTP/1.0\r\n\r\n";
+                if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 && ::write(fd, octets, 18) == 18)
+                    while (::read(fd, octets, sizeof octets) > 0) {}
+                ::close(fd);
+            }
+        });
+    int kept = 0;
+    for (int i = 0; i != 40; ++i) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            static_cast<void>(server->close());
+            int left = 0;
+            for (int fd = 0; fd != 256; ++fd) {
+                sockaddr_in at{};
+                socklen_t size = sizeof at;
+                left += ::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size) == 0 && at.sin_family == AF_INET && ntohs(at.sin_port) == port;
+            }
+            ::_exit(left);
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        kept += status != 0;
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+    for (std::thread& t : clients) t.join();
+    CHECK(kept == 0);
+}
+
 TEST_CASE("prefork: workers close their copy of the parent's server, and each serves on one of its own") {
     fake_discovery sd;
     const std::size_t before = open_descriptors();
