@@ -7723,8 +7723,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             };
             std::uint32_t low = ~std::uint32_t{0}, high = 0;  // pages
             for (std::size_t i = 0; i != n; ++i) {
-                low = std::min(low, detail::page_of(from[i].place));
-                high = std::max(high, detail::page_of(from[i].place));
+                low = (std::min)(low, detail::page_of(from[i].place));
+                high = (std::max)(high, detail::page_of(from[i].place));
             }
             const auto has_pages = [&](const detail::cell_block& block) {
                 if (high - low >= n) return low < block.count;
@@ -11066,7 +11066,7 @@ double http_connection::deadline() const noexcept {
         const double whole = since_ + l.response.count();
         const double stalled = moved_ + l.stall.count();
         const double slow = l.reader_rate == 0 ? whole : since_ + l.stall.count() + taken() / static_cast<double>(l.reader_rate);
-        return std::min({whole, stalled, slow});
+        return (std::min)({whole, stalled, slow});
     }
     case phase::lingering: return since_ + l.lingering.count();
     case phase::closed: break;
