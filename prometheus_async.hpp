@@ -11690,11 +11690,6 @@ private:
 struct http_listener {
     http_listener(http_server& owner, descriptor listens);
     http_listener(const http_listener&) = delete;
-    ~http_listener() {
-        const global_lock all;  // as a connection
-        readiness.forget();
-        held.reset();
-    }
     http_server& server;
     descriptor held;
     const int fd = held.get();
@@ -11833,6 +11828,13 @@ void http_server::stop() noexcept {
     if (inside_ != 0) {
         stop_after_ = true;
         return;
+    }
+    {   // not in a destructor, which std:: would export: it reaches the lock
+        const global_lock all;  // a child finds each watched, or closed
+        for (const auto& l : listeners_) {
+            l->readiness.forget();
+            l->held.reset();
+        }
     }
     listeners_.clear();
     resting_.cancel();
@@ -12709,7 +12711,6 @@ public:
                 const http_deadlines& limits = {}) noexcept
         : loop_(loop), scope_(&scope), to_(to), tls_(tls), limits_(limits) {}
     http_client(const http_client&) = delete;
-    ~http_client() { hang_up(); }
 
     /// Tries every address of the name; the whole time begins to run.
     task<result<void>> connect(const http_request& request);
