@@ -676,10 +676,7 @@ public:
     PROMETHEUS_ASYNC_DECL owned(owned<U>&& other) noexcept : made_(other.release()) {}
     PROMETHEUS_ASYNC_DECL owned(owned&& other) noexcept : made_(other.release()) {}
     PROMETHEUS_ASYNC_DECL owned& operator=(owned&& other) noexcept {
-        if (this != &other) {
-            delete made_;
-            made_ = other.release();
-        }
+        if (this != &other) delete std::exchange(made_, other.release());
         return *this;
     }
     PROMETHEUS_ASYNC_DECL ~owned() { delete made_; }
@@ -3467,7 +3464,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [34] loop                                         event_loop: tasks, timers, posting, readiness
-//      needs [28]
+//      needs [28] [30]
 // =============================================================================
 struct pollfd;  // <poll.h>, for event_loop::fill
 
@@ -3624,49 +3621,105 @@ private:
 
 namespace detail {
 
-class [[nodiscard]] sleeping {
-public:
-    PROMETHEUS_ASYNC_DECL sleeping(event_loop& loop, seconds span) noexcept : timer_(loop, &wake, this), span_(span) {}
-    PROMETHEUS_ASYNC_DECL ~sleeping() = default;
-    PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
-    PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<> waiting) noexcept {
-        waiting_ = waiting;
-        timer_.after(span_);
-    }
-    PROMETHEUS_ASYNC_DECL void await_resume() const noexcept {}
+class io_wait;
 
-private:
-    PROMETHEUS_ASYNC_DECL static void wake(void* self) { static_cast<sleeping*>(self)->waiting_.resume(); }
-
-    timer timer_;
-    seconds span_;
-    std::coroutine_handle<> waiting_;
+/// Ends the waiting of a coroutine from outside: each of its waits then ends at once, so that it runs to its own end.
+struct wait_scope {
+    io_wait* now = nullptr;
+    bool canceled = false;
+    PROMETHEUS_ASYNC_DECL void cancel();
 };
 
-class [[nodiscard]] until_ready {
+/// co_await: the descriptor is ready (no error), the time is up (timeout), or the scope is canceled (canceled).
+/// Without a descriptor it waits for the time or for wake(); without a scope, nothing cancels it.
+class [[nodiscard]] io_wait {
 public:
-    PROMETHEUS_ASYNC_DECL until_ready(event_loop& loop, int fd, interest want) noexcept : watch_(loop, &wake, this), fd_(fd), want_(want) {}
-    PROMETHEUS_ASYNC_DECL ~until_ready() = default;
-    PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
-    PROMETHEUS_ASYNC_DECL bool await_suspend(std::coroutine_handle<> waiting) noexcept {
-        waiting_ = waiting;
-        return bool(done_ = watch_.set(fd_, want_));
-    }
-    PROMETHEUS_ASYNC_DECL result<void> await_resume() const noexcept { return done_; }
+    PROMETHEUS_ASYNC_DECL io_wait(event_loop& loop, wait_scope* scope, int fd, interest want, double until) noexcept
+        : scope_(scope), fd_(fd), want_(want), until_(until), watch_(loop, &ready, this), timer_(loop, &late, this) {}
+    io_wait(const io_wait&) = delete;
+    io_wait& operator=(const io_wait&) = delete;
+    PROMETHEUS_ASYNC_DECL ~io_wait() { if (scope_ && scope_->now == this) scope_->now = nullptr; }
+
+    PROMETHEUS_ASYNC_DECL bool await_ready() noexcept;
+    PROMETHEUS_ASYNC_DECL bool await_suspend(std::coroutine_handle<> waiting) noexcept;
+    PROMETHEUS_ASYNC_DECL result<void> await_resume() const noexcept { return result_; }
+
+    PROMETHEUS_ASYNC_DECL void wake(result<void> how);
+    PROMETHEUS_ASYNC_DECL void wake_soon() noexcept { timer_.at(0); }  // in the next turn: a timeout, which the waiter interprets
 
 private:
-    PROMETHEUS_ASYNC_DECL static void wake(void* self, interest) {
-        auto& me = *static_cast<until_ready*>(self);
-        me.watch_.forget();
-        me.waiting_.resume();
-    }
+    PROMETHEUS_ASYNC_DECL static void ready(void* self, interest);
+    PROMETHEUS_ASYNC_DECL static void late(void* self);
 
-    watch watch_;
+    wait_scope* scope_;
     int fd_;
     interest want_;
-    result<void> done_;
+    double until_;
+    watch watch_;
+    timer timer_;
+    result<void> result_;
     std::coroutine_handle<> waiting_;
 };
+
+// What sleep(), readable() and writable() return can be moved until it is awaited: within() takes it.
+struct [[nodiscard]] readiness {
+    event_loop& loop;
+    int fd;
+    interest want;
+    PROMETHEUS_ASYNC_DECL io_wait operator co_await() const noexcept {
+        return io_wait(loop, nullptr, fd, want, __DBL_MAX__);
+    }
+};
+struct sleep_wait : io_wait {
+    using io_wait::io_wait;
+    PROMETHEUS_ASYNC_DECL void await_resume() const noexcept {}
+};
+struct [[nodiscard]] sleeping {
+    event_loop& loop;
+    seconds span;
+    PROMETHEUS_ASYNC_DECL sleep_wait operator co_await() const noexcept {
+        return sleep_wait(loop, nullptr, -1, interest::none, loop.now() + positive(span.count()));
+    }
+};
+
+/// Resumes when the deferred has fired, or when the span has passed.
+template <class T>
+struct limited_awaiter : deferred_awaiter<T> {
+    PROMETHEUS_ASYNC_DECL limited_awaiter(event_loop& loop, deferred_state<T>& of, seconds s) noexcept
+        : deferred_awaiter<T>(&of), span(s), limit(loop, &late, this) {}
+    PROMETHEUS_ASYNC_DECL ~limited_awaiter() = default;
+    PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<> h) noexcept {
+        deferred_awaiter<T>::await_suspend(h);
+        limit.after(span);
+    }
+    PROMETHEUS_ASYNC_DECL bool await_resume() const noexcept { return this->state->fired; }
+    PROMETHEUS_ASYNC_DECL static void late(void* self) {
+        auto& me = *static_cast<limited_awaiter*>(self);
+        me.state->unlink(&me);
+        std::exchange(me.waiting, nullptr).resume();
+    }
+
+    seconds span;
+    timer limit;
+};
+
+template <class T>
+struct within_result { using type = result<T>; };
+template <class T>
+struct within_result<result<T>> { using type = result<T>; };
+
+template <class R, class T, class A>
+PROMETHEUS_ASYNC_DECL task<R> run_within(event_loop& loop, seconds span, A work) {
+    const deferred<T> running = make_deferred(static_cast<A&&>(work));
+    deferred_state<T>& state = deferred_access::state(running);
+    if (!co_await limited_awaiter<T>(loop, state, span)) co_return error(errc::timeout, "what was awaited did not end in time");
+    if constexpr (std::is_void_v<T>) {
+        state.take().value();
+        co_return R();
+    } else {
+        co_return state.take().value();
+    }
+}
 
 /// Puts what `main` ends with into `into`, which outlives it.
 template <class T>
@@ -3696,9 +3749,30 @@ T event_loop::run(task<T> main) {
     return end.take();
 }
 
-inline auto event_loop::sleep(seconds span) noexcept { return detail::sleeping(*this, span); }
-inline auto event_loop::readable(int fd) noexcept { return detail::until_ready(*this, fd, interest::read); }
-inline auto event_loop::writable(int fd) noexcept { return detail::until_ready(*this, fd, interest::write); }
+inline auto event_loop::sleep(seconds span) noexcept { return detail::sleeping{*this, span}; }
+inline auto event_loop::readable(int fd) noexcept { return detail::readiness{*this, fd, interest::read}; }
+inline auto event_loop::writable(int fd) noexcept { return detail::readiness{*this, fd, interest::write}; }
+
+/// Awaits an awaitable for at most `span`. If it does not end in time, it is destroyed where it is suspended, and the
+/// result is errc::timeout:
+///
+///     prom::result<int> n = co_await prom::within(loop, 2s, read_number(fd));
+///
+/// shape    a task<result<T>> for an awaitable of a T, also where that T is a result<T> itself. It starts when the
+///          task is awaited. Whoever waits for a copy of a deferred stops waiting; the deferred goes on
+/// unit     seconds. 0, less, or NaN: in time is what ends before the loop's next turn; infinite: no limit
+/// clock    the loop's monotonic one
+/// lifetime the task owns an awaitable that is given as an rvalue; an lvalue stays where it is. The loop outlives it
+/// threads  the awaitable resumes on the loop's thread
+/// errors   the awaitable's exception leaves the co_await, the same object; a result's error is the result's
+template <class Awaitable>
+[[nodiscard]] PROMETHEUS_ASYNC_DECL auto within(event_loop& loop, seconds span, Awaitable&& awaitable) {
+    using T = std::remove_cvref_t<decltype(detail::get_awaiter(std::declval<Awaitable>()).await_resume())>;
+    using R = typename detail::within_result<T>::type;
+    static_assert(std::is_constructible_v<Awaitable, Awaitable>,
+                  "this awaitable cannot be moved: keep it in a variable, and give that to within()");
+    return detail::run_within<R, T, Awaitable>(loop, span, static_cast<Awaitable&&>(awaitable));
+}
 
 PROMETHEUS_ASYNC_END
 
@@ -4216,6 +4290,39 @@ struct undo {
 };
 template <class F>
 undo(F) -> undo<F>;
+
+/// A handle that keeps an object; the last one ends it. What has keep() and release() can be shared.
+template <class T>
+class shared {
+public:
+    shared() noexcept = default;
+    explicit shared(T* of) noexcept : to_(of) { if (to_) to_->keep(); }
+    shared(const shared& other) noexcept : shared(other.to_) {}
+    shared(shared&& other) noexcept : to_(std::exchange(other.to_, nullptr)) {}
+    shared& operator=(shared other) noexcept {
+        std::swap(to_, other.to_);
+        return *this;
+    }
+    ~shared() { if (to_) to_->release(); }
+
+    explicit operator bool() const noexcept { return to_ != nullptr; }
+    T* get() const noexcept { return to_; }
+    T& operator*() const noexcept { return *to_; }
+    T* operator->() const noexcept { return to_; }
+
+private:
+    T* to_ = nullptr;
+};
+/// The keep() and release() of a T that begins without a handle.
+template <class T>
+class counted {
+public:
+    void keep() noexcept { __atomic_add_fetch(&handles_, 1U, __ATOMIC_RELAXED); }
+    void release() noexcept { if (__atomic_sub_fetch(&handles_, 1U, __ATOMIC_ACQ_REL) == 0) delete static_cast<T*>(this); }
+
+private:
+    unsigned handles_ = 0;
+};
 
 /// Calls user code and lets nothing through: what it throws goes to `failed`, as an error.
 template <class F, class Failed>
@@ -9305,6 +9412,33 @@ void watch::forget() noexcept {
     if (prev_) loop_->remove(*this);
 }
 
+bool io_wait::await_ready() noexcept {
+    if (!scope_ || !scope_->canceled) return false;
+    result_ = error(errc::canceled, "canceled");
+    return true;
+}
+bool io_wait::await_suspend(std::coroutine_handle<> waiting) noexcept {
+    if (want_ != interest::none) result_ = watch_.set(fd_, want_);
+    if (!result_) return false;
+    waiting_ = waiting;
+    if (scope_) scope_->now = this;
+    if (!(until_ >= never)) timer_.at(until_);
+    return true;
+}
+void io_wait::wake(result<void> how) {
+    watch_.forget();
+    timer_.cancel();
+    if (scope_) scope_->now = nullptr;
+    result_ = how;
+    waiting_.resume();  // *this may be gone
+}
+void io_wait::ready(void* self, interest) { static_cast<io_wait*>(self)->wake({}); }
+void io_wait::late(void* self) { static_cast<io_wait*>(self)->wake(error(errc::timeout, "timeout")); }
+void wait_scope::cancel() {
+    canceled = true;
+    if (now) now->wake(error(errc::canceled, "canceled"));
+}
+
 attachment::attachment(event_loop& loop, void (*gone)(void*) noexcept, void* self) noexcept
     : loop_(&loop_state::of(loop)), gone_(gone), self_(self) {
     loop_->join(*this);
@@ -10624,58 +10758,6 @@ bool authenticator::matches(std::string_view authorization) const noexcept {
     return found != 0;
 }
 
-/// A task<bool> that its owner runs: started at once, ended by destruction, and told of by a call when
-/// it finishes later.
-///
-/// lifetime the owner may destroy it in the call
-class decision {
-public:
-    enum class state : std::uint8_t { none, waiting, no, yes, failed };
-
-    decision() noexcept = default;
-    decision(decision&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
-    decision& operator=(decision&& other) noexcept {
-        std::swap(frame_, other.frame_);
-        return *this;
-    }
-    ~decision() { if (frame_) frame_.destroy(); }
-
-    state now() const noexcept { return frame_ ? frame_.promise().is : state::none; }
-    /// Runs it to its end or its first wait; `told` is called only for an end after that.
-    state start(task<bool> work, void (*told)(void* self), void* self) {
-        *this = run(std::move(work));
-        frame_.resume();
-        if (now() == state::waiting) frame_.promise().told = told, frame_.promise().self = self;
-        return now();
-    }
-
-    struct promise_type {
-        struct last {
-            bool await_ready() const noexcept { return false; }
-            void await_suspend(std::coroutine_handle<promise_type> h) const noexcept {
-                promise_type& p = h.promise();
-                if (p.told) p.told(p.self);  // may destroy the frame; nothing is touched after
-            }
-            void await_resume() const noexcept {}
-        };
-        decision get_return_object() noexcept { return decision(std::coroutine_handle<promise_type>::from_promise(*this)); }
-        std::suspend_always initial_suspend() const noexcept { return {}; }
-        last final_suspend() const noexcept { return {}; }
-        void return_value(bool allowed) noexcept { is = allowed ? state::yes : state::no; }
-        void unhandled_exception() noexcept { is = state::failed; }
-
-        state is = state::waiting;
-        void (*told)(void*) = nullptr;
-        void* self = nullptr;
-    };
-
-private:
-    explicit decision(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
-    static decision run(task<bool> work) { co_return co_await std::move(work); }
-
-    std::coroutine_handle<promise_type> frame_;
-};
-
 }  // namespace detail
 PROMETHEUS_ASYNC_END
 
@@ -10956,7 +11038,10 @@ private:
 
     void respond();
     void authorize();
-    void judge(decision::state is);
+    enum class verdict : std::uint8_t { waiting, no, yes, failed };
+    verdict decide_later(const authorizer& asked);
+    static verdict verdict_of(deferred_state<bool>& decided) noexcept;
+    void judge(verdict is);
     void end();
     void answer();
     void answer_fixed(int status);
@@ -10980,7 +11065,7 @@ private:
     request_parser parser_;
     const http_route* route_ = nullptr;    // of the request; null: there is none
     authorization_request asking_{};
-    decision decision_;
+    shared<deferred_state<bool>> decision_;  // of an authoriser that decides later
     http_block* block_ = nullptr;
     response answer_;
     budget turn_;
@@ -11249,36 +11334,44 @@ void http_connection::respond() {
 
 void http_connection::authorize() {
     const request_head& h = parser_.head;
-    using verdict = decision::state;
     if (service_.auth.matches(h.authorization)) return answer();
     const authorizer& asked = service_.auth.asked();
     if (!asked) return judge(verdict::no);
     asking_ = {h.verb, h.path(), h.authorization, stream_.peer()};
     verdict is = verdict::failed;
     contain("the authoriser", [&] {
-        is = asked.now ? (asked.now(asking_, asked.context) ? verdict::yes : verdict::no)
-                       : decision_.start(asked.later(asking_, asked.context), [](void* self) {
-                             auto& me = *static_cast<http_connection*>(self);
-                             me.service_.decided(me);
-                         }, this);
-    }, [](const error&) {});  // what it threw may contain a credential, so nothing shows it
+        is = !asked.now ? decide_later(asked) : asked.now(asking_, asked.context) ? verdict::yes : verdict::no;
+    }, [](const error&) {});  // what it threw may show a credential
     if (is != verdict::waiting) return judge(is);
     since_ = now_;
     wants_ = interest::none;
     enter(phase::deciding);
 }
 
+http_connection::verdict http_connection::decide_later(const authorizer& asked) {
+    const deferred<bool> decided = make_deferred(asked.later(asking_, asked.context));
+    if (decided.fired()) return verdict_of(deferred_access::state(decided));
+    decided.add_both([this] { service_.decided(*this); });
+    decision_ = shared(&deferred_access::state(decided));
+    return verdict::waiting;
+}
+
+http_connection::verdict http_connection::verdict_of(deferred_state<bool>& decided) noexcept {
+    decided.seen = true;  // a failure is reported here, without what it threw
+    return !decided.now ? verdict::failed : *decided.now ? verdict::yes : verdict::no;
+}
+
 void http_connection::decide(double now) {
     now_ = now;
-    const decision::state is = decision_.now();
+    const verdict is = verdict_of(*decision_);
     decision_ = {};
     judge(is);
     run(now);
 }
 
-void http_connection::judge(decision::state is) {
-    if (is == decision::state::yes) return answer();
-    if (is == decision::state::failed) {
+void http_connection::judge(verdict is) {
+    if (is == verdict::yes) return answer();
+    if (is == verdict::failed) {
         service_.report(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
         return answer_fixed(500);
     }
@@ -11938,13 +12031,14 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server {
     result<void> listen();
     void shut() noexcept;  // closes socket and connections; idempotent
     std::string url() const;
-    registration leave();  // what there is to de-register, once
+    registration take_registration();  // what there is to de-register, once
     bool registered();
     void end() noexcept;  // shuts, and hands de-registration to the loop
 
     static metrics_http_server handle(server_state* s) noexcept { return metrics_http_server(s); }
     static const server_state* of(const metrics_http_server& server) noexcept { return server.state_; }
     static void close_reserve_of(metrics_http_server& server) noexcept { server.state_->close_reserve(); }
+    void keep() noexcept { ++references; }
     void release() noexcept {
         if (--references != 0) return;
         if (moves()) destroy_after = [](http_server& self) { delete static_cast<server_state*>(&self); };
@@ -12150,7 +12244,7 @@ std::string server_state::url() const {
     return (https ? "https://" : "http://") + host + ':' + std::to_string(port) + '/';
 }
 
-registration server_state::leave() {
+registration server_state::take_registration() {
     const locked hold(lock);
     if (sys::getpid() != process_) return {};
     return std::exchange(with, {});
@@ -12164,99 +12258,51 @@ bool server_state::registered() {
 
 // ---- de-registration: work that outlives its server, and whoever waits for it ----
 
-struct leaving {
-    registration with;
-    result<void> outcome;
-    bool done = false;
-    std::coroutine_handle<> waiter;
-    unsigned references = 1;
-    void release() noexcept { if (--references == 0) delete this; }
-    void finish(result<void> how) {
-        if (std::exchange(done, true)) return;
-        outcome = how;
-        if (auto waiting = std::exchange(waiter, nullptr)) waiting.resume();
-    }
-};
-template <class T>
-struct counted {
-    T* to;
-    explicit counted(T* p) noexcept : to(p) { ++to->references; }
-    counted(counted&& other) noexcept : to(std::exchange(other.to, nullptr)) {}
-    ~counted() { if (to) to->release(); }
-    T* operator->() const noexcept { return to; }
-};
-
-inline task<void> deregister(counted<leaving> l) {
-    result<void> how = error(errc::canceled, "de-registration was abandoned");
-    struct finisher {  // also when the loop's budget ends first
-        leaving& l;
-        result<void>& how;
-        ~finisher() { l.finish(how); }
-    } at_end{*l.to, how};
+/// Runs to its end, or to the end of the loop's budget, also when nobody waits any more. It takes `from` when it starts.
+inline task<void> deregister(registration& from, deferred<result<void>> ended) {
+    registration with = std::move(from);
+    undo abandoned{[&] { ended.fire(result<void>(error(errc::canceled, "de-registration was abandoned"))); }};
+    result<void> how;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
-        how = co_await l->with.deregister();
+        how = co_await with.deregister();
     } catch (...) {
         how = caught("de-registration");
     }
 #else
-    how = co_await l->with.deregister();
+    how = co_await with.deregister();
 #endif
+    abandoned.done = true;
+    ended.fire(how);
 }
 
-/// Ready when de-registration has ended, or has taken longer than the loop's closing budget.
-struct left_in_time {
-    counted<leaving> l;
-    double budget;
-    timer limit;
-    left_in_time(event_loop& loop, leaving* of) noexcept
-        : l(of), budget(loop_state::of(loop).budget), limit(loop, [](void* self) {
-              static_cast<leaving*>(self)->finish(
-                  error(errc::timeout, "de-registration took longer than the closing budget"));
-          }, of) {}
-    left_in_time(const left_in_time&) = delete;
-    ~left_in_time() { l->waiter = nullptr; }
-    bool await_ready() const noexcept { return l->done; }
-    void await_suspend(std::coroutine_handle<> h) noexcept {
-        l->waiter = h;
-        limit.after(budget);
-    }
-    result<void> await_resume() const noexcept { return l->outcome; }
-};
-
-/// Null when there is nothing to de-register. When there is no memory, the server keeps its registration.
-inline leaving* begin_leaving(server_state& server) {
-    if (!server.discovery) return nullptr;
-    auto* const l = new leaving{.with = {}, .outcome = {}, .waiter = {}};
-    undo made{[l] { l->release(); }};
-    l->with = server.leave();
-    if (!l->with.deregister) return nullptr;
+/// False when there is nothing to de-register. When there is no memory, the server keeps its registration.
+inline bool begin_deregistration(server_state& server, const deferred<result<void>>& ended) {
+    registration with = server.take_registration();
+    if (!with.deregister) return false;
     undo back{[&] {
         const locked hold(server.lock);
-        server.with = std::move(l->with);
+        server.with = std::move(with);
     }};
-    server.loop().spawn_closing(deregister(counted<leaving>(l)));
-    back.done = made.done = true;
-    return l;
+    server.loop().spawn_closing(deregister(with, ended));
+    back.done = true;
+    return true;
 }
 
 void server_state::end() noexcept {
     shut();
-    const auto begin = [this] { if (leaving* const l = begin_leaving(*this)) l->release(); };
-    contain("de-registration", begin, [](const error&) {});
+    if (!discovery) return;
+    contain("de-registration", [this] { begin_deregistration(*this, {}); }, [](const error&) {});
 }
 
-inline task<result<void>> close_server(counted<server_state> server) {
-    struct closer {  // whatever de-registration does
-        server_state& server;
-        ~closer() { server.shut(); }
-    } at_end{*server.to};
-    if (leaving* const l = begin_leaving(*server.to)) {
-        left_in_time end(server->loop(), l);
-        l->release();
-        co_return co_await end;
-    }
-    co_return {};
+inline task<result<void>> close_server(shared<server_state> server) {
+    const undo at_end{[&] { server->shut(); }};  // whatever de-registration does
+    if (!server->discovery) co_return {};
+    const deferred<result<void>> ended;
+    if (!begin_deregistration(*server, ended)) co_return {};
+    const result<void> how = co_await within(server->loop(), seconds(loop_state::of(server->loop()).budget), ended);
+    if (!ended.fired()) co_return error(errc::timeout, "de-registration took longer than the closing budget");
+    co_return how;
 }
 
 inline task<result<void>> nothing_to_close() { co_return {}; }
@@ -12308,7 +12354,7 @@ std::string_view metrics_http_server::advertise() const noexcept {
 }
 bool metrics_http_server::is_registered() const noexcept { return state_ && state_->registered(); }
 task<result<void>> metrics_http_server::close() {
-    return state_ ? detail::close_server(detail::counted<detail::server_state>(state_)) : detail::nothing_to_close();
+    return state_ ? detail::close_server(detail::shared<detail::server_state>(state_)) : detail::nothing_to_close();
 }
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
@@ -12485,23 +12531,12 @@ PROMETHEUS_ASYNC_END
 // [68] http client                                  one request, one response, deadlines
 //      needs [58] [61] [62]
 // =============================================================================
-#include <memory>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <csignal>
 #include <netdb.h>
 #endif
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
-
-/// As std::make_shared, without its type in the names of std:: that it instantiates: g++ exports those, also for a
-/// hidden type, and another object's copy would be called.
-template <class T, class... Args>
-std::shared_ptr<T> make_shared(Args&&... args) {
-    auto made = std::make_unique<T>(std::forward<Args>(args)...);
-    T* const raw = made.get();
-    void (*const end)(void*) = [](void* p) { delete static_cast<T*>(p); };
-    return {std::shared_ptr<void>(static_cast<void*>(made.release()), end), raw};
-}
 
 /// A text that is overwritten before its memory is given back.
 struct secret_text {
@@ -12515,70 +12550,9 @@ struct secret_text {
 
 // ---- waiting ----
 
-class io_wait;
-
-/// What ends the waiting of a coroutine from outside: each of its waits then ends at once, so that it
-/// runs to its own end.
-struct wait_scope {
-    io_wait* now = nullptr;
-    bool canceled = false;
-    void cancel();
-};
-
-/// co_await: a descriptor is ready (no error), the time is up (timeout), the scope canceled (canceled).
-/// Without a descriptor it sleeps, or waits for wake().
-class io_wait {
-public:
-    io_wait(event_loop& loop, wait_scope& scope, int fd, interest want, double until) noexcept
-        : scope_(scope), fd_(fd), want_(want), until_(until), watch_(loop, &ready, this), timer_(loop, &late, this) {}
-    io_wait(const io_wait&) = delete;
-    ~io_wait() { if (scope_.now == this) scope_.now = nullptr; }
-
-    bool await_ready() noexcept {
-        if (scope_.canceled) result_ = error(errc::canceled, "canceled");
-        return scope_.canceled;
-    }
-    bool await_suspend(std::coroutine_handle<> waiting) noexcept {
-        if (fd_ >= 0) result_ = watch_.set(fd_, want_);
-        if (!result_) return false;
-        waiting_ = waiting;
-        scope_.now = this;
-        timer_.at(until_);
-        return true;
-    }
-    result<void> await_resume() const noexcept { return result_; }
-
-    void wake(result<void> how) {
-        watch_.forget();
-        timer_.cancel();
-        scope_.now = nullptr;
-        result_ = how;
-        waiting_.resume();  // *this may be gone
-    }
-    void wake_soon() noexcept { timer_.at(0); }  // in a turn of its own: a timeout, for the waiter to interpret
-
-private:
-    static void ready(void* self, interest) { static_cast<io_wait*>(self)->wake({}); }
-    static void late(void* self) { static_cast<io_wait*>(self)->wake(error(errc::timeout, "timeout")); }
-
-    wait_scope& scope_;
-    int fd_;
-    interest want_;
-    double until_;
-    watch watch_;
-    timer timer_;
-    result<void> result_;
-    std::coroutine_handle<> waiting_;
-};
-
 /// A timeout says what was waited for.
 inline error in_words(const error& why, std::string_view late) noexcept {
     return why.code() == errc::timeout ? error(errc::timeout, late) : why;
-}
-
-void wait_scope::cancel() {
-    canceled = true;
-    if (now) now->wake(error(errc::canceled, "canceled"));
 }
 
 // ---- names ----
@@ -12586,7 +12560,7 @@ void wait_scope::cancel() {
 #if !PROMETHEUS_ASYNC_NO_THREADS
 /// One question to the resolver, which blocks, on a thread of its own. The coroutine may be gone before
 /// the answer comes, and its loop with it: both ends hold the question.
-struct name_question {
+struct name_question : counted<name_question> {
     std::string host;
     std::uint16_t port;
     mutex lock;
@@ -12604,8 +12578,8 @@ struct name_question {
         }
     };
     static void* answer(void* held) {
-        const owned<std::shared_ptr<name_question>> keep(static_cast<std::shared_ptr<name_question>*>(held));
-        const std::shared_ptr<name_question> q = *keep;
+        const shared<name_question> q(static_cast<name_question*>(held));
+        q->release();  // the thread's start kept it
         addrinfo hints{}, *first = nullptr;
         hints.ai_socktype = SOCK_STREAM;
         hints.ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV;
@@ -12640,23 +12614,25 @@ task<result<std::vector<net_address>>> resolve(
 #if PROMETHEUS_ASYNC_NO_THREADS
     co_return error(errc::unsupported, "no threads here, and resolvers block: give an address for \"" + to.host + '"');
 #else
-    const auto question = make_shared<name_question>();
+    const auto question = shared(new name_question);
     question->host = to.host;
     question->port = to.port;
     question->loop = &loop;
-    io_wait answer(loop, scope, -1, interest::none, until);
+    io_wait answer(loop, &scope, -1, interest::none, until);
     question->asks = &answer;
     const name_question::forgotten at_the_end{*question};
 
-    auto held = owned<std::shared_ptr<name_question>>(new std::shared_ptr<name_question>(question));
     pthread_t thread;
     sigset_t all, before;
     sigfillset(&all);  // a macro on macOS
+    question->keep();  // for the thread
     ::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's handlers stay on its own threads
-    const int failed = ::pthread_create(&thread, nullptr, &name_question::answer, held.get());
+    const int failed = ::pthread_create(&thread, nullptr, &name_question::answer, question.get());
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (failed) co_return error::from_errno("cannot start a resolver thread", failed);
-    held.release();
+    if (failed) {
+        question->release();
+        co_return error::from_errno("cannot start a resolver thread", failed);
+    }
     ::pthread_detach(thread);
 
     const result<void> waited = co_await answer;
@@ -12808,7 +12784,7 @@ task<result<void>> http_client::connect_to(const net_address& address) {
     if (const auto held = held_.set(fd_.get(), interest::none); !held) co_return held;
     if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
     if (errno != EINPROGRESS && errno != EINTR) co_return error::from_errno("connect", errno);
-    const result<void> writable = co_await io_wait(loop_, *scope_, fd_.get(), interest::write, until_);
+    const result<void> writable = co_await io_wait(loop_, scope_, fd_.get(), interest::write, until_);
     if (!writable) co_return writable;
     if (const int failed = connect_error(fd_.get())) co_return error::from_errno("connect", failed);
     co_return {};
@@ -12821,7 +12797,7 @@ task<result<void>> http_client::wait_for(stream_status how) {
     case stream_status::want_write: {
         const bool read = how == stream_status::want_read;
         const interest want = !read ? interest::write : stream_.pending() ? interest::both : interest::read;
-        co_return co_await io_wait(loop_, *scope_, fd_.get(), want, until_);
+        co_return co_await io_wait(loop_, scope_, fd_.get(), want, until_);
     }
     case stream_status::ended:
     case stream_status::cut: co_return error(errc::tls, "closed without close_notify");
@@ -12884,7 +12860,7 @@ task<result<http_response>> http_client::receive() {
             co_return error(errc::protocol, std::string("bad answer: ") + answer_.fault());
         if (in_a_row >= 65536) {  // an answer that never ends leaves the loop its other work, and keeps its time
             in_a_row = 0;
-            const result<void> turned = co_await io_wait(loop_, *scope_, -1, interest::none, loop_.now());
+            const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
             if (turned.why().code() == errc::canceled) co_return turned.why();
             if (loop_.now() >= total_) co_return error(errc::timeout, "no whole answer in time");
         }
@@ -12980,7 +12956,6 @@ PROMETHEUS_ASYNC_END
 // [72] consul                                       registration that stays
 //      needs [67] [68] [70]
 // =============================================================================
-#include <atomic>
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -13165,7 +13140,7 @@ consul_settings::consul_settings(const consul_options& o)
 struct consul_lease;
 
 /// The connections of one loop to one agent: few, in turn, and kept for a moment.
-struct consul_line {
+struct consul_line : counted<consul_line> {
     static constexpr std::size_t most = 16;
 
     consul_line(event_loop& its, const http_endpoint& at, const tls_config& by)
@@ -13180,14 +13155,14 @@ struct consul_line {
     http_endpoint to;
     tls_config tls;
     std::size_t used = 0;
-    std::vector<std::unique_ptr<http_client>> idle;
+    std::vector<owned<http_client>> idle;
     std::vector<consul_lease*> waiting;  // the first is the next
     timer hang_up;
 };
 
 /// One of them, or the wait for one.
 struct consul_lease {
-    explicit consul_lease(std::shared_ptr<consul_line> of) : line(std::move(of)) {}
+    explicit consul_lease(shared<consul_line> of) : line(std::move(of)) {}
     consul_lease(const consul_lease&) = delete;
     ~consul_lease() {
         std::erase(line->waiting, this);
@@ -13196,7 +13171,7 @@ struct consul_lease {
             line->idle.push_back(std::move(client));
             line->hang_up.after(1);
         }
-        client.reset();
+        client = {};
         if (line->waiting.empty()) {
             --line->used;
             return;
@@ -13212,7 +13187,7 @@ struct consul_lease {
             held = true;
             ++line->used;
         } else {
-            io_wait turn(line->loop, scope, -1, interest::none, until);
+            io_wait turn(line->loop, &scope, -1, interest::none, until);
             wait = &turn;
             line->waiting.push_back(this);
             const result<void> waited = co_await turn;
@@ -13221,13 +13196,13 @@ struct consul_lease {
         while (!client && !line->idle.empty()) {
             client = std::move(line->idle.back());
             line->idle.pop_back();
-            if (!client->reusable()) client.reset();
+            if (!client->reusable()) client = {};
         }
         co_return {};
     }
 
-    std::shared_ptr<consul_line> line;
-    std::unique_ptr<http_client> client;
+    shared<consul_line> line;
+    owned<http_client> client;
     io_wait* wait = nullptr;
     bool held = false;
 };
@@ -13247,7 +13222,7 @@ struct consul_place {
 };
 
 /// One registered server: what deregister, the watchdog and is_registered() share.
-struct consul_member {
+struct consul_member : counted<consul_member> {
     consul_member(const consul_settings& copied, event_loop& its, std::string_view address_, std::string_view advertise,
                   std::uint16_t port_, bool https_, const consul_outlook& outlook = {})
         : how(copied), loop(its), address(address_), server_advertises(unbracketed(advertise)), port(port_),
@@ -13281,11 +13256,11 @@ struct consul_member {
     std::uint16_t port;
     bool https;
     wait_scope scope;                     // of the start and the watchdog
-    std::atomic<bool> registered{false};
+    bool registered = false;              // other threads read it
     gauge registered_metric;
     counter failures_metric;
-    std::shared_ptr<consul_line> line;
-    std::unique_ptr<consul_lease> carrier;  // of a registration whose answer has not come: what follows goes there
+    shared<consul_line> line;
+    owned<consul_lease> carrier;  // of a registration whose answer has not come: what follows goes there
     unsigned carried = 0;                 // how often in a row
     bool maybe_there = false;             // the agent may know us, whatever it said
     bool told = false;                    // the agent has taken us, as:
@@ -13304,7 +13279,7 @@ struct consul_member {
     bool listed = false;
 
     void now_registered(bool yes) {
-        registered = yes;
+        __atomic_store_n(&registered, yes, __ATOMIC_RELAXED);
         registered_metric.set(yes);
     }
     void tell(event_kind kind, const error& why) {
@@ -13357,7 +13332,7 @@ consul_member::claim consul_member::own() {
         if (&m->loop == &loop && at.tls == to.tls && at.host == to.host && theirs.open == ours.open && theirs.context == ours.context)
             line = m->line;
     }
-    if (!line) line = make_shared<consul_line>(loop, to, how.numbers.tls);
+    if (!line) line = shared(new consul_line(loop, to, how.numbers.tls));
     next = std::exchange(consul_members, this);
     listed = true;
     return claim::ours;
@@ -13451,7 +13426,7 @@ inline bool consul_new_token(consul_settings& how) {
 /// coroutine is destroyed.
 struct consul_errand {
     consul_member& m;
-    std::unique_ptr<consul_lease> lease;
+    owned<consul_lease> lease;
     bool registers = false;
     ~consul_errand() {
         if (registers && lease->client && lease->client->owes()) m.carrier = std::move(lease);
@@ -13467,14 +13442,14 @@ task<result<http_response>> consul_ask(
     const double until = m.loop.now() + (seconds_left < 15 ? seconds_left : 15);
     if (!m.how.in_namespace.empty())
         path += (path.find('?') == std::string::npos ? "?ns=" : "&ns=") + percent_encoded(m.how.in_namespace);
-    if (on.lease && ++m.carried > 3) on.lease = nullptr;  // that connection leads nowhere
+    if (on.lease && ++m.carried > 3) on.lease = {};  // that connection leads nowhere
     if (!on.lease) {
         m.carried = 0;
-        on.lease = std::make_unique<consul_lease>(m.line);
+        on.lease = owned(new consul_lease(m.line));
         const result<void> taken = co_await on.lease->take(scope, until);
         if (!taken) co_return m.at_agent(taken.why());
     }
-    std::unique_ptr<http_client>& client = on.lease->client;
+    owned<http_client>& client = on.lease->client;
     for (bool again = true;; again = false) {
         http_request ask{method, path, "X-Consul-Token", m.how.token.text, {}, m.how.authorization.text};
         const double left = until - m.loop.now();
@@ -13483,7 +13458,7 @@ task<result<http_response>> consul_ask(
         } else {
             http_deadlines limits;
             limits.total = left;
-            client = std::make_unique<http_client>(m.loop, scope, m.line->to, m.line->tls, limits);
+            client = owned(new http_client(m.loop, scope, m.line->to, m.line->tls, limits));
             const result<void> connected = co_await client->connect(ask);
             if (!connected) co_return m.at_agent(connected.why());
         }
@@ -13499,7 +13474,7 @@ task<result<http_response>> consul_ask(
         auto answer = co_await client->exchange(ask);
         if (!answer) co_return m.at_agent(answer.why());
         if (answer->status != 403 || !again || !consul_new_token(m.how)) co_return std::move(answer);
-        if (!client->reusable()) client = nullptr;
+        if (!client->reusable()) client = {};
     }
 }
 
@@ -13588,12 +13563,12 @@ task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
 struct consul_departure {
     consul_member& m;
     ~consul_departure() {
-        m.carrier = nullptr;
+        m.carrier = {};
         m.disown();
     }
 };
 
-task<result<void>> consul_leave(std::shared_ptr<consul_member> m) {
+task<result<void>> consul_leave(shared<consul_member> m) {
     const consul_departure at_end{*m};
     {
         const global_lock all;
@@ -13624,11 +13599,11 @@ task<result<void>> consul_leave(std::shared_ptr<consul_member> m) {
             m->tell(event_kind::deregistration_failed, why);
             co_return why;
         }
-        (void)co_await io_wait(m->loop, scope, -1, interest::none, m->loop.now() + pause);
+        (void)co_await io_wait(m->loop, &scope, -1, interest::none, m->loop.now() + pause);
     }
 }
 
-task<void> consul_leave_quietly(std::shared_ptr<consul_member> m) {
+task<void> consul_leave_quietly(shared<consul_member> m) {
     (void)co_await consul_leave(std::move(m));  // a failure was told
 }
 
@@ -13685,10 +13660,10 @@ task<consul_sight> consul_look(consul_member& m) {
     co_return consul_sight::ours;
 }
 
-task<void> consul_watch(std::shared_ptr<consul_member> m, double pause) {
+task<void> consul_watch(shared<consul_member> m, double pause) {
     const bool ttl = m->how.numbers.check == consul_check::ttl;
     while (!m->registered || m->period() > 0) {
-        (void)co_await io_wait(m->loop, m->scope, -1, interest::none, m->loop.now() + pause);
+        (void)co_await io_wait(m->loop, &m->scope, -1, interest::none, m->loop.now() + pause);
         if (m->scope.canceled) co_return;
         consul_sight sight = consul_sight::gone;
         if (m->told) sight = co_await consul_look(*m);
@@ -13711,7 +13686,7 @@ task<void> consul_watch(std::shared_ptr<consul_member> m, double pause) {
 }
 
 /// The watchdog. What is thrown in it (no memory) is told, and it goes on.
-task<void> consul_keep(std::shared_ptr<consul_member> m, double pause) {
+task<void> consul_keep(shared<consul_member> m, double pause) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     while (!m->scope.canceled) {
         try {
@@ -13720,7 +13695,7 @@ task<void> consul_keep(std::shared_ptr<consul_member> m, double pause) {
         } catch (...) {
             m->tell(event_kind::registration_failed, caught("the watchdog"));
         }
-        (void)co_await io_wait(m->loop, m->scope, -1, interest::none, m->loop.now() + m->next_pause());
+        (void)co_await io_wait(m->loop, &m->scope, -1, interest::none, m->loop.now() + m->next_pause());
         pause = 0;
     }
 #else
@@ -13730,7 +13705,7 @@ task<void> consul_keep(std::shared_ptr<consul_member> m, double pause) {
 
 /// A start that fails, or is destroyed, leaves nothing behind in the agent.
 struct consul_leaver {
-    std::shared_ptr<consul_member> member;
+    shared<consul_member> member;
     ~consul_leaver() {
         if (!member) return;
         member->start = nullptr;
@@ -13739,21 +13714,25 @@ struct consul_leaver {
     }
 };
 
-task<result<registration>> consul_start(std::shared_ptr<consul_member> m) {
+task<result<registration>> consul_start(shared<consul_member> m) {
     if (!m->how.usable) co_return m->how.usable.why();
     if (m->port == 0) co_return error(errc::invalid_option, "a server on a unix socket cannot be registered in Consul");
     wait_scope here;
+    const double latest = m->loop.now() + m->how.numbers.deadline.count();
     for (auto claim = m->own(); claim != consul_member::claim::ours; claim = m->own()) {
         if (claim == consul_member::claim::taken)
             co_return error(errc::invalid_option, "another server of this process has the Consul service id \"" + m->how.id +
                                                   "\": give each its own service_id");
-        (void)co_await io_wait(m->loop, here, -1, interest::none, m->loop.now() + 0.05);
+        if (m->loop.now() >= latest)
+            co_return error(errc::timeout, "another server of this process is still leaving the Consul service id \"" +
+                                           m->how.id + '"');
+        (void)co_await io_wait(m->loop, &here, -1, interest::none, m->loop.now() + 0.05);
     }
     consul_leaver leaves{m};
     const on_failure policy = m->how.numbers.on_failure;
     if (policy == on_failure::retry) {
         m->loop.spawn(consul_keep(m, 0));
-        io_wait first(m->loop, here, -1, interest::none, m->loop.now() + 0.5);
+        io_wait first(m->loop, &here, -1, interest::none, m->loop.now() + 0.5);
         m->start = &first;
         if (!m->tried) (void)co_await first;
         m->start = nullptr;
@@ -13771,14 +13750,14 @@ task<result<registration>> consul_start(std::shared_ptr<consul_member> m) {
             m->tell(event_kind::registration_failed, tried.why());
             const double now = m->loop.now(), next = now + m->next_pause();
             if (policy == on_failure::fail || m->rejected || now >= last) co_return tried.why();
-            (void)co_await io_wait(m->loop, m->scope, -1, interest::none, next < last ? next : last);
+            (void)co_await io_wait(m->loop, &m->scope, -1, interest::none, next < last ? next : last);
         }
         m->loop.spawn(consul_keep(m, m->how.numbers.check == consul_check::ttl ? 0 : m->healthy_pause()));
     }
-    leaves.member = nullptr;
+    leaves.member = {};
     registration kept;
     kept.deregister = [m] { return consul_leave(m); };
-    kept.registered = [m] { return m->registered.load(std::memory_order_relaxed); };
+    kept.registered = [m] { return __atomic_load_n(&m->registered, __ATOMIC_RELAXED); };
     co_return std::move(kept);
 }
 
@@ -13812,9 +13791,9 @@ consul_agent::~consul_agent() { delete settings_; }
 task<result<registration>> consul_agent::register_server(event_loop& loop,
                                                                                const metrics_http_server& server) {
     const detail::server_state* const of = detail::server_state::of(server);
-    return detail::consul_start(detail::make_shared<detail::consul_member>(
+    return detail::consul_start(detail::shared(new detail::consul_member(
         *settings_, loop, server.address(), server.advertise(), server.port(), server.https(),
-        of ? detail::consul_foresee(*of, *settings_) : detail::consul_outlook{}));
+        of ? detail::consul_foresee(*of, *settings_) : detail::consul_outlook{})));
 }
 
 PROMETHEUS_ASYNC_END
@@ -13835,7 +13814,7 @@ struct PROMETHEUS_ASYNC_LOCAL file_sd_settings {
 };
 
 /// What was written, so that the file of a successor is not removed.
-struct file_sd_target {
+struct file_sd_target : counted<file_sd_target> {
     file_sd_settings how;
     std::string target;    // "host:port"
     bool https;
@@ -13881,9 +13860,9 @@ result<void> file_sd_target::remove() {
     return sys::unlink(how.path.c_str()) == 0 ? result<void>() : error::from_errno(how.path, errno);
 }
 
-task<result<void>> file_sd_leave(std::shared_ptr<file_sd_target> t) { co_return t->remove(); }
+task<result<void>> file_sd_leave(shared<file_sd_target> t) { co_return t->remove(); }
 
-task<result<registration>> file_sd_start(std::shared_ptr<file_sd_target> t) {
+task<result<registration>> file_sd_start(shared<file_sd_target> t) {
     const std::string_view path = t->how.path;
     if (path.size() < 6 || path.substr(path.size() - 5) != ".json")
         co_return error(errc::invalid_option, "file_sd: the path must end in .json");
@@ -13919,8 +13898,8 @@ task<result<registration>> file_sd::register_server(event_loop&,
     target.erase(target.find_last_not_of('/') + 1);
     if (!settings_->advertise.empty())
         target = detail::bracketed(detail::unbracketed(settings_->advertise)) + ':' + std::to_string(server.port());
-    return detail::file_sd_start(detail::make_shared<detail::file_sd_target>(
-        detail::file_sd_target{*settings_, server.port() ? target : std::string(), server.https()}));
+    return detail::file_sd_start(detail::shared(
+        new detail::file_sd_target{{}, *settings_, server.port() ? target : std::string(), server.https()}));
 }
 
 PROMETHEUS_ASYNC_END

@@ -6,7 +6,8 @@
 //
 //     handle(2) = 4, 1 in progress
 //     handle(-2): negative
-//     2 timed, 1 failed, 0 in progress
+//     handle(3) within 1 ms: what was awaited did not end in time
+//     3 timed, 1 failed, 0 in progress
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
@@ -40,6 +41,8 @@ prom::task<int> run(prom::event_loop& loop) {
     } catch (const std::domain_error& e) {
         std::printf("handle(-2): %s\n", e.what());
     }
+    const prom::result<int> late = co_await prom::within(loop, 1ms, measured_handle(loop, 3));  // handle() takes 5 ms
+    std::printf("handle(3) within 1 ms: %s\n", late ? "in time" : late.why().describe());
     co_return 0;
 }
 

@@ -115,8 +115,8 @@ TEST_CASE_FIXTURE(quiet, "Consul's watchdog goes on after its on_event and its o
     });
     const std::string where = agent.at();
     const prom::consul_options options{.name = "x", .deregister = false, .agent = where, .on_event = &throws};
-    auto kept = scripted::finish(loop, consul_start(std::make_shared<consul_member>(
-        consul_settings(options), loop, "127.0.0.1", "", std::uint16_t{9464}, false)));
+    auto kept = scripted::finish(loop, consul_start(prom::detail::shared(new consul_member(
+        consul_settings(options), loop, "127.0.0.1", "", std::uint16_t{9464}, false))));
     REQUIRE(kept);
     CHECK(known == 1);
     known = 0;  // forgotten: told, by an on_event that throws

@@ -76,7 +76,7 @@ struct stage {
         options.context = this;
     }
     prom::task<prom::result<prom::registration>> start(std::string_view address = "127.0.0.1", std::string_view advertise = {}, bool https = false) {
-        return consul_start(std::make_shared<consul_member>(consul_settings(options), loop, address, advertise, std::uint16_t{9464}, https));
+        return consul_start(prom::detail::shared(new consul_member(consul_settings(options), loop, address, advertise, std::uint16_t{9464}, https)));
     }
     prom::registration started() { return *finish(loop, start()); }
     prom::result<void> left(prom::registration& r) { return finish(loop, r.deregister()); }
@@ -262,7 +262,7 @@ TEST_CASE("other options that cannot work are refused before anything is sent") 
     CHECK(refused({.interval = -1}) == "consul_options::interval is not above 0");
     CHECK(refused({.advertise = "a b"}) == "the address to advertise is not a host");
     stage unix_server;
-    const auto r = finish(unix_server.loop, consul_start(std::make_shared<consul_member>(consul_settings(unix_server.options), unix_server.loop, "/run/x", "", std::uint16_t{0}, false)));
+    const auto r = finish(unix_server.loop, consul_start(prom::detail::shared(new consul_member(consul_settings(unix_server.options), unix_server.loop, "/run/x", "", std::uint16_t{0}, false))));
     REQUIRE(!r);
     CHECK(r.why().code() == prom::errc::invalid_option);
 }
@@ -706,7 +706,7 @@ TEST_CASE("a token that was changed in its file is read after a 403, for every r
         s.consul.next = {http(403, "ACL not found")};
         std::ofstream(path) << "token" << ++n;
     };
-    const auto member = std::make_shared<consul_member>(consul_settings(s.options), s.loop, "127.0.0.1", "", std::uint16_t{9464}, false);
+    const auto member = prom::detail::shared(new consul_member(consul_settings(s.options), s.loop, "127.0.0.1", "", std::uint16_t{9464}, false));
     rotate();
     prom::registration r = *finish(s.loop, consul_start(member));
     CHECK(r.registered());
