@@ -3464,7 +3464,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [34] loop                                         event_loop: tasks, timers, posting, readiness
-//      needs [28] [30]
+//      needs [30]
 // =============================================================================
 struct pollfd;  // <poll.h>, for event_loop::fill
 
