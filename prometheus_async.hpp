@@ -2592,19 +2592,20 @@ private:
     state* state_;
 };
 
-namespace detail {
-
-// A coroutine whose end fires a deferred, which owns it until then.
+// A coroutine whose end fires a deferred, which owns it until then. Not in detail: g++ exports the handles of its frame,
+// as those of a task.
 template <class T>
 struct deferred_source {
     struct promise_type {
-        deferred_state<T>* to = nullptr;
-        outcome<T> result{deferred_state<T>::none()};
+        PROMETHEUS_ASYNC_DECL promise_type() noexcept = default;
+        PROMETHEUS_ASYNC_DECL ~promise_type() = default;
+        detail::deferred_state<T>* to = nullptr;
+        outcome<T> result{detail::deferred_state<T>::none()};
 
         struct last {
             PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
             PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<promise_type> self) const noexcept {
-                deferred_state<T>* fires = self.promise().to;
+                detail::deferred_state<T>* fires = self.promise().to;
                 outcome<T> with = std::move(self.promise().result);
                 fires->keep();  // the frame may hold the last handle
                 fires->source = nullptr;
@@ -2630,6 +2631,9 @@ struct deferred_source {
     };
     std::coroutine_handle<promise_type> frame;
 };
+
+namespace detail {
+
 template <class T, class A>
 PROMETHEUS_ASYNC_DECL deferred_source<T> pump(A a) {
     if constexpr (std::is_void_v<T>) {
@@ -3627,6 +3631,7 @@ class io_wait;
 struct wait_scope {
     io_wait* now = nullptr;
     bool canceled = false;
+    PROMETHEUS_ASYNC_DECL wait_scope() noexcept = default;
     PROMETHEUS_ASYNC_DECL void cancel();
 };
 
@@ -3671,14 +3676,15 @@ struct [[nodiscard]] readiness {
     }
 };
 struct sleep_wait : io_wait {
-    using io_wait::io_wait;
+    PROMETHEUS_ASYNC_DECL sleep_wait(event_loop& loop, double until) noexcept : io_wait(loop, nullptr, -1, interest::none, until) {}
+    PROMETHEUS_ASYNC_DECL ~sleep_wait() = default;
     PROMETHEUS_ASYNC_DECL void await_resume() const noexcept {}
 };
 struct [[nodiscard]] sleeping {
     event_loop& loop;
     seconds span;
     PROMETHEUS_ASYNC_DECL sleep_wait operator co_await() const noexcept {
-        return sleep_wait(loop, nullptr, -1, interest::none, loop.now() + positive(span.count()));
+        return sleep_wait(loop, loop.now() + positive(span.count()));
     }
 };
 
@@ -4298,9 +4304,9 @@ public:
     shared() noexcept = default;
     explicit shared(T* of) noexcept : to_(of) { if (to_) to_->keep(); }
     shared(const shared& other) noexcept : shared(other.to_) {}
-    shared(shared&& other) noexcept : to_(std::exchange(other.to_, nullptr)) {}
+    shared(shared&& other) noexcept : to_(exchanged(other.to_, nullptr)) {}
     shared& operator=(shared other) noexcept {
-        std::swap(to_, other.to_);
+        other.to_ = exchanged(to_, other.to_);
         return *this;
     }
     ~shared() { if (to_) to_->release(); }

@@ -642,7 +642,8 @@ TEST_CASE("what a removed series had is used again only when an update that was 
         const std::size_t bounds = state.bounds_count;
         const std::string_view names[] = {"l"}, old[] = {"old"};
         const prom::label_names labels(names);
-        const prom::metric_options options{.registry = &mine, .buckets = {11, 22}};
+        const double upper[] = {11, 22};
+        const prom::metric_options options{.registry = &mine, .buckets = upper};
         const auto family = prom::detail::declare_or_raise({prom::metric_type::histogram, "h", "", options, &labels});
         const prom::detail::series s = prom::detail::make_child(family, old, 1);
         std::atomic<int> step{0};
