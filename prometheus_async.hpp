@@ -30,15 +30,16 @@
 //   [16] cells        where an update goes      [46] text         UTF-8, names, escaping, labels
 //   [18] registry     registry, options         [47] registration declaring, making, removing
 //   [20] metrics      counter, gauge, ...       [48] collectors   callback metrics, process_*
-//   [22] families     labelled metrics          [50] encoder      the cursor over a registry
-//   [24] collectors   metrics made at scrape    [52] negotiation  Accept, escaping, name[]
-//   [26] exposition   cursor, expose            [55] unhandled    failures that nobody saw
-//   [28] tasks        task<T>, awaitables       [56] pollers      epoll, kqueue, poll: one shape
-//   [30] deferreds    deferred<T>, completion   [58] loop         timers, posting, closing work
-//   [32] instruments  time, count, track        [60] http syntax  hosts, URLs, paths, dates
-//   [34] loop         event_loop                [61] http heads   requests and responses
-//   [36] server       start_http_server, TLS    [62] sessions     plain and TLS byte streams
-//   [38] discovery    consul_agent, file_sd     [63] authority    credentials, decisions
+//   [22] families     labelled metrics          [49] gzip         a deflater of our own
+//   [24] collectors   metrics made at scrape    [50] encoder      the cursor over a registry
+//   [26] exposition   cursor, expose            [52] negotiation  Accept, escaping, name[]
+//   [28] tasks        task<T>, awaitables       [55] unhandled    failures that nobody saw
+//   [30] deferreds    deferred<T>, completion   [56] pollers      epoll, kqueue, poll: one shape
+//   [32] instruments  time, count, track        [58] loop         timers, posting, closing work
+//   [34] loop         event_loop                [60] http syntax  hosts, URLs, paths, dates
+//   [36] server       start_http_server, TLS    [61] http heads   requests and responses
+//   [38] discovery    consul_agent, file_sd     [62] sessions     plain and TLS byte streams
+//                                               [63] authority    credentials, decisions
 //                                               [64] connection   one peer, from accept to end
 //                                               [65] answers      routes, heads and bodies
 //                                               [66] http server  limits, fairness, accepting
@@ -56,6 +57,7 @@
 //   PROMETHEUS_ASYNC_IMPLEMENTATION  -         define in exactly one source file
 //   PROMETHEUS_ASYNC_EXCEPTIONS      detected  0 builds without throw; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_THREADS      0         no locks, no thread_local; part of the ABI namespace
+//   PROMETHEUS_ASYNC_NO_GZIP         1         pages are never compressed: drops [49]. 0, in all units: they are; new
 //   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[38], [56]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
@@ -81,6 +83,9 @@
 #endif
 #ifndef PROMETHEUS_ASYNC_NO_THREADS
 #define PROMETHEUS_ASYNC_NO_THREADS 0
+#endif
+#ifndef PROMETHEUS_ASYNC_NO_GZIP
+#define PROMETHEUS_ASYNC_NO_GZIP 1
 #endif
 #ifndef PROMETHEUS_ASYNC_NO_NETWORK
 #define PROMETHEUS_ASYNC_NO_NETWORK 0
@@ -1869,7 +1874,8 @@ private:
 struct negotiation {
     format as = format::text_0_0_4;
     escaping names = escaping::underscores;
-    bool gzip = false;
+    bool gzip = false;   // asked for by name, and not refused
+    bool plain = true;   // false: only compressed
 };
 /// What to answer to these two fields of a request, of the formats that are offered (none: all). Never fails:
 /// nothing acceptable is text 0.0.4, offered or not.
@@ -1884,6 +1890,7 @@ PROMETHEUS_ASYNC_DECL std::string expose(const page_options& options = {});
 
 struct stats_request {
     std::string_view accept{};
+    std::string_view accept_encoding{};  // given: the body may be compressed
     list<registry*> registries{};
     list<std::string_view> only{};
     created_series created = created_series::off;
@@ -1893,8 +1900,10 @@ struct stats_page {
     int status;                    // 200; 500 when the page could not be made, for want of memory
     std::string_view content_type;
     std::string body;
+    std::string_view content_encoding{};  // "gzip", or empty
 };
-/// A page for a program with an HTTP server of its own: give it the request's Accept field.
+/// A page for a program with an HTTP server of its own: give it the request's Accept field. With Accept-Encoding too the
+/// body is gzip where that was asked for and is worth it: send content_encoding, and Vary: Accept, Accept-Encoding.
 PROMETHEUS_ASYNC_DECL stats_page server_stats(const stats_request& request = {});
 
 PROMETHEUS_ASYNC_END
@@ -3934,6 +3943,8 @@ struct server_options {
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
     created_series created = created_series::off;
     list<format> formats{};            // empty: whichever the client asks for; text 0.0.4 always remains
+    bool gzip = true;                  // with PROMETHEUS_ASYNC_NO_GZIP=0: pages of 1500 octets or more are compressed for a
+                                       // scraper that asks; 64 KiB for each connection that does
     bool self_metrics = false;         // prometheus_async_http_*, in the default registry: requests by code and format,
                                        // duration, octets, in flight, series, collector errors, events
     bool process_start_header = false; // Process-Start-Time-Unix on every page
@@ -7315,6 +7326,537 @@ void add_process_metrics(registry& to, std::string_view proc) {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
+// [49] gzip                                         a deflater that knows exposition pages
+//      needs [14]
+// =============================================================================
+//
+// What it knows of pages: the digits of a value are random, so no match is looked for there, and a line is like the one
+// before from its newline on. Lines that begin with # are prose. Shared history is the newest place of each hash.
+#if !PROMETHEUS_ASYNC_NO_GZIP
+#include <bit>
+
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+constexpr std::uint32_t crc_polynomial = 0xedb88320;
+
+/// x^n modulo the polynomial of CRC-32, bits reflected.
+constexpr std::uint64_t crc_power(unsigned n) noexcept {
+    std::uint32_t power = 0x80000000;
+    while (n-- > 0) power = (power >> 1) ^ (power & 1 ? crc_polynomial : 0);
+    return std::uint64_t{power} << 1;
+}
+
+#if defined(__x86_64__)
+/// Folds whole blocks of 16 bytes into one, which has the same remainder.
+__attribute__((target("pclmul"))) static void crc_fold(const char*& from, std::size_t& size, char (&folded)[16], std::uint32_t crc) noexcept {
+    typedef long long pair __attribute__((vector_size(16)));
+    constexpr pair by{static_cast<long long>(crc_power(128 + 32)), static_cast<long long>(crc_power(128 - 32))};
+    pair sum, next;
+    std::memcpy(&sum, from, 16);
+    sum ^= pair{crc, 0};
+    for (from += 16, size -= 16; size >= 16; from += 16, size -= 16) {
+        std::memcpy(&next, from, 16);
+        sum = __builtin_ia32_pclmulqdq128(sum, by, 0x00) ^ __builtin_ia32_pclmulqdq128(sum, by, 0x11) ^ next;
+    }
+    std::memcpy(folded, &sum, 16);
+}
+#endif
+
+/// CRC-32 of RFC 1952: four bytes at a time by tables, or sixteen by carry-less multiplication.
+class crc32 {
+public:
+    crc32() noexcept {
+        for (std::uint32_t i = 0; i < 256; ++i) {
+            std::uint32_t c = i;
+            for (int bit = 0; bit < 8; ++bit) c = (c >> 1) ^ (c & 1 ? crc_polynomial : 0);
+            table_[0][i] = c;
+        }
+        for (std::uint32_t i = 0; i < 256; ++i)
+            for (unsigned k = 1; k < 4; ++k) table_[k][i] = (table_[k - 1][i] >> 8) ^ table_[0][table_[k - 1][i] & 255];
+    }
+    /// crc is 0 at first.
+    std::uint32_t of(std::uint32_t crc, std::string_view text) const noexcept {
+        crc = ~crc;
+        const char* from = text.data();
+        std::size_t size = text.size();
+#if defined(__x86_64__)
+        if (fold_ && size >= 64) {
+            char folded[16];
+            crc_fold(from, size, folded, crc);
+            crc = slices(0, folded, 16);
+        }
+#endif
+        return ~slices(crc, from, size);
+    }
+    /// Without the machine's instructions: for tests.
+    void plain() noexcept { fold_ = false; }
+
+private:
+    std::uint32_t slices(std::uint32_t crc, const char* from, std::size_t size) const noexcept {
+        const auto byte = [&](std::size_t i) { return std::uint32_t{static_cast<unsigned char>(from[i])}; };
+        for (; size >= 4; from += 4, size -= 4) {
+            crc ^= byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24;
+            crc = table_[3][crc & 255] ^ table_[2][crc >> 8 & 255] ^ table_[1][crc >> 16 & 255] ^ table_[0][crc >> 24];
+        }
+        for (; size > 0; ++from, --size) crc = (crc >> 8) ^ table_[0][(crc ^ byte(0)) & 255];
+        return crc;
+    }
+
+    std::uint32_t table_[4][256];
+#if defined(__x86_64__)
+    bool fold_ = __builtin_cpu_supports("pclmul");
+#else
+    bool fold_ = false;
+#endif
+};
+
+/// Code lengths of at most longest bits from how often each symbol comes; at least two symbols get one.
+static void code_lengths(std::uint16_t* often, unsigned symbols, unsigned longest, std::uint8_t* lengths) noexcept {
+    std::uint32_t sorted[288], weight[288];
+    unsigned used = 0;
+    for (unsigned s = 0; s < symbols; ++s) used += often[s] != 0;
+    for (unsigned s = 0; used < 2; ++s)
+        if (often[s] == 0) often[s] = 1, ++used;
+    used = 0;
+    for (unsigned s = 0; s < symbols; ++s) {
+        lengths[s] = 0;
+        if (often[s] == 0) continue;
+        const std::uint32_t key = std::uint32_t{often[s]} << 9 | s;
+        unsigned at = used++;
+        for (; at > 0 && sorted[at - 1] > key; --at) sorted[at] = sorted[at - 1];
+        sorted[at] = key;
+    }
+    // Moffat and Katajainen: in one array weights become parents, parents depths.
+    for (unsigned i = 0; i < used; ++i) weight[i] = sorted[i] >> 9;
+    unsigned leaf = 0, root = 0;
+    const auto lightest = [&](unsigned next) {
+        if (leaf >= used || (root < next && weight[root] < weight[leaf])) {
+            const std::uint32_t w = weight[root];
+            weight[root++] = next;
+            return w;
+        }
+        return weight[leaf++];
+    };
+    for (unsigned next = 0; next + 1 < used; ++next) {
+        const std::uint32_t one = lightest(next);
+        weight[next] = one + lightest(next);
+    }
+    unsigned count[32] = {};
+    weight[used - 2] = 0;
+    for (unsigned i = used - 2; i-- > 0;) weight[i] = weight[weight[i]] + 1;
+    unsigned open = 1, inner = used - 1;  // nodes of this depth, and inner nodes that are not counted yet
+    for (unsigned depth = 0; open > 0; ++depth) {
+        unsigned here = 0;
+        while (inner > 0 && weight[inner - 1] == depth) --inner, ++here;
+        count[depth < longest ? depth : longest] += open - here;
+        open = here * 2;
+    }
+    std::uint32_t sum = 0;
+    for (unsigned n = 1; n <= longest; ++n) sum += count[n] << (longest - n);
+    for (; sum > 1u << longest; --sum) {  // one leaf goes a step down, and takes one of the deepest as its sibling
+        unsigned n = longest - 1;
+        while (count[n] == 0) --n;
+        --count[n], count[n + 1] += 2, --count[longest];
+    }
+    unsigned at = 0;
+    for (unsigned n = longest; n > 0; --n)
+        for (; count[n] > 0; --count[n]) lengths[sorted[at++] & 511] = static_cast<std::uint8_t>(n);
+}
+
+/// Canonical codes, as they go into the stream: bits reversed, their number in the top byte.
+static void codes_of(const std::uint8_t* lengths, unsigned symbols, std::uint32_t* codes) noexcept {
+    unsigned count[16] = {}, next[16] = {};
+    for (unsigned s = 0; s < symbols; ++s) ++count[lengths[s]];
+    count[0] = 0;
+    for (unsigned n = 1; n < 16; ++n) next[n] = (next[n - 1] + count[n - 1]) << 1;
+    for (unsigned s = 0; s < symbols; ++s) {
+        std::uint32_t code = 0;
+        for (unsigned i = 0, from = lengths[s] ? next[lengths[s]]++ : 0; i < lengths[s]; ++i, from >>= 1) code = code << 1 | (from & 1);
+        codes[s] = code | std::uint32_t{lengths[s]} << 24;
+    }
+}
+
+/// One gzip member, made piece by piece: put octets into room(), say how many by add(), take the output by next().
+///
+/// memory  less than 64 KiB, its own size: it never allocates
+/// errors  none; any octets may come
+class gzip_stream {
+public:
+    enum class made : std::uint8_t { more, full, done };  // more: it wants octets, or finish()
+    struct piece {
+        std::size_t bytes;
+        made what;
+    };
+
+    gzip_stream() noexcept { start(); }
+    /// Begins a new member.
+    void start() noexcept;
+    /// At least least_room bytes after next() has said more.
+    std::span<char> room() noexcept { return {text_ + end_, static_cast<std::size_t>(text_size - end_)}; }
+    void add(std::size_t octets) noexcept;
+    void finish() noexcept { finished_ = true; }
+    /// Fills windows of any size: full when there may be more output.
+    piece next(std::span<char> into) noexcept;
+    std::uint32_t taken() const noexcept { return size_; }
+
+    static constexpr std::size_t least_room = 1024;
+
+private:
+    static constexpr std::uint32_t text_size = 32768, window = 16384, held_back = 320, tokens_size = 4096;
+    static constexpr unsigned end_of_block = 256, literals = 286, distances = 30;
+    enum class phase : std::uint8_t { parse, tokens, trailer, done };
+
+    void parse() noexcept;
+    void slide() noexcept;
+    void begin_unit() noexcept;
+    void literal_run(std::uint32_t from, std::uint32_t to) noexcept;
+    void match(std::uint32_t length, std::uint32_t distance) noexcept;
+    std::uint32_t probe(std::uint32_t at, std::uint32_t& distance) noexcept;
+    void begin_block() noexcept;
+    char* put_tokens(char* to, const char* last) noexcept;
+    char* flush(char* to) noexcept;
+    void bits(std::uint64_t value, unsigned n) noexcept {
+        bits_ |= value << bit_count_;
+        bit_count_ += n;
+    }
+    void code(std::uint32_t c) noexcept { bits(c & 0xffffff, c >> 24); }
+    void spill_bits(std::uint64_t value, unsigned n) noexcept {
+        bits(value, n);
+        spill_end_ = flush(spill_end_);
+    }
+
+    static std::uint32_t length_slot(std::uint32_t l) noexcept {  // of the length less 3, at most 255
+        if (l < 8 || l == 255) return l == 255 ? 28 : l;
+        const auto k = static_cast<std::uint32_t>(31 - __builtin_clz(l));
+        return 4 * (k - 1) + (l >> (k - 2) & 3);
+    }
+    static std::uint32_t length_extra(std::uint32_t slot) noexcept { return slot < 8 || slot == 28 ? 0 : slot / 4 - 1; }
+    static std::uint32_t distance_slot(std::uint32_t d) noexcept {  // of the distance less 1
+        if (d < 2) return d;
+        const auto k = static_cast<std::uint32_t>(31 - __builtin_clz(d));
+        return 2 * k + (d >> (k - 1) & 1);
+    }
+    static std::uint32_t word(const char* at) noexcept {
+        std::uint32_t w;
+        std::memcpy(&w, at, 4);
+        return w;
+    }
+    static std::uint32_t hash(std::uint32_t w) noexcept { return w * 2654435761u >> 20; }
+
+    crc32 sums_;
+    std::uint32_t crc_, size_;
+    std::uint64_t bits_;
+    unsigned bit_count_;
+    phase phase_;
+    bool finished_, last_, prose_;
+    std::uint32_t at_, end_;              // what is parsed, and what is there
+    std::uint32_t value_, unit_end_;      // of the line here: where its value begins, and its newline is
+    std::uint32_t token_count_, tokens_put_;
+    char *spill_at_, *spill_end_;
+    std::uint16_t often_[literals], distance_often_[distances];
+    std::uint32_t codes_[literals], distance_codes_[distances], length_codes_[256];  // a length's with its extra bits
+    std::uint16_t newest_[4096];
+    std::uint32_t tokens_[tokens_size];  // one to three literals and their number, or the top bit, a length and a distance
+    char spill_[512];                    // for what does not fit in the caller's window
+    char text_[text_size + 8];           // a newline that nobody sees, then the page
+};
+static_assert(sizeof(gzip_stream) <= 65536);
+
+void gzip_stream::start() noexcept {
+    crc_ = size_ = 0;
+    bits_ = bit_count_ = 0;
+    phase_ = phase::parse;
+    finished_ = last_ = prose_ = false;
+    text_[0] = '\n';
+    at_ = end_ = 1;
+    value_ = unit_end_ = 0;
+    token_count_ = tokens_put_ = 0;
+    std::memset(often_, 0, sizeof often_);
+    std::memset(distance_often_, 0, sizeof distance_often_);
+    std::memset(newest_, 0, sizeof newest_);
+    std::memcpy(spill_, "\x1f\x8b\x08\0\0\0\0\0\4\xff", 10);  // no time, no name, fast, any system
+    spill_at_ = spill_;
+    spill_end_ = spill_ + 10;
+}
+
+void gzip_stream::add(std::size_t octets) noexcept {
+    crc_ = sums_.of(crc_, {text_ + end_, octets});
+    size_ += static_cast<std::uint32_t>(octets);
+    end_ += static_cast<std::uint32_t>(octets);
+    std::memset(text_ + end_, 0, 8);
+}
+
+/// From one newline to the next: the newline begins the long match.
+inline void gzip_stream::begin_unit() noexcept {
+    const std::uint32_t begin = unit_end_;
+    const char* from = text_ + begin + 1;
+    const void* newline = begin + 1 < end_ ? std::memchr(from, '\n', end_ - begin - 1) : nullptr;
+    unit_end_ = newline ? static_cast<std::uint32_t>(static_cast<const char*>(newline) - text_) : end_;
+    prose_ = *from == '#';
+    value_ = unit_end_;
+    if (prose_ || !newline) return;
+    std::uint32_t space = unit_end_;
+    while (space > begin && unit_end_ - space < 64 && text_[space - 1] != ' ') --space;
+    if (space > begin && text_[space - 1] == ' ') value_ = space;
+}
+
+inline void gzip_stream::literal_run(std::uint32_t from, std::uint32_t to) noexcept {
+    const auto* t = reinterpret_cast<const unsigned char*>(text_);
+    std::uint32_t* token = tokens_ + token_count_;
+    for (; to - from >= 3; from += 3) {
+        ++often_[t[from]], ++often_[t[from + 1]], ++often_[t[from + 2]];
+        *token++ = std::uint32_t{t[from]} | std::uint32_t{t[from + 1]} << 8 | std::uint32_t{t[from + 2]} << 16 | 3u << 24;
+    }
+    if (to > from) {
+        const std::uint32_t n = to - from;
+        ++often_[t[from]];
+        if (n > 1) ++often_[t[from + 1]];
+        *token++ = std::uint32_t{t[from]} | std::uint32_t{t[from + 1]} << 8 | n << 24;
+    }
+    token_count_ = static_cast<std::uint32_t>(token - tokens_);
+}
+
+inline void gzip_stream::match(std::uint32_t length, std::uint32_t distance) noexcept {
+    ++often_[257 + length_slot(length - 3)];
+    ++distance_often_[distance_slot(distance - 1)];
+    tokens_[token_count_++] = 1u << 31 | (length - 3) << 16 | (distance - 1);
+}
+
+/// How much repeats here of the newest place with this hash, which this place becomes; 0 when it is not worth a match.
+inline std::uint32_t gzip_stream::probe(std::uint32_t at, std::uint32_t& distance) noexcept {
+    const std::uint32_t here = word(text_ + at);
+    std::uint16_t& newest = newest_[hash(here)];
+    const std::uint32_t there = newest;
+    newest = static_cast<std::uint16_t>(at);
+    if (there == 0 || there >= at || word(text_ + there) != here) return 0;
+    const std::uint32_t most = end_ - at < 258 ? end_ - at : 258;
+    std::uint32_t n = 4;
+    for (; n < most; n += 8) {
+        std::uint64_t a, b;
+        std::memcpy(&a, text_ + at + n, 8);
+        std::memcpy(&b, text_ + there + n, 8);
+        if (a == b) continue;
+        n += static_cast<std::uint32_t>(std::endian::native == std::endian::little ? __builtin_ctzll(a ^ b) : __builtin_clzll(a ^ b)) / 8;
+        break;
+    }
+    distance = at - there;
+    if (n > most) n = most;
+    return n < 4 || (n == 4 && distance > 2048) ? 0 : n;
+}
+
+void gzip_stream::parse() noexcept {
+    const std::uint32_t limit = finished_ ? end_ : end_ > held_back ? end_ - held_back : 0;
+    std::uint32_t at = at_, from = at;  // from: literals that are no tokens yet
+    while (at < limit && token_count_ < tokens_size - 120) {
+        while (at >= unit_end_ && unit_end_ < end_) begin_unit();
+        if (at - from >= 128) {
+            literal_run(from, at);
+            from = at;
+            continue;
+        }
+        if (at >= value_ && at < unit_end_) {
+            at = unit_end_ < limit ? unit_end_ : limit;
+            continue;
+        }
+        std::uint32_t distance = 0;
+        std::uint32_t length = probe(at, distance);
+        if (length == 0) {
+            ++at;
+            continue;
+        }
+        if (prose_) {
+            std::uint32_t later = 0, other = 0;
+            while (length < 32 && at + 1 < limit && (later = probe(at + 1, other)) > length) ++at, length = later, distance = other;
+            const std::uint32_t until = at + length < unit_end_ ? at + length : unit_end_;
+            for (std::uint32_t i = at + 1; i < until; ++i) newest_[hash(word(text_ + i))] = static_cast<std::uint16_t>(i);
+        }
+        literal_run(from, at);
+        match(length, distance);
+        from = at += length;
+    }
+    literal_run(from, at);
+    at_ = at;
+}
+
+void gzip_stream::slide() noexcept {
+    if (at_ <= window) return;
+    const std::uint32_t by = at_ - window;
+    std::memmove(text_, text_ + by, end_ - by + 8);
+    at_ -= by;
+    end_ -= by;
+    value_ = value_ > by ? value_ - by : 0;
+    unit_end_ -= by;
+    for (std::uint16_t& place : newest_) place = static_cast<std::uint16_t>(place > by ? place - by : 0);
+}
+
+inline char* gzip_stream::flush(char* to) noexcept {
+    std::uint64_t out = bits_;
+    if constexpr (std::endian::native == std::endian::big) out = __builtin_bswap64(out);
+    std::memcpy(to, &out, 8);
+    to += bit_count_ >> 3;
+    bits_ >>= bit_count_ & ~7u;
+    bit_count_ &= 7;
+    return to;
+}
+
+void gzip_stream::begin_block() noexcept {
+    static constexpr std::uint8_t order[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+    std::uint8_t lengths[literals + distances];
+    ++often_[end_of_block];
+    code_lengths(often_, literals, 15, lengths);
+    unsigned many = literals, far = distances;
+    while (lengths[many - 1] == 0) --many;
+    codes_of(lengths, many, codes_);
+    code_lengths(distance_often_, distances, 15, lengths + many);
+    while (lengths[many + far - 1] == 0) --far;
+    codes_of(lengths + many, far, distance_codes_);
+    std::memset(often_, 0, sizeof often_);
+    std::memset(distance_often_, 0, sizeof distance_often_);
+    for (std::uint32_t l = 0; l < 256; ++l) {
+        const std::uint32_t slot = length_slot(l), extra = length_extra(slot);
+        const std::uint32_t c = 257 + slot < many ? codes_[257 + slot] : 0, n = c >> 24;
+        length_codes_[l] = (c & 0xffffff) | (l & ((1u << extra) - 1)) << n | (n + extra) << 24;
+    }
+
+    std::uint16_t runs[literals + distances];  // a symbol of the code of lengths, and its extra bits above
+    unsigned count = 0;
+    std::uint16_t run_often[19] = {};
+    for (unsigned i = 0, n = 1; i < many + far; i += n) {
+        const unsigned here = lengths[i];
+        for (n = 1; i + n < many + far && lengths[i + n] == here && n < (here ? 7u : 138u);) ++n;
+        unsigned symbol = here, extra = 0;
+        if (here == 0 && n >= 3) symbol = n < 11 ? 17 : 18, extra = n < 11 ? n - 3 : n - 11;
+        else if (here != 0 && i > 0 && lengths[i - 1] == here && n >= 3) {
+            n = n < 6 ? n : 6;
+            symbol = 16, extra = n - 3;
+        } else n = 1;
+        ++run_often[symbol];
+        runs[count++] = static_cast<std::uint16_t>(symbol | extra << 8);
+    }
+    std::uint8_t run_lengths[19];
+    std::uint32_t run_codes[19];
+    code_lengths(run_often, 19, 7, run_lengths);
+    codes_of(run_lengths, 19, run_codes);
+    unsigned shown = 19;
+    while (run_lengths[order[shown - 1]] == 0) --shown;
+
+    last_ = finished_ && at_ == end_;
+    spill_bits(std::uint64_t{last_} | 2 << 1 | std::uint64_t{many - 257} << 3 | std::uint64_t{far - 1} << 8 | std::uint64_t{shown - 4} << 13, 17);
+    for (unsigned i = 0; i < shown; ++i) spill_bits(run_lengths[order[i]], 3);
+    for (unsigned i = 0; i < count; ++i) {
+        const unsigned symbol = runs[i] & 255;
+        code(run_codes[symbol]);
+        spill_bits(runs[i] >> 8, symbol == 16 ? 2 : symbol == 17 ? 3 : symbol == 18 ? 7 : 0);
+    }
+    tokens_put_ = 0;
+    phase_ = phase::tokens;
+}
+
+/// Writes tokens while there are 8 bytes for the next; last is where the last one may begin.
+char* gzip_stream::put_tokens(char* to, const char* last) noexcept {
+    const std::uint32_t *token = tokens_ + tokens_put_, *end = tokens_ + token_count_;
+    std::uint64_t out = bits_;
+    unsigned n = bit_count_;
+    const auto code = [&](std::uint32_t c) {
+        out |= std::uint64_t{c & 0xffffff} << n;
+        n += c >> 24;
+    };
+    const auto flush = [&] {
+        const std::uint64_t little = std::endian::native == std::endian::big ? __builtin_bswap64(out) : out;
+        std::memcpy(to, &little, 8);
+        to += n >> 3;
+        out >>= n & ~7u;
+        n &= 7;
+    };
+    for (; token != end && to <= last; ++token) {
+        const std::uint32_t t = *token;
+        if (t >> 31) {
+            code(length_codes_[t >> 16 & 255]);
+            const std::uint32_t d = t & 0x7fff, slot = distance_slot(d), extra = slot < 4 ? 0 : slot / 2 - 1;
+            code(distance_codes_[slot]);
+            out |= std::uint64_t{d & ((1u << extra) - 1)} << n;
+            n += extra;
+        } else {
+            code(codes_[t & 255]);
+            if (t >= 2u << 24) code(codes_[t >> 8 & 255]);
+            if (t >= 3u << 24) code(codes_[t >> 16 & 255]);
+        }
+        flush();
+    }
+    tokens_put_ = static_cast<std::uint32_t>(token - tokens_);
+    if (token == end && to <= last) {
+        code(codes_[end_of_block]);
+        flush();
+        phase_ = last_ ? phase::trailer : phase::parse;
+        token_count_ = 0;
+    }
+    bits_ = out;
+    bit_count_ = n;
+    return to;
+}
+
+gzip_stream::piece gzip_stream::next(std::span<char> into) noexcept {
+    char *to = into.data(), *const end = to + into.size();
+    for (;;) {
+        const std::size_t spilled = std::min(static_cast<std::size_t>(spill_end_ - spill_at_), static_cast<std::size_t>(end - to));
+        if (spilled > 0) std::memcpy(to, spill_at_, spilled);
+        to += spilled;
+        spill_at_ += spilled;
+        const std::size_t bytes = static_cast<std::size_t>(to - into.data());
+        if (spill_at_ != spill_end_) return {bytes, made::full};
+        spill_at_ = spill_end_ = spill_;
+        switch (phase_) {
+            case phase::parse:
+                if (!finished_ && room().size() >= least_room) return {bytes, made::more};
+                parse();
+                if (token_count_ >= tokens_size - 120 || (finished_ && at_ == end_)) begin_block();
+                else slide();
+                break;
+            case phase::tokens:
+                if (end - to >= 16) to = put_tokens(to, end - 8);
+                else spill_end_ = put_tokens(spill_, spill_ + sizeof spill_ - 8);
+                break;
+            case phase::trailer:
+                bit_count_ = (bit_count_ + 7) & ~7u;
+                spill_bits(0, 0);
+                spill_bits(crc_, 32);
+                spill_bits(size_, 32);
+                phase_ = phase::done;
+                break;
+            case phase::done: return {bytes, made::done};
+        }
+    }
+}
+
+/// A small page is smaller on its way as it is.
+constexpr bool worth_gzip(std::size_t octets, bool plain_will_do) noexcept { return octets >= 1500 || !plain_will_do; }
+
+/// False, and all as it was, without memory.
+static bool compress(std::string& page) {
+    const owned<gzip_stream> gzip(new (std::nothrow) gzip_stream);
+    if (!gzip) return false;
+    std::string out;
+    char window[4096];
+    for (std::string_view rest = page;;) {
+        const gzip_stream::piece made = gzip->next(window);
+        out.append(window, made.bytes);
+        if (made.what == gzip_stream::made::done) break;
+        if (made.what == gzip_stream::made::full) continue;
+        if (rest.empty()) gzip->finish();
+        const std::size_t n = rest.copy(gzip->room().data(), gzip->room().size());
+        gzip->add(n);
+        rest.remove_prefix(n);
+    }
+    page = static_cast<std::string&&>(out);
+    return true;
+}
+
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+#endif
+
+// =============================================================================
 // [50] encoder                                      the cursor over a registry
 //      needs [48]
 // =============================================================================
@@ -8381,7 +8923,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [52] negotiation                                  Accept, escaping, name[]
-//      needs [50]
+//      needs [49] [50]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -8494,26 +9036,30 @@ constexpr bool escaping_of(std::string_view name, escaping& found) noexcept {
     return false;
 }
 
-// Explicitly offered, and not less than the plain page. The word `*` alone is no wish for gzip.
-constexpr bool gzip_wanted(std::string_view accept_encoding) noexcept {
+// gzip: by name, and not less than the plain page. The word `*` alone is no wish for gzip.
+constexpr void codings_of(std::string_view accept_encoding, negotiation& agreed) noexcept {
     std::uint32_t gzip = 0, identity = 0;
-    bool refused = false;
+    bool refused = false, named = false, none_other = false;
     for (clause c; next_clause(accept_encoding, c);) {
         if (is_word(c.type, "gzip") || is_word(c.type, "x-gzip")) {
             gzip = c.q > gzip ? c.q : gzip;
             refused = refused || c.q == 0;
         } else if (is_word(c.type, "identity")) {
             identity = c.q;
+            named = true;
+        } else if (is_word(c.type, "*")) {
+            none_other = c.q == 0;
         }
     }
-    return gzip != 0 && gzip >= identity && !refused;
+    agreed.gzip = gzip != 0 && gzip >= identity && !refused;
+    agreed.plain = named ? identity != 0 : !none_other;
 }
 
 }  // namespace detail
 
 negotiation negotiate(std::string_view accept, std::string_view accept_encoding, list<format> offered) noexcept {
     negotiation agreed;
-    agreed.gzip = detail::gzip_wanted(accept_encoding);
+    detail::codings_of(accept_encoding, agreed);
 
     unsigned ours = offered.empty() ? ~0u : detail::bit_of(format::text_0_0_4);
     for (format f : offered) ours |= detail::bit_of(f);
@@ -8569,7 +9115,7 @@ std::string_view content_type(format as, escaping names) noexcept {
 }
 
 stats_page server_stats(const stats_request& request) {
-    const negotiation agreed = negotiate(request.accept, {}, request.formats);
+    const negotiation agreed = negotiate(request.accept, request.accept_encoding, request.formats);
     page_options page;
     page.as = agreed.as;
     page.names = agreed.names;
@@ -8578,7 +9124,10 @@ stats_page server_stats(const stats_request& request) {
     page.created = request.created;
     stats_page out{200, content_type(agreed.as, agreed.names), {}};
     // An empty page would end every series.
-    if (!detail::render(page, out.body)) out = {500, "text/plain; charset=utf-8", "the page could not be made\n"};
+    if (!detail::render(page, out.body)) return {500, "text/plain; charset=utf-8", "the page could not be made\n"};
+#if !PROMETHEUS_ASYNC_NO_GZIP
+    if (agreed.gzip && detail::worth_gzip(out.body.size(), agreed.plain) && detail::compress(out.body)) out.content_encoding = "gzip";
+#endif
     return out;
 }
 
@@ -10769,7 +11318,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [64] connection                                   one peer: handshake, requests, answers, end
-//      needs [58] [61] [62] [63]
+//      needs [49] [58] [61] [62] [63]
 // =============================================================================
 //
 // One http_connection serves one peer. It has a parser, at most one buffer of output, and a phase. run() does what the
@@ -10781,32 +11330,30 @@ namespace detail {
 
 class http_connection;
 
-struct page_body;
-
-/// Turns the octets of a page into others on their way, as a content coding does.
-class body_filter {
-public:
-    virtual ~body_filter() = default;
-    /// As cursor::next. Takes what it needs by page.plain(), a bounded amount in one call (16 KiB, say), and may keep
-    /// what it cannot write yet. A result of less than half of `into` with more to come ends the connection's turn.
-    virtual pulled next(page_body& page, std::span<char> into) noexcept = 0;
-};
-
-/// A page as a stream of octets, through a filter if there is one. Counts its samples if it is to.
+/// A page as a stream of octets, compressed or not. Counts its samples if it is to.
 struct page_body {
     cursor page;
-    owned<body_filter> filter;
+#if !PROMETHEUS_ASYNC_NO_GZIP
+    owned<gzip_stream> gzip;  // kept for the next page
+#endif
+    bool compressed = false;
     std::size_t samples = 0;
     bool counts = false, line_start = true;
 
     void start(const page_options& options, bool count) {
         page.start(options);
-        filter = {};
+        compressed = false;
         samples = 0;
         counts = count;
         line_start = true;
     }
-    pulled next(std::span<char> into) noexcept { return filter ? filter->next(*this, into) : plain(into); }
+    /// Few or none, with more to come, after much work: the connection's turn ends.
+    pulled next(std::span<char> into) noexcept {
+#if !PROMETHEUS_ASYNC_NO_GZIP
+        if (compressed) return zipped(into);
+#endif
+        return plain(into);
+    }
     /// The next octets of the page itself.
     pulled plain(std::span<char> into) noexcept {
         const pulled got = page.next(into);
@@ -10818,6 +11365,31 @@ struct page_body {
         }
         return got;
     }
+#if !PROMETHEUS_ASYNC_NO_GZIP
+    /// The page from now on is compressed, first of all what was taken of it. False without memory.
+    bool compress(std::string_view first, bool whole) noexcept {
+        if (!gzip) gzip = owned<gzip_stream>(new (std::nothrow) gzip_stream);
+        if (!gzip) return false;
+        gzip->start();
+        gzip->add(first.copy(gzip->room().data(), gzip->room().size()));
+        if (whole) gzip->finish();
+        return compressed = true;
+    }
+    pulled zipped(std::span<char> into) noexcept {
+        std::size_t bytes = 0, taken = 0;
+        for (;;) {
+            const gzip_stream::piece made = gzip->next(into.subspan(bytes));
+            bytes += made.bytes;
+            if (made.what == gzip_stream::made::done) return {bytes, pull::done};
+            if (made.what == gzip_stream::made::full || taken >= gzip_stream::least_room) return {bytes, pull::more};
+            const pulled got = plain(gzip->room());
+            gzip->add(got.bytes);
+            taken += got.bytes + gzip_stream::least_room / 4;  // a pull without octets was work, too
+            if (got.what == pull::failed) return {bytes, pull::failed};
+            if (got.what == pull::done) gzip->finish();
+        }
+    }
+#endif
 };
 
 /// The memory of one answer: its head, a piece of its body, and framing before and after, so that what is sent is
@@ -10882,6 +11454,7 @@ struct http_service {
     collector_errors on_collector_error = collector_errors::skip;
     created_series created = created_series::off;
     std::vector<format> formats;             // none: all
+    bool gzip = !PROMETHEUS_ASYNC_NO_GZIP;
     std::string process_start;               // the whole field, or empty
     event_handler on_event = nullptr;
     void* context = nullptr;
@@ -10957,6 +11530,8 @@ struct response {
     bool chunked = false;
     bool more = false;             // the page has more pieces
     bool paused = false;           // making a piece took much work for few octets
+    bool gzip = false;             // wanted, and not decided yet
+    bool plain = true;             // or acceptable as it is
     std::size_t filled = 0;        // octets of the piece that is being made
     const char* out = nullptr;     // the run of octets that is being sent
     const char* out_end = nullptr;
@@ -11494,7 +12069,9 @@ void http_connection::answer_page(const http_route& route) {
     answer_.as = agreed.as;
     answer_.head.put("Content-Type: ");
     answer_.head.put(content_type(agreed.as, agreed.names));
-    answer_.head.put("\r\nVary: Accept\r\n");
+    answer_.head.put(service_.gzip ? "\r\nVary: Accept, Accept-Encoding\r\n" : "\r\nVary: Accept\r\n");
+    answer_.gzip = service_.gzip && agreed.gzip;
+    answer_.plain = agreed.plain;
     answer_.head.put(fields_of_200);
     answer_.head.put(service_.process_start);
     block_->page.start({.as = agreed.as,
@@ -11515,7 +12092,7 @@ void http_connection::answer_page(const http_route& route) {
 // whole, and has a length, or is sent in chunks.
 void http_connection::fill() {
     pull what = pull::more;
-    if (answer_.head_sent && answer_.filled == 0) service_.widen(*block_);
+    if (answer_.head_sent && answer_.filled == 0 && !block_->page.compressed) service_.widen(*block_);
     while (what == pull::more && block_->room() - answer_.filled >= 64) {
         const std::size_t room = block_->room() - answer_.filled;  // small: each pull holds the registries' lock
         const std::span<char> piece(block_->body() + answer_.filled, room < http_block::body_size ? room : http_block::body_size);
@@ -11529,6 +12106,14 @@ void http_connection::fill() {
         service_.report(event_kind::callback_failed, {errc::canceled, "a collector failed: no page"});
         return answer_.head_sent ? reset() : answer_fixed(500);
     }
+#if !PROMETHEUS_ASYNC_NO_GZIP
+    if (std::exchange(answer_.gzip, false) && worth_gzip(answer_.filled, answer_.plain) &&
+        block_->page.compress({block_->body(), answer_.filled}, what == pull::done)) {
+        answer_.filled = 0;
+        answer_.head.put("Content-Encoding: gzip\r\n");
+        return fill();
+    }
+#endif
     answer_.more = what == pull::more && !answer_.head_only;
     const std::size_t body = std::exchange(answer_.filled, 0);
     if (answer_.head_sent) {
@@ -12085,6 +12670,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     on_collector_error = o.on_collector_error;
     created = o.created;
     formats.assign(o.formats.begin(), o.formats.end());
+    gzip = gzip && o.gzip;
     on_event = o.on_event;
     context = o.context;
     if (o.self_metrics) metrics = owned<http_metrics>(new http_metrics);

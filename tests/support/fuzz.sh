@@ -11,7 +11,7 @@ one() { # source: its log ends with a line for the tally
     name=$(basename "$1" .cpp); name=${name#fuzz_}
     mkdir -p "build/fuzz/$name.found"
     if $cxx -std=c++20 -O1 -g1 -fsanitize=fuzzer,address,undefined -fno-sanitize=function -fno-sanitize-recover=undefined -I. \
-            "$1" -o "build/fuzz/$name" -pthread > "build/fuzz/$name.log" 2>&1 &&
+            "$1" -o "build/fuzz/$name" -pthread $(sed -n 's,^// libs:,,p' "$1") > "build/fuzz/$name.log" 2>&1 &&
         "build/fuzz/$name" -max_total_time="$span" -rss_limit_mb=2048 -timeout=20 -max_len=4096 -artifact_prefix="build/fuzz/$name-" \
             "build/fuzz/$name.found" "tests/corpus/$name" >> "build/fuzz/$name.log" 2>&1
     then printf '  %-5s %s: %s\n' FUZZ "$1" "$(grep -o 'Done.*' "build/fuzz/$name.log" | tail -n 1)"
