@@ -3730,7 +3730,7 @@ PROMETHEUS_ASYNC_DECL task<R> run_within(event_loop& loop, seconds span, A work)
     if (!co_await limited_awaiter<T>(loop, state, span)) co_return error(errc::timeout, "what was awaited did not end in time");
     if constexpr (std::is_void_v<T>) {
         state.take().value();
-        co_return R();
+        co_return R{};
     } else {
         co_return state.take().value();
     }
