@@ -2,6 +2,7 @@
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
+#include "examples/promlint.hpp"
 
 #include <algorithm>
 
@@ -83,23 +84,23 @@ void judge(const std::string& page, bool openmetrics) {
     std::vector<std::string_view> types, keys;
     std::string_view rest = page;
     bool ended = false;
-    for (std::string_view line; prom::detail::next_line(rest, line);) {
+    for (std::string_view line; prom_lint::detail::next_line(rest, line);) {
         require(!line.empty() && !ended);
         if (line == "# EOF") {
             require(openmetrics);
             ended = true;
         } else if (line.substr(0, 7) == "# TYPE ") {
             line.remove_prefix(7);
-            types.push_back(prom::detail::take_name(line, " "));
+            types.push_back(prom_lint::detail::take_name(line, " "));
         } else if (line[0] != '#') {
             require(!types.empty());
-            const std::size_t size = prom::detail::key_size(line);
+            const std::size_t size = prom_lint::detail::key_size(line);
             require(size < line.size() && line[size] == ' ');
             keys.push_back(line.substr(0, size));
             // The family's name begins the sample's.
             std::string_view name = line;
             if (name[0] == '{') name.remove_prefix(1);
-            require(prom::detail::take_name(name, "{ ").substr(0, types.back().size()) == types.back());
+            require(prom_lint::detail::take_name(name, "{ ").substr(0, types.back().size()) == types.back());
         }
     }
     require(ended == openmetrics);
