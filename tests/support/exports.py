@@ -24,7 +24,7 @@ MADE = re.compile(r"""(
   | (page_options|server_limits)::(page_options|server_limits)\(\)
   | (lint_finding|registration|stats_page|tls_peer)::~(lint_finding|registration|stats_page|tls_peer)\(\)
   | lint_finding::lint_finding\(lint_finding(&&|\ const&)\)
-  | registration::registration\((registration&&)?\)
+  | (registration|stats_page)::(registration|stats_page)\((registration&&|stats_page&&)?\)
   | (registration|stats_page)::operator=\((registration|stats_page)&&\)
 )""", re.X)
 
