@@ -57,7 +57,7 @@
 //   PROMETHEUS_ASYNC_IMPLEMENTATION  -         define in exactly one source file
 //   PROMETHEUS_ASYNC_EXCEPTIONS      detected  0 builds without throw; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_THREADS      0         no locks, no thread_local; part of the ABI namespace
-//   PROMETHEUS_ASYNC_NO_GZIP         1         pages are never compressed: drops [49]. 0, in all units: they are; new
+//   PROMETHEUS_ASYNC_NO_GZIP         1         pages are never compressed: drops [49]. 0, in the implementation's file: they are; new
 //   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[38], [56]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
@@ -7334,6 +7334,9 @@ PROMETHEUS_ASYNC_END
 // before from its newline on. Lines that begin with # are prose. Shared history is the newest place of each hash.
 #if !PROMETHEUS_ASYNC_NO_GZIP
 #include <bit>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -7405,7 +7408,10 @@ private:
 
     std::uint32_t table_[4][256];
 #if defined(__x86_64__)
-    bool fold_ = __builtin_cpu_supports("pclmul");
+    bool fold_ = [] {  // __builtin_cpu_supports would link 4 kB of libgcc
+        unsigned a, b, c = 0, d;
+        return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_PCLMUL) != 0;
+    }();
 #else
     bool fold_ = false;
 #endif
