@@ -19,7 +19,7 @@
 //
 // Threads  Metrics and registries: any thread, an update takes no lock. Loop, server: one thread.
 // Memory   Once warm, an update, a lookup and a scrape on a kept-alive connection allocate nothing.
-// Errors   An update cannot fail. What the world breaks is a result<T>; what you break is [12].
+// Errors   An update cannot fail. System and network failures are a result<T>; a bad name throws [12].
 //
 // CONTENTS                                          search for the number in brackets
 //
@@ -178,8 +178,8 @@ PROMETHEUS_ASYNC_END
 //      needs [10]
 // =============================================================================
 //
-// An update cannot fail. What the world breaks (a port in use, Consul down) is a result<T>. What the
-// program breaks at start-up (a bad name, one name declared as two kinds) is raised: thrown as
+// An update cannot fail. System and network failures (a port in use, Consul down) are returned as result<T>.
+// Programming errors (a bad name, one name declared as two kinds) are raised: thrown as
 // `failure`, or, without exceptions, given to PROMETHEUS_ASYNC_FATAL. Each raising function has a
 // try_ twin that returns a result.
 PROMETHEUS_ASYNC_BEGIN
@@ -732,7 +732,7 @@ struct cell {
     PROMETHEUS_ASYNC_DECL void store(std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELAXED); }
 #else
     // Two copies, written in turn: readers take the newer one, and never wait for a writer, which may have
-    // been left behind amid its store by a fork.
+    // been left behind by a fork in the middle of its store.
     std::uint32_t version;
     std::uint32_t half[2][2];
 
@@ -2657,7 +2657,7 @@ PROMETHEUS_ASYNC_DECL deferred_source<T> pump(A a) {
 
 /// Starts an awaitable (a task, an awaiter) and fires the deferred when it ends.
 ///
-/// lifetime the deferred owns it: when the last handle goes, which may not be amid what the awaitable itself does,
+/// lifetime the deferred owns it: when the last handle goes, which may not be while the awaitable itself runs,
 ///          it is destroyed where it is suspended. An awaitable given as an lvalue is awaited where it stands
 template <class Awaitable>
 [[nodiscard]] PROMETHEUS_ASYNC_DECL auto make_deferred(Awaitable&& awaitable) {
@@ -4108,8 +4108,8 @@ struct consul_settings;
 struct file_sd_settings;
 }  // namespace detail
 
-/// Registers servers in a Consul agent, sees to it that they stay registered when the agent restarts
-/// or forgets, and de-registers them when they close.
+/// Registers servers in a Consul agent, registers them again when the agent restarts
+/// or forgets them, and de-registers them when they close.
 ///
 /// A server on a wildcard address, told to an agent on this host, is registered without an address
 /// (Consul then gives the node's) and checked on loopback; told to another host, under the address of
@@ -5967,10 +5967,10 @@ struct collector_call {
 static constinit collector_call* calling = nullptr;
 #else
 static constinit thread_local collector_call* calling = nullptr;
-/// A thread that waits for the calls of `hook`, amid calls of its own.
+/// A thread that waits for the calls of `hook`, while calls of its own run.
 struct collector_wait {
     const collector_hook& hook;
-    collector_call* amid;
+    collector_call* inside;
     collector_wait* next;
 };
 static constinit collector_wait* collector_waits = nullptr;
@@ -6436,7 +6436,7 @@ static void compact(family_state& f) noexcept {
 /// closes a circle, and what is waited for gets no new calls.
 static collector_call* waited_for_by(const collector_hook& h) noexcept {
     for (const collector_wait* w = collector_waits; w; w = w->next) {
-        if (!collector_call::of(h, w->amid)) continue;
+        if (!collector_call::of(h, w->inside)) continue;
         collector_call* own = collector_call::of(w->hook, calling);
         if (own || (own = waited_for_by(w->hook))) return own;
     }
@@ -9553,7 +9553,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     void require_ours() const {
         if (!ours()) raise({errc::invalid_option, "event_loop::run() in a forked child: the loop is the parent's"});
     }
-    /// In a child that does not have the loop's thread, which may have been amid anything: nothing is destroyed.
+    /// In a child that does not have the loop's thread, which may have been doing anything: nothing is destroyed.
     void close_copies() noexcept {
         for (std::size_t fd = 0; fd != watches.size(); ++fd) if (watches[fd].first) sys::close(static_cast<int>(fd));
         if (unwatched >= 0) sys::close(unwatched);
@@ -11829,7 +11829,7 @@ bool http_connection::handshake() {
         return true;
     }
     if (how == stream_status::failed) service_.report(event_kind::handshake_failed, stream_.why());
-    else if (begun) service_.report(event_kind::handshake_failed, {errc::tls, "TLS: the peer left amid the handshake"});
+    else if (begun) service_.report(event_kind::handshake_failed, {errc::tls, "TLS: the peer left during the handshake"});
     since_ = now_;
     enter(phase::lingering);
     return true;
@@ -13887,7 +13887,7 @@ struct consul_member : counted<consul_member> {
     error at_agent(const error& why) const {
         return {why.code(), "Consul at " + how.agent_text + ": " + why.describe(), why.sys()};
     }
-    /// 1 s, 2 s, ... 60 s, and up to a quarter more, so that a fleet does not knock in step.
+    /// 1 s, 2 s, ... 60 s, and up to a quarter more, so that the servers of a fleet do not all ask at once.
     double next_pause() {
         backoff = backoff == 0 ? 1 : backoff < 30 ? backoff * 2 : 60;
         const double pause = (backoff > retry_after ? backoff : retry_after) * (1 + jitter() / 4);

@@ -3,24 +3,7 @@
 # One would guess that the q values of Accept decide, and that q=0 excludes a format.
 # It answers with protobuf wherever the media type occurs in Accept with encoding=delimited: last, with q=0.1, with q=0.
 . "$(dirname "$0")/lib.sh"
-debs collectd-core=5.12.0-14 libmicrohttpd12=0.9.75-6 libprotobuf-c1=1.4.1-1+b1
-LD_LIBRARY_PATH=$lab/root/usr/lib/x86_64-linux-gnu; export LD_LIBRARY_PATH
-port=$(free_port)
-cat > "$lab/collectd.conf" <<CONF
-Hostname "h"
-BaseDir "$lab"
-PIDFile "$lab/pid"
-PluginDir "$lab/root/usr/lib/collectd"
-TypesDB "$lab/root/usr/share/collectd/types.db"
-Interval 1
-LoadPlugin load
-LoadPlugin write_prometheus
-<Plugin write_prometheus>
-  Port "$port"
-</Plugin>
-CONF
-"$lab/root/usr/sbin/collectd" -f -C "$lab/collectd.conf" > "$lab/log" 2>&1 &
-wait_for curl -s "http://127.0.0.1:$port/metrics"
+collectd
 kind() { curl -s -o /dev/null -w '%{content_type}' -H "Accept: $1" "http://127.0.0.1:$port/metrics" | cut -d';' -f1; }
 pb='application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited'
 expect "text only" text/plain "$(kind 'text/plain;version=0.0.4')"

@@ -3,24 +3,8 @@
 # One would guess that a limit that is not configured has no sample. It has one whose value is NaN, so a sum over
 # servers, of which one has a limit, is NaN (asked of Prometheus 2.42.0, Debian 2.42.0+ds-5+deb12u1).
 . "$(dirname "$0")/lib.sh"
-debs haproxy=2.6.12-1+deb12u4 libopentracing-c-wrapper0=1.1.3-3+b1 libopentracing1=1.6.0-4 liblua5.3-0=5.3.6-2 prometheus=2.42.0+ds-5+deb12u1
-LD_LIBRARY_PATH=$lab/root/usr/lib/x86_64-linux-gnu; export LD_LIBRARY_PATH
-port=$(free_port)
-cat > "$lab/haproxy.cfg" <<CONF
-defaults
-  mode http
-  timeout client 5s
-  timeout server 5s
-  timeout connect 1s
-frontend f
-  bind 127.0.0.1:$port
-  http-request use-service prometheus-exporter if { path /metrics }
-backend b
-  server limited 127.0.0.1:1 maxconn 10
-  server free 127.0.0.1:2
-CONF
-"$lab/root/usr/sbin/haproxy" -db -f "$lab/haproxy.cfg" > "$lab/log" 2>&1 &
-wait_for curl -sf "http://127.0.0.1:$port/metrics"
+debs prometheus=2.42.0+ds-5+deb12u1
+haproxy "server limited 127.0.0.1:1 maxconn 10" "server free 127.0.0.1:2"
 page() { curl -s "http://127.0.0.1:$port/metrics$1"; }
 expect "servers' limits" "10 NaN" "$(page '?scope=server' | grep '^haproxy_server_limit_sessions{' | cut -d' ' -f2 | paste -sd' ')"
 prometheus "$lab/root/usr/bin/prometheus"

@@ -5,6 +5,8 @@
 #   npm_get NAME@VERSION...           installs npm packages into $lab/node_modules
 #   serve FILE CONTENT-TYPE [HEADER]  serves FILE on a free port of 127.0.0.1; sets $port
 #   prometheus PROGRAM [FLAG...]      starts a Prometheus that scrapes 127.0.0.1:$port each second (job "j"); sets $prom
+#   collectd                          starts collectd 5.12.0 with write_prometheus on a free $port, metric: load
+#   haproxy BACKEND-LINE...           starts haproxy 2.6.12 with its exporter at /metrics of a free $port, and these lines of a backend
 #   ask QUERY                         prints the instant vector of $prom as sorted lines "{labels} value"
 #   free_port                         prints a free port
 #   wait_for COMMAND...               waits until COMMAND succeeds, at most 30 s
@@ -96,6 +98,45 @@ prometheus() {
     printf 'global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs: [{job_name: j, static_configs: [{targets: ["127.0.0.1:%s"]}]%s}]\n' "$port" "${scrape:-}" > "$lab/prom.yml"
     "$program" --config.file="$lab/prom.yml" --storage.tsdb.path="$lab/tsdb.$prom" --web.listen-address="127.0.0.1:$prom" "$@" > "$lab/prom.log" 2>&1 & prometheus=$!
     wait_for curl -sf "http://127.0.0.1:$prom/-/ready"
+}
+
+collectd() {
+    debs collectd-core=5.12.0-14 libmicrohttpd12=0.9.75-6 libprotobuf-c1=1.4.1-1+b1
+    port=$(free_port)
+    cat > "$lab/collectd.conf" <<CONF
+Hostname "h"
+BaseDir "$lab"
+PIDFile "$lab/pid"
+PluginDir "$lab/root/usr/lib/collectd"
+TypesDB "$lab/root/usr/share/collectd/types.db"
+Interval 1
+LoadPlugin load
+LoadPlugin write_prometheus
+<Plugin write_prometheus>
+  Port "$port"
+</Plugin>
+CONF
+    LD_LIBRARY_PATH=$lab/root/usr/lib/x86_64-linux-gnu "$lab/root/usr/sbin/collectd" -f -C "$lab/collectd.conf" > "$lab/log" 2>&1 &
+    wait_for curl -s "http://127.0.0.1:$port/metrics"
+}
+
+haproxy() {
+    debs haproxy=2.6.12-1+deb12u4 libopentracing-c-wrapper0=1.1.3-3+b1 libopentracing1=1.6.0-4 liblua5.3-0=5.3.6-2
+    port=$(free_port)
+    cat > "$lab/haproxy.cfg" <<CONF
+defaults
+  mode http
+  timeout client 5s
+  timeout server 5s
+  timeout connect 1s
+frontend f
+  bind 127.0.0.1:$port
+  http-request use-service prometheus-exporter if { path /metrics }
+backend b
+CONF
+    printf '  %s\n' "$@" >> "$lab/haproxy.cfg"
+    LD_LIBRARY_PATH=$lab/root/usr/lib/x86_64-linux-gnu "$lab/root/usr/sbin/haproxy" -db -f "$lab/haproxy.cfg" > "$lab/log" 2>&1 &
+    wait_for curl -sf "http://127.0.0.1:$port/metrics"
 }
 
 ask() {
