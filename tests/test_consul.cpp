@@ -691,6 +691,27 @@ TEST_CASE("two servers of one process may not have one id at one agent; a succes
     CHECK(s.consul.asked() > asked);
 }
 
+TEST_CASE("a successor waits for the end of the first until its deadline, and then says so") {
+    stage s({.deadline = 2, .budget = 10});
+    prom::registration r = s.started();
+    s.consul.next = {{"", answer::stall}};
+    s.loop.spawn_closing(left_quietly(r.deregister()));
+    s.until_asked(2);
+    outcome<prom::result<prom::registration>> next;
+    s.loop.spawn(keep(s.start(), next));
+    for (int i = 0; i != 19; ++i) now += 0.1, s.loop.poll(0);
+    CHECK(!next);
+    for (int i = 0; i != 2; ++i) now += 0.1, s.loop.poll(0);
+    REQUIRE(next);
+    REQUIRE(!*next);
+    CHECK(next->why().code() == prom::errc::timeout);
+    CHECK(std::string_view(next->why().describe()) == "another server of this process is still leaving the Consul service id \"app-metrics\"");
+    CHECK(s.consul.asked() == 2);
+    s.consul.there.go_on();  // the first has left: its id is free again
+    for (int i = 0; i != 50; ++i) now += 0.01, s.loop.poll(0.001);
+    CHECK(s.started().registered());
+}
+
 TEST_CASE("a token that was changed in its file is read after a 403, for every request") {
     const std::string path = "/tmp/prometheus_async_test_" + std::to_string(::getpid()) + ".token";
     std::ofstream(path) << "one\n";

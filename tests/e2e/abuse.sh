@@ -10,6 +10,10 @@ ok "the quickstart serves" within 20 answers "http://127.0.0.1:$port/metrics"
 for scenario in idle slowheader slowbody slowreader stalledreader churn rst pipeline halftls halfclose bigheader mixed distant; do
     ok "a scraper is served through $scenario" python3 "$abuse" --port "$port" --pid "$pid" --only $scenario --scale "$scale" --hold "$hold" --p99-ms "$p99" --rss-mb 8
 done
+if [ -w /dev/net/tun ] && unshare -n true 2> /dev/null; then
+    ok "a scraper whose packets take 50 ms is served at the attacker's own address" python3 "$(dirname "$0")/../http/distant.py" "$B/examples/01_quickstart"
+else echo "SKIPPED a scraper 50 ms away: needs root and /dev/net/tun"
+fi
 few() { ulimit -n 64; exec "$B/examples/01_quickstart" "$few_port"; }
 few_port=$(free_port)
 start few few
