@@ -3889,12 +3889,26 @@ struct authorizer {
 
 // ---- options ----
 
-/// A path and what is served there: one or several registries merged on one page, or a text.
+/// What a route asks each time that it is requested: one of the two functions, as of an authorizer. Success is answered by
+/// 200 and "ok", an error by 503 and its text (describe(): one line of at most 119 octets).
+///
+/// lifetime `later` is destroyed when its connection ends first, or after server_limits::response: within() gives it less
+/// threads  called on the loop's; `later` may take its time, on another thread too, as long as it is resumed on the loop's
+/// errors   what it throws is told to on_event (callback_failed), and the answer is 503 without it
+struct health_check {
+    result<void> (*now)(void* context) = nullptr;
+    task<result<void>> (*later)(void* context) = nullptr;
+    void* context = nullptr;
+    PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
+};
+
+/// A path and what is served there: one or several registries merged on one page, a text, or whether a check succeeds.
 struct route {
     std::string_view path;             // matched whole, the first that does
-    list<registry*> registries{};      // empty, with an empty text: the default registry
+    list<registry*> registries{};      // empty, with no text and no check: the default registry
     std::string_view text{};
-    std::string_view content_type = "text/plain; charset=utf-8";
+    std::string_view content_type = "text/plain; charset=utf-8";  // of the text
+    health_check check{};              // whether the program is alive, or ready
     bool open = false;                 // answered without authorisation and for any Host (a liveness path)
 };
 
@@ -3925,8 +3939,8 @@ struct server_limits {
 ///
 /// unit     seconds and octets
 /// lifetime copied; lists and texts live until the start has been awaited. service_discovery, tls, authorizer and
-///          context, and the registries of routes, outlive the server
-/// threads  on_event and authorizer are called on the loop's thread, and may end the server
+///          context, and the registries of routes and what their checks need, outlive the server
+/// threads  on_event, authorizer and checks are called on the loop's thread, and may end the server
 struct server_options {
     std::string_view addr{};           // "": ALL interfaces, as upstream; "localhost": this host alone; an address, "unix:/path",
                                        // "unix:@name", or a host name (the system looks it up, and the loop waits)
@@ -11405,6 +11419,7 @@ struct http_block {
     static constexpr std::size_t wide_size = 65536, framing = 16;
     page_body page;
     http_block* next = nullptr;
+    error reason{errc::canceled, {}};      // why a check failed
     std::size_t ahead = 0, ahead_end = 0;
     char* wide = nullptr;                  // for the later pieces of a long page
     bool widened = false;                  // `wide` is in use
@@ -11438,6 +11453,7 @@ struct http_route {
     std::string path, text, content_type;
     std::vector<registry*> registries;
     bool is_text, open;
+    health_check check{};
 };
 
 /// The scrapes themselves as metrics, in the default registry.
@@ -11467,7 +11483,7 @@ struct http_service {
     owned<http_metrics> metrics;
     tls_config tls{};
     authenticator auth;
-    void (*decided)(http_connection& who) = nullptr;  // an asynchronous authoriser has ended: must call decide()
+    void (*decided)(http_connection& who) = nullptr;  // an asynchronous authoriser or check has ended: must call decide()
 
     http_queue waiting;                      // for the peer's octets: evicted first
     http_queue handshaking;                  // TLS handshakes that have begun
@@ -11550,7 +11566,7 @@ class http_connection {
 public:
     enum class phase : std::uint8_t {
         handshake, reading,
-        deciding,   // an asynchronous authoriser is at work
+        deciding,   // an asynchronous authoriser or check is at work
         delaying,   // a 401 waits, so that passwords cannot be tried fast
         writing,
         lingering,  // the last answer is sent: reads until the peer has closed
@@ -11570,7 +11586,7 @@ public:
     void last_octet() noexcept { last_octet_ = true; }
     /// Acts on a deadline() that has passed.
     void expire(double now);
-    /// Goes on with what an asynchronous authoriser has decided.
+    /// Goes on with what an asynchronous authoriser or check has decided.
     void decide(double now);
     double deadline() const noexcept;
     interest wants() const noexcept { return wants_; }
@@ -11626,9 +11642,14 @@ private:
     void respond();
     void authorize();
     enum class verdict : std::uint8_t { waiting, no, yes, failed };
-    verdict decide_later(const authorizer& asked);
+    template <class Ask>
+    void decide_by(std::string_view what, Ask ask);
+    verdict decide_later(task<bool> asked);
     static verdict verdict_of(deferred_state<bool>& decided) noexcept;
     void judge(verdict is);
+    void check();
+    static task<bool> checked(task<result<void>> running, error& reason);
+    void answer_check(verdict is);
     void end();
     void answer();
     void answer_fixed(int status);
@@ -11652,7 +11673,7 @@ private:
     request_parser parser_;
     const http_route* route_ = nullptr;    // of the request; null: there is none
     authorization_request asking_{};
-    shared<deferred_state<bool>> decision_;  // of an authoriser that decides later
+    shared<deferred_state<bool>> decision_;  // of an authoriser or check that decides later
     http_block* block_ = nullptr;
     response answer_;
     budget turn_;
@@ -11667,6 +11688,7 @@ private:
     bool closing_ = false;                 // after this answer
     bool shut_ = false;                    // our side is closed
     bool last_octet_ = false;
+    bool checking_ = false;                // what is decided is the route's check
 };
 
 // ---- one connection ----
@@ -11911,6 +11933,7 @@ void http_connection::respond() {
     closing_ = parser_.failed() != 0 || h.close || (h.http_1_0 && !h.keep_alive) || h.content ||
                requests_ >= service_.limits.requests_per_connection;
     route_ = nullptr;
+    checking_ = false;
     if (parser_.failed() != 0) return answer_fixed(parser_.failed());
     route_ = service_.find(h.path());
     const bool open = route_ && route_->open;
@@ -11925,18 +11948,39 @@ void http_connection::authorize() {
     const authorizer& asked = service_.auth.asked();
     if (!asked) return judge(verdict::no);
     asking_ = {h.verb, h.path(), h.authorization, stream_.peer()};
+    decide_by("the authoriser", [&] {
+        return !asked.now ? decide_later(asked.later(asking_, asked.context)) : asked.now(asking_, asked.context) ? verdict::yes : verdict::no;
+    });
+}
+
+void http_connection::check() {
+    const health_check& asked = route_->check;
+    checking_ = true;
+    decide_by("the check", [&] {
+        if (!asked.now) return decide_later(checked(asked.later(asked.context), block_->reason));
+        const result<void> how = asked.now(asked.context);
+        if (!how) block_->reason = how.why();
+        return how ? verdict::yes : verdict::no;
+    });
+}
+task<bool> http_connection::checked(task<result<void>> running, error& reason) {
+    const result<void> how = co_await std::move(running);
+    if (!how) reason = how.why();
+    co_return bool(how);
+}
+
+template <class Ask>
+void http_connection::decide_by(std::string_view what, Ask ask) {
     verdict is = verdict::failed;
-    contain("the authoriser", [&] {
-        is = !asked.now ? decide_later(asked) : asked.now(asking_, asked.context) ? verdict::yes : verdict::no;
-    }, [](const error&) {});  // what it threw may show a credential
+    contain(what, [&] { is = ask(); }, [](const error&) {});  // what it threw may show a credential
     if (is != verdict::waiting) return judge(is);
     since_ = now_;
     wants_ = interest::none;
     enter(phase::deciding);
 }
 
-http_connection::verdict http_connection::decide_later(const authorizer& asked) {
-    const deferred<bool> decided = make_deferred(asked.later(asking_, asked.context));
+http_connection::verdict http_connection::decide_later(task<bool> asked) {
+    const deferred<bool> decided = make_deferred(std::move(asked));
     if (decided.fired()) return verdict_of(deferred_access::state(decided));
     decided.add_both([this] { service_.decided(*this); });
     decision_ = shared(&deferred_access::state(decided));
@@ -11957,11 +12001,11 @@ void http_connection::decide(double now) {
 }
 
 void http_connection::judge(verdict is) {
+    if (is == verdict::failed)
+        service_.report(event_kind::callback_failed, {errc::canceled, checking_ ? "a route's check threw" : "the authoriser threw"});
+    if (checking_) return answer_check(is);
     if (is == verdict::yes) return answer();
-    if (is == verdict::failed) {
-        service_.report(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
-        return answer_fixed(500);
-    }
+    if (is == verdict::failed) return answer_fixed(500);
     service_.report(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
     if (service_.auth.delay(now_) == 0) return answer_fixed(401);
     if (service_.delayed == most_delayed) return close();  // an answer now would make the delay useless
@@ -11977,6 +12021,7 @@ void http_connection::answer() {
     if (!route_ && h.target != "*") return answer_fixed(404);
     if (h.method == http_method::options) return answer_fixed(204);
     if (h.method == http_method::other) return answer_fixed(405);
+    if (route_->check) return check();
     if (route_->is_text) return answer_text(*route_);
     answer_page(*route_);
 }
@@ -12061,6 +12106,18 @@ void http_connection::answer_text(const http_route& route) {
     const std::size_t first = route.text.copy(block_->body(), http_block::body_size);
     send_head(first);
     if (!answer_.head_only) answer_.rest = std::string_view(route.text).substr(first);
+}
+
+void http_connection::answer_check(verdict is) {
+    begin_head(is == verdict::yes ? 200 : 503);
+    answer_.head.put("Content-Type: text/plain; charset=utf-8\r\n");
+    head_writer body{block_->body(), block_->body() + block_->room()};
+    body.put(is == verdict::yes ? "ok" : is == verdict::no ? block_->reason.describe() : "the check threw");
+    body.put("\n");
+    const auto size = static_cast<std::size_t>(body.at - block_->body());
+    put_length(size);
+    answer_.head.put(fields_of_200);
+    send_head(size);
 }
 
 void http_connection::answer_page(const http_route& route) {
@@ -12693,9 +12750,9 @@ server_state::server_state(event_loop& on, const server_options& o)
     for (const route& r : o.routes) {
         if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
         if (!plain(r.content_type)) bad("routes: a content type of at most 128 printable characters");
-        if (!r.text.empty() && !r.registries.empty()) bad("routes: either registries or a text");
+        if (!r.text.empty() + !r.registries.empty() + bool(r.check) > 1) bad("routes: either registries, or a text, or a check");
         routes.push_back({std::string(r.path), std::string(r.text), std::string(r.content_type),
-                          {r.registries.begin(), r.registries.end()}, !r.text.empty(), r.open});
+                          {r.registries.begin(), r.registries.end()}, !r.text.empty(), r.open, r.check});
     }
     if (o.routes.empty()) {
         routes.push_back({"/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>",  // upstream's octets
