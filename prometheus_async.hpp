@@ -57,7 +57,7 @@
 //   PROMETHEUS_ASYNC_IMPLEMENTATION  -         define in exactly one source file
 //   PROMETHEUS_ASYNC_EXCEPTIONS      detected  0 builds without throw; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_THREADS      0         no locks, no thread_local; part of the ABI namespace
-//   PROMETHEUS_ASYNC_NO_GZIP         1         pages are never compressed: drops [49]. 0, in the implementation's file: they are; new
+//   PROMETHEUS_ASYNC_NO_GZIP         0         1 in the implementation's file: pages are never compressed; drops [49]
 //   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[38], [56]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
@@ -85,7 +85,7 @@
 #define PROMETHEUS_ASYNC_NO_THREADS 0
 #endif
 #ifndef PROMETHEUS_ASYNC_NO_GZIP
-#define PROMETHEUS_ASYNC_NO_GZIP 1
+#define PROMETHEUS_ASYNC_NO_GZIP 0
 #endif
 #ifndef PROMETHEUS_ASYNC_NO_NETWORK
 #define PROMETHEUS_ASYNC_NO_NETWORK 0
@@ -3957,8 +3957,9 @@ struct server_options {
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
     created_series created = created_series::off;
     list<format> formats{};            // empty: whichever the client asks for; text 0.0.4 always remains
-    bool gzip = true;                  // with PROMETHEUS_ASYNC_NO_GZIP=0: pages of 1500 octets or more are compressed for a
-                                       // scraper that asks; 64 KiB for each connection that does
+    bool gzip = true;                  // pages of 1500 octets or more are compressed for a scraper that asks; 64 KiB for
+                                       // each answer on its way. false where label values that strangers choose stand
+                                       // beside secrets: the length of a compressed page tells of both, also over TLS
     bool self_metrics = false;         // prometheus_async_http_*, in the default registry: requests by code and format,
                                        // duration, octets, in flight, series, collector errors, events
     bool process_start_header = false; // Process-Start-Time-Unix on every page
@@ -11354,7 +11355,7 @@ class http_connection;
 struct page_body {
     cursor page;
 #if !PROMETHEUS_ASYNC_NO_GZIP
-    owned<gzip_stream> gzip;  // kept for the next page
+    owned<gzip_stream> gzip;  // made for the first compressed page, kept for the next
 #endif
     bool compressed = false;
     std::size_t samples = 0;

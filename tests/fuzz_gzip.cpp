@@ -1,7 +1,6 @@
 // libs: -lz
 // The deflater: any octets, given and taken in any pieces, come back through zlib. The input is a script, so that a
 // short one makes pages longer than the window: a line to repeat, octets as they are, a number that counts.
-#define PROMETHEUS_ASYNC_NO_GZIP 0
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 

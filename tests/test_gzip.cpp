@@ -1,6 +1,5 @@
 // libs: -lz
 // needs-network
-#define PROMETHEUS_ASYNC_NO_GZIP 0
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 

@@ -18,7 +18,7 @@ printf '#include "prometheus_async.hpp"\n#include "prometheus_async.hpp"\n' > "$
 printf '#include "prometheus_async.hpp"\n#define PROMETHEUS_ASYNC_IMPLEMENTATION\n#include "prometheus_async.hpp"\n#include "prometheus_async.hpp"\n' > "$dir/impl.cpp"
 for cxx in g++ clang++-16 clang++-19; do
     for with in "" -DPROMETHEUS_ASYNC_NO_NETWORK=1 -DPROMETHEUS_ASYNC_NO_THREADS=1 -DPROMETHEUS_ASYNC_SHARED=1 \
-        -DPROMETHEUS_ASYNC_POLLER_POLL=1 "-fno-exceptions -fno-rtti" \
+        -DPROMETHEUS_ASYNC_POLLER_POLL=1 -DPROMETHEUS_ASYNC_NO_GZIP=1 "-fno-exceptions -fno-rtti" \
         "-fno-exceptions -fno-rtti -DPROMETHEUS_ASYNC_NO_THREADS=1 -DPROMETHEUS_ASYNC_NO_NETWORK=1"; do
         ok "the header alone compiles: $cxx $with" $cxx $strict $with -I. -fsyntax-only "$dir/alone.cpp"
         ok "the implementation compiles after an earlier include: $cxx $with" $cxx $strict $with -I. -c "$dir/impl.cpp" -o /dev/null
@@ -36,6 +36,18 @@ ok "two units link and run" sh -c "g++ '$dir/use.o' '$dir/impl.o' -pthread -o '$
 ok "a forgotten implementation is named" says define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file g++ "$dir/use.o" -o "$dir/none"
 ok "a second implementation is named" says define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file g++ "$dir/use.o" "$dir/impl.o" "$dir/impl.o" -pthread -o "$dir/twice"
 ok "units that disagree on exceptions do not link, by name" says 'v[0-9]*_noexcept' g++ "$dir/use_noexcept.o" "$dir/impl.o" -pthread -o "$dir/mixed"
+
+cat > "$dir/serves_nothing.cpp" <<'CPP'
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+prometheus_async::counter counted{"counted_total", "A page of it is made, and not served."};
+int main() { return prometheus_async::expose().empty() ? 1 : 0; }
+CPP
+without_deflater() { # program
+    nm -C "$1" > "$dir/names" && grep -q 'prometheus_async.*expose' "$dir/names" && ! grep -i 'gzip\|crc_fold\|code_lengths' "$dir/names"
+}
+ok "a program that serves nothing is built" g++ $strict -I. -ffunction-sections -fdata-sections -Wl,--gc-sections "$dir/serves_nothing.cpp" -pthread -o "$dir/serves_nothing"
+ok "a program that serves nothing has no deflater" without_deflater "$dir/serves_nothing"
 
 # Among the macros of users' headers; hostile_macros.txt says which.
 sed '/^#/d; /^$/d' tests/support/hostile_macros.txt | tr ' ' '\n' |
