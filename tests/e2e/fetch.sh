@@ -6,11 +6,15 @@
 #   prometheus-2.24     bullseye   the newest in Debian built with consul_sd_configs
 #   prometheus-2.42     bookworm   with promtool-2.42
 #   prometheus-3        sid        with promtool-3
+#   victoria-metrics    sid
+#   nginx               bookworm
+#   node_exporter-1.5   bookworm
+#   node_exporter-1     sid
 #
 # and DIR/mbedtls3 mbedTLS 3 of trixie, to build with. Packages of older releases are checked against the SHA-256
 # below, those of sid and trixie by apt against the signed index; what is there already is kept.
 set -eu
-[ $# -eq 1 ] || { sed -n '2,11p' "$0"; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,15p' "$0"; exit 2; }
 mkdir -p "$1/bin" "$1/apt" "$1/debs"
 dir=$(cd "$1" && pwd)
 : > "$dir/apt/no-status"
@@ -45,9 +49,9 @@ get() { # component suite sha256|- package
     : > "$dir/$1/.done"
 }
 
-run_as() { # name path [major version required]
+run_as() { # name path [major version required [option that shows it]]
     ln -sf "../$2" "$dir/bin/$1"
-    "$dir/bin/$1" --version > "$dir/version" 2>&1 && grep -q "v\?${3:-}" "$dir/version" ||
+    "$dir/bin/$1" ${4:---version} > "$dir/version" 2>&1 && grep -q "v\?${3:-}" "$dir/version" ||
         { echo "fetch.sh: $2 does not run here as version ${3:-any}: $(head -1 "$dir/version")" >&2; exit 1; }
 }
 
@@ -58,9 +62,17 @@ get prom242 bookworm 81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1
 get prom3 sid - prometheus
 get promtool3 sid - promtool
 get mbedtls3 trixie - libmbedtls-dev
+get victoria sid - victoria-metrics
+get nginx bookworm - nginx
+get node15 bookworm - prometheus-node-exporter
+get node1 sid - prometheus-node-exporter
 run_as consul consul/usr/bin/consul 'Consul v1.8'
 run_as prometheus-2.24 prom224/usr/bin/prometheus 'version 2.24'
 run_as prometheus-2.42 prom242/usr/bin/prometheus 'version 2.42'
 run_as promtool-2.42 prom242/usr/bin/promtool 'version 2.42'
 run_as prometheus-3 prom3/usr/bin/prometheus 'version 3'
 run_as promtool-3 promtool3/usr/bin/promtool 'version 3'
+run_as victoria-metrics victoria/usr/bin/victoria-metrics
+run_as nginx nginx/usr/sbin/nginx 'nginx/1' -v
+run_as node_exporter-1.5 node15/usr/bin/prometheus-node-exporter 'version 1.5'
+run_as node_exporter-1 node1/usr/bin/prometheus-node-exporter 'version 1'
