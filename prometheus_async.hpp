@@ -13453,6 +13453,7 @@ task<result<void>> http_client::wait_for(stream_status how) {
     case stream_status::want_write: {
         const bool read = how == stream_status::want_read;
         const interest want = !read ? interest::write : stream_.pending() ? interest::both : interest::read;
+        if (loop_.now() >= until_) co_return error(errc::timeout, "too late");  // whatever is ready: a peer that always sends does not outlast it
         co_return co_await io_wait(loop_, scope_, fd_.get(), want, until_);
     }
     case stream_status::ended:

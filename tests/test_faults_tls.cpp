@@ -1,7 +1,8 @@
 // libs: -lssl -lcrypto -lmbedtls -lmbedx509 -lmbedcrypto
 // needs-network
 //
-// Every system call of a server that asks for credentials fails, in clear and over TLS by both adapters.
+// Every system call of a server that asks for credentials fails, and every one of a client that has some, in clear and
+// over TLS by both adapters.
 #include "support/system.hpp"
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
@@ -116,4 +117,133 @@ TEST_CASE("any call that fails once, or from then on for a while, leaves a serve
         }
     }
     CHECK(served_after > 100);
+}
+
+namespace {
+
+struct fetched {
+    bool done = false;
+    int answers = 0, status = 0;
+    std::size_t octets = 0;
+    prom::errc code{};
+    std::string why{};
+};
+/// Two requests with secrets, on one connection.
+prom::task<void> fetch(prom::event_loop& loop, const prom::detail::http_endpoint& to, const prom::tls_config& tls, fetched& out) {
+    prom::detail::wait_scope scope;
+    prom::detail::http_client client(loop, scope, to, tls);
+    const prom::detail::http_request request{
+        .method = "GET", .target = "/metrics", .secret_name = "X-Token", .secret = "t0ken", .body = {}, .authorization = "Bearer s3cret"};
+    prom::result<void> connected = co_await client.connect(request);
+    if (!connected) out.code = connected.why().code(), out.why = connected.why().describe();
+    static_cast<void>(client.here().text() + client.there().text());
+    while (connected && out.answers != 2) {
+        auto answer = co_await client.exchange(request);
+        if (!answer) {
+            out.code = answer.why().code(), out.why = answer.why().describe();
+            break;
+        }
+        ++out.answers;
+        out.status = answer->status;
+        out.octets += answer->body.size();
+        if (!client.reusable()) break;
+    }
+    out.done = true;
+}
+
+const failing_call client_calls[] = {
+    {"socket", {EMFILE, ENFILE, ENOBUFS, EACCES}},
+    {"connect", {ECONNREFUSED, EINTR, EAGAIN, ENETUNREACH, EADDRNOTAVAIL}},
+    {"getsockopt", {ENOBUFS}},
+    {"setsockopt", {EINVAL}},
+    {"getsockname", {ENOBUFS}},
+    {"getpeername", {ENOTCONN}},
+    {"fcntl", {EBADF}},
+    {"recv", {EINTR, EAGAIN, ECONNRESET, ENOMEM, -1}},
+    {"send", {EINTR, EAGAIN, EPIPE, ENOBUFS, -1}},
+    {"close", {EINTR, EIO}},
+#if !PROMETHEUS_ASYNC_POLLER_POLL && !defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
+    {"epoll_ctl", {ENOMEM, ENOSPC}},
+#endif
+};
+
+}  // namespace
+
+TEST_CASE("any call of a client that fails once, or from then on, ends in an answer or an error without its secrets") {
+    static const certs files;
+    auto by_openssl = openssl_server::load(files.pem("server"), files.key("server"), "").value();
+    auto by_mbedtls = mbedtls_server::load(files.pem("server"), files.key("server"), "").value();
+    auto openssl = openssl_client::load(files.pem("ca")).value();
+    auto mbedtls = mbedtls_client::load(files.pem("ca")).value();
+    struct way {
+        prom::tls_config server, client;
+    };
+    const way ways[] = {{{}, {}}, {by_openssl.hook(), mbedtls.hook()}, {by_mbedtls.hook(), openssl.hook()}};
+    prom::registry mine;
+    for (int i = 0; i != 20; ++i) mine.make_gauge("g" + std::to_string(i), std::string(900, 'h'));
+    prom::registry* const one[] = {&mine};
+    const std::size_t page = prom::expose({.registries = one}).size();
+    const prom::route routes[] = {{.path = "/metrics", .registries = one}};
+    const prom::credential accepted[] = {prom::bearer("s3cret")};
+
+    int answered = 0, failed = 0;
+    for (const way& by : ways) {
+        served here({.tls = by.server, .credentials = accepted, .routes = routes});
+        const auto to = *prom::detail::parse_endpoint("127.0.0.1", static_cast<bool>(by.client), here.server.port(), here.server.port());
+        const std::size_t before = open_descriptors();
+        bool ours = false;  // the client's loop turns, not the server's
+        const auto run = [&](fetched& out) {
+            prom::event_loop loop({.time = {[] { return served::now(); }, [] { return served::now() + 1.7e9; }}});
+            loop.spawn(fetch(loop, to, by.client, out));
+            for (int turns = 0; !out.done && turns != 4000; ++turns) {
+                ours = true;
+                loop.poll(0);
+                ours = false;
+                here.loop.poll(0);
+                if (turns % 50 == 49) served::now() += 0.5;
+            }
+            CHECK(out.done);  // whatever happens, its deadlines hold
+        };
+        for (const failing_call& call : client_calls) {
+            for (int code : call.codes) {
+                for (int at : {1, 2, 3, 7, 12}) {
+                    const bool once = (at + code) % 2 == 0;
+                    CAPTURE(call.name);
+                    CAPTURE(code);
+                    CAPTURE(at);
+                    int seen = 0;
+                    test_system::fault = [&](const char* name, int) {
+                        if (!ours || std::strcmp(name, call.name) != 0) return 0;
+                        ++seen;
+                        if ((code == EINTR || code == EAGAIN) && seen > at + 3) return 0;  // no system says so for ever of what is ready
+                        return seen == at || (!once && seen > at) ? code : 0;
+                    };
+                    fetched out;
+                    run(out);
+                    test_system::fault = nullptr;
+                    if (code != -1) CHECK(seen < 1000);  // nothing spins
+                    if (out.answers == 2) {
+                        CHECK(out.status == 200);
+                        CHECK(out.octets == 2 * page);
+                    } else if (out.answers == 0 || !out.why.empty()) {  // else the connection was not used again
+                        CHECK((out.code == prom::errc::system || out.code == prom::errc::timeout || out.code == prom::errc::tls || out.code == prom::errc::protocol));
+                        CHECK(!out.why.empty());
+                        CHECK(out.why.find("s3cret") == out.why.npos);
+                        CHECK(out.why.find("t0ken") == out.why.npos);
+                    }
+                    answered += out.answers == 2;
+                    failed += out.answers != 2;
+                    here.pass(2);  // the server lets go
+                    CHECK(here.until([&] { return open_descriptors() == before; }));
+                    if (seen < at) break;  // so often it is not called
+                }
+            }
+        }
+        fetched after;
+        run(after);
+        CHECK(after.answers == 2);
+        CHECK(after.octets == 2 * page);
+    }
+    CHECK(answered > 50);
+    CHECK(failed > 50);
 }
