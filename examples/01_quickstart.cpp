@@ -26,6 +26,7 @@ prom::task<int> handle(prom::event_loop& loop, int x) {
 }
 
 prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
+    prom::add_process_metrics(), prom::declare_build_info();  // process_*: CPU, memory, files, start time
     auto server = co_await prom::start_http_server(loop, {.port = port});
     if (!server) {
         std::fprintf(stderr, "%s\n", server.why().describe());

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """lint.py HEADER README: proves the rooms by compiling each with only the rooms that it names (and those that
 these name) before it, and that it does not compile when one of these is left out; checks the contents table against the
-banners, and compiles the README's C++ blocks.
+banners, and compiles the README's C++ blocks and the code of its table "Everything at a glance". Every link of the README leads
+somewhere, every example has a number of its own and stands in the README.
 Ends with "N passed, N failed"."""
-import os, re, shutil, subprocess, sys, tempfile
+import glob, os, re, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 header, readme = sys.argv[1:3]
@@ -84,11 +85,37 @@ for family, found_one in zip(("g++", "clang++"), readers):
 readers = [r for r in readers if r]
 prelude = ('#include "prometheus_async.hpp"\n#include <chrono>\n#include <cstdio>\nnamespace prom = prometheus_async;\n'
            "using namespace std::chrono_literals;\n")
-for i, (at, block) in enumerate((m.start(), m.group(1)) for m in re.finditer(r"^```cpp\n(.*?)^```", open(readme).read(), re.M | re.S)):
+page = open(readme).read()
+for i, (at, block) in enumerate((m.start(), m.group(1)) for m in re.finditer(r"^```cpp\n(.*?)^```", page, re.M | re.S)):
     whole = "#include" in block
     for compiler in readers:
         check(compiles(block if whole else prelude + block, [compiler, "-std=c++20", "-Wall", "-Wextra", "-Werror"]),
               f"README block {i + 1} compiles with {compiler} -Wall -Wextra -Werror: {block.splitlines()[0]}")
+
+# The rows of "at a glance": statements, or fields of server_options, which begin with a dot.
+def section(title):
+    return page[page.index(f"\n## {title}\n"):].split("\n## ")[1]
+rows = [(what.strip(), re.findall(r"`([^`]+)`", code.replace("\\|", "|"))) for what, code in
+        re.findall(r"^\| ([^|]+)\| ((?:\\\||[^|])+)\|[^|]*\[\d\d\]", section("Everything at a glance"), re.M)]
+check(len(rows) > 20, f"the table at a glance has rows: {len(rows)}")
+glance = "".join(f"// row: {what}\nprom::task<void> row_{i}() {{\n" +
+                 "".join(f"    take({{{c}}});\n" if c[0] == "." else f"    {c}\n" for c in code) + "    co_return;\n}\n"
+                 for i, (what, code) in enumerate(rows))
+for compiler in readers:
+    check(compiles('#include "tests/support/glance.hpp"\n' + glance, [compiler, "-std=c++20", "-Wall", "-Wextra", "-Wno-unused"]),
+          f"the table at a glance compiles with {compiler}")
+
+# Links, and the numbers of examples.
+anchors = {re.sub(r"[^a-z0-9 _-]", "", t.lower()).replace(" ", "-") for t in re.findall(r"^#+ (.*)", page, re.M)}
+for text_of, link in re.findall(r"\[([^][]+)\]\(([^)]+)\)", page):
+    if link.startswith("#"):
+        check(link[1:] in anchors, f"README: there is a section {link}")
+    elif not link.startswith("http"):
+        check(os.path.exists(link), f"README: there is {link}")
+        check(not re.fullmatch(r"\d\d", text_of) or os.path.basename(link).startswith(text_of + "_"), f"README: {link} is example {text_of}")
+examples = sorted(map(os.path.basename, glob.glob("examples/[0-9]*.cpp")))
+listed = re.findall(r"\[(\d\d)\]", section("All examples"))
+check(sorted(listed) == [e[:2] for e in examples], f"README lists each example once, and their numbers differ: {listed}, {examples}")
 
 print(f"{passed} passed, {len(faults)} failed")
 sys.exit(bool(faults))
