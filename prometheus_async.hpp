@@ -3877,6 +3877,7 @@ struct authorization_request {
     std::string_view path;
     std::string_view authorization;  // the field's value; empty without one
     const tls_peer* peer;            // null on a plain connection
+    event_loop* loop = nullptr;      // the server's: post() to it from another thread
 };
 /// One of the two functions; neither may end the server that asks (post() that). `later` may take its time, on another thread too, as long as it is
 /// resumed on the loop's.
@@ -11484,6 +11485,7 @@ struct http_service {
     owned<http_metrics> metrics;
     tls_config tls{};
     authenticator auth;
+    event_loop* runs_on = nullptr;           // what its connections run on
     void (*decided)(http_connection& who) = nullptr;  // an asynchronous authoriser or check has ended: must call decide()
 
     http_queue waiting;                      // for the peer's octets: evicted first
@@ -11948,7 +11950,7 @@ void http_connection::authorize() {
     if (service_.auth.matches(h.authorization)) return answer();
     const authorizer& asked = service_.auth.asked();
     if (!asked) return judge(verdict::no);
-    asking_ = {h.verb, h.path(), h.authorization, stream_.peer()};
+    asking_ = {h.verb, h.path(), h.authorization, stream_.peer(), service_.runs_on};
     decide_by("the authoriser", [&] {
         return !asked.now ? decide_later(asked.later(asking_, asked.context)) : asked.now(asking_, asked.context) ? verdict::yes : verdict::no;
     });
@@ -12556,6 +12558,7 @@ http_listener::http_listener(http_server& owner, descriptor listens)
 
 http_server::http_server(event_loop& loop)
     : loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {
+    runs_on = &loop;
     decided = [](http_connection& who) { static_cast<server_connection&>(who).move(&http_connection::decide); };
 }
 http_server::~http_server() { stop(); }

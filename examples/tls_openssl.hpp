@@ -240,8 +240,8 @@ struct context_free {
 /// One side's files, and the context that was made of them last.
 class store {
 public:
-    store(bool server, std::string certificate, std::string key, std::string ca)
-        : server_(server), certificate_(std::move(certificate)), key_(std::move(key)), ca_(std::move(ca)) {}
+    store(bool server, std::string certificate, std::string key, std::string ca, int min_version = TLS1_2_VERSION)
+        : server_(server), min_version_(min_version), certificate_(std::move(certificate)), key_(std::move(key)), ca_(std::move(ca)) {}
     store(const store&) = delete;
     store& operator=(const store&) = delete;
     ~store() { SSL_CTX_free(context_); }
@@ -333,7 +333,7 @@ private:
     prom::result<void> build(SSL_CTX*& c) const {
         ERR_clear_error();
         c = SSL_CTX_new(server_ ? TLS_server_method() : TLS_client_method());
-        if (!c || !SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION)) return bad("OpenSSL cannot start", {});
+        if (!c || !SSL_CTX_set_min_proto_version(c, min_version_)) return bad("OpenSSL cannot start", {});
         SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
         SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
         SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
@@ -372,6 +372,7 @@ private:
     }
 
     const bool server_;
+    const int min_version_;
     const std::string certificate_, key_, ca_;
     std::mutex lock_;
     SSL_CTX* context_ = nullptr;
@@ -396,8 +397,10 @@ inline prom::owned<prom::tls_session> open(void* context, std::string_view host)
 /// errors   load and reload: tls, naming the file. A reload that fails keeps what is in use
 class openssl_server {
 public:
-    static prometheus_async::result<openssl_server> load(std::string certificate, std::string key, std::string client_ca = {}) {
-        openssl_server made(new openssl_detail::store(true, std::move(certificate), std::move(key), std::move(client_ca)));
+    /// min_version is TLS1_2_VERSION or TLS1_3_VERSION.
+    static prometheus_async::result<openssl_server> load(std::string certificate, std::string key, std::string client_ca = {},
+                                                         int min_version = TLS1_2_VERSION) {
+        openssl_server made(new openssl_detail::store(true, std::move(certificate), std::move(key), std::move(client_ca), min_version));
         if (auto done = made.reload(); !done) return done.why();
         return made;
     }

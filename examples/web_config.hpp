@@ -1,0 +1,656 @@
+// The web configuration file of Prometheus' own programs and exporters (exporter-toolkit, --web.config.file) for
+// prometheus_async.hpp: copy this file and tls_openssl.hpp beside it. Link with -lssl -lcrypto -lcrypt.
+//
+//     auto web = web_config::load("web.yml").value();
+//     auto server = co_await prom::start_http_server(loop, {.port = 9464, .tls = web.tls(), .authorizer = web.authorizer()});
+//
+// What the toolkit's manual lists, and what becomes of it here. Whatever is not taken is refused by its line and name.
+//
+//   tls_server_config    cert_file, key_file, client_ca_file   taken; a relative path begins where the file is
+//                        client_auth_type                      NoClientCert, RequireAndVerifyClientCert; others are refused
+//                        min_version                           TLS12 (the default), TLS13; others are refused
+//                        max_version                           TLS13 (the default); others are refused
+//                        prefer_server_cipher_suites           taken, and of no effect, as in Go since 1.17
+//                        cert, key, client_ca                  refused: name a file
+//                        client_allowed_sans, cipher_suites, curve_preferences   refused
+//   http_server_config   http2                                 taken: the server has HTTP/1.1 alone in any case
+//                        headers: X-Content-Type-Options       nosniff is taken: the server always says so
+//                        headers: all others                   refused
+//   basic_auth_users                                           taken: bcrypt as $2a$, $2b$ or $2y$, of a cost up to 16
+//   rate_limit                                                 refused: see server_limits
+//
+// Of YAML it takes mappings by indentation, plain, 'single' and "double" quoted values on one line, and comments. Lists,
+// {flow}, anchors, tags, values of several lines and several documents are refused.
+#ifndef PROMETHEUS_ASYNC_WEB_CONFIG_HPP
+#define PROMETHEUS_ASYNC_WEB_CONFIG_HPP
+
+#include "tls_openssl.hpp"
+
+#if __has_include(<crypt.h>)
+#include <crypt.h>
+#define PROMETHEUS_ASYNC_WEB_CONFIG_CRYPT 1
+#else
+#define PROMETHEUS_ASYNC_WEB_CONFIG_CRYPT 0
+#endif
+#include <openssl/crypto.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <cstdio>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace web_config_detail {
+
+namespace prom = prometheus_async;
+
+/// What the file says. A user's digest is of the credentials that were found good last.
+struct user {
+    std::string name, hash;
+    bool known = false;
+    unsigned char digest[32] = {};
+};
+struct settings {
+    bool tls = false, verifies_clients = false;
+    std::string certificate, key, client_ca;
+    int min_version = TLS1_2_VERSION;
+    std::vector<user> users;
+};
+
+// ---- the file ----
+
+constexpr std::size_t longest_file = 1 << 20, longest_name = 128, longest_password = 511;
+constexpr int highest_cost = 16;  // about 5 s
+
+inline bool is_bcrypt(std::string_view hash) noexcept {
+    if (hash.size() != 60 || hash.substr(0, 2) != "$2" || std::string_view("aby").find(hash[2]) == std::string_view::npos ||
+        hash[3] != '$' || hash[6] != '$')
+        return false;
+    for (std::size_t i = 7; i != 60; ++i)
+        if (!(hash[i] >= '.' && hash[i] <= '9') && !(hash[i] >= 'A' && hash[i] <= 'Z') && !(hash[i] >= 'a' && hash[i] <= 'z')) return false;
+    return hash[4] >= '0' && hash[4] <= '9' && hash[5] >= '0' && hash[5] <= '9';
+}
+inline int cost_of(std::string_view hash) noexcept { return (hash[4] - '0') * 10 + (hash[5] - '0'); }
+
+/// Reads a text as the subset of YAML above.
+///
+/// errors   invalid_option: "web.yml:3: why"
+class reader {
+public:
+    reader(std::string_view text, const std::string& file) : text_(text), directory_(file.substr(0, file.rfind('/') + 1)),
+        name_(file.substr(file.rfind('/') + 1).substr(0, 40)) {}
+
+    prom::result<settings> read() {
+        if (text_.substr(0, 3) == "\xEF\xBB\xBF") text_.remove_prefix(3);
+        while (!text_.empty()) {
+            const std::size_t end = text_.find('\n');
+            std::string_view line = text_.substr(0, end);
+            text_.remove_prefix(end == text_.npos ? text_.size() : end + 1);
+            if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+            ++number_;
+            if (!take_line(line)) return fault_;
+        }
+        if (opens_ ? !no(path_of(keys_.size()) + " has no value") : !whole()) return fault_;
+        return std::move(made_);
+    }
+
+private:
+    bool no(std::string_view why) {
+        fault_ = prom::error(prom::errc::invalid_option, name_ + ":" + std::to_string(number_) + ": " + std::string(why));
+        return false;
+    }
+    std::string path_of(std::size_t depth) const {
+        std::string path;
+        for (std::size_t i = 0; i != depth; ++i) path += (i ? "." : "") + keys_[i];
+        return path.substr(0, 80);
+    }
+    static bool blank(std::string_view rest) noexcept {  // a comment, or nothing
+        const std::size_t at = rest.find_first_not_of(' ');
+        return at == rest.npos || (rest[at] == '#' && at != 0);
+    }
+
+    bool take_line(std::string_view line) {
+        for (char c : line)
+            if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f) return no("a control character");
+        const std::size_t indent = line.find_first_not_of(' ');
+        if (indent == line.npos || line[indent] == '#') return true;
+        std::string_view rest = line.substr(indent);
+        if (rest.find_first_not_of(" \t") == rest.npos) return true;
+        if (rest[0] == '\t') return no("a tab indents: YAML has spaces");
+        if (indent == 0 && rest.substr(0, 3) == "---" && blank(rest.substr(3)) && !begun_) return begun_ = true;
+        if (indent == 0 && (rest.substr(0, 3) == "---" || rest.substr(0, 3) == "...")) return no("only one document is taken");
+        begun_ = true;
+        if (rest[0] == '-' && (rest.size() == 1 || rest[1] == ' ')) return no("a list: no option that is taken has one");
+
+        std::string key, value;
+        if (!scalar(rest, true, key)) return false;
+        if (rest.empty() || rest[0] != ':' || (rest.size() > 1 && rest[1] != ' ')) return no("not a line of the form key: value");
+        rest.remove_prefix(1);
+        const bool has_value = !blank(rest);
+        if (has_value) {
+            rest.remove_prefix(rest.find_first_not_of(' '));
+            if (!scalar(rest, false, value)) return false;
+            if (!blank(rest)) return no("more after the value of " + key.substr(0, 60));
+        }
+        return place(indent) && take(std::move(key), value, has_value);
+    }
+
+    /// Takes a key or a value from the front of `rest`.
+    bool scalar(std::string_view& rest, bool is_key, std::string& into) {
+        const char quote = rest[0];
+        if (quote == '"' || quote == '\'') {
+            rest.remove_prefix(1);
+            for (;; rest.remove_prefix(1)) {
+                if (rest.empty()) return no("a quote is not closed on its line");
+                if (quote == '\'' && rest.substr(0, 2) == "''") rest.remove_prefix(1);
+                else if (rest[0] == quote) break;
+                else if (quote == '"' && rest[0] == '\\') {
+                    rest.remove_prefix(1);
+                    if (rest.empty() || (rest[0] != '"' && rest[0] != '\\')) return no("an escape that is not taken: only \\\" and \\\\ are");
+                }
+                into += rest[0];
+            }
+            rest.remove_prefix(1);
+            while (is_key && !rest.empty() && rest[0] == ' ') rest.remove_prefix(1);
+            return true;
+        }
+        if (std::string_view("&*!|>%@`{}[],?").find(quote) != std::string_view::npos)
+            return no(std::string("YAML that is not taken: what begins with ") + quote);
+        std::size_t end = 0;
+        for (; end != rest.size(); ++end) {
+            if (rest[end] == ':' && (end + 1 == rest.size() || rest[end + 1] == ' ')) {
+                if (is_key) break;
+                return no("a second key on one line: quote a value that has a colon and a space");
+            }
+            if (rest[end] == '\t') return no("a tab outside of quotes");
+            if (rest[end] == '#' && end != 0 && rest[end - 1] == ' ') break;
+        }
+        std::string_view text = rest.substr(0, end);
+        while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+        rest.remove_prefix(text.size());
+        while (is_key && !rest.empty() && rest[0] == ' ') rest.remove_prefix(1);
+        if (text == "~" || text == "null") return no("null is no value");
+        into = text;
+        return true;
+    }
+
+    /// Finds the mapping that a line of this indentation belongs to.
+    bool place(std::size_t indent) {
+        if (indents_.empty()) indents_.push_back(indent);
+        if (opens_) {
+            if (indent <= indents_.back()) return no(path_of(keys_.size()) + " has no value");
+            indents_.push_back(indent);
+        } else {
+            if (indent > indents_.back()) return no("indented below " + path_of(keys_.size()) + ", which has a value");
+            while (indent < indents_.back() && indents_.size() > 1) indents_.pop_back();
+            if (indent != indents_.back()) return no("the indentation is that of no line above");
+            if (!keys_.empty()) keys_.resize(indents_.size() - 1);
+        }
+        return true;
+    }
+
+    bool take(std::string key, const std::string& value, bool has_value) {
+        keys_.push_back(std::move(key));
+        const std::string path = path_of(keys_.size());
+        opens_ = !has_value;
+        if (keys_.size() == 2 && keys_[0] == "basic_auth_users") return opens_ ? no(path + ": no hash") : take_user(keys_[1], value);
+        for (const std::string& before : seen_) if (before == path) return no(path + " is there twice");
+        seen_.push_back(path);
+        for (const char* section : {"tls_server_config", "http_server_config", "basic_auth_users", "http_server_config.headers"}) {
+            if (path != section) continue;
+            if (has_value) return no(path + ": a mapping is expected, one indented key: value a line");
+            if (path == "tls_server_config") made_.tls = true, tls_line_ = number_;
+            return true;
+        }
+        static constexpr struct { const char *path, *why; } refused[] = {
+            {"rate_limit", "see server_limits"},
+            {"tls_server_config.cert", "name a file in cert_file"},
+            {"tls_server_config.key", "name a file in key_file"},
+            {"tls_server_config.client_ca", "name a file in client_ca_file"},
+            {"tls_server_config.client_allowed_sans", "an authorizer can ask for tls_peer::subject"},
+            {"tls_server_config.cipher_suites", "OpenSSL's own choice is used"},
+            {"tls_server_config.curve_preferences", "OpenSSL's own choice is used"}};
+        for (const auto& r : refused) if (path == r.path) return no(path + " is not taken: " + r.why);
+        if (keys_.size() == 3 && keys_[1] == "headers" && keys_[2] != "X-Content-Type-Options") return no(path + " is not taken");
+        if (path == "tls_server_config.cert_file") return file(made_.certificate, value);
+        if (path == "tls_server_config.key_file") return file(made_.key, value);
+        if (path == "tls_server_config.client_ca_file") return file(made_.client_ca, value);
+        if (path == "tls_server_config.client_auth_type") {
+            made_.verifies_clients = value == "RequireAndVerifyClientCert";
+            return made_.verifies_clients || one_of(path, value, {"NoClientCert", "RequireAndVerifyClientCert"});
+        }
+        if (path == "tls_server_config.min_version") {
+            made_.min_version = value == "TLS13" ? TLS1_3_VERSION : TLS1_2_VERSION;
+            return one_of(path, value, {"TLS12", "TLS13"});
+        }
+        if (path == "tls_server_config.max_version") return one_of(path, value, {"TLS13"});
+        if (path == "tls_server_config.prefer_server_cipher_suites" || path == "http_server_config.http2")
+            return one_of(path, value, {"true", "false"});
+        if (path == "http_server_config.headers.X-Content-Type-Options") return one_of(path, value, {"nosniff"});
+        return no("unknown: " + path);
+    }
+    bool one_of(const std::string& path, std::string_view value, std::initializer_list<std::string_view> taken) {
+        std::string all;
+        for (std::string_view one : taken) {
+            if (value == one) return true;
+            all.append(all.empty() ? "" : " or ").append(one);
+        }
+        return no(path + ": only " + all + (taken.size() == 1 ? " is" : " are") + " taken");
+    }
+    bool file(std::string& into, std::string_view value) {
+        if (value.empty()) return no(path_of(keys_.size()) + " is empty");
+        into = (value[0] == '/' ? std::string() : directory_) + std::string(value);
+        return true;
+    }
+    bool take_user(std::string_view name, std::string_view hash) {
+        const std::string who = "basic_auth_users." + std::string(name.substr(0, 40));
+        if (name.empty() || name.size() > longest_name || name.find(':') != name.npos)
+            return no("basic_auth_users: a name is empty, longer than 128 octets, or has a colon");
+        for (const user& other : made_.users) if (other.name == name) return no(who + " is there twice");
+        if (!is_bcrypt(hash)) return no(who + ": not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)");  // never shown: it may be a password
+        if (cost_of(hash) < 4 || cost_of(hash) > highest_cost) return no(who + ": a cost from 4 to 16 is taken");
+        made_.users.push_back({.name = std::string(name), .hash = std::string(hash)});
+        return true;
+    }
+
+    bool whole() {
+        if (!made_.tls && made_.users.empty()) return no("it has neither tls_server_config nor basic_auth_users");
+        number_ = tls_line_;
+        if (made_.tls && (made_.certificate.empty() || made_.key.empty())) return no("tls_server_config needs cert_file and key_file");
+        if (made_.verifies_clients == made_.client_ca.empty())
+            return no("tls_server_config: client_ca_file and client_auth_type: RequireAndVerifyClientCert need each other");
+        return true;
+    }
+
+    std::string_view text_;
+    std::string directory_, name_;
+    std::size_t number_ = 0, tls_line_ = 0;
+    bool begun_ = false, opens_ = false;  // the last line was a key without a value
+    std::vector<std::size_t> indents_;    // of the mappings that are open
+    std::vector<std::string> keys_;       // the path of the last line
+    std::vector<std::string> seen_;
+    settings made_;
+    prom::error fault_{prom::errc::invalid_option, {}};
+};
+
+inline prom::result<settings> read(const std::string& path) {
+    std::FILE* const file = std::fopen(path.c_str(), "re");
+    if (!file) return prom::error::from_errno("cannot open " + path, errno);
+    std::string text(longest_file + 1, '\0');
+    text.resize(std::fread(text.data(), 1, text.size(), file));
+    const bool failed = std::ferror(file) != 0;
+    std::fclose(file);
+    if (failed) return prom::error::from_errno("cannot read " + path, EIO);
+    if (text.size() > longest_file) return prom::error(prom::errc::invalid_option, path + " is longer than 1 MiB");
+    return reader(text, path).read();
+}
+
+// ---- passwords ----
+
+/// What an Authorization field says, if it is one of Basic. It is wiped when it ends.
+struct shown {
+    char name[longest_name + 1], password[longest_password + 1];
+    std::size_t name_size = 0, password_size = 0;
+
+    shown() noexcept = default;
+    shown(const shown&) = delete;
+    ~shown() { OPENSSL_cleanse(this, sizeof *this); }
+    bool parse(std::string_view field) noexcept {
+        if (field.size() < 7 || OPENSSL_strncasecmp(field.data(), "basic ", 6) != 0) return false;
+        field.remove_prefix(6);
+        while (!field.empty() && field[0] == ' ') field.remove_prefix(1);
+        constexpr std::size_t longest = longest_name + 1 + longest_password;
+        struct room {
+            unsigned char octets[longest + 3], again[(longest + 2) / 3 * 4 + 1];
+            ~room() { OPENSSL_cleanse(this, sizeof *this); }
+        } r;
+        if (field.empty() || field.size() % 4 != 0 || field.size() >= sizeof r.again) return false;
+        int n = EVP_DecodeBlock(r.octets, reinterpret_cast<const unsigned char*>(field.data()), static_cast<int>(field.size()));
+        if (n < 0) return false;
+        n -= (field.back() == '=') + (field[field.size() - 2] == '=');
+        // It takes more than RFC 4648 s.4 does: what is encoded again must be the same.
+        if (EVP_EncodeBlock(r.again, r.octets, n) != static_cast<int>(field.size()) || std::memcmp(r.again, field.data(), field.size()) != 0)
+            return false;
+        const std::string_view pair(reinterpret_cast<const char*>(r.octets), static_cast<std::size_t>(n));
+        const std::size_t colon = pair.find(':');
+        if (colon == pair.npos || colon > longest_name || pair.size() - colon - 1 > longest_password) return false;
+        if (pair.find('\0') != pair.npos) return false;  // crypt_r would stop there: "good\0bad" is not "good"
+        name_size = pair.copy(name, colon);
+        password_size = pair.substr(colon + 1).copy(password, longest_password);
+        name[name_size] = password[password_size] = '\0';
+        return true;
+    }
+};
+
+/// bcrypt by crypt_r, with the 32 kB that it works in.
+class hasher {
+public:
+    static bool available() {  // a known hash: other libraries take the setting for one of DES, or return "*0"
+        return hasher().matches("U*U", "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW");
+    }
+    bool matches(const char* password, const std::string& hash) noexcept {
+#if PROMETHEUS_ASYNC_WEB_CONFIG_CRYPT
+        const char* const made = ::crypt_r(password, hash.c_str(), memory_.get());
+        const bool same = made && std::strlen(made) == hash.size() && CRYPTO_memcmp(made, hash.data(), hash.size()) == 0;
+        OPENSSL_cleanse(memory_.get(), sizeof *memory_);
+        return same;
+#else
+        static_cast<void>(password);
+        return hash.empty();
+#endif
+    }
+
+private:
+#if PROMETHEUS_ASYNC_WEB_CONFIG_CRYPT
+    std::unique_ptr<::crypt_data> memory_ = std::make_unique<::crypt_data>();
+#endif
+};
+
+/// Credentials that wait for the worker, or for its answer.
+struct job {
+    shown who;
+    std::string hash;
+    bool is_user = false, good = false;
+    unsigned char digest[32];
+    prom::event_loop* loop = nullptr;
+    std::coroutine_handle<> waiting;  // none: its connection has ended
+};
+
+class state {
+public:
+    explicit state(std::string path) : path_(std::move(path)) {}
+    state(const state&) = delete;
+    ~state() {
+        if (!works_) return;
+        {
+            const std::lock_guard hold(lock_);
+            ends_ = true;
+        }
+        changed_.notify_one();
+        pthread_join(worker_, nullptr);
+    }
+
+    prom::result<void> start() {
+        if (RAND_bytes(secret_, sizeof secret_) != 1) return prom::error(prom::errc::tls, "OpenSSL has no random numbers");
+        if (auto done = load(); !done) return done;
+        has_tls_ = now_.tls;
+        has_users_ = !now_.users.empty();
+        started_ = true;
+        if (!has_users_) return {};
+        sigset_t all, before;  // signals are for the program's own threads
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        const int failed = pthread_create(&worker_, nullptr, [](void* self) -> void* { return static_cast<state*>(self)->work(), nullptr; }, this);
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        if (failed) return prom::error::from_errno("cannot start a thread", failed);
+        works_ = true;
+        return {};
+    }
+
+    // Everything is read and checked before anything is replaced.
+    prom::result<void> load() {
+        const stamp seen = look_at_file();
+        auto read_now = read(path_);
+        std::shared_ptr<openssl_server> tls;
+        prom::result<void> how;
+        if (!read_now) how = read_now.why();
+        else how = check(*read_now, tls);
+        const std::lock_guard hold(lock_);
+        loaded_ = seen;  // a bad file is read and told of once
+        if (!how) return how;
+        now_ = std::move(*read_now);
+        tls_ = std::move(tls);
+        return {};
+    }
+    void follow(prom::event_handler on_event, void* context) noexcept {
+        const std::lock_guard hold(lock_);
+        on_event_ = on_event;
+        context_ = context;
+        follows_ = true;
+        if (tls_) tls_->follow(on_event, context);
+    }
+
+    bool has_tls() const noexcept { return has_tls_; }
+    bool has_users() const noexcept { return has_users_; }
+
+    static prom::owned<prom::tls_session> open(void* self, std::string_view host) noexcept {
+        auto& s = *static_cast<state*>(self);
+        s.look();
+        std::shared_ptr<openssl_server> tls;
+        {
+            const std::lock_guard hold(s.lock_);
+            tls = s.tls_;
+        }
+        const prom::tls_config hook = tls->hook();
+        return hook.open(hook.context, host);
+    }
+
+    static prom::task<bool> decide(const prom::authorization_request& request, void* self) {
+        auto& s = *static_cast<state*>(self);
+        s.look();
+        auto asked = std::make_shared<job>();
+        if (!asked->who.parse(request.authorization) || !request.loop) co_return false;
+        asked->loop = request.loop;
+        {
+            const std::lock_guard hold(s.lock_);
+            s.fill(*asked);
+            if (s.knows(*asked)) co_return true;
+            if (s.waiting_.size() >= most_waiting) co_return false;
+        }
+        answer waits(s, std::move(asked));
+        co_return co_await waits;
+    }
+
+private:
+    static constexpr std::size_t most_waiting = 32;
+    struct stamp {
+        std::int64_t seconds = 0, nanoseconds = 0, file = 0, size = 0;
+        bool operator==(const stamp&) const = default;
+    };
+
+    struct answer {
+        state& s;
+        std::shared_ptr<job> asked;
+
+        answer(state& of, std::shared_ptr<job> what) noexcept : s(of), asked(std::move(what)) {}
+        answer(const answer&) = delete;
+        ~answer() {  // the connection may end first
+            const std::lock_guard hold(s.lock_);
+            asked->waiting = nullptr;
+            for (auto at = s.waiting_.begin(); at != s.waiting_.end(); ++at) {
+                if (*at != asked) continue;
+                s.waiting_.erase(at);
+                break;
+            }
+        }
+        bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> waiting) {
+            const std::lock_guard hold(s.lock_);
+            asked->waiting = waiting;
+            s.waiting_.push_back(asked);
+            s.changed_.notify_one();
+        }
+        bool await_resume() const noexcept { return asked->good; }
+    };
+
+    prom::result<void> check(const settings& read_now, std::shared_ptr<openssl_server>& tls) {
+        const auto no = [this](prom::errc code, const char* why) {
+            return prom::error(code, path_.substr(path_.rfind('/') + 1).substr(0, 40) + ": " + why);
+        };
+        if (!read_now.users.empty() && !hasher::available()) return no(prom::errc::unsupported, "basic_auth_users: this system's libcrypt has no bcrypt");
+        if (started_ && read_now.tls != has_tls_) return no(prom::errc::invalid_option, "tls_server_config comes or goes: that takes a restart");
+        if (started_ && read_now.users.empty() == has_users_)
+            return no(prom::errc::invalid_option, "basic_auth_users come or go: that takes a restart");
+        if (!read_now.tls) return {};
+        auto made = openssl_server::load(read_now.certificate, read_now.key, read_now.client_ca, read_now.min_version);
+        if (!made) return made.why();
+        tls = std::make_shared<openssl_server>(std::move(*made));
+        const std::lock_guard hold(lock_);
+        if (follows_) tls->follow(on_event_, context_);
+        return {};
+    }
+
+    stamp look_at_file() const noexcept {
+        struct ::stat st {};
+        if (::stat(path_.c_str(), &st) != 0) return {};
+#ifdef __APPLE__
+        const timespec& changed = st.st_mtimespec;
+#else
+        const timespec& changed = st.st_mtim;
+#endif
+        return {static_cast<std::int64_t>(changed.tv_sec), static_cast<std::int64_t>(changed.tv_nsec), static_cast<std::int64_t>(st.st_ino),
+                static_cast<std::int64_t>(st.st_size)};
+    }
+    void look() noexcept {
+        const double now = prom::monotonic_now();
+        {
+            const std::lock_guard hold(lock_);
+            if (!follows_ || now < next_look_) return;
+            next_look_ = now + 1;
+            if (look_at_file() == loaded_) return;
+        }
+        prom::result<void> done = prom::error(prom::errc::limit, "no memory to read the web configuration again");
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            done = load();
+        } catch (...) {  // tried again with the next change
+        }
+#else
+        done = load();
+#endif
+        if (!done) prom::notify(on_event_, context_, {prom::event_kind::certificate_rejected, done.why()});
+    }
+
+    // The next three are called with the lock held.
+
+    user* find(const shown& who) noexcept {
+        for (user& u : now_.users) if (u.name == std::string_view(who.name, who.name_size)) return &u;
+        return nullptr;
+    }
+    /// Of somebody who is no user the hash is one that costs as much, so that the time does not tell who is.
+    void fill(job& asked) {
+        const user* const known = find(asked.who);
+        asked.is_user = known != nullptr;
+        const user* costly = &now_.users.front();
+        for (const user& u : now_.users) if (cost_of(u.hash) > cost_of(costly->hash)) costly = &u;
+        asked.hash = (known ? known : costly)->hash;
+        unsigned char whole[sizeof(shown::name) + sizeof(shown::password) + 60];
+        std::size_t n = 0;
+        const auto put = [&](const char* from, std::size_t size) { std::memcpy(whole + n, from, size), n += size; };
+        put(asked.hash.data(), asked.hash.size());
+        put(asked.who.name, asked.who.name_size + 1);
+        put(asked.who.password, asked.who.password_size);
+        unsigned size = 0;
+        HMAC(EVP_sha256(), secret_, sizeof secret_, whole, n, asked.digest, &size);
+        OPENSSL_cleanse(whole, sizeof whole);
+    }
+    bool knows(const job& asked) noexcept {
+        const user* const known = find(asked.who);
+        const unsigned char none[32] = {};
+        const bool same = CRYPTO_memcmp(known ? known->digest : none, asked.digest, sizeof none) == 0;
+        return known && known->known && same;
+    }
+
+    /// The worker: hashes one after another.
+    void work() noexcept {
+        hasher by;
+        std::unique_lock hold(lock_);
+        for (;;) {
+            changed_.wait(hold, [this] { return ends_ || !waiting_.empty(); });
+            if (ends_) return;
+            const std::shared_ptr<job> asked = waiting_.front();
+            waiting_.pop_front();
+            asked->good = knows(*asked);  // since it began to wait
+            if (!asked->good) {
+                hold.unlock();
+                const bool same = by.matches(asked->who.password, asked->hash);
+                hold.lock();
+                asked->good = same && asked->is_user;
+            }
+            user* const known = asked->good ? find(asked->who) : nullptr;
+            if (known && known->hash == asked->hash) {
+                std::memcpy(known->digest, asked->digest, sizeof known->digest);
+                known->known = true;
+            }
+            if (asked->waiting) tell(asked);
+        }
+    }
+    static void tell(const std::shared_ptr<job>& asked) noexcept {
+        const auto resume = [asked] { if (const auto h = std::exchange(asked->waiting, nullptr)) h.resume(); };
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            asked->loop->post(resume);
+        } catch (...) {  // no memory: the connection ends after server_limits::response
+        }
+#else
+        asked->loop->post(resume);
+#endif
+    }
+
+    const std::string path_;
+    std::mutex lock_;
+    std::condition_variable changed_;
+    settings now_;
+    std::shared_ptr<openssl_server> tls_;
+    std::deque<std::shared_ptr<job>> waiting_;
+    unsigned char secret_[32];
+    pthread_t worker_{};
+    bool has_tls_ = false, has_users_ = false, started_ = false;  // of the first reading: they do not change
+    bool works_ = false, ends_ = false, follows_ = false;
+    stamp loaded_;
+    double next_look_ = 0;
+    prom::event_handler on_event_ = nullptr;
+    void* context_ = nullptr;
+};
+
+}  // namespace web_config_detail
+
+/// A web configuration file, read and checked.
+///
+/// Passwords are compared by a thread of its own, one after another, so a loop never waits for bcrypt. At most 32 requests
+/// wait for it; what comes then is answered 401. Of each user a keyed digest of the credentials that were good last is kept,
+/// never the password: who comes again with them waits for nobody. Only the first 72 octets of a password count, as everywhere
+/// with bcrypt; one with a NUL, or of more than 511 octets, is wrong.
+///
+/// lifetime outlives the servers that its hooks were given to; one object serves any number of them. It ends when the
+///          password that is being compared has been. In a forked child: load anew
+/// threads  any
+/// errors   load and reload: invalid_option with file, line and name; tls with the file's name; unsupported where libcrypt
+///          has no bcrypt. A reload that fails keeps what is in use
+class web_config {
+public:
+    static prometheus_async::result<web_config> load(std::string path) {
+        web_config made(new web_config_detail::state(std::move(path)));
+        if (auto done = made.state_->start(); !done) return done.why();
+        return made;
+    }
+    /// For server_options::tls; empty without tls_server_config.
+    prometheus_async::tls_config tls() const noexcept {
+        if (!state_->has_tls()) return {};
+        return {web_config_detail::state::open, state_.get()};
+    }
+    /// For server_options::authorizer; empty without basic_auth_users.
+    prometheus_async::authorizer authorizer() const noexcept {
+        if (!state_->has_users()) return {};
+        return {.later = web_config_detail::state::decide, .context = state_.get()};
+    }
+    /// Reads the file and the certificates again. New connections get the new certificate, new requests the new users; that
+    /// there is TLS, and that there are users, cannot change.
+    prometheus_async::result<void> reload() { return state_->load(); }
+    /// From now on a new connection and a request look, at most once a second, whether the file or the certificates have
+    /// changed, and read them again. What cannot be taken is told once, as certificate_rejected. Call it before serving.
+    void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { state_->follow(on_event, context); }
+
+private:
+    explicit web_config(web_config_detail::state* made) noexcept : state_(made) {}
+    prometheus_async::owned<web_config_detail::state> state_;
+};
+
+#endif

@@ -1,0 +1,405 @@
+// needs-network
+// needs-threads
+// libs: -lssl -lcrypto -lcrypt
+//
+// The web configuration file of examples/web_config.hpp. crypt_r is replaced by one that can be made to wait, and counts.
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+#include "examples/web_config.hpp"
+#include "support/certs.hpp"
+#include "support/served.hpp"
+
+#include <semaphore.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+
+namespace {
+struct hashing {
+    std::atomic<int> calls{0}, entered{0};
+    std::atomic<bool> waits{false}, missing{false};
+    sem_t go;
+    std::string setting;  // the last one
+    hashing() { ::sem_init(&go, 0, 0); }
+} hashes;
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) char* crypt_r(const char* phrase, const char* setting, ::crypt_data* data) noexcept {
+    ++hashes.entered;
+    if (hashes.waits) while (::sem_wait(&hashes.go) != 0) {}
+    if (hashes.missing) return nullptr;
+    ++hashes.calls;
+    hashes.setting = setting;
+    return ::crypt_rn(phrase, setting, data, sizeof *data);
+}
+
+namespace {
+
+// Of "secret", "secret" and "other", at cost 4 and 10.
+const std::string cheap = "$2b$04$QOauhQNbBCuQDKes6eFzPeVj0cCigtIZ1NEwIggIAOiVqcS6cpIjG";
+const std::string sample = "$2y$10$QOauhQNbBCuQDKes6eFzPeyPuNvFcakVHA4BKvO2N5bbdl8u8T/oK";
+const std::string other = "$2a$04$QOauhQNbBCuQDKes6eFzPeHizAQBqCqpmnnITdj5DmdkvJTJL1R2C";
+
+struct file {
+    std::string path;
+    explicit file(const std::string& text) {
+        char name[] = "/tmp/prometheus_async_web.XXXXXX";
+        const int fd = ::mkstemp(name);
+        REQUIRE(fd >= 0);
+        ::close(fd);
+        path = name;
+        write(text);
+    }
+    file(const file&) = delete;
+    ~file() { ::unlink(path.c_str()); }
+    void write(const std::string& text) const {  // by another file, as operators' tools do
+        const std::string fresh = path + ".new";
+        std::FILE* const f = std::fopen(fresh.c_str(), "w");
+        REQUIRE(f);
+        std::fwrite(text.data(), 1, text.size(), f);
+        std::fclose(f);
+        REQUIRE(std::rename(fresh.c_str(), path.c_str()) == 0);
+    }
+};
+
+/// What is wrong with a file of this text, without its name; "" when it is taken.
+std::string fault_of(std::string_view text) {
+    const auto got = web_config_detail::reader(text, "/etc/web.yml").read();
+    return got ? "" : std::string(got.why().describe());
+}
+web_config_detail::settings read(std::string_view text) {
+    auto got = web_config_detail::reader(text, "/etc/web.yml").read();
+    if (!got) FAIL(got.why().describe());
+    return std::move(*got);
+}
+
+std::string basic(std::string_view pair) {
+    std::string out(pair.size() / 3 * 4 + 5, '\0');
+    const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()), reinterpret_cast<const unsigned char*>(pair.data()),
+                                  static_cast<int>(pair.size()));
+    out.resize(static_cast<std::size_t>(n));
+    return "Authorization: Basic " + out + "\r\n";
+}
+std::string users(const std::string& list) { return "basic_auth_users:\n" + list; }
+
+const prom::route open_too[] = {{.path = "/metrics"}, {.path = "/open", .text = "yes", .open = true}};
+
+}  // namespace
+
+TEST_CASE("a file as the toolkit's manual shows it is taken") {
+    const auto s = read("# TLS and basic authentication.\r\n"
+                        "---\n"
+                        "tls_server_config:\n"
+                        "  cert_file: server.crt  # beside this file\n"
+                        "\n"
+                        "  key_file: \"/keys/ser\\\"ver\\\\.key\"\n"
+                        "  client_auth_type: RequireAndVerifyClientCert\n"
+                        "  client_ca_file: 'it''s ca.pem'\n"
+                        "  min_version: TLS13\n"
+                        "  max_version: TLS13\n"
+                        "  prefer_server_cipher_suites: true\n"
+                        "http_server_config:\n"
+                        "    http2: false\n"
+                        "    headers:\n"
+                        "        X-Content-Type-Options: nosniff\n"
+                        "        # more\n"
+                        "basic_auth_users:\n"
+                        "  alice: " + cheap + "\n"
+                        "  \"bob # 2\" : '" + sample + "'\n");
+    CHECK(s.tls);
+    CHECK(s.certificate == "/etc/server.crt");
+    CHECK(s.key == "/keys/ser\"ver\\.key");
+    CHECK(s.client_ca == "/etc/it's ca.pem");
+    CHECK(s.min_version == TLS1_3_VERSION);
+    CHECK(s.verifies_clients);
+    REQUIRE(s.users.size() == 2);
+    CHECK(s.users[0].name == "alice");
+    CHECK(s.users[0].hash == cheap);
+    CHECK(s.users[1].name == "bob # 2");
+    CHECK(s.users[1].hash == sample);
+
+    const auto bare = read("\xEF\xBB\xBF" "basic_auth_users: # nobody else\n a: " + other);
+    CHECK_FALSE(bare.tls);
+    CHECK(bare.min_version == TLS1_2_VERSION);
+    CHECK(bare.users.size() == 1);
+    CHECK(read("  basic_auth_users:\n    a: " + other + "\n  http_server_config:\n    http2: true\n").users.size() == 1);
+}
+
+TEST_CASE("what is not taken is refused by its line and name") {
+    const std::string tls = "tls_server_config:\n  cert_file: a\n  key_file: b\n";
+    const struct { std::string text, why; } all[] = {
+        {tls + "rate_limit:\n  interval: 1s\n", "web.yml:4: rate_limit is not taken: see server_limits"},
+        {tls + "  cert: x\n", "web.yml:4: tls_server_config.cert is not taken: name a file in cert_file"},
+        {tls + "  key: x\n", "web.yml:4: tls_server_config.key is not taken: name a file in key_file"},
+        {tls + "  client_ca: x\n", "web.yml:4: tls_server_config.client_ca is not taken: name a file in client_ca_file"},
+        {tls + "  client_allowed_sans:\n  - x\n", "web.yml:4: tls_server_config.client_allowed_sans is not taken: an authorizer can ask for tls_peer::subject"},
+        {tls + "  cipher_suites:\n  - x\n", "web.yml:4: tls_server_config.cipher_suites is not taken: OpenSSL's own choice is used"},
+        {tls + "  curve_preferences: [X25519]\n", "web.yml:4: YAML that is not taken: what begins with ["},
+        {tls + "  curve_preferences:\n", "web.yml:4: tls_server_config.curve_preferences is not taken: OpenSSL's own choice is used"},
+        {tls + "  client_auth_type: RequestClientCert\n", "web.yml:4: tls_server_config.client_auth_type: only NoClientCert or RequireAndVerifyClientCert are taken"},
+        {tls + "  min_version: TLS10\n", "web.yml:4: tls_server_config.min_version: only TLS12 or TLS13 are taken"},
+        {tls + "  max_version: TLS12\n", "web.yml:4: tls_server_config.max_version: only TLS13 is taken"},
+        {tls + "http_server_config:\n  headers:\n    X-Frame-Options: deny\n", "web.yml:6: http_server_config.headers.X-Frame-Options is not taken"},
+        {tls + "http_server_config:\n  http2: maybe\n", "web.yml:5: http_server_config.http2: only true or false are taken"},
+        {tls + "  colour: red\n", "web.yml:4: unknown: tls_server_config.colour"},
+        {tls + "colour: red\n", "web.yml:4: unknown: colour"},
+        {tls + "  cert_file: c\n", "web.yml:4: tls_server_config.cert_file is there twice"},
+        {tls + "tls_server_config:\n  cert_file: c\n", "web.yml:4: tls_server_config is there twice"},
+        {tls + "  client_ca_file:\n", "web.yml:4: tls_server_config.client_ca_file is empty"},
+        {tls + "  client_ca_file: c\n", "web.yml:1: tls_server_config: client_ca_file and client_auth_type: RequireAndVerifyClientCert need each other"},
+        {tls + "  client_auth_type: RequireAndVerifyClientCert\n", "web.yml:1: tls_server_config: client_ca_file and client_auth_type: RequireAndVerifyClientCert need each other"},
+        {"tls_server_config:\n  cert_file: a\n", "web.yml:1: tls_server_config needs cert_file and key_file"},
+        {"tls_server_config: on\n", "web.yml:1: tls_server_config: a mapping is expected, one indented key: value a line"},
+        {"tls_server_config: {}\n", "web.yml:1: YAML that is not taken: what begins with {"},
+        {"tls_server_config:\n", "web.yml:1: tls_server_config has no value"},
+        {"tls_server_config:\nbasic_auth_users:\n", "web.yml:2: tls_server_config has no value"},
+        {"", "web.yml:0: it has neither tls_server_config nor basic_auth_users"},
+        {"# nothing\n---\n", "web.yml:2: it has neither tls_server_config nor basic_auth_users"},
+        {users("  a: secret\n"), "web.yml:2: basic_auth_users.a: not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)"},
+        {users("  a:\n"), "web.yml:2: basic_auth_users.a: no hash"},
+        {users("  a: " + cheap + "x\n"), "web.yml:2: basic_auth_users.a: not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)"},
+        {users("  a: $2x$" + cheap.substr(4)), "web.yml:2: basic_auth_users.a: not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)"},
+        {users("  a: $2b$03" + cheap.substr(6)), "web.yml:2: basic_auth_users.a: a cost from 4 to 16 is taken"},
+        {users("  a: $2b$17" + cheap.substr(6)), "web.yml:2: basic_auth_users.a: a cost from 4 to 16 is taken"},
+        {users("  a: " + cheap + "\n  a: " + other), "web.yml:3: basic_auth_users.a is there twice"},
+        {users("  \"a:b\": " + cheap), "web.yml:2: basic_auth_users: a name is empty, longer than 128 octets, or has a colon"},
+        {users("  '': " + cheap), "web.yml:2: basic_auth_users: a name is empty, longer than 128 octets, or has a colon"},
+        {users("\ta: " + cheap), "web.yml:2: a tab indents: YAML has spaces"},
+        {users("  a: " + cheap + "\n   b: " + cheap), "web.yml:3: indented below basic_auth_users.a, which has a value"},
+        {users("  a: " + cheap + "\n b: " + cheap), "web.yml:3: the indentation is that of no line above"},
+        {users("  - a\n"), "web.yml:2: a list: no option that is taken has one"},
+        {users("  a\n"), "web.yml:2: not a line of the form key: value"},
+        {users("  a:b\n"), "web.yml:2: not a line of the form key: value"},
+        {users("  a: b: c\n"), "web.yml:2: a second key on one line: quote a value that has a colon and a space"},
+        {users("  a: \"" + cheap + "\n"), "web.yml:2: a quote is not closed on its line"},
+        {users("  a: '" + cheap + "' x\n"), "web.yml:2: more after the value of a"},
+        {users("  a: \"\\x41\"\n"), "web.yml:2: an escape that is not taken: only \\\" and \\\\ are"},
+        {users("  a: null\n"), "web.yml:2: null is no value"},
+        {users("  a: |\n    x\n"), "web.yml:2: YAML that is not taken: what begins with |"},
+        {users("  a: &x " + cheap), "web.yml:2: YAML that is not taken: what begins with &"},
+        {users("  a: *x\n"), "web.yml:2: YAML that is not taken: what begins with *"},
+        {users("  a: !!str x\n"), "web.yml:2: YAML that is not taken: what begins with !"},
+        {users("  ? a\n"), "web.yml:2: YAML that is not taken: what begins with ?"},
+        {users("  a: " + cheap + "\n---\n"), "web.yml:3: only one document is taken"},
+        {users("  a: x\1y\n"), "web.yml:2: a control character"},
+        {"%YAML 1.2\n", "web.yml:1: YAML that is not taken: what begins with %"},
+    };
+    for (const auto& one : all) {
+        CAPTURE(one.text);
+        CHECK(fault_of(one.text) == one.why);
+    }
+    CHECK(fault_of(users("  a: hunter2hunter2\n")).find("hunter2") == std::string::npos);
+}
+
+TEST_CASE("a file that is cut short or changed anywhere is taken or refused, and never more") {
+    const std::string good = "tls_server_config:\n  cert_file: \"a\"\n  key_file: 'b'\nhttp_server_config:\n  headers:\n"
+                             "    X-Content-Type-Options: nosniff\nbasic_auth_users:\n  a: " + cheap + "\n";
+    CHECK(fault_of(good).empty());
+    int taken = 0;
+    for (std::size_t n = 0; n != good.size(); ++n) {
+        taken += fault_of(good.substr(0, n)).empty();
+        for (const char c : {' ', '\n', '\t', ':', '#', '"', '\'', '-', '\\', '\0', '\xff'}) {
+            std::string changed = good;
+            changed[n] = c;
+            taken += fault_of(changed).empty();
+            taken += fault_of(changed.insert(n, 1, c)).empty();
+        }
+    }
+    CHECK(taken > 0);
+}
+
+TEST_CASE("a file that is not there, or whose certificate is not, says so") {
+    const auto none = web_config::load("/nowhere/web.yml");
+    REQUIRE_FALSE(bool(none));
+    CHECK(std::string(none.why().describe()) == "cannot open /nowhere/web.yml: No such file or directory");
+    const file f("tls_server_config:\n  cert_file: nowhere.pem\n  key_file: nowhere.key\n");
+    const auto missing = web_config::load(f.path);
+    REQUIRE_FALSE(bool(missing));
+    CHECK(std::string(missing.why().describe()).find("cannot load certificate /tmp/nowhere.pem") != std::string::npos);
+}
+
+TEST_CASE("users with the right password get in, and are then known without hashing again") {
+    const file f(users("  alice: " + cheap + "\n  bob: " + sample + "\n  eve: " + other + "\n"));
+    const auto web = web_config::load(f.path).value();
+    CHECK_FALSE(bool(web.tls()));
+    served at({.authorizer = web.authorizer(), .routes = open_too});
+    caller who(at);
+    const auto status = [&](const std::string& fields) { return who.ask("/metrics", fields), who.status(); };
+    for (const char* pair : {"alice:secret", "bob:secret", "eve:other"}) {
+        CAPTURE(pair);
+        int before = hashes.calls;
+        CHECK(status(basic(pair)) == 200);
+        CHECK(hashes.calls - before == 1);
+        before = hashes.calls;
+        CHECK(status(basic(pair)) == 200);
+        CHECK(hashes.calls - before == 0);
+        CHECK(status(basic(std::string(pair) + "x")) == 401);
+        CHECK(hashes.calls - before == 1);
+    }
+    int before = hashes.calls;
+    hashes.setting.clear();
+    CHECK(status(basic("mallory:secret")) == 401);  // of no user: it costs what the dearest does
+    CHECK(hashes.calls - before == 1);
+    CHECK(hashes.setting == sample);
+    before = hashes.calls;
+    at.pass(2);  // 401s of another second
+    for (const std::string& fields : {std::string(), std::string("Authorization: Bearer secret\r\n"), basic("alice"), basic(std::string("alice:secret\0", 13)),
+                                      basic(std::string("alice:secret\0x", 14)), basic("alice:" + std::string(512, 'x')),
+                                      basic(std::string(129, 'a') + ":secret"), std::string("Authorization: Basic YWxpY2U6c2VjcmV0=\r\n"),
+                                      std::string("Authorization: Basic YWxpY2U6 c2VjcmV0\r\n"), std::string("Authorization: Basic\r\n")}) {
+        CAPTURE(fields);
+        CHECK(status(fields) == 401);
+    }
+    CHECK(hashes.calls == before);
+    at.pass(2);
+    CHECK(status("Authorization: bASIC   YWxpY2U6c2VjcmV0\r\n") == 200);
+    CHECK(status(basic("alice:" + std::string(511, 'x'))) == 401);
+}
+
+TEST_CASE("while a password is hashed others are served, at most 32 wait, and who waited with the same is not hashed again") {
+    const file f(users("  alice: " + cheap + "\n"));
+    const auto web = web_config::load(f.path).value();
+    served at({.authorizer = web.authorizer(), .routes = open_too});
+    hashes.waits = true;
+    const int before = hashes.calls, entered = hashes.entered;
+    std::vector<std::unique_ptr<caller>> many;
+    const auto ask = [&] {
+        many.push_back(std::make_unique<caller>(at));
+        many.back()->send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + basic("alice:secret") + "\r\n");
+    };
+    ask();
+    REQUIRE(at.until([&] { return hashes.entered - entered == 1; }));  // the worker is at it
+    caller other_one(at);
+    other_one.ask("/open");
+    CHECK(other_one.status() == 200);
+    for (int i = 0; i != 32; ++i) ask();
+    other_one.ask("/open");  // all have been read by now
+    other_one.ask("/metrics", basic("alice:secret"));
+    CHECK(other_one.status() == 401);
+    for (const auto& one : many) CHECK_FALSE((one->take(), one->got.size()));
+    hashes.waits = false;
+    ::sem_post(&hashes.go);
+    for (const auto& one : many) CHECK(one->hears("200 OK"));
+    CHECK(hashes.calls - before == 1);
+    other_one.ask("/metrics", basic("alice:secret"));
+    CHECK(other_one.status() == 200);
+}
+
+TEST_CASE("connections and servers may end while their password is hashed, or waits for that") {
+    const file f(users("  alice: " + cheap + "\n"));
+    const auto web = web_config::load(f.path).value();
+    hashes.waits = true;
+    const int entered = hashes.entered;
+    {
+        served at({.authorizer = web.authorizer()});
+        caller first(at), second(at);
+        first.send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + basic("alice:secret") + "\r\n");
+        REQUIRE(at.until([&] { return hashes.entered - entered == 1; }));
+        second.send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + basic("alice:secret") + "\r\n");
+        for (int i = 0; i != 20; ++i) at.loop.poll(0);
+        at.pass(61);
+        CHECK(first.ends());
+        CHECK(second.ends());
+        CHECK(first.got.empty());
+        caller third(at);
+        third.send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + basic("alice:secret") + "\r\n");
+        for (int i = 0; i != 20; ++i) at.loop.poll(0);
+    }
+    hashes.waits = false;
+    ::sem_post(&hashes.go);
+    served again({.authorizer = web.authorizer()});
+    caller who(again);
+    who.ask("/metrics", basic("alice:secret"));
+    CHECK(who.status() == 200);
+}
+
+TEST_CASE("a file is read again, and one that is bad changes nothing") {
+    const file f(users("  alice: " + cheap + "\n  bob: " + cheap + "\n"));
+    auto web = web_config::load(f.path).value();
+    served at({.authorizer = web.authorizer()});
+    caller who(at);
+    const auto status = [&](const char* pair) { return who.ask("/metrics", basic(pair)), who.status(); };
+    CHECK(status("alice:secret") == 200);
+    f.write(users("  alice: " + other + "\n"));
+    CHECK(status("alice:secret") == 200);
+    REQUIRE(web.reload());
+    CHECK(status("alice:secret") == 401);
+    CHECK(status("alice:other") == 200);
+    CHECK(status("bob:secret") == 401);
+    for (const std::string& bad : {std::string(), users("  alice: x\n"), std::string("tls_server_config:\n  cert_file: a\n  key_file: b\n"),
+                                   users("  alice: " + other + "\ntls_server_config:\n  cert_file: a\n  key_file: b\n")}) {
+        CAPTURE(bad);
+        f.write(bad);
+        CHECK_FALSE(bool(web.reload()));
+        CHECK(status("alice:other") == 200);
+    }
+    CHECK(std::string(web.reload().why().describe()).find("comes or goes") != std::string::npos);
+}
+
+TEST_CASE("a followed file is looked at once a second at most, and a bad one is told of once") {
+    static double now = 5;
+    prom::set_clock({[] { return now; }, [] { return now + 1.7e9; }});
+    const file f(users("  alice: " + cheap + "\n"));
+    auto web = web_config::load(f.path).value();
+    std::vector<std::string> told;
+    web.follow([](const prom::event& e, void* to) {
+        CHECK(e.kind == prom::event_kind::certificate_rejected);
+        static_cast<std::vector<std::string>*>(to)->push_back(e.why.describe());
+    }, &told);
+    served at({.authorizer = web.authorizer()});
+    caller who(at);
+    const auto status = [&](const char* pair) { return who.ask("/metrics", basic(pair)), who.status(); };
+    CHECK(status("alice:secret") == 200);
+    f.write(users("  alice: " + other + "\n"));
+    CHECK(status("alice:other") == 401);
+    now += 1.5;
+    CHECK(status("alice:other") == 200);
+    f.write("tls_server_config:\n");
+    for (int i = 0; i != 3; ++i) {
+        now += 1.5;
+        CHECK(status("alice:other") == 200);
+    }
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].find(":1: tls_server_config has no value") != std::string::npos);
+    prom::set_clock(prom::system_clock());
+}
+
+TEST_CASE("a libcrypt without bcrypt is refused by name") {
+    const file f(users("  alice: " + cheap + "\n"));
+    hashes.missing = true;
+    const auto web = web_config::load(f.path);
+    hashes.missing = false;
+    REQUIRE_FALSE(bool(web));
+    CHECK(web.why().code() == prom::errc::unsupported);
+    CHECK(std::string(web.why().describe()).find(": basic_auth_users: this system's libcrypt has no bcrypt") != std::string::npos);
+}
+
+TEST_CASE("TLS as the file says, with a certificate that is renewed, and TLS 1.3 alone") {
+    static const certs made;
+    const file f("tls_server_config:\n  cert_file: " + made.pem("server") + "\n  key_file: " + made.key("server") + "\n");
+    auto web = web_config::load(f.path).value();
+    CHECK_FALSE(bool(web.authorizer()));
+    served at({.tls = web.tls()});
+    const auto client = openssl_client::load(made.pem("ca")).value();
+    {
+        caller who(at);
+        REQUIRE(who.handshake(client.hook()));
+        who.ask("/metrics");
+        CHECK(who.status() == 200);
+    }
+    f.write("tls_server_config:\n  cert_file: " + made.pem("wronghost") + "\n  key_file: " + made.key("wronghost") + "\n");
+    REQUIRE(web.reload());
+    caller who(at);
+    CHECK_FALSE(who.handshake(client.hook()));
+    f.write("tls_server_config:\n  cert_file: " + made.pem("server") + "\n  key_file: " + made.key("server") +
+            "\n  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: " + made.pem("ca") + "\n");
+    REQUIRE(web.reload());
+    const auto known = openssl_client::load(made.pem("ca"), made.pem("client"), made.key("client")).value();
+    caller third(at), fourth(at);
+    REQUIRE(third.handshake(known.hook()));
+    third.ask("/metrics");
+    CHECK(third.status() == 200);
+    fourth.handshake(client.hook());
+    CHECK(fourth.ends());
+}
