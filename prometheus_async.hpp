@@ -25,20 +25,24 @@
 //
 //   interface                                   implementation
 //   [10] config       switches, ABI             [40] platform     system calls, fd, clock
-//   [12] errors       error, result             [42] core         cells, records, tables, threads
-//   [14] vocabulary   names, list, seconds      [44] numbers      doubles and integers as text
-//   [16] cells        where an update goes      [46] text         UTF-8, names, escaping, labels
-//   [18] registry     registry, options         [47] registration declaring, making, removing
-//   [20] metrics      counter, gauge, ...       [48] collectors   callback metrics, process_*
-//   [22] families     labelled metrics          [49] gzip         a deflater of our own
-//   [24] collectors   metrics made at scrape    [50] encoder      the cursor over a registry
-//   [26] exposition   cursor, expose            [52] negotiation  Accept, escaping, name[]
-//   [28] tasks        task<T>, awaitables       [55] unhandled    failures that nobody saw
-//   [30] deferreds    deferred<T>, completion   [56] pollers      epoll, kqueue, poll: one shape
-//   [32] instruments  time, count, track        [58] loop         timers, posting, closing work
-//   [34] loop         event_loop                [60] http syntax  hosts, URLs, paths, dates
-//   [36] server       start_http_server, TLS    [61] http heads   requests and responses
-//   [38] discovery    consul_agent, file_sd     [62] sessions     plain and TLS byte streams
+//   [12] errors       error, result             [41] process      process_* from /proc
+//   [14] vocabulary   names, list, seconds      [42] core         cells, records, threads
+//   [16] cells        where an update goes      [44] numbers      doubles and integers as text
+//   [18] registry     types, registry, options  [45] text         UTF-8, names, escaping, labels
+//   [20] metrics      counter, gauge, ...       [46] families     names, bounds, tables of series
+//   [22] families     labelled metrics          [47] series       made, found, removed
+//   [24] collectors   metrics made at scrape    [48] declaring    metrics and registries
+//   [26] exposition   cursor, expose            [49] gzip         a deflater of our own
+//   [28] tasks        task<T>, awaitables       [50] formats      how each writes a page
+//   [30] deferreds    deferred<T>, completion   [52] cursor       a page out of registries
+//   [32] instruments  time, count, track        [53] collectors   what they yield, waiting for them
+//   [34] loop         event_loop                [54] negotiation  Accept, one sample, one page
+//   [36] server       start_http_server, TLS    [55] unhandled    failures that nobody saw
+//   [38] discovery    consul_agent, file_sd     [56] pollers      epoll, kqueue, poll: one shape
+//                                               [58] loop         timers, posting, closing work
+//                                               [60] http syntax  hosts, URLs, paths, dates
+//                                               [61] http heads   requests and responses
+//                                               [62] sessions     plain and TLS byte streams
 //                                               [63] authority    credentials, decisions
 //                                               [64] connection   one peer, from accept to end
 //                                               [65] answers      routes, heads and bodies
@@ -825,9 +829,28 @@ PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) 
 }
 #endif
 
+/// How the cells of a run and the word of its record make one value of all threads' runs. It stands in the tag, so that a
+/// thread's end needs to look at nothing but cells and tags.
+enum class cell_rule : std::uint8_t {
+    none,       // no cells: record_word::state, or nothing
+    sum,        // a double and integers, each added up
+    sum_or_set  // a double, added up until record_word::last_set is set: that is the value then
+};
+/// The low 12 bits of an id, which say what its run is.
+PROMETHEUS_ASYNC_DECL constexpr unsigned run_kind(cell_rule rule, unsigned length) noexcept { return static_cast<unsigned>(rule) << 9 | length; }
+PROMETHEUS_ASYNC_DECL constexpr unsigned run_length(std::uint64_t id) noexcept { return static_cast<unsigned>(id & 0x1ff); }
+PROMETHEUS_ASYNC_DECL constexpr cell_rule rule_of(std::uint64_t id) noexcept { return static_cast<cell_rule>(id >> 9 & 7); }
+
 struct family_state;
 struct series_extra;
 struct bucket_bounds;
+
+/// The part of a series' value that is not in cells: which, says the rule of its run.
+union record_word {
+    shared_value last_set;  // sum_or_set
+    double last_shown;      // sum: of the double, for steady(). The lock is held
+    std::uint64_t state;    // none: of a state set, its place. The lock is held
+};
 
 /// A series, at a multiple of 16. Its memory is recycled, never given back: lookups read it without the lock.
 struct record {
@@ -835,7 +858,7 @@ struct record {
     std::uint32_t place;
     std::uint32_t units;  // of 16 bytes, the key included
     std::uint64_t hash;
-    shared_value value;
+    record_word word;
     union {
         family_state* family;
         bucket_bounds* bounds;  // once removed
@@ -850,7 +873,7 @@ struct record {
 
 /// What a handle holds.
 struct series {
-    std::uint64_t id = 0;  // the lower 12 bits are the length of the run
+    std::uint64_t id = 0;  // the lower 12 bits are its run's kind
     std::uint32_t page = ~std::uint32_t{0};
     std::uint32_t offset = 0;
     record* rec = nullptr;
@@ -925,7 +948,7 @@ PROMETHEUS_ASYNC_DECL std::uint64_t event_count(event_kind what) noexcept;
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [18] registry                                     registry, metric_options
+// [18] registry                                     types of metrics, registry, metric_options
 //      needs [16]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
@@ -935,6 +958,85 @@ enum class metric_type : std::uint8_t {
 };
 /// "counter", "gauge", ... as OpenMetrics writes them.
 PROMETHEUS_ASYNC_DECL const char* type_name(metric_type type) noexcept;
+
+namespace detail {
+
+/// How many enumerators an enumeration has that counts from 0. The compiler writes the others as casts: `(format)4`.
+template <auto Value>
+PROMETHEUS_ASYNC_DECL consteval bool is_enumerator() {
+    const std::string_view name = __PRETTY_FUNCTION__;
+    return !legacy_digit(name[name.rfind(')') + 1]);
+}
+template <class Enum, std::size_t N = 0>
+PROMETHEUS_ASYNC_DECL consteval std::size_t enumerators() {
+    if constexpr (is_enumerator<static_cast<Enum>(N)>()) return enumerators<Enum, N + 1>();
+    else return N;
+}
+/// Whether a table has a row for each enumerator, in their order.
+template <class Enum, class Row, std::size_t N>
+PROMETHEUS_ASYNC_DECL consteval bool rows_are(const Row (&rows)[N], Enum Row::*key) {
+    for (std::size_t i = 0; i != N; ++i) if (rows[i].*key != static_cast<Enum>(i)) return false;
+    return N == enumerators<Enum>();
+}
+
+/// What the name of a sample may have behind its family's.
+enum class suffix : std::uint8_t { total, created, bucket, sum, count, gsum, gcount, info };
+constexpr std::string_view suffix_texts[] = {"_total", "_created", "_bucket", "_sum", "_count", "_gsum", "_gcount", "_info"};
+static_assert(std::size(suffix_texts) == enumerators<suffix>());
+template <class... Suffix>
+PROMETHEUS_ASYNC_DECL consteval unsigned suffixes(Suffix... all) { return (0U | ... | (1U << static_cast<unsigned>(all))); }
+
+/// What the value of a series is.
+enum class value_shape : std::uint8_t {
+    number,     // one number
+    facts,      // 1, with more labels
+    points,     // several numbers, told apart by the type's own label
+    histogram,  // buckets; sum and count
+    summary     // quantiles; sum and count
+};
+
+/// All that is asked about a type. To add one: an enumerator, a row, a class in [20], and a case in cursor::state::series
+/// ([52]) that makes its value.
+struct type_row {
+    metric_type type;
+    const char* name;            // as type_name() gives it, and OpenMetrics
+    const char* text_name;       // in the text format
+    std::string_view ending;     // what the name of its samples ends with: added by the declaration
+    unsigned suffixes;           // of its samples, the ending among them
+    std::string_view own_label;  // is the library's; empty: none
+    bool labels_itself;          // its own label is its name, and no unit is
+    value_shape shape;
+    cell_rule cells;
+    unsigned integers;           // in a run, and one more for each bound
+    bool one_line;               // a series is one line of which all but the number is prepared
+    bool created;                // shows when it was made, where asked for
+    bool unit;                   // may have one
+};
+constexpr type_row type_rows[] = {
+    {metric_type::counter, "counter", "counter", "_total", suffixes(suffix::total, suffix::created),
+     "", false, value_shape::number, cell_rule::sum, 1, true, true, true},
+    {metric_type::gauge, "gauge", "gauge", "", 0,
+     "", false, value_shape::number, cell_rule::sum_or_set, 0, true, false, true},
+    {metric_type::histogram, "histogram", "histogram", "", suffixes(suffix::created, suffix::bucket, suffix::sum, suffix::count),
+     "le", false, value_shape::histogram, cell_rule::sum, 1, false, true, true},
+    {metric_type::summary, "summary", "summary", "", suffixes(suffix::created, suffix::sum, suffix::count),
+     "quantile", false, value_shape::summary, cell_rule::sum, 1, false, true, true},
+    {metric_type::info, "info", "gauge", "_info", suffixes(suffix::info),
+     "", false, value_shape::facts, cell_rule::none, 0, false, false, false},
+    {metric_type::state_set, "stateset", "gauge", "", 0,
+     "", true, value_shape::points, cell_rule::none, 0, false, false, false},
+    {metric_type::unknown, "unknown", "untyped", "", 0,
+     "", false, value_shape::number, cell_rule::sum_or_set, 0, true, false, true},
+    {metric_type::gauge_histogram, "gaugehistogram", "histogram", "",
+     suffixes(suffix::bucket, suffix::sum, suffix::count, suffix::gsum, suffix::gcount),  // _sum and _count in a text format
+     "le", false, value_shape::histogram, cell_rule::sum, 1, false, false, true}};
+static_assert(rows_are(type_rows, &type_row::type));
+PROMETHEUS_ASYNC_DECL constexpr const type_row& row_of(metric_type type) noexcept { return type_rows[static_cast<std::size_t>(type)]; }
+PROMETHEUS_ASYNC_DECL constexpr bool has_suffix(metric_type type, suffix s) noexcept {
+    return (row_of(type).suffixes >> static_cast<unsigned>(s) & 1) != 0;
+}
+
+}  // namespace detail
 
 class registry;
 class counter;
@@ -1224,8 +1326,8 @@ public:
     PROMETHEUS_ASYNC_DECL void inc(double step = 1) const noexcept {
         step = detail::settled(step);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
-            if (series_.rec->value.load() == detail::shared_value::unset) run[1].add(step);
-            else series_.rec->value.add(step);
+            if (series_.rec->word.last_set.load() == detail::shared_value::unset) run[1].add(step);
+            else series_.rec->word.last_set.add(step);
         } else {
             detail::add_slowly(series_, step, 1, 0);
         }
@@ -1233,7 +1335,7 @@ public:
     PROMETHEUS_ASYNC_DECL void dec(double step = 1) const noexcept { inc(-detail::settled(step)); }
     PROMETHEUS_ASYNC_DECL void set(double value) const noexcept {
         value = detail::settled(value);
-        if (detail::own_run(series_)) [[likely]] series_.rec->value.set(value);
+        if (detail::own_run(series_)) [[likely]] series_.rec->word.last_set.set(value);
         else detail::set_slowly(series_, value);
     }
     // Whole numbers of any width, without a warning of the conversion.
@@ -1586,10 +1688,8 @@ class family {
     static_assert(sizeof...(Labels) != 0, "a family has at least one label; a metric without labels is declared as itself");
     static_assert((detail::legacy_label_name(Labels.view()) && ...), "a label name matches [a-zA-Z_][a-zA-Z0-9_]*");
     static_assert((!detail::reserved_label_name(Labels.view()) && ...), "label names that begin with __ are reserved");
-    static_assert(Metric::type != metric_type::histogram || ((Labels.view() != "le") && ...),
-                  "the label le of a histogram is the library's");
-    static_assert(Metric::type != metric_type::summary || ((Labels.view() != "quantile") && ...),
-                  "the label quantile of a summary is the library's");
+    static_assert(((Labels.view() != detail::row_of(Metric::type).own_label) && ...),
+                  "the label le of a histogram is the library's, and the label quantile of a summary is the library's");
     static_assert(detail::all_different({Labels.view()...}), "two labels of a family have the same name");
 
 public:
@@ -4805,6 +4905,168 @@ PROMETHEUS_ASYNC_END
 #endif
 
 // =============================================================================
+// [41] process                                      process_* from /proc
+//      needs [24] [40]
+// =============================================================================
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
+
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// Whether they are added to the registry; says from now on what is told. Its registration keeps it.
+bool note_process_metrics(registry& of, bool added);
+
+class proc_file {
+public:
+    explicit proc_file(const std::string& path, int how = 0) noexcept
+        : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | how)) {}
+    proc_file(const proc_file&) = delete;
+    ~proc_file() { if (fd_ >= 0) ::close(fd_); }
+    int fd() const noexcept { return fd_; }
+
+    std::size_t read(char* to, std::size_t room) const noexcept {
+        ssize_t n = -1;
+        if (fd_ >= 0) do n = ::read(fd_, to, room); while (n < 0 && errno == EINTR);
+        return n < 0 ? 0 : static_cast<std::size_t>(n);
+    }
+    /// The number at the begin of the line, behind `key`; /proc/stat has lines of many kilobytes.
+    bool number_after(std::string_view key, std::uint64_t& number) const noexcept {
+        char buffer[512];
+        std::size_t matched = 0;  // of the key, from the line's begin; above its size: not this line
+        bool digits = false;
+        number = 0;
+        while (const std::size_t n = read(buffer, sizeof buffer))
+            for (const char c : std::string_view(buffer, n)) {
+                if (matched != key.size()) {
+                    if (c == '\n') matched = 0;
+                    else matched = matched < key.size() && c == key[matched] ? matched + 1 : key.size() + 1;
+                } else if (legacy_digit(c)) {
+                    digits = true;
+                    number = number * 10 + static_cast<std::uint64_t>(c - '0');
+                } else if (digits || c != ' ') {
+                    if (!digits && c == 'u') number = ~std::uint64_t{0};  // unlimited
+                    return digits || c == 'u';
+                }
+            }
+        return digits;
+    }
+
+private:
+    int fd_;
+};
+
+/// What the system tells about this process.
+struct process_facts {
+    std::string proc;
+    double started = 0;  // once: the kernel's boot time moves with the clock
+
+    explicit process_facts(std::string_view from) : proc(from) {
+        std::uint64_t field[25], boot = 0;
+        if (stat(field) && proc_file(proc + "/stat").number_after("btime ", boot))
+            started = static_cast<double>(boot) + ticks(field[22]);
+    }
+    static double ticks(std::uint64_t n) noexcept {
+        return static_cast<double>(n) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+    }
+
+    /// Fields of /proc/self/stat by their numbers in proc(5), from the fourth on. The second is the
+    /// program's name, which may hold anything.
+    bool stat(std::uint64_t (&field)[25]) const noexcept {
+        char buffer[1024];
+        const proc_file file(proc + "/self/stat");
+        const std::string_view text(buffer, file.read(buffer, sizeof buffer));
+        std::size_t at = text.rfind(')');
+        if (at == std::string_view::npos || (at += 4) > text.size()) return false;  // ") S "
+        for (std::size_t i = 4; i != 25; ++i) {
+            field[i] = 0;
+            while (at < text.size() && text[at] != ' ') {
+                const char c = text[at++];
+                if (legacy_digit(c)) field[i] = field[i] * 10 + static_cast<std::uint64_t>(c - '0');
+            }
+            if (at++ == text.size() && i != 24) return false;
+        }
+        return true;
+    }
+    bool open_files(std::uint64_t& count) const noexcept {
+#if defined(__linux__)
+        const proc_file folder(proc + "/self/fd", O_DIRECTORY);
+        if (folder.fd() < 0) return false;
+        alignas(8) char buffer[1024];
+        const label_text own(folder.fd());
+        count = 0;
+        for (;;) {  // readdir would allocate
+            const long n = ::syscall(SYS_getdents64, folder.fd(), buffer, sizeof buffer);
+            if (n <= 0) return n == 0;
+            for (long at = 0; at < n;) {
+                std::uint16_t size = 0;  // struct linux_dirent64: u64, u64, u16 size, u8 type, name
+                std::memcpy(&size, buffer + at + 16, sizeof size);
+                const std::string_view name(buffer + at + 19);
+                count += name[0] != '.' && name != own.view();
+                at += size;
+            }
+        }
+#else
+        return static_cast<void>(count), false;
+#endif
+    }
+    void collect(sample_sink& out) const {
+        const auto show = [&](const char* name, const char* unit, const char* help, double value) {
+            const bool counts = name == std::string_view("process_cpu_seconds");
+            out.family(counts ? metric_type::counter : metric_type::gauge, name, help, unit);
+            out.sample(value);
+        };
+        const auto cpu = [&](double value) {
+            show("process_cpu_seconds", "seconds", "Total user and system CPU time spent in seconds.", value);
+        };
+        const auto limit = [&](const char* line, const char* name, const char* unit, const char* help) {
+            std::uint64_t n = 0;
+            if (proc_file(proc + "/self/limits").number_after(line, n)) show(name, unit, help, static_cast<double>(n));
+        };
+        std::uint64_t field[25], files = 0;
+        rusage used;
+        const auto spent = [](const timeval& t) {
+            return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+        };
+        const bool known = stat(field);
+        if (known) cpu(ticks(field[14] + field[15]));
+        else if (proc == "/proc" && ::getrusage(RUSAGE_SELF, &used) == 0)
+            cpu(spent(used.ru_utime) + spent(used.ru_stime));
+        if (open_files(files))
+            show("process_open_fds", "", "Number of open file descriptors.", static_cast<double>(files));
+        limit("Max open files", "process_max_fds", "", "Maximum number of open file descriptors.");
+        if (known)
+            show("process_virtual_memory_bytes", "bytes", "Virtual memory size in bytes.",
+                 static_cast<double>(field[23]));
+        limit("Max address space", "process_virtual_memory_max_bytes", "bytes",
+              "Maximum amount of virtual memory available in bytes.");
+        if (known) {
+            show("process_resident_memory_bytes", "bytes", "Resident memory size in bytes.",
+                 static_cast<double>(field[24]) * static_cast<double>(::sysconf(_SC_PAGESIZE)));
+            show("process_threads", "", "Number of OS threads in the process.", static_cast<double>(field[20]));
+        }
+        if (started > 0)
+            show("process_start_time_seconds", "seconds",
+                 "Start time of the process since unix epoch in seconds.", started);
+    }
+};
+
+}  // namespace detail
+
+void add_process_metrics(registry& to, std::string_view proc) {
+    if (detail::note_process_metrics(to, true)) return;
+    detail::undo mark{[&] { detail::note_process_metrics(to, false); }};
+    to.add_collector([facts = detail::process_facts(proc)](sample_sink& out) { facts.collect(out); }).keep();
+    mark.done = true;
+}
+
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
 // [42] core                                         cells, records, tables, registry bodies
 //      needs [22] [40]
 // =============================================================================
@@ -4970,8 +5232,6 @@ static fingerprint siphash(const std::uint64_t (&key)[2], std::string_view text)
     return {low, v0 ^ v1 ^ v2 ^ v3};
 }
 
-constexpr unsigned run_length(std::uint64_t id) noexcept { return static_cast<unsigned>(id & 0xfff); }
-
 struct library {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -5017,7 +5277,9 @@ struct library {
         if (!standard) standard = ::new (static_cast<void*>(standard_space)) registry;
         return *standard;
     }
-    std::uint64_t next_id(unsigned length) noexcept { return ++sequence << 12 | length; }
+    std::uint64_t next_id(unsigned kind) noexcept { return ++sequence << 12 | kind; }
+    /// Another id for the same cells, which no handle has.
+    std::uint64_t next_id_like(std::uint64_t id) noexcept { return next_id(static_cast<unsigned>(id & 0xfff)); }
     void take_seed() noexcept { if (!std::exchange(seeded, true)) take_secret(secret); }
     /// Stands for a text, and for nothing else: a keyed function of 128 bits that cannot be told from a random one
     /// without its key. Two of 2^40 texts, whoever chose them, have the same with a chance of 2^-49.
@@ -5074,10 +5336,11 @@ struct library {
         open_offset += length;
         return place;
     }
-    void give_run(std::uint32_t place, unsigned length) noexcept {
+    void give_run(std::uint32_t place, std::uint64_t id) noexcept {
         cell* run = shared.run(place);
+        const unsigned length = run_length(id);
         for (unsigned i = 2; i < length; ++i) run[i].store(0);
-        run[0].store(next_id(length));  // a tag that no handle has
+        run[0].store(next_id_like(id));
         run[1].store(free_runs[length]);
         free_runs[length] = place + 1;
     }
@@ -5119,6 +5382,16 @@ struct library {
 
     // ---- threads ----
 
+    /// Adds one run to the shared one of the same series, which others may be updating.
+    static void fold_run(cell* to, const cell* from, std::uint64_t id) noexcept {
+        switch (rule_of(id)) {
+        case cell_rule::none: return;
+        case cell_rule::sum:
+        case cell_rule::sum_or_set:
+            to[1].add_shared(from[1].real());
+            for (unsigned i = 2; i < run_length(id); ++i) to[i].add_shared(from[i].load());
+        }
+    }
     /// Adds what the block holds for living series to the shared cells.
     void fold(const cell_block& block) noexcept {
         for (std::uint32_t p = 0; p != block.count; ++p) {
@@ -5126,9 +5399,7 @@ struct library {
             const cell* from = block.pages[p];
             cell* to = shared.pages[p];
             for (unsigned at = 0; at < page_cells && to[at].own() != 0; at += run_length(to[at].own())) {
-                if (from[at].load() != to[at].own()) continue;
-                to[at + 1].add_shared(from[at + 1].real());
-                for (unsigned i = 2; i < run_length(to[at].own()); ++i) to[at + i].add_shared(from[at + i].load());
+                if (const std::uint64_t id = to[at].own(); from[at].load() == id) fold_run(to + at, from + at, id);
             }
         }
     }
@@ -5148,7 +5419,7 @@ struct library {
     }
     /// A removed series has no handle's tag from now on, and nothing of it is used again before recycle().
     void retire(record* r) noexcept {
-        shared.run(r->place)->store_tag(next_id(run_length(r->id)));
+        shared.run(r->place)->store_tag(next_id_like(r->id));
         ++r->owed;
         r->extra = reinterpret_cast<series_extra*>(removed);
         removed = r;
@@ -5177,7 +5448,7 @@ struct library {
             for (; resting && portion != 0; --portion) {
                 record* r = resting;
                 resting = reinterpret_cast<record*>(r->extra);
-                give_run(r->place, run_length(r->id));
+                give_run(r->place, r->id);
                 drop(r);
             }
         }
@@ -5406,7 +5677,7 @@ static void update(const series& s, Add add) noexcept {
 }
 void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
     update(s, [&](cell* run) {
-        if (run_length(s.id) == 2 && s.rec->value.load() != shared_value::unset) return s.rec->value.add(d);
+        if (rule_of(s.id) == cell_rule::sum_or_set && s.rec->word.last_set.load() != shared_value::unset) return s.rec->word.last_set.add(d);
         if (bits_of(d) != 0) run[1].add_shared(d);
         if (n != 0) run[at].add_shared(n);
     });
@@ -5418,7 +5689,7 @@ void observe_slowly(const series& s, const bucket_bounds* bounds, double value) 
     });
 }
 void set_slowly(const series& s, double v) noexcept {
-    update(s, [&](cell*) { s.rec->value.set(v); });
+    update(s, [&](cell*) { s.rec->word.last_set.set(v); });
 }
 void count_event(event_kind what) noexcept {
     const global_lock lock;
@@ -5428,7 +5699,7 @@ static bool alive(const series& s) noexcept {
     return s.id != 0 && state.shared.run(place_of(s.page, s.offset))->own() == s.id;
 }
 
-/// The double and the integers of a run, all threads together. The lock is held.
+/// The double and the integers of a run that is summed, all threads together. The lock is held.
 struct run_sum {
     double real;
     std::uint64_t whole;
@@ -5450,7 +5721,7 @@ static run_sum sum_run(std::uint64_t id, std::uint32_t place, std::uint64_t* int
     return sum;
 }
 static double gauge_value(const record& r, std::uint32_t place) noexcept {
-    const std::uint64_t shared = r.value.load();
+    const std::uint64_t shared = r.word.last_set.load();
     return shared == shared_value::unset ? sum_run(r.id, place).real : __builtin_bit_cast(double, shared);
 }
 run_sum sum_series(const series& s) noexcept;
@@ -5752,12 +6023,24 @@ char* put_milliseconds(char* to, double unix_seconds) noexcept {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [46] text                                         UTF-8, names, escaping, labels
+// [45] text                                         UTF-8, names, escaping, labels
 //      needs [26]
 // =============================================================================
 #include <algorithm>
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
+
+constexpr char ascii_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+constexpr bool same_word(std::string_view a, std::string_view b) noexcept {
+    if (a.size() != b.size()) return false;
+    for (std::size_t i = 0; i != a.size(); ++i) if (ascii_lower(a[i]) != ascii_lower(b[i])) return false;
+    return true;
+}
+constexpr std::string_view trimmed(std::string_view s) noexcept {
+    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
+    while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
+    return s;
+}
 
 constexpr std::uint32_t no_code_point = 0xffffffff;
 
@@ -5939,12 +6222,11 @@ void append_quoted(std::string& to, std::string_view s) {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [47] registration                                 declaring, making and removing series
-//      needs [24] [42] [44] [46]
+// [46] families                                     what registries hold, names, bounds, tables of series
+//      needs [42] [44] [45]
 // =============================================================================
 //
-// The locked side of registries: what was declared, which series live, and their text, rendered once
-// when a series is made so that a scrape only copies it.
+// The locked side of registries: what was declared, which names it takes, and how lookups find its series.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -5970,27 +6252,7 @@ struct PROMETHEUS_ASYNC_LOCAL collector_hook {
     std::uint32_t holders;  // handle, registry, and calls; the last deletes it, without the lock
     std::vector<std::string> sums_told{};  // series whose sum OpenMetrics leaves out, sorted
 };
-struct collector_call {
-    const collector_hook* hook;
-    collector_call* outer;
-    bool unwaited = false;  // it took another away without waiting
-    static collector_call* of(const collector_hook& h, collector_call* c) noexcept {
-        while (c && c->hook != &h) c = c->outer;
-        return c;
-    }
-};
-#if PROMETHEUS_ASYNC_NO_THREADS
-static constinit collector_call* calling = nullptr;
-#else
-static constinit thread_local collector_call* calling = nullptr;
-/// A thread that waits for the calls of `hook`, while calls of its own run.
-struct collector_wait {
-    const collector_hook& hook;
-    collector_call* inside;
-    collector_wait* next;
-};
-static constinit collector_wait* collector_waits = nullptr;
-#endif
+void await_calls(const collector_hook& h) noexcept;
 
 constexpr std::uint32_t text_step = 32;  // texts are copied by steps, so both ends have room for one more
 
@@ -6004,42 +6266,46 @@ struct line {
     std::size_t text;  // in the family's texts: `name{a="b"} ` when that is all there is to it, otherwise `a="b",`
 };
 
-struct PROMETHEUS_ASYNC_LOCAL family_state {
-    std::uint64_t id;
-    metric_type type;
-    bool special;  // a series of it was reset or has an exemplar
-    bool non_legacy;   // a name in it is not legacy: it is escaped or quoted when shown
-    registry_state* home;
-    family_face* face;
-    std::string name;  // as declared, with unit and _total
-    std::size_t base;  // how much of it is the OpenMetrics family name
+/// A family's name and what a page says at its head; all that one has that a collector yields.
+struct PROMETHEUS_ASYNC_LOCAL family_head {
+    metric_type type{};
+    bool non_legacy = false;  // a name in it is not legacy: it is escaped or quoted when shown
+    std::string name;         // as declared, with unit and _total
+    std::size_t base = 0;     // how much of it is the OpenMetrics family name
     std::string underscored, as_values;  // that part as these escapings make it; empty: it needs none
     std::string help, unit;
-    std::vector<std::string> labels, states;
-    std::vector<std::uint32_t> sorted_states;  // their places
-    std::vector<std::pair<std::string, std::string>> constants;
-    bucket_bounds* bounds;
-    std::size_t max_series;
-    collector_hook* hook;  // null: its series are in lines
-    pod_vector<line> lines;
-    pod_vector<char> texts;  // in the order of lines; what is removed stays until there is too much of it
-    std::size_t living, entries;  // series; those in the table
 
+    const type_row& row() const noexcept { return row_of(type); }
     std::string_view base_name() const noexcept { return std::string_view(name).substr(0, base); }
+    std::string_view own_label() const noexcept { return row().labels_itself ? base_name() : row().own_label; }
     bool legacy() const noexcept { return underscored.empty(); }
     /// What no other family of the registry has. Names that dots make one, underscores make one too.
     std::string_view key() const noexcept { return legacy() ? base_name() : underscored; }
-    bool one_sample() const noexcept {
-        return type == metric_type::counter || type == metric_type::gauge || type == metric_type::unknown;
-    }
-    unsigned length() const noexcept {
-        switch (type) {
-        case metric_type::histogram: return bounds->count + 4 - 1;
-        case metric_type::counter:
-        case metric_type::summary: return 3;
-        default: return 2;
-        }
-    }
+};
+/// Where the series of a family come from.
+enum class family_source : std::uint8_t {
+    lines,     // it has them itself
+    callback,  // it is declared, and a hook tells its value
+    collector  // a hook yields families: it has no name, and stands for their place on the page
+};
+struct PROMETHEUS_ASYNC_LOCAL family_state : family_head {
+    std::uint64_t id = 0;
+    registry_state* home = nullptr;
+    family_source source = family_source::lines;
+    collector_hook* hook = nullptr;  // unless it has lines
+    std::vector<std::string> labels, states;
+    std::vector<std::uint32_t> sorted_states;  // their places
+    std::vector<std::pair<std::string, std::string>> constants;
+    bucket_bounds* bounds = nullptr;
+    std::size_t max_series = 0;
+
+    family_face* face = nullptr;
+    pod_vector<line> lines{};
+    pod_vector<char> texts{};  // in the order of lines; what is removed stays until there is too much of it
+    std::size_t living = 0, entries = 0;  // series; those in the table
+    bool special = false;      // a series of it was reset or has an exemplar
+
+    unsigned run_kind() const noexcept { return detail::run_kind(row().cells, 2 + row().integers + (bounds ? bounds->count : 0)); }
 };
 
 struct PROMETHEUS_ASYNC_LOCAL registry_state {
@@ -6078,8 +6344,8 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
     family_state* find_by_values(std::string_view values) { return find(by_values, values_of, values); }
     /// By its whole name, or without what its type adds.
     family_state* find_named(std::string_view name) {
-        for (std::string_view ending : {"", "_total", "_info"}) {
-            if (!name.ends_with(ending)) continue;
+        for (const type_row& t : type_rows) {
+            const std::string_view ending = name.ends_with(t.ending) ? t.ending : "";
             std::string key;
             append_name(key, name.substr(0, name.size() - ending.size()), escaping::underscores, false);
             if (family_state* f = find(key); f && (f->name == name || f->base_name() == name)) return f;
@@ -6103,41 +6369,8 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
     }
 };
 
-/// By how much a sum of doubles may change when they are added in another order.
-static double rounding(double of) noexcept { return 1.2e-16 * (100 + state.thread_count) * (of < 0 ? -of : of); }
-/// Doubles added in another order, as when a thread's cells were folded, may come out a rounding lower,
-/// which a scraper takes for a restart. So the record keeps what was told last, and what is lower by no
-/// more than rounding is that again.
-static double steady(record& r, double now) noexcept {
-    const double last = __builtin_bit_cast(double, r.value.load()), held = last + (r.extra ? r.extra->base : 0);
-    if (is_finite(last) && is_finite(now) && now < last && last - now <= rounding(held)) return last;  // `unset` is not finite
-    r.value.set(now);
-    return now;
-}
-/// The sums of a series, all threads together, since it was reset.
-static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
-    run_sum sum = sum_run(r.id, place, integers);
-    if (r.extra) {
-        sum.real -= r.extra->base;
-        if (is_finite(sum.real) && sum.real <= rounding(r.extra->base) && -sum.real <= rounding(r.extra->base)) sum.real = 0;
-    }
-    if (order(sum.real) != 0) sum.real = steady(r, sum.real);
-    return sum;
-}
-
 // ---- names ----
 
-constexpr std::string_view suffixes[] = {"_total", "_created", "_bucket", "_sum", "_count", "_gsum", "_gcount", "_info"};
-constexpr bool has_suffix(metric_type type, std::size_t suffix) noexcept {
-    switch (type) {
-    case metric_type::counter: return suffix < 2;
-    case metric_type::histogram: return suffix >= 1 && suffix <= 4;
-    case metric_type::summary: return suffix == 1 || suffix == 3 || suffix == 4;
-    case metric_type::gauge_histogram: return suffix >= 2 && suffix <= 6;  // _sum and _count in a text format
-    case metric_type::info: return suffix == 7;
-    default: return false;
-    }
-}
 inline bool ends_with(std::string_view s, std::string_view end) noexcept {
     return s.size() > end.size() && s.substr(s.size() - end.size()) == end;
 }
@@ -6147,29 +6380,29 @@ static bool overlap(std::string_view a, metric_type of_a, std::string_view b, me
     if (a.size() < b.size()) return overlap(b, of_b, a, of_a);
     if (a.substr(0, b.size()) != b) return false;
     const std::string_view more = a.substr(b.size());
-    for (std::size_t i = 0; i != std::size(suffixes); ++i) if (has_suffix(of_b, i) && suffixes[i] == more) return true;
+    for (std::size_t i = 0; i != std::size(suffix_texts); ++i) if (has_suffix(of_b, static_cast<suffix>(i)) && suffix_texts[i] == more) return true;
     return more.empty();
 }
 /// Who has a name that a sample of `f` would have too, as they are or once escaped, and counts.
 template <class Counts>
-static family_state* clash(registry_state& home, const family_state& f, Counts counts) {
+static family_state* clash(registry_state& home, const family_head& f, Counts counts) {
     const auto owner = [&](std::string_view sample, auto& find) -> family_state* {
         if (family_state* g = find(sample); g && counts(*g)) return g;
-        for (std::size_t i = 0; i != std::size(suffixes); ++i)
-            if (ends_with(sample, suffixes[i]))
-                if (family_state* g = find(sample.substr(0, sample.size() - suffixes[i].size())))
-                    if (has_suffix(g->type, i) && counts(*g)) return g;
+        for (std::size_t i = 0; i != std::size(suffix_texts); ++i)
+            if (ends_with(sample, suffix_texts[i]))
+                if (family_state* g = find(sample.substr(0, sample.size() - suffix_texts[i].size())))
+                    if (has_suffix(g->type, static_cast<suffix>(i)) && counts(*g)) return g;
         return nullptr;
     };
     const auto owner_of_any = [&](std::string_view base, auto find) -> family_state* {
         if (family_state* g = owner(base, find)) return g;
-        for (std::size_t i = 0; i != std::size(suffixes); ++i) {
-            if (!has_suffix(f.type, i)) continue;
+        for (std::size_t i = 0; i != std::size(suffix_texts); ++i) {
+            if (!has_suffix(f.type, static_cast<suffix>(i))) continue;
             auto& whole = state.scratch;
-            whole.reserve(base.size() + suffixes[i].size());
+            whole.reserve(base.size() + suffix_texts[i].size());
             std::memcpy(whole.data, base.data(), base.size());
-            std::memcpy(whole.data + base.size(), suffixes[i].data(), suffixes[i].size());
-            if (family_state* g = owner({whole.data, base.size() + suffixes[i].size()}, find)) return g;
+            std::memcpy(whole.data + base.size(), suffix_texts[i].data(), suffix_texts[i].size());
+            if (family_state* g = owner({whole.data, base.size() + suffix_texts[i].size()}, find)) return g;
         }
         return nullptr;
     };
@@ -6245,25 +6478,30 @@ static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
     return chain = b;
 }
 
-// ---- series ----
+// ---- the tables of series, which lookups read without the lock ([22]) ----
 
-static std::string series_text(const family_state& f, const std::string_view* values, std::size_t count) {
-    std::string text;
-    const bool whole = f.one_sample() && !f.non_legacy;
-    if (whole) text.append(f.name);
-    char before = '{';
-    const auto add = [&](std::string_view name, std::string_view value) {
-        if (whole) text += before;
-        before = ',';
-        text.append(name).append("=\"");
-        append_escaped_label(text, value);
-        text += '"';
-        if (!whole) text += ',';
-    };
-    for (const auto& [name, value] : f.constants) add(name, value);
-    for (std::size_t i = 0; i != count; ++i) add(f.labels[i], values[i]);
-    if (whole) text.append(before == ',' ? "} " : " ");
-    return text;
+std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values, std::size_t count) noexcept {
+    for (std::size_t i = 0; i != count; ++i) {
+        if (values[i].size() < 16) continue;
+        const auto take = [&](const char* from) {
+            h = mix(load_little<std::uint64_t>(from) ^ seed.low, load_little<std::uint64_t>(from + 8) ^ h);
+        };
+        for (std::size_t at = 0; at < values[i].size() - 16; at += 16) take(values[i].data() + at);
+        take(values[i].data() + values[i].size() - 16);
+    }
+    return h;
+}
+bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept {
+    const std::uint64_t* stored = r.key() + 2 * count;
+    for (std::size_t i = 0; i != count; ++i) {
+        if (values[i].size() < 16) continue;
+        for (std::size_t at = 0; at < values[i].size(); at += 8) {
+            std::uint64_t word = 0;
+            std::memcpy(&word, values[i].data() + at, values[i].size() - at < 8 ? values[i].size() - at : 8);
+            if (acquire(*stored++) != word) return false;
+        }
+    }
+    return true;
 }
 
 static record* record_of(std::uintptr_t entry) noexcept { return reinterpret_cast<record*>(entry & ~std::uintptr_t{15}); }
@@ -6350,6 +6588,58 @@ static void unlink(family_state& f, record* r) noexcept {
     --f.entries;
 }
 
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [47] series                                       made, found, removed; what few of them have
+//      needs [46]
+// =============================================================================
+//
+// The text of a series is made once, when it is made, so that a scrape only copies it.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+/// By how much a sum of doubles may change when they are added in another order.
+static double rounding(double of) noexcept { return 1.2e-16 * (100 + state.thread_count) * (of < 0 ? -of : of); }
+/// Doubles added in another order, as when a thread's cells were folded, may come out a rounding lower,
+/// which a scraper takes for a restart. So the record keeps what was told last, and what is lower by no
+/// more than rounding is that again.
+static double steady(record& r, double now) noexcept {
+    const double last = r.word.last_shown, held = last + (r.extra ? r.extra->base : 0);
+    if (is_finite(last) && is_finite(now) && now < last && last - now <= rounding(held)) return last;
+    return r.word.last_shown = now;
+}
+/// The sums of a series, all threads together, since it was reset.
+static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
+    run_sum sum = sum_run(r.id, place, integers);
+    if (r.extra) {
+        sum.real -= r.extra->base;
+        if (is_finite(sum.real) && sum.real <= rounding(r.extra->base) && -sum.real <= rounding(r.extra->base)) sum.real = 0;
+    }
+    if (order(sum.real) != 0) sum.real = steady(r, sum.real);
+    return sum;
+}
+
+static std::string series_text(const family_state& f, const std::string_view* values, std::size_t count) {
+    std::string text;
+    const bool whole = f.row().one_line && !f.non_legacy;
+    if (whole) text.append(f.name);
+    char before = '{';
+    const auto add = [&](std::string_view name, std::string_view value) {
+        if (whole) text += before;
+        before = ',';
+        text.append(name).append("=\"");
+        append_escaped_label(text, value);
+        text += '"';
+        if (!whole) text += ',';
+    };
+    for (const auto& [name, value] : f.constants) add(name, value);
+    for (std::size_t i = 0; i != count; ++i) add(f.labels[i], values[i]);
+    if (whole) text.append(before == ',' ? "} " : " ");
+    return text;
+}
+
 /// Makes the series of these values, which must be new; or throws, and nothing has changed. The lock is held.
 static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
     std::size_t words = 2 * count;
@@ -6358,15 +6648,20 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     f.texts.reserve(f.texts.size + text.size() + text_step);
     f.lines.reserve(f.lines.size + 1);
     state.recycle();
-    state.ensure_run(f.length());
+    const unsigned kind = f.run_kind(), length = run_length(kind);
+    state.ensure_run(length);
     std::size_t units = (sizeof(record) + words * 8 + 15) / 16;
-    if (f.length() == 2) units = (units + 3) / 4 * 4;  // two threads that set two gauges share no cache line
+    if (f.row().cells != cell_rule::sum) units = (units + 3) / 4 * 4;  // two threads that set two gauges share no cache line
     record* r = state.take_record(static_cast<std::uint32_t>(units));
-    const std::uint32_t place = state.take_run(f.length());
-    const std::uint64_t id = state.next_id(f.length());
+    const std::uint32_t place = state.take_run(length);
+    const std::uint64_t id = state.next_id(kind);
     release(r->id, id);
     __atomic_store_n(&r->place, place, __ATOMIC_RELEASE);
-    r->value.clear();
+    switch (rule_of(id)) {
+    case cell_rule::none: r->word.state = 0; break;
+    case cell_rule::sum: r->word.last_shown = 0; break;
+    case cell_rule::sum_or_set: r->word.last_set.clear();
+    }
     r->family = &f;
     r->created = now;
     std::uint64_t* key = r->key();
@@ -6386,7 +6681,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     state.shared.run(place)[0].store(id);
 
     if (count != 0) {
-        undo made{[&] { state.give_run(place, f.length()), state.give_record(r); }};
+        undo made{[&] { state.give_run(place, id), state.give_record(r); }};
         hash_record(f, r);
         publish(f, r);
         made.done = true;
@@ -6405,7 +6700,8 @@ static line* line_of(family_state& f, std::uint64_t id) noexcept {
 
 constexpr std::size_t lines_at_once = 512;  // what is removed without letting others in
 
-/// The order is the proof: out of the table, bump, and only then may anything be used again.
+/// Order matters: 1. take it out of the table, 2. change the table's version, 3. let its memory be used again. A lookup that
+/// saw anything of what replaces it then also sees the version.
 static void remove_series(family_state& f, line& l, bool in_table) noexcept {
     PROMETHEUS_ASYNC_DETAIL_STEP();
     record* r = l.rec;
@@ -6416,11 +6712,10 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
     l.rec = nullptr;
     --f.living;
     delete std::exchange(r->extra, nullptr);
-    // A gauge's shared word and a histogram's bounds are what an update touches besides its cells. Each thread that
-    // knows this series may be about to: they rest until each has come by.
+    // An update may touch the record's word or the bounds besides its cells. Each thread that knows this series may be about to: they rest until each has come by.
     r->bounds = f.bounds;
     if (f.bounds) ++f.bounds->users;
-    if (run_length(r->id) == 2 || f.bounds) {
+    if (rule_of(r->id) != cell_rule::sum || f.bounds) {
         for (thread_record* t = state.threads; t; t = t->next) {
             cell* run = t->block.run(l.place);
             if (run->load() != r->id || run == nowhere) continue;
@@ -6447,279 +6742,11 @@ static void compact(family_state& f) noexcept {
     f.texts.size = text;
 }
 
-#if !PROMETHEUS_ASYNC_NO_THREADS
-/// The call of this thread that a call of `h` waits for, by itself or through others. Ends, since no wait begins that
-/// closes a circle, and what is waited for gets no new calls.
-static collector_call* waited_for_by(const collector_hook& h) noexcept {
-    for (const collector_wait* w = collector_waits; w; w = w->next) {
-        if (!collector_call::of(h, w->inside)) continue;
-        collector_call* own = collector_call::of(w->hook, calling);
-        if (own || (own = waited_for_by(w->hook))) return own;
-    }
-    return nullptr;
-}
-#endif
-/// Waits for the calls of a hook that has no family any more.
-static void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
-#if !PROMETHEUS_ASYNC_NO_THREADS
-    if (h.running == 0 || collector_call::of(h, calling)) return;
-    if (collector_call* own = calling ? waited_for_by(h) : nullptr) {
-        own->unwaited = true;
-        return;
-    }
-    collector_wait here{h, calling, collector_waits};
-    collector_waits = &here;
-    while (h.running != 0) pthread_cond_wait(&state.collected, &state.lock);
-    collector_wait** at = &collector_waits;
-    while (*at != &here) at = &(*at)->next;
-    *at = here.next;
-#endif
-}
-
-static void destroy_family(family_state* f) noexcept {
-    if (f->hook) {
-        f->hook->family = nullptr;
-        delete f;
-        return;
-    }
-    family_face& face = *f->face;
-    const std::uintptr_t table = face.table;
-    __atomic_store_n(&face.table, std::uintptr_t{0}, __ATOMIC_RELEASE);
-    release(face.id, 0);
-    bump(face);
-    for (std::size_t i = 0; i != f->lines.size;) {
-        if (f->lines[i].rec) remove_series(*f, f->lines[i], false);
-        if (++i % lines_at_once != 0 && i != f->lines.size) continue;
-        state.recycle();
-        global_lock::give_way();  // nobody finds it any more
-    }
-    if (table != 0) state.give_table(reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}), static_cast<unsigned>(table & 63));
-    face.family = reinterpret_cast<family_state*>(state.free_faces);
-    state.free_faces = &face;
-    f->lines.release();
-    f->texts.release();
-    if (f->bounds) state.drop(f->bounds);
-    delete f;
-}
-
-// ---- declaring ----
-
-static std::string with_labels(const family_state& f) {
-    std::string out = f.name;
-    for (const auto& l : f.labels) out.append(&l == f.labels.data() ? "(" : ",").append(l);
-    return f.labels.empty() ? out : out += ')';
-}
-static std::string describe(const family_state& f) { return with_labels(f).append(" is a ").append(type_name(f.type)); }
-static error conflict(const family_state& a, const family_state& b) {
-    const char* what = a.name != b.name || a.type != b.type ? nullptr
-                       : a.help != b.help ? "help" : a.unit != b.unit ? "unit"
-                       : a.constants != b.constants ? "constant labels" : a.bounds != b.bounds ? "buckets"
-                       : a.states != b.states ? "states" : "max_series";
-    std::string text;
-    if (!what && !overlap(a.base_name(), a.type, b.base_name(), b.type))
-        text = b.name + " and " + a.name + ", declared before, are one name once escaped";
-    else if (!what) text = describe(b).append(", declared before: ").append(describe(a));
-    else if (a.labels != b.labels)
-        text = describe(b).append(", declared before with other labels: ").append(with_labels(a));
-    else if (std::string_view(what) == "help")
-        text = b.name + ": help \"" + b.help.substr(0, 30) + "\", declared before: \"" + a.help.substr(0, 30) + '"';
-    else text = describe(b).append(" with other ").append(what).append(" than declared before");
-    return {errc::conflict, text};
-}
-static bool same(const family_state& a, const family_state& b) {
-    return a.type == b.type && a.name == b.name && a.help == b.help && a.unit == b.unit && a.labels == b.labels &&
-           a.constants == b.constants && a.bounds == b.bounds && a.states == b.states && a.max_series == b.max_series;
-}
-static error bad(errc code, std::string_view name, std::string_view why) {
-    return {code, std::string(name).append(": ").append(why)};
-}
-
-static declared handle_of(const family_state& f, bool labelled) noexcept {
-    declared d;
-    d.face = f.face;
-    d.id = f.face->id;
-    d.bounds = f.bounds;
-    if (!labelled) {
-        const line& l = f.lines[0];
-        d.one = {l.id, page_of(l.place), offset_of(l.place), l.rec};
-    }
-    return d;
-}
-
-static std::string clean(std::string_view text) {
-    bool changed = false;
-    std::string out = sanitize_utf8(text, changed);
-    if (changed) ++state.counted[static_cast<unsigned>(event_kind::text_sanitized)];
-    return out;
-}
-
-/// Adds the unit and what the type's names end with; or tells why not.
-static result<void> complete_name(family_state& f, std::string_view unit, bool is_utf8) {
-    const std::string_view ending = f.type == metric_type::counter ? "_total" : f.type == metric_type::info ? "_info" : "";
-    const bool labels_itself = f.type == metric_type::state_set;
-    if (!ending.empty() && ends_with(f.name, ending)) f.name.resize(f.name.size() - ending.size());
-    if (!unit.empty()) {
-        if (f.type == metric_type::info || labels_itself) return bad(errc::invalid_option, f.name, "an info or a state set has no unit");
-        const std::string with = std::string("_").append(unit);
-        if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit is letters, digits and underscores");  // it is never quoted
-        if (!ends_with(f.name, with)) f.name.append(with);
-    }
-    f.base = f.name.size();
-    f.name.append(ending);
-    f.unit = unit;
-    if (!valid_utf8(f.name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
-    const bool legacy = legacy_metric_name(f.name);
-    f.non_legacy = !legacy || (labels_itself && !legacy_label_name(f.name));
-    if (f.non_legacy && !is_utf8)
-        return bad(errc::invalid_name, f.name, legacy ? "a state set's name is a label too: without colons, or asked for by utf8()"
-                                                      : "not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()");
-    for (escaping scheme : {escaping::underscores, escaping::values}) {
-        if (legacy) break;
-        std::string& to = scheme == escaping::values ? f.as_values : f.underscored;
-        append_name(to, f.name, scheme, false);
-        to.resize(to.size() - ending.size());
-    }
-    if (labels_itself && reserved_label_name(f.key())) return bad(errc::invalid_name, f.name, "a state set's name is a label too: __ is reserved");
-    return {};
-}
-
-result<declared> declare(const declaration& what) {
-    const metric_options& o = what.options;
-    auto made = owned<family_state>(new family_state{});
-    family_state& f = *made;
-    f.type = what.type;
-
-    if (what.name.empty()) return error{errc::invalid_name, "a metric needs a name"};
-    for (std::string_view part : {o.name_space, o.subsystem})
-        if (!part.empty()) f.name.append(part).append("_");
-    f.name.append(what.name);
-    if (const auto good = complete_name(f, o.unit, what.name.is_utf8()); !good) return good.why();
-    const std::string& name = f.name;
-
-    const double now = wall_now();
-    const global_lock lock;
-    struct use {  // by this declaration, until it is the family's
-        bucket_bounds* of = nullptr;
-        ~use() { if (of) state.drop(of); }
-    } bounds;
-    f.help = clean(what.help);
-    const auto fault = [&](const any_name& l) -> std::string {
-        if (what.type == metric_type::histogram && l == "le") return "the label le of a histogram is the library's";
-        if (what.type == metric_type::summary && l == "quantile") return "the label quantile of a summary is the library's";
-        if (what.type == metric_type::state_set && alike(l, f.base_name(), true)) return "a state set's own name is the library's label";
-        return label_fault(l);
-    };
-    std::vector<std::string_view> names;
-    for (const label& l : o.labels) {
-        if (const std::string why = fault(l.name); !why.empty()) return bad(errc::invalid_name, name, why);
-        f.non_legacy |= !legacy_label_name(l.name);
-        f.constants.emplace_back(std::string(l.name), clean(l.value));
-        names.push_back(l.name);
-    }
-    if (what.labels) {
-        if (what.labels->size() == 0 || what.labels->size() > 64)
-            return bad(errc::invalid_option, name, "a family has 1 to 64 labels");
-        for (std::size_t i = 0; i != what.labels->size(); ++i) {
-            const any_name l = (*what.labels)[i];
-            if (const std::string why = fault(l); !why.empty()) return bad(errc::invalid_name, name, why);
-            f.non_legacy |= !legacy_label_name(l);
-            f.labels.emplace_back(l);
-            names.push_back(l);
-        }
-    }
-    if (const std::string why = alike_labels(names); !why.empty()) return bad(errc::invalid_name, name, why);
-    f.max_series = o.max_series;
-
-    if (what.type == metric_type::histogram) {
-        static constexpr double usual[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
-        const list<double> asked = o.buckets.empty() ? list<double>(usual) : o.buckets;
-        std::vector<double> upper(asked.begin(), asked.end());
-        if (bits_of(upper.back()) == infinite) upper.pop_back();
-        if (upper.empty() || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
-        for (std::size_t i = 0; i != upper.size(); ++i) {
-            if (!is_finite(upper[i])) return bad(errc::invalid_option, name, "a bound is not finite");
-            if (i != 0 && !(upper[i - 1] < upper[i])) return bad(errc::invalid_option, name, "the bounds do not ascend");
-            if (order(upper[i]) == 0) upper[i] = 0;  // no -0
-        }
-        f.bounds = bounds.of = intern_bounds(upper);
-    } else if (!o.buckets.empty()) {
-        return bad(errc::invalid_option, name, "only a histogram has buckets");
-    }
-    if (what.type == metric_type::state_set) {
-        if (o.states.empty()) return bad(errc::invalid_option, name, "a state set has at least one state");
-        for (std::string_view s : o.states) f.states.push_back(clean(s));
-        auto& sorted = f.sorted_states;
-        for (std::uint32_t i = 0; i != f.states.size(); ++i) sorted.push_back(i);
-        std::sort(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) {
-            PROMETHEUS_ASYNC_DETAIL_STEP();
-            return f.states[a] < f.states[b];
-        });
-        if (std::adjacent_find(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) { return f.states[a] == f.states[b]; }) != sorted.end())
-            return bad(errc::invalid_option, name, "two states have the same name");
-    } else if (!o.states.empty()) {
-        return bad(errc::invalid_option, name, "only a state set has states");
-    }
-
-    registry_state& home = registry_state::of(o.registry ? *o.registry : state.default_registry());
-    if (family_state* have = home.find(f.key()); have && have->name == f.name) {
-        if (same(*have, f) && !have->hook && !what.hook) return handle_of(*have, what.labels != nullptr);
-        return conflict(*have, f);
-    }
-    if (const family_state* have = clash(home, f, [](const family_state&) { return true; })) return conflict(*have, f);
-
-    home.reserve();
-    f.id = state.next_id(0);
-    f.home = &home;
-    if (what.hook) {
-        f.hook = what.hook;
-        what.hook->family = &f;
-        ++what.hook->holders;
-        home.add(*made.release());
-        return declared{};
-    }
-    if (state.free_faces) f.face = detail::exchanged(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
-    else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
-    undo face{[&] {
-        release(f.face->id, 0);
-        f.face->family = reinterpret_cast<family_state*>(detail::exchanged(state.free_faces, f.face));
-        f.lines.release();
-        f.texts.release();
-    }};
-    f.face->family = &f;
-    new_seed(*f.face);
-    release(f.face->id, f.id);
-    if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
-    home.add(f);
-    face.done = true;
-    bounds.of = nullptr;
-    return handle_of(*made.release(), what.labels != nullptr);
-}
-
 
 // ---- children ----
 
-std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values, std::size_t count) noexcept {
-    for (std::size_t i = 0; i != count; ++i) {
-        if (values[i].size() < 16) continue;
-        const auto take = [&](const char* from) {
-            h = mix(load_little<std::uint64_t>(from) ^ seed.low, load_little<std::uint64_t>(from + 8) ^ h);
-        };
-        for (std::size_t at = 0; at < values[i].size() - 16; at += 16) take(values[i].data() + at);
-        take(values[i].data() + values[i].size() - 16);
-    }
-    return h;
-}
-bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept {
-    const std::uint64_t* stored = r.key() + 2 * count;
-    for (std::size_t i = 0; i != count; ++i) {
-        if (values[i].size() < 16) continue;
-        for (std::size_t at = 0; at < values[i].size(); at += 8) {
-            std::uint64_t word = 0;
-            std::memcpy(&word, values[i].data() + at, values[i].size() - at < 8 ? values[i].size() - at : 8);
-            if (acquire(*stored++) != word) return false;
-        }
-    }
-    return true;
+static error bad(errc code, std::string_view name, std::string_view why) {
+    return {code, std::string(name).append(": ").append(why)};
 }
 
 /// Made at `now`, if it is not there; not made at all without it: then the result may be none.
@@ -6852,24 +6879,6 @@ std::size_t count_children(const declared& family) noexcept {
     return family.face->id == family.id ? family.face->family->living : 0;
 }
 
-template <class Metric>
-static result<Metric> try_metric(registry& home, any_name name, std::string_view help, metric_options options) {
-    options.registry = &home;
-    auto made = declare({Metric::type, name, help, options});
-    if (!made) return made.why();
-    return Metric(*made);
-}
-/// Returns a hook that is now to be deleted, once the lock is given back, or null.
-static collector_hook* drop(registry_state& home, family_state* f) noexcept {
-    home.remove(*f);
-    collector_hook* hook = f->hook;
-    home.collectors -= hook && f->base == 0;
-    destroy_family(f);
-    if (!hook) return nullptr;
-    await_calls(*hook);
-    return --hook->holders == 0 ? hook : nullptr;
-}
-
 // ---- what few series have ----
 
 /// The lock is held; null when the series is gone.
@@ -6900,7 +6909,7 @@ void reset_series(const series& s) {
     extra->base = sum_run(s.id, s.rec->place, counts).real;
     extra->exemplars.clear();
     for (unsigned i = 2; i < run_length(s.id); ++i) run[i].add_shared(0 - counts[i - 2]);
-    s.rec->value.set(0);
+    s.rec->word.last_shown = 0;
     s.rec->created = now;
     extra->sum_told = false;
     s.rec->family->special = true;
@@ -6981,59 +6990,262 @@ bool set_state(const series& s, std::string_view name) noexcept {
     if (at == f.states.size() && !valid_utf8(name))
         for (at = 0; at != f.states.size() && !cleans_to(name, f.states[at]);) ++at;
     if (at == f.states.size()) return false;
-    s.rec->value.set(static_cast<double>(at));
+    s.rec->word.state = at;
     return true;
 }
 
-// ---- collectors ----
+}  // namespace detail
+PROMETHEUS_ASYNC_END
 
-static void collectors_done() noexcept {
-#if !PROMETHEUS_ASYNC_NO_THREADS
-    pthread_cond_broadcast(&state.collected);
-#endif
+// =============================================================================
+// [48] declaring                                    metrics, families and registries, made and removed
+//      needs [47]
+// =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+static std::string with_labels(const family_state& f) {
+    std::string out = f.name;
+    for (const auto& l : f.labels) out.append(&l == f.labels.data() ? "(" : ",").append(l);
+    return f.labels.empty() ? out : out += ')';
 }
-void collectors_after_fork() noexcept {
-#if !PROMETHEUS_ASYNC_NO_THREADS
-    state.collected = PTHREAD_COND_INITIALIZER;
-    collector_waits = nullptr;
-    for (registry_state* r : state.registries)
-        for (family_state* f : r->families) {
-            if (!f->hook) continue;
-            f->hook->running = 0;  // but for this thread's own calls
-            for (const collector_call* c = calling; c; c = c->outer) f->hook->running += c->hook == f->hook;
-        }
-#endif
+static std::string describe(const family_state& f) { return with_labels(f).append(" is a ").append(type_name(f.type)); }
+static error conflict(const family_state& a, const family_state& b) {
+    const char* what = a.name != b.name || a.type != b.type ? nullptr
+                       : a.help != b.help ? "help" : a.unit != b.unit ? "unit"
+                       : a.constants != b.constants ? "constant labels" : a.bounds != b.bounds ? "buckets"
+                       : a.states != b.states ? "states" : "max_series";
+    std::string text;
+    if (!what && !overlap(a.base_name(), a.type, b.base_name(), b.type))
+        text = b.name + " and " + a.name + ", declared before, are one name once escaped";
+    else if (!what) text = describe(b).append(", declared before: ").append(describe(a));
+    else if (a.labels != b.labels)
+        text = describe(b).append(", declared before with other labels: ").append(with_labels(a));
+    else if (std::string_view(what) == "help")
+        text = b.name + ": help \"" + b.help.substr(0, 30) + "\", declared before: \"" + a.help.substr(0, 30) + '"';
+    else text = describe(b).append(" with other ").append(what).append(" than declared before");
+    return {errc::conflict, text};
 }
-static collector_hook* add_metric(metric_type type, metric_name name, std::string_view help, callback<double()> read,
-                                  const metric_options& options) {
-    struct told {
-        metric_type type;
-        std::string name, help, unit;
-        std::vector<std::pair<std::string, std::string>> constants;
-        callback<double()> read;
-        void operator()(sample_sink& to) {
-            std::vector<label> labels;
-            for (const auto& c : constants) labels.push_back({utf8(c.first), c.second});
-            const double value = read();
-            to.family(type, utf8(name), help, unit);
-            to.sample(value, labels);
-        }
-    };
-    auto hook = owned<collector_hook>(new collector_hook{{}, nullptr, 0, 1});
-    declare({type, name, help, options, nullptr, hook.get()}).value();
+static bool same(const family_state& a, const family_state& b) {
+    return a.type == b.type && a.name == b.name && a.help == b.help && a.unit == b.unit && a.labels == b.labels &&
+           a.constants == b.constants && a.bounds == b.bounds && a.states == b.states && a.max_series == b.max_series;
+}
+static declared handle_of(const family_state& f, bool labelled) noexcept {
+    declared d;
+    d.face = f.face;
+    d.id = f.face->id;
+    d.bounds = f.bounds;
+    if (!labelled) {
+        const line& l = f.lines[0];
+        d.one = {l.id, page_of(l.place), offset_of(l.place), l.rec};
+    }
+    return d;
+}
+
+static std::string clean(std::string_view text) {
+    bool changed = false;
+    std::string out = sanitize_utf8(text, changed);
+    if (changed) ++state.counted[static_cast<unsigned>(event_kind::text_sanitized)];
+    return out;
+}
+
+/// Adds the unit and what the type's names end with; or tells why not.
+static result<void> complete_name(family_head& f, std::string_view unit, bool is_utf8) {
+    const std::string_view ending = f.row().ending;
+    const bool labels_itself = f.row().labels_itself;
+    if (!ending.empty() && ends_with(f.name, ending)) f.name.resize(f.name.size() - ending.size());
+    if (!unit.empty()) {
+        if (!f.row().unit) return bad(errc::invalid_option, f.name, "an info or a state set has no unit");
+        const std::string with = std::string("_").append(unit);
+        if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit is letters, digits and underscores");  // it is never quoted
+        if (!ends_with(f.name, with)) f.name.append(with);
+    }
+    f.base = f.name.size();
+    f.name.append(ending);
+    f.unit = unit;
+    if (!valid_utf8(f.name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
+    const bool legacy = legacy_metric_name(f.name);
+    f.non_legacy = !legacy || (labels_itself && !legacy_label_name(f.name));
+    if (f.non_legacy && !is_utf8)
+        return bad(errc::invalid_name, f.name, legacy ? "a state set's name is a label too: without colons, or asked for by utf8()"
+                                                      : "not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()");
+    for (escaping scheme : {escaping::underscores, escaping::values}) {
+        if (legacy) break;
+        std::string& to = scheme == escaping::values ? f.as_values : f.underscored;
+        append_name(to, f.name, scheme, false);
+        to.resize(to.size() - ending.size());
+    }
+    if (labels_itself && reserved_label_name(f.key())) return bad(errc::invalid_name, f.name, "a state set's name is a label too: __ is reserved");
+    return {};
+}
+
+result<declared> declare(const declaration& what) {
+    const metric_options& o = what.options;
+    auto made = owned<family_state>(new family_state{});
+    family_state& f = *made;
+    f.type = what.type;
+
+    if (what.name.empty()) return error{errc::invalid_name, "a metric needs a name"};
+    for (std::string_view part : {o.name_space, o.subsystem})
+        if (!part.empty()) f.name.append(part).append("_");
+    f.name.append(what.name);
+    if (const auto good = complete_name(f, o.unit, what.name.is_utf8()); !good) return good.why();
+    const std::string& name = f.name;
+
+    const double now = wall_now();
     const global_lock lock;
-    undo declared{[&] { if (hook->family) drop(*hook->family->home, hook->family); }};
-    if (const family_state* f = hook->family)  // or it was unregistered meanwhile
-        hook->run = told{type, f->name, f->help, f->unit, f->constants, std::move(read)};
-    declared.done = true;
-    return hook.release();
+    struct use {  // by this declaration, until it is the family's
+        bucket_bounds* of = nullptr;
+        ~use() { if (of) state.drop(of); }
+    } bounds;
+    f.help = clean(what.help);
+    const auto fault = [&](const any_name& l) -> std::string {
+        if (f.row().labels_itself && alike(l, f.base_name(), true)) return "a state set's own name is the library's label";
+        if (!l.empty() && l == f.own_label())
+            return std::string("the label ").append(l).append(" of a ").append(type_name(f.type)).append(" is the library's");
+        return label_fault(l);
+    };
+    std::vector<std::string_view> names;
+    for (const label& l : o.labels) {
+        if (const std::string why = fault(l.name); !why.empty()) return bad(errc::invalid_name, name, why);
+        f.non_legacy |= !legacy_label_name(l.name);
+        f.constants.emplace_back(std::string(l.name), clean(l.value));
+        names.push_back(l.name);
+    }
+    if (what.labels) {
+        if (what.labels->size() == 0 || what.labels->size() > 64)
+            return bad(errc::invalid_option, name, "a family has 1 to 64 labels");
+        for (std::size_t i = 0; i != what.labels->size(); ++i) {
+            const any_name l = (*what.labels)[i];
+            if (const std::string why = fault(l); !why.empty()) return bad(errc::invalid_name, name, why);
+            f.non_legacy |= !legacy_label_name(l);
+            f.labels.emplace_back(l);
+            names.push_back(l);
+        }
+    }
+    if (const std::string why = alike_labels(names); !why.empty()) return bad(errc::invalid_name, name, why);
+    f.max_series = o.max_series;
+
+    if (f.row().shape == value_shape::histogram) {
+        static constexpr double usual[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
+        const list<double> asked = o.buckets.empty() ? list<double>(usual) : o.buckets;
+        std::vector<double> upper(asked.begin(), asked.end());
+        if (bits_of(upper.back()) == infinite) upper.pop_back();
+        if (upper.empty() || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
+        for (std::size_t i = 0; i != upper.size(); ++i) {
+            if (!is_finite(upper[i])) return bad(errc::invalid_option, name, "a bound is not finite");
+            if (i != 0 && !(upper[i - 1] < upper[i])) return bad(errc::invalid_option, name, "the bounds do not ascend");
+            if (order(upper[i]) == 0) upper[i] = 0;  // no -0
+        }
+        f.bounds = bounds.of = intern_bounds(upper);
+    } else if (!o.buckets.empty()) {
+        return bad(errc::invalid_option, name, "only a histogram has buckets");
+    }
+    if (f.row().labels_itself) {
+        if (o.states.empty()) return bad(errc::invalid_option, name, "a state set has at least one state");
+        for (std::string_view s : o.states) f.states.push_back(clean(s));
+        auto& sorted = f.sorted_states;
+        for (std::uint32_t i = 0; i != f.states.size(); ++i) sorted.push_back(i);
+        std::sort(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            return f.states[a] < f.states[b];
+        });
+        if (std::adjacent_find(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) { return f.states[a] == f.states[b]; }) != sorted.end())
+            return bad(errc::invalid_option, name, "two states have the same name");
+    } else if (!o.states.empty()) {
+        return bad(errc::invalid_option, name, "only a state set has states");
+    }
+
+    registry_state& home = registry_state::of(o.registry ? *o.registry : state.default_registry());
+    if (family_state* have = home.find(f.key()); have && have->name == f.name) {
+        if (same(*have, f) && have->source == family_source::lines && !what.hook) return handle_of(*have, what.labels != nullptr);
+        return conflict(*have, f);
+    }
+    if (const family_state* have = clash(home, f, [](const family_state&) { return true; })) return conflict(*have, f);
+
+    home.reserve();
+    f.id = state.next_id(0);
+    f.home = &home;
+    if (what.hook) {
+        f.source = family_source::callback;
+        f.hook = what.hook;
+        what.hook->family = &f;
+        ++what.hook->holders;
+        home.add(*made.release());
+        return declared{};
+    }
+    if (state.free_faces) f.face = detail::exchanged(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
+    else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
+    undo face{[&] {
+        release(f.face->id, 0);
+        f.face->family = reinterpret_cast<family_state*>(detail::exchanged(state.free_faces, f.face));
+        f.lines.release();
+        f.texts.release();
+    }};
+    f.face->family = &f;
+    new_seed(*f.face);
+    release(f.face->id, f.id);
+    if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
+    home.add(f);
+    face.done = true;
+    bounds.of = nullptr;
+    return handle_of(*made.release(), what.labels != nullptr);
+}
+
+// ---- removing ----
+
+static void destroy_family(family_state* f) noexcept {
+    if (f->source != family_source::lines) {
+        f->hook->family = nullptr;
+        delete f;
+        return;
+    }
+    family_face& face = *f->face;
+    const std::uintptr_t table = face.table;
+    __atomic_store_n(&face.table, std::uintptr_t{0}, __ATOMIC_RELEASE);
+    release(face.id, 0);
+    bump(face);
+    for (std::size_t i = 0; i != f->lines.size;) {
+        if (f->lines[i].rec) remove_series(*f, f->lines[i], false);
+        if (++i % lines_at_once != 0 && i != f->lines.size) continue;
+        state.recycle();
+        global_lock::give_way();  // nobody finds it any more
+    }
+    if (table != 0) state.give_table(reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}), static_cast<unsigned>(table & 63));
+    face.family = reinterpret_cast<family_state*>(state.free_faces);
+    state.free_faces = &face;
+    f->lines.release();
+    f->texts.release();
+    if (f->bounds) state.drop(f->bounds);
+    delete f;
+}
+/// Returns a hook that is now to be deleted, once the lock is given back, or null.
+static collector_hook* drop(registry_state& home, family_state* f) noexcept {
+    home.remove(*f);
+    collector_hook* hook = f->hook;
+    home.collectors -= f->source == family_source::collector;
+    destroy_family(f);
+    if (!hook) return nullptr;
+    await_calls(*hook);
+    return --hook->holders == 0 ? hook : nullptr;
+}
+bool note_process_metrics(registry& of, bool added) {
+    const global_lock lock;
+    return std::exchange(registry_state::of(of).process_metrics, added);
+}
+
+template <class Metric>
+static result<Metric> try_metric(registry& home, any_name name, std::string_view help, metric_options options) {
+    options.registry = &home;
+    auto made = declare({Metric::type, name, help, options});
+    if (!made) return made.why();
+    return Metric(*made);
 }
 
 }  // namespace detail
 
 const char* type_name(metric_type type) noexcept {
-    static constexpr const char* names[] = {"counter", "gauge", "histogram", "summary", "info", "stateset", "unknown", "gaugehistogram"};
-    return names[static_cast<unsigned>(type)];
+    return detail::row_of(type).name;
 }
 const char* event_name(event_kind kind) noexcept {
     static constexpr const char* names[] = {
@@ -7075,47 +7287,6 @@ bool registry::unregister(std::string_view name) {
     delete idle;
     return true;
 }
-collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
-    owned<detail::family_state> family(new detail::family_state{});
-    owned<detail::collector_hook> hook(new detail::collector_hook{std::move(collect), family.get(), 0, 2});
-    const detail::global_lock lock;
-    auto& home = detail::registry_state::of(*this);
-    family->hook = hook.get();
-    family->home = &home;
-    family->id = detail::state.next_id(0);
-    home.families.push_back(family.get());
-    ++home.collectors;
-    static_cast<void>(family.release());
-    return collector_handle(hook.release());
-}
-collector_handle registry::add_collector(collector& source) {
-    return add_collector([&source](sample_sink& to) { source.collect(to); });
-}
-void collector_handle::keep() noexcept {
-    detail::collector_hook* hook = std::exchange(hook_, nullptr);
-    if (!hook) return;
-    {
-        const detail::global_lock lock;
-        if (--hook->holders != 0) return;
-    }
-    delete hook;
-}
-void collector_handle::remove() noexcept {
-    detail::collector_hook* hook = std::exchange(hook_, nullptr);
-    if (!hook) return;
-    {
-        const detail::global_lock lock;
-        if (hook->family) detail::drop(*hook->family->home, hook->family);
-        else detail::await_calls(*hook);
-        if (--hook->holders != 0) return;
-    }
-    delete hook;
-}
-callback_gauge::callback_gauge(metric_name name, std::string_view help, callback<double()> read, const metric_options& options)
-    : handle_(detail::add_metric(metric_type::gauge, name, help, std::move(read), options)) {}
-callback_counter::callback_counter(metric_name name, std::string_view help, callback<double()> read, const metric_options& options)
-    : handle_(detail::add_metric(metric_type::counter, name, help, std::move(read), options)) {}
-
 void registry::target_info(list<label> labels) { make_info("target", "Target metadata").set(labels); }
 
 void declare_build_info(registry& in) {
@@ -7130,215 +7301,21 @@ void declare_build_info(registry& in) {
               {"threads", PROMETHEUS_ASYNC_NO_THREADS ? "false" : "true"}});
 }
 
-result<counter> registry::try_counter(any_name name, std::string_view help, const metric_options& options) {
-    return detail::try_metric<counter>(*this, name, help, options);
-}
-result<gauge> registry::try_gauge(any_name name, std::string_view help, const metric_options& options) {
-    return detail::try_metric<gauge>(*this, name, help, options);
-}
-result<histogram> registry::try_histogram(any_name name, std::string_view help, const metric_options& options) {
-    return detail::try_metric<histogram>(*this, name, help, options);
-}
-result<summary> registry::try_summary(any_name name, std::string_view help, const metric_options& options) {
-    return detail::try_metric<summary>(*this, name, help, options);
-}
-result<info> registry::try_info(any_name name, std::string_view help, const metric_options& options) {
-    return detail::try_metric<info>(*this, name, help, options);
-}
-result<state_set> registry::try_state_set(any_name name, std::string_view help, const metric_options& options) {
-    return detail::try_metric<state_set>(*this, name, help, options);
-}
-result<unknown> registry::try_unknown(any_name name, std::string_view help, const metric_options& options) {
-    return detail::try_metric<unknown>(*this, name, help, options);
-}
-info registry::make_info(any_name name, std::string_view help, const metric_options& options) {
-    return try_info(name, help, options).value();
-}
-state_set registry::make_state_set(any_name name, std::string_view help, const metric_options& options) {
-    return try_state_set(name, help, options).value();
-}
-unknown registry::make_unknown(any_name name, std::string_view help, const metric_options& options) {
-    return try_unknown(name, help, options).value();
-}
-counter registry::make_counter(any_name name, std::string_view help, const metric_options& options) {
-    return try_counter(name, help, options).value();
-}
-gauge registry::make_gauge(any_name name, std::string_view help, const metric_options& options) {
-    return try_gauge(name, help, options).value();
-}
-histogram registry::make_histogram(any_name name, std::string_view help, const metric_options& options) {
-    return try_histogram(name, help, options).value();
-}
-summary registry::make_summary(any_name name, std::string_view help, const metric_options& options) {
-    return try_summary(name, help, options).value();
-}
-PROMETHEUS_ASYNC_END
-
-// =============================================================================
-// [48] collectors                                   callback metrics, process_*
-//      needs [47]
-// =============================================================================
-#include <fcntl.h>
-#include <sys/resource.h>
-#include <unistd.h>
-#if defined(__linux__)
-#include <sys/syscall.h>
-#endif
-
-PROMETHEUS_ASYNC_BEGIN
-namespace detail {
-
-// ---- process_* ----
-
-class proc_file {
-public:
-    explicit proc_file(const std::string& path, int how = 0) noexcept
-        : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | how)) {}
-    proc_file(const proc_file&) = delete;
-    ~proc_file() { if (fd_ >= 0) ::close(fd_); }
-    int fd() const noexcept { return fd_; }
-
-    std::size_t read(char* to, std::size_t room) const noexcept {
-        ssize_t n = -1;
-        if (fd_ >= 0) do n = ::read(fd_, to, room); while (n < 0 && errno == EINTR);
-        return n < 0 ? 0 : static_cast<std::size_t>(n);
+#define PROMETHEUS_ASYNC_DETAIL_MADE(metric) \
+    result<metric> registry::try_##metric(any_name name, std::string_view help, const metric_options& options) { \
+        return detail::try_metric<metric>(*this, name, help, options); \
+    } \
+    metric registry::make_##metric(any_name name, std::string_view help, const metric_options& options) { \
+        return try_##metric(name, help, options).value(); \
     }
-    /// The number at the begin of the line, behind `key`; /proc/stat has lines of many kilobytes.
-    bool number_after(std::string_view key, std::uint64_t& number) const noexcept {
-        char buffer[512];
-        std::size_t matched = 0;  // of the key, from the line's begin; above its size: not this line
-        bool digits = false;
-        number = 0;
-        while (const std::size_t n = read(buffer, sizeof buffer))
-            for (const char c : std::string_view(buffer, n)) {
-                if (matched != key.size()) {
-                    if (c == '\n') matched = 0;
-                    else matched = matched < key.size() && c == key[matched] ? matched + 1 : key.size() + 1;
-                } else if (legacy_digit(c)) {
-                    digits = true;
-                    number = number * 10 + static_cast<std::uint64_t>(c - '0');
-                } else if (digits || c != ' ') {
-                    if (!digits && c == 'u') number = ~std::uint64_t{0};  // unlimited
-                    return digits || c == 'u';
-                }
-            }
-        return digits;
-    }
-
-private:
-    int fd_;
-};
-
-/// What the system tells about this process.
-struct process_facts {
-    std::string proc;
-    double started = 0;  // once: the kernel's boot time moves with the clock
-
-    explicit process_facts(std::string_view from) : proc(from) {
-        std::uint64_t field[25], boot = 0;
-        if (stat(field) && proc_file(proc + "/stat").number_after("btime ", boot))
-            started = static_cast<double>(boot) + ticks(field[22]);
-    }
-    static double ticks(std::uint64_t n) noexcept {
-        return static_cast<double>(n) / static_cast<double>(::sysconf(_SC_CLK_TCK));
-    }
-
-    /// Fields of /proc/self/stat by their numbers in proc(5), from the fourth on. The second is the
-    /// program's name, which may hold anything.
-    bool stat(std::uint64_t (&field)[25]) const noexcept {
-        char buffer[1024];
-        const proc_file file(proc + "/self/stat");
-        const std::string_view text(buffer, file.read(buffer, sizeof buffer));
-        std::size_t at = text.rfind(')');
-        if (at == std::string_view::npos || (at += 4) > text.size()) return false;  // ") S "
-        for (std::size_t i = 4; i != 25; ++i) {
-            field[i] = 0;
-            while (at < text.size() && text[at] != ' ') {
-                const char c = text[at++];
-                if (legacy_digit(c)) field[i] = field[i] * 10 + static_cast<std::uint64_t>(c - '0');
-            }
-            if (at++ == text.size() && i != 24) return false;
-        }
-        return true;
-    }
-    bool open_files(std::uint64_t& count) const noexcept {
-#if defined(__linux__)
-        const proc_file folder(proc + "/self/fd", O_DIRECTORY);
-        if (folder.fd() < 0) return false;
-        alignas(8) char buffer[1024];
-        char own[number_size];
-        *put_u64(own, static_cast<unsigned>(folder.fd())) = 0;
-        const std::string_view ours(own);
-        count = 0;
-        for (;;) {  // readdir would allocate
-            const long n = ::syscall(SYS_getdents64, folder.fd(), buffer, sizeof buffer);
-            if (n <= 0) return n == 0;
-            for (long at = 0; at < n;) {
-                std::uint16_t size = 0;  // struct linux_dirent64: u64, u64, u16 size, u8 type, name
-                std::memcpy(&size, buffer + at + 16, sizeof size);
-                const std::string_view name(buffer + at + 19);
-                count += name[0] != '.' && name != ours;
-                at += size;
-            }
-        }
-#else
-        return static_cast<void>(count), false;
-#endif
-    }
-    void collect(sample_sink& out) const {
-        const auto show = [&](const char* name, const char* unit, const char* help, double value) {
-            const bool counts = name == std::string_view("process_cpu_seconds");
-            out.family(counts ? metric_type::counter : metric_type::gauge, name, help, unit);
-            out.sample(value);
-        };
-        const auto cpu = [&](double value) {
-            show("process_cpu_seconds", "seconds", "Total user and system CPU time spent in seconds.", value);
-        };
-        const auto limit = [&](const char* line, const char* name, const char* unit, const char* help) {
-            std::uint64_t n = 0;
-            if (proc_file(proc + "/self/limits").number_after(line, n)) show(name, unit, help, static_cast<double>(n));
-        };
-        std::uint64_t field[25], files = 0;
-        rusage used;
-        const auto spent = [](const timeval& t) {
-            return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
-        };
-        const bool known = stat(field);
-        if (known) cpu(ticks(field[14] + field[15]));
-        else if (proc == "/proc" && ::getrusage(RUSAGE_SELF, &used) == 0)
-            cpu(spent(used.ru_utime) + spent(used.ru_stime));
-        if (open_files(files))
-            show("process_open_fds", "", "Number of open file descriptors.", static_cast<double>(files));
-        limit("Max open files", "process_max_fds", "", "Maximum number of open file descriptors.");
-        if (known)
-            show("process_virtual_memory_bytes", "bytes", "Virtual memory size in bytes.",
-                 static_cast<double>(field[23]));
-        limit("Max address space", "process_virtual_memory_max_bytes", "bytes",
-              "Maximum amount of virtual memory available in bytes.");
-        if (known) {
-            show("process_resident_memory_bytes", "bytes", "Resident memory size in bytes.",
-                 static_cast<double>(field[24]) * static_cast<double>(::sysconf(_SC_PAGESIZE)));
-            show("process_threads", "", "Number of OS threads in the process.", static_cast<double>(field[20]));
-        }
-        if (started > 0)
-            show("process_start_time_seconds", "seconds",
-                 "Start time of the process since unix epoch in seconds.", started);
-    }
-};
-
-}  // namespace detail
-
-void add_process_metrics(registry& to, std::string_view proc) {
-    const auto added = [&](bool now) {
-        const detail::global_lock lock;
-        return std::exchange(detail::registry_state::of(to).process_metrics, now);
-    };
-    if (added(true)) return;
-    detail::undo mark{[&] { added(false); }};
-    to.add_collector([facts = detail::process_facts(proc)](sample_sink& out) { facts.collect(out); }).keep();
-    mark.done = true;
-}
-
+PROMETHEUS_ASYNC_DETAIL_MADE(counter)
+PROMETHEUS_ASYNC_DETAIL_MADE(gauge)
+PROMETHEUS_ASYNC_DETAIL_MADE(histogram)
+PROMETHEUS_ASYNC_DETAIL_MADE(summary)
+PROMETHEUS_ASYNC_DETAIL_MADE(info)
+PROMETHEUS_ASYNC_DETAIL_MADE(state_set)
+PROMETHEUS_ASYNC_DETAIL_MADE(unknown)
+#undef PROMETHEUS_ASYNC_DETAIL_MADE
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
@@ -7879,16 +7856,16 @@ PROMETHEUS_ASYNC_END
 #endif
 
 // =============================================================================
-// [50] encoder                                      the cursor over a registry
-//      needs [48]
+// [50] formats                                      what a page is made of, and how each format writes it
+//      needs [24] [46]
 // =============================================================================
 //
-// A page is pulled. Each pull takes the lock once, goes to where the last one stopped (by id, so that
-// series may come and go in between), and fills the caller's buffer. Lines of one sample are copied and
-// their values summed some hundred at a time, thread by thread; what has several lines (a head, a histogram) is
-// rendered as one unit and handed out as room permits, so that +Inf equals _count however buffers fall.
-#include <clocale>
-
+// A page is told to a format family by family and series by series, each series whole: labels, value, exemplars, times.
+// The cursor tells it what is in a registry, the sink of collectors ([53]) what they yield; neither knows how it is
+// written, and no format knows where it comes from.
+//
+// To add a format: an enumerator, a row in `format_rows`, a class derived from page_format (or a line_style), and its
+// case in format_of(). What forgets it does not compile.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -7898,39 +7875,87 @@ inline char* put_text(char* to, std::string_view text) noexcept {
     std::memcpy(to, text.data(), text.size());
     return to + text.size();
 }
-inline char* put_padded(char* to, const char* from, std::uint32_t size) noexcept {
-    for (std::uint32_t i = 0; i < size; i += text_step) std::memcpy(to + i, from + i, text_step);
-    return to + size;
+/// Whether a counter's two sums are together one integer.
+static bool is_whole(const run_sum& v, std::uint64_t& all) noexcept {
+    all = v.whole;
+    return v.real == 0 || (v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)) &&
+                           !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all));
 }
-static_assert(text_step <= number_room);
 static char* put_counter(char* to, const run_sum& v) noexcept {
-    if (v.real == 0) return put_u64(to, v.whole);
     std::uint64_t all = 0;
-    if (v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)) &&
-        !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all))
-        return put_u64(to, all);
-    return put_double(to, static_cast<double>(v.whole) + v.real);
+    return is_whole(v, all) ? put_u64(to, all) : put_double(to, static_cast<double>(v.whole) + v.real);
 }
-static registry_state* registry_of(std::uint64_t id) noexcept {
-    const auto at = std::lower_bound(state.registries.begin(), state.registries.end(), id, [](const registry_state* r, std::uint64_t i) { return r->id < i; });
-    return at != state.registries.end() && (*at)->id == id ? *at : nullptr;
+/// A gauge has no integers.
+static double value_of(const run_sum& v) noexcept {
+    std::uint64_t all = 0;
+    return v.whole == 0 ? v.real : is_whole(v, all) ? static_cast<double>(all) : static_cast<double>(v.whole) + v.real;
 }
-/// Whether families of two registries are shown as one.
-static bool mergeable(const family_state& a, const family_state& b) noexcept {
-    return a.name == b.name && a.type == b.type && a.labels == b.labels && a.bounds == b.bounds && a.states == b.states &&
-           !a.hook && !b.hook && a.constants.size() == b.constants.size() &&
-           std::equal(a.constants.begin(), a.constants.end(), b.constants.begin(),
-                      [](const auto& x, const auto& y) { return x.first == y.first; });
-}
-static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
-static bool same_facts(const family_state& a, const family_state& b) noexcept {
-    static constinit const std::vector<std::pair<std::string, std::string>> none;
-    const auto facts = [](const family_state& f) -> const auto& {
-        const series_extra* extra = f.lines[0].rec->extra;
-        return extra ? extra->info : none;
-    };
-    return a.labels.empty() && b.labels.empty() && a.constants == b.constants && facts(a) == facts(b);
-}
+
+// ---- the formats ----
+
+/// Where a page shows when a series was made.
+enum class created_place : std::uint8_t {
+    own_family,  // in a family `x_created` that follows
+    own_line     // in a sample `x_created` of the same family
+};
+/// What whoever tells a page to a format has to know of it.
+struct format_rules {
+    created_place created;
+    bool exemplars;
+    bool sums_from_zero;  // a negative sum or NaN is forbidden
+    bool copies_lines;    // a series of one sample is its prepared text, a value and a newline
+};
+/// How the formats of lines differ.
+struct line_style {
+    format_rules rules;
+    const char* type_row::* type;  // the word after # TYPE
+    bool base_names;               // heads have the name without _total and _info
+    bool units;
+    bool escaped_quotes;           // in help
+    bool gauge_sums;               // a gauge histogram's are _gsum and _gcount
+    char* (*put_time)(char* to, double seconds) noexcept;     // of a sample
+    char* (*put_created)(char* to, double seconds) noexcept;
+    std::string_view end;          // of the page
+};
+static constexpr line_style text_style{{created_place::own_family, false, false, true}, &type_row::text_name, false, false, false, false,
+                                       put_milliseconds, put_double, ""};
+static constexpr line_style openmetrics_style{{created_place::own_line, true, true, true}, &type_row::name, true, true, true, true,
+                                              put_timestamp, put_timestamp, "# EOF\n"};
+
+constexpr std::size_t escapings = enumerators<escaping>();
+/// What is asked about a format in words.
+struct format_row {
+    format as;
+    std::string_view name;                // in the label of the server's own metrics
+    std::string_view media, version;      // in Accept
+    bool by_wildcard;                     // meant by */*
+    std::string_view content_types[escapings];
+};
+// From 1.0.0 on a page names its escaping; an older one only when it is not the default.
+#define PROMETHEUS_ASYNC_DETAIL_TYPES(type, by_default) \
+    {type by_default, type "; escaping=dots", type "; escaping=values", type "; escaping=allow-utf-8"}
+#define PROMETHEUS_ASYNC_DETAIL_TEXT(v) "text/plain; version=" v "; charset=utf-8"
+#define PROMETHEUS_ASYNC_DETAIL_OM(v) "application/openmetrics-text; version=" v "; charset=utf-8"
+static constexpr format_row format_rows[] = {
+    {format::text_0_0_4, "text_0_0_4", "text/plain", "0.0.4", true,
+     PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_TEXT("0.0.4"), "")},
+    {format::text_1_0_0, "text_1_0_0", "text/plain", "1.0.0", true,
+     PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_TEXT("1.0.0"), "; escaping=underscores")},
+    {format::openmetrics_0_0_1, "openmetrics_0_0_1", "application/openmetrics-text", "0.0.1", true,
+     PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("0.0.1"), "")},
+    {format::openmetrics_1_0_0, "openmetrics_1_0_0", "application/openmetrics-text", "1.0.0", true,
+     PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("1.0.0"), "; escaping=underscores")}};
+#undef PROMETHEUS_ASYNC_DETAIL_TYPES
+#undef PROMETHEUS_ASYNC_DETAIL_TEXT
+#undef PROMETHEUS_ASYNC_DETAIL_OM
+static_assert(rows_are(format_rows, &format_row::as));
+static constexpr std::string_view escaping_names[] = {"underscores", "dots", "values", "allow-utf-8"};
+static_assert(std::size(escaping_names) == escapings);
+
+constexpr const format_row& row_of(format as) noexcept { return format_rows[static_cast<std::size_t>(as)]; }
+std::string_view format_name(format as) noexcept { return row_of(as).name; }
+
+// ---- the names on a page ----
 
 /// What a page has shown, whatever has become of it since: of each text its fingerprint.
 class shown_texts {
@@ -7970,6 +7995,365 @@ private:
     std::vector<std::uint32_t> table_;  // 1 + an index; at most half full
 };
 
+/// The names of samples on a page, where two families could have the same one: as soon as there is more than one registry,
+/// or a collector, which yields names that no declaration has checked.
+class claimed_names {
+public:
+    bool needed = false;
+
+    /// Takes the sample names of a family; false when one is taken, and then none is.
+    bool claim(std::string_view base, metric_type type) {
+        const std::size_t before = taken_.size();
+        const auto take = [&](std::string_view suffix) { return taken_.add(name_.assign(base).append(suffix)); };
+        bool good = take({});
+        for (std::size_t i = 0; i != std::size(suffix_texts); ++i)
+            if (has_suffix(type, static_cast<suffix>(i))) good = good && take(suffix_texts[i]);
+        if (!good) taken_.cut(before);
+        return good;
+    }
+    std::size_t size() const noexcept { return taken_.size(); }
+    void cut(std::size_t to) { taken_.cut(to); }
+
+private:
+    shown_texts taken_;
+    std::string name_;
+};
+
+// ---- what a format is told ----
+
+struct shown_point {
+    std::string_view label;  // the value of the type's own label
+    double value;
+};
+/// One series, whole. What its type has none of is empty.
+struct shown_series {
+    std::string_view labels;              // `a="b",`: names as this page shows them, values escaped; label_reader takes it apart
+    double timestamp = 0, created = 0;    // seconds since 1970; 0: none
+    run_sum number{};                     // value_shape::number and facts: the sum of both
+    list<shown_point> points{};
+    list<double> upper{};                 // the bounds of buckets, +Inf last
+    const std::uint64_t* cumulative = nullptr;  // a count for each
+    const bucket_bounds* texts = nullptr; // of the bounds, where they are prepared
+    list<sample_sink::quantile> quantiles{};
+    bool summed = true;                   // it has sum and count
+    double sum = 0;
+    std::uint64_t count = 0;
+    list<kept_exemplar> exemplars{};      // ascending by bucket
+};
+
+/// Takes the first `name="value",` off the labels of a series. Quotes and escapes are undone.
+static bool next_label(std::string_view& labels, std::string& name, std::string& value) {
+    if (labels.empty()) return false;
+    const auto take = [&](std::string& word, char end) {
+        word.clear();
+        std::size_t i = labels[0] == '"';
+        for (const char last = i != 0 ? '"' : end; labels[i] != last; ++i) {
+            if (labels[i] != '\\') word += labels[i];
+            else word += labels[++i] == 'n' ? '\n' : labels[i];
+        }
+        labels.remove_prefix(labels[i] == '"' ? i + 2 : i + 1);
+    };
+    take(name, '=');
+    take(value, ',');
+    return true;
+}
+
+/// What happens to a sum: a format may forbid it, and one of bounds below zero may fall, which needs no report.
+enum class sum_use : std::uint8_t { shown, left_out, reported };
+static sum_use use_of_sum(const format_rules& as, metric_type type, double first_bound, double sum) noexcept {
+    if (!as.sums_from_zero) return sum_use::shown;
+    const bool below = order(first_bound) < 0, gauges = has_suffix(type, suffix::gsum);
+    if (below && !gauges) return sum_use::left_out;
+    return from_zero(sum) || (below && !is_nan(sum)) ? sum_use::shown : sum_use::reported;
+}
+
+/// The octets of a page that wait to be handed out, and the page's way with names.
+struct PROMETHEUS_ASYNC_LOCAL page_text {
+    escaping names = escaping::underscores;
+    pod_vector<char> octets{};
+    std::string word, quoted;  // kept, so that a page that is made again allocates nothing
+
+    page_text() = default;
+    page_text(const page_text&) = delete;
+    ~page_text() { octets.release(); }
+
+    void text(std::string_view s) {
+        if (s.empty()) return;
+        octets.reserve(octets.size + s.size());
+        put_text(octets.end(), s);
+        octets.size += s.size();
+    }
+    template <class Put>
+    void number(Put put) {
+        octets.reserve(octets.size + number_room);
+        octets.size = static_cast<std::size_t>(put(octets.end()) - octets.data);
+    }
+    void number(double v) { number([v](char* to) { return put_double(to, v); }); }
+    void count(std::uint64_t n) { number([n](char* to) { return put_u64(to, n); }); }
+
+    /// Whether names and prepared texts can be copied as they are.
+    bool plain(const family_head& f) const noexcept { return !f.non_legacy && names != escaping::dots; }
+    /// In `word` until the next call.
+    std::string_view escaped(std::string_view name, bool is_label) {
+        word.clear();
+        if (names == escaping::allow_utf8 && needs_quotes(name, is_label)) append_quoted(word, name);
+        else append_name(word, name, names, is_label);
+        return word;
+    }
+    /// `_total` and `_info` are escaped with the name, which has them; other suffixes come after that, as
+    /// in the Go library: dots makes a_b_total `a__b__total`, but a_b's buckets `a__b_bucket`.
+    std::string_view shown_name(const family_head& f, std::string_view base, std::string_view suffix = {}) {
+        word.clear();
+        append_name(word, f.name, names, false);
+        word.resize(word.size() - (f.name.size() - base.size()));
+        word.append(suffix);
+        if (names != escaping::allow_utf8 || !needs_quotes(word, false)) return word;
+        quoted.clear();
+        append_quoted(quoted, word);
+        return quoted;
+    }
+    /// The family's name as it is shown, without its quotes.
+    std::string_view bare_name(const family_head& f) {
+        shown_name(f, f.base_name());
+        return word;
+    }
+    void name(const family_head& f, std::string_view base, std::string_view suffix = {}) {
+        if (!plain(f)) return text(shown_name(f, base, suffix));
+        text(base);
+        text(suffix);
+    }
+    /// Adds `name="value",` with a value that is escaped already.
+    void add_label(std::string& to, std::string_view name, std::string_view value) {
+        to.append(escaped(name, true)).append("=\"").append(value).append("\",");
+    }
+};
+
+/// One format: writes what it is told to the page. It may hold back what is told until the family ends.
+///
+/// threads  as the cursor that it belongs to; the library's lock may be held or not
+class PROMETHEUS_ASYNC_LOCAL page_format {
+public:
+    explicit page_format(const format_rules& how) noexcept : rules(how) {}
+    /// Forgets what it holds back: a page begins, or what a collector yielded is left out.
+    virtual void reset() noexcept {}
+    /// Help and unit may be those of another family that is shown as one with this.
+    virtual void begin_family(page_text& to, const family_head& f, std::string_view help, std::string_view unit) = 0;
+    virtual void series(page_text& to, const family_head& f, const shown_series& s) = 0;
+    /// Its family may be gone by now.
+    virtual void end_family(page_text&) {}
+    // Only where created_place::own_family is:
+    virtual void begin_created(page_text&, const family_head&, std::string_view) {}
+    virtual void created(page_text&, const family_head&, const shown_series&) {}
+    virtual void end_page(page_text&) {}
+
+    const format_rules& rules;
+
+protected:
+    ~page_format() = default;
+};
+
+/// Text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0: a line for each sample.
+class PROMETHEUS_ASYNC_LOCAL line_format final : public page_format {
+public:
+    explicit line_format(const line_style& style) noexcept : page_format(style.rules), style_(style) {}
+
+    void begin_family(page_text& to, const family_head& f, std::string_view help, std::string_view unit) override {
+        const std::string_view base = style_.base_names ? f.base_name() : std::string_view(f.name);
+        head(to, f, base, {}, help, f.row().*style_.type);
+        // A unit that is not the end of the name, as escaping may have left it, fails the scrape.
+        if (!style_.units || unit.empty() || !(to.plain(f) || ends_with_unit(to.shown_name(f, base), unit))) return;
+        to.text("# UNIT ");
+        to.name(f, base);
+        to.text(" ");
+        to.text(unit);
+        to.text("\n");
+    }
+    void begin_created(page_text& to, const family_head& f, std::string_view help) override {
+        head(to, f, f.base_name(), "_created", help, "gauge");
+    }
+    void series(page_text& to, const family_head& f, const shown_series& s) override {
+        switch (f.row().shape) {
+        case value_shape::number:
+        case value_shape::facts:
+            begin(to, f, f.name, {}, s.labels);
+            to.number([&](char* at) { return s.number.whole == 0 ? put_double(at, s.number.real) : put_counter(at, s.number); });
+            end(to, s, s.exemplars.begin(), s.exemplars.end());
+            break;
+        case value_shape::points: points(to, f, s); break;
+        case value_shape::histogram: buckets(to, f, s); break;
+        case value_shape::summary:
+            for (const auto& q : s.quantiles) {
+                char text[10 + number_room] = "quantile=\"";
+                char* at = put_bound(text + 10, q.q);
+                *at++ = '"';
+                begin(to, f, f.name, {}, s.labels, {text, static_cast<std::size_t>(at - text)});
+                to.number(q.value);
+                end(to, s);
+            }
+            sum_and_count(to, f, s, "_sum", "_count");
+        }
+        if (rules.created == created_place::own_line && s.created != 0) created(to, f, s);
+    }
+    void created(page_text& to, const family_head& f, const shown_series& s) override {
+        begin(to, f, f.base_name(), "_created", s.labels);
+        to.number([&](char* at) { return style_.put_created(at, s.created); });
+        end(to, s);  // all of a point have a time, or none
+    }
+    void end_page(page_text& to) override { to.text(style_.end); }
+
+private:
+    static bool ends_with_unit(std::string_view name, std::string_view unit) noexcept {
+        return ends_with(name, unit) && name[name.size() - unit.size() - 1] == '_';
+    }
+    void head(page_text& to, const family_head& f, std::string_view base, std::string_view suffix, std::string_view help, std::string_view type) {
+        if (!help.empty()) {
+            to.text("# HELP ");
+            to.name(f, base, suffix);
+            to.word = ' ';
+            append_escaped_help(to.word, help, style_.escaped_quotes);
+            to.text(to.word);
+            to.text("\n");
+        }
+        to.text("# TYPE ");
+        to.name(f, base, suffix);
+        to.text(" ");
+        to.text(type);
+        to.text("\n");
+    }
+    /// `base_suffix{a="b"} `, with `extra` as the last label.
+    void begin(page_text& to, const family_head& f, std::string_view base, std::string_view suffix, std::string_view own,
+               std::string_view extra = {}) {
+        if (!to.plain(f) && to.names == escaping::allow_utf8 && !legacy_metric_name(base)) {
+            to.text("{");
+            to.name(f, base, suffix);  // quoted
+            if (!own.empty() || !extra.empty()) to.text(",");
+        } else {
+            to.name(f, base, suffix);
+            if (own.empty() && extra.empty()) return to.text(" ");
+            to.text("{");
+        }
+        if (extra.empty() && !own.empty()) own.remove_suffix(1);
+        to.text(own);
+        to.text(extra);
+        to.text("} ");
+    }
+    void time(page_text& to, double when) {
+        if (when == 0) return;
+        to.text(" ");
+        to.number([&](char* at) { return style_.put_time(at, when); });
+    }
+    /// A line's end: the time of its value, and what are its exemplars.
+    void end(page_text& to, const shown_series& s, const kept_exemplar* e = nullptr, const kept_exemplar* last = nullptr) {
+        time(to, s.timestamp);
+        for (; e != last; ++e) {
+            to.text(" # {");
+            to.text(e->labels);
+            to.text("} ");
+            to.number(e->value);
+            time(to, e->timestamp);
+        }
+        to.text("\n");
+    }
+    void points(page_text& to, const family_head& f, const shown_series& s) {
+        for (const shown_point& p : s.points) {
+            to.quoted.clear();
+            append_escaped_label(to.quoted, p.label);
+            own_.assign(s.labels);
+            to.add_label(own_, f.own_label(), to.quoted);
+            begin(to, f, f.name, {}, own_);
+            to.number(p.value);
+            end(to, s);
+        }
+    }
+    void buckets(page_text& to, const family_head& f, const shown_series& s) {
+        // 1. The first line's begin is the begin of all, up to the bound.
+        const std::size_t start = to.octets.size;
+        begin(to, f, f.name, "_bucket", s.labels, "le=\"");
+        to.octets.size -= 2;  // `} ` is in the text of the bound
+        own_.assign(to.octets.data + start, to.octets.size - start);
+        to.octets.size = start;
+        const kept_exemplar* e = s.exemplars.begin();
+        // 2. A line for each bound, from prepared texts where there are any.
+        for (std::uint32_t i = 0; i != s.upper.size(); ++i) {
+            to.octets.reserve(to.octets.size + own_.size() + 2 * number_room);
+            char* at = put_text(to.octets.end(), own_);
+            if (s.texts) {
+                const unsigned from = i == 0 ? 0U : s.texts->ends[i - 1];
+                at = put_text(at, {s.texts->text + from, s.texts->ends[i] - from});
+            } else {
+                at = put_text(put_bound(at, s.upper[i]), "\"} ");
+            }
+            at = put_u64(at, s.cumulative[i]);
+            const bool has_more = s.timestamp != 0 || (e != s.exemplars.end() && e->at == i);
+            if (!has_more) *at++ = '\n';
+            to.octets.size = static_cast<std::size_t>(at - to.octets.data);
+            if (!has_more) continue;
+            const kept_exemplar* const shown = e;
+            if (e != s.exemplars.end() && e->at == i) ++e;
+            end(to, s, shown, e);
+        }
+        // 3. What is summed.
+        const bool gauges = style_.gauge_sums && has_suffix(f.type, suffix::gsum);
+        sum_and_count(to, f, s, gauges ? "_gsum" : "_sum", gauges ? "_gcount" : "_count");
+    }
+    void sum_and_count(page_text& to, const family_head& f, const shown_series& s, std::string_view sum, std::string_view count) {
+        if (!s.summed) return;
+        begin(to, f, f.name, sum, s.labels);
+        to.number(s.sum);
+        end(to, s);
+        begin(to, f, f.name, count, s.labels);
+        to.count(s.count);
+        end(to, s);
+    }
+    const line_style& style_;
+    std::string own_;
+};
+
+}  // namespace detail
+
+std::string_view content_type(format as, escaping names) noexcept {
+    return detail::row_of(as).content_types[static_cast<std::size_t>(names)];
+}
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [52] cursor                                       a page pulled out of registries, piece by piece
+//      needs [47] [50]
+// =============================================================================
+//
+// A page is pulled. Each pull takes the lock once, goes to where the last one stopped (by id, so that
+// series may come and go in between), and fills the caller's buffer. Lines of one sample are copied and
+// their values summed some hundred at a time, thread by thread; what has several lines (a head, a histogram) is
+// rendered as one unit and handed out as room permits, so that +Inf equals _count however buffers fall.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+inline char* put_padded(char* to, const char* from, std::uint32_t size) noexcept {
+    for (std::uint32_t i = 0; i < size; i += text_step) std::memcpy(to + i, from + i, text_step);
+    return to + size;
+}
+static_assert(text_step <= number_room);
+static registry_state* registry_of(std::uint64_t id) noexcept {
+    const auto at = std::lower_bound(state.registries.begin(), state.registries.end(), id, [](const registry_state* r, std::uint64_t i) { return r->id < i; });
+    return at != state.registries.end() && (*at)->id == id ? *at : nullptr;
+}
+/// Whether families of two registries are shown as one.
+static bool mergeable(const family_state& a, const family_state& b) noexcept {
+    return a.name == b.name && a.type == b.type && a.labels == b.labels && a.bounds == b.bounds && a.states == b.states &&
+           a.source == family_source::lines && b.source == family_source::lines && a.constants.size() == b.constants.size() &&
+           std::equal(a.constants.begin(), a.constants.end(), b.constants.begin(),
+                      [](const auto& x, const auto& y) { return x.first == y.first; });
+}
+static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
+static bool same_facts(const family_state& a, const family_state& b) noexcept {
+    static constinit const std::vector<std::pair<std::string, std::string>> none;
+    const auto facts = [](const family_state& f) -> const auto& {
+        const series_extra* extra = f.lines[0].rec->extra;
+        return extra ? extra->info : none;
+    };
+    return a.labels.empty() && b.labels.empty() && a.constants == b.constants && facts(a) == facts(b);
+}
+
 using label_pairs = std::vector<std::pair<std::string, std::string>>;
 /// What a set of labels is told apart by, in whatever order and without the empty ones. No UTF-8 text has an octet 0xff.
 static void append_identity(std::string& to, label_pairs& labels) {
@@ -7981,6 +8365,7 @@ static void append_identity(std::string& to, label_pairs& labels) {
 }  // namespace detail
 
 struct PROMETHEUS_ASYNC_LOCAL cursor::state {
+    using family_head = detail::family_head;
     using family_state = detail::family_state;
     using line = detail::line;
 
@@ -7995,134 +8380,57 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     std::uint64_t at_family, at_line;
     std::uint64_t limit;     // what was made after the start is not shown: it could be shown twice
     std::size_t at_twin;     // the registry whose series of this family are being shown
-    bool begun;              // the head of at_family was shown
+    bool begun;              // the head of at_family was shown, and its end was not
     bool doubled;            // a series of it was left out
-    bool created_part;       // its _created samples are being shown, in a text format a family of their own
+    bool created_part;       // its _created samples are being shown, as a family of their own
     bool ended, failed;
-    bool claims;                  // names on this page could be others' too, now or once something is removed
-    detail::shown_texts names;    // of samples, if so
+    detail::claimed_names names;
     detail::shown_texts merged;   // series of this family, if it is several registries'
 
     // ---- what was rendered, and is handed out from `drained` ----
-    detail::pod_vector<char> unit;
+    detail::page_format* as;
+    detail::page_text unit;
     std::size_t drained, capacity;
     std::vector<std::pair<event_kind, std::string>> notes;  // for on_event, which is called without the lock
-    std::string labels, word, quoted, all, mine;  // kept, so that a page that is made again allocates nothing
+    std::string labels, all, mine;  // kept, so that a page that is made again allocates nothing
+    std::vector<detail::shown_point> points;
     detail::label_pairs pairs;
 
-    bool openmetrics() const noexcept { return asked.as >= format::openmetrics_0_0_1; }
+    // ---- the formats ----
+    detail::line_format text{detail::text_style}, openmetrics{detail::openmetrics_style};
 
-    // ---- rendering into the unit ----
+    detail::page_format& format_of(format which) noexcept {
+        switch (which) {
+        case format::text_0_0_4:
+        case format::text_1_0_0: break;
+        case format::openmetrics_0_0_1:
+        case format::openmetrics_1_0_0: return openmetrics;
+        }
+        return text;
+    }
+    const detail::format_rules& rules() const noexcept { return as->rules; }
+    void start(const page_options& options, detail::page_format* in = nullptr);
 
-    void text(std::string_view s) {
-        if (s.empty()) return;
-        unit.reserve(unit.size + s.size());
-        detail::put_text(unit.end(), s);
-        unit.size += s.size();
-    }
-    template <class Put>
-    void number(Put put) {
-        unit.reserve(unit.size + detail::number_room);
-        unit.size = static_cast<std::size_t>(put(unit.end()) - unit.data);
-    }
-    void number(double v) { number([v](char* to) { return detail::put_double(to, v); }); }
-    void count(std::uint64_t n) { number([n](char* to) { return detail::put_u64(to, n); }); }
-    void timestamp(double when) {
-        text(" ");
-        number([&](char* to) { return openmetrics() ? detail::put_timestamp(to, when) : detail::put_milliseconds(to, when); });
-    }
-    void example(std::string_view own, double v, double when) {
-        text(" # {");
-        text(own);
-        text("} ");
-        number(v);
-        if (when != 0) timestamp(when);
-    }
-    /// Whether names and prepared texts can be copied as they are.
-    bool plain(const family_state& f) const noexcept { return !f.non_legacy && asked.names != escaping::dots; }
+    // ---- series ----
 
-    /// In `word` until the next call.
-    std::string_view escaped(std::string_view name, bool is_label) {
-        word.clear();
-        if (asked.names == escaping::allow_utf8 && detail::needs_quotes(name, is_label)) detail::append_quoted(word, name);
-        else detail::append_name(word, name, asked.names, is_label);
-        return word;
-    }
-    /// `_total` and `_info` are escaped with the name, which has them; other suffixes come after that, as
-    /// in the Go library: dots makes a_b_total `a__b__total`, but a_b's buckets `a__b_bucket`.
-    std::string_view shown_name(const family_state& f, std::string_view base, std::string_view suffix = {}) {
-        word.clear();
-        detail::append_name(word, f.name, asked.names, false);
-        word.resize(word.size() - (f.name.size() - base.size()));
-        word.append(suffix);
-        if (asked.names != escaping::allow_utf8 || !detail::needs_quotes(word, false)) return word;
-        quoted.clear();
-        detail::append_quoted(quoted, word);
-        return quoted;
-    }
-    /// The family's name as it is shown, without its quotes.
-    std::string_view bare_name(const family_state& f) {
-        shown_name(f, f.base_name());
-        return word;
-    }
-    void name(const family_state& f, std::string_view base, std::string_view suffix = {}) {
-        if (!plain(f)) return text(shown_name(f, base, suffix));
-        text(base);
-        text(suffix);
-    }
     /// Of families that are shown as one, the first that says it.
-    const std::string& first_with(const family_state& f, std::string family_state::*what) const {
-        for (std::size_t k = at_registry; (f.*what).empty() && f.home && k != registries.size(); ++k)
+    const std::string& first_with(const family_state& f, std::string family_head::*what) const {
+        for (std::size_t k = at_registry; (f.*what).empty() && k != registries.size(); ++k)
             if (const family_state* g = twin(f, k); g && !(g->*what).empty()) return g->*what;
         return f.*what;
-    }
-    void head(const family_state& f, std::string_view suffix = {}) {
-        const bool alone = !suffix.empty();  // `x_created` in a text format: a gauge
-        const std::string_view base = openmetrics() || alone ? f.base_name() : std::string_view(f.name);
-        const std::string& help = first_with(f, &family_state::help);
-        const std::string& unit_name = first_with(f, &family_state::unit);
-        if (!help.empty()) {
-            text("# HELP ");
-            name(f, base, suffix);
-            word = ' ';
-            detail::append_escaped_help(word, help, openmetrics());
-            text(word);
-            text("\n");
-        }
-        text("# TYPE ");
-        name(f, base, suffix);
-        text(" ");
-        if (openmetrics()) text(type_name(f.type));
-        else if (f.type == metric_type::unknown) text("untyped");
-        else if (alone || f.type == metric_type::info || f.type == metric_type::state_set) text("gauge");
-        else text(f.type == metric_type::gauge_histogram ? "histogram" : type_name(f.type));
-        text("\n");
-        // A unit that is not the end of the name, as escaping may have left it, fails the scrape.
-        if (openmetrics() && !unit_name.empty() && (plain(f) || ends_with_unit(shown_name(f, base), unit_name))) {
-            text("# UNIT ");
-            name(f, base);
-            text(" ");
-            text(unit_name);
-            text("\n");
-        }
-    }
-    static bool ends_with_unit(std::string_view name, std::string_view unit) noexcept {
-        return detail::ends_with(name, unit) && name[name.size() - unit.size() - 1] == '_';
-    }
-    /// Adds `name="value",` with a value that is escaped already.
-    void add_label(std::string& to, std::string_view name, std::string_view value, bool as_is) {
-        if (as_is) to.append(name);
-        else to.append(escaped(name, true));
-        to.append("=\"").append(value).append("\",");
     }
     /// The labels of a series as `a="b",`, names escaped as asked.
     std::string_view labels_of(const family_state& f, const line& l) {
         std::string_view kept(f.texts.data + l.text, l.size);
-        if (f.one_sample() && !f.non_legacy) {  // `name{a="b"} `
+        if (f.row().one_line && !f.non_legacy) {  // `name{a="b"} `
             kept.remove_prefix(f.name.size() + 1);
             if (kept.empty()) return {};
             kept.remove_suffix(2);
-        } else if (plain(f)) {
+            if (unit.plain(f)) {  // with the comma that the others have
+                labels.assign(kept).push_back(',');
+                return labels;
+            }
+        } else if (unit.plain(f)) {
             return kept;
         }
         labels.clear();
@@ -8130,153 +8438,82 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             kept.remove_prefix(label_name.size() + 2);
             std::size_t end = 0;
             while (kept[end] != '"') end += kept[end] == '\\' ? 2U : 1U;
-            add_label(labels, label_name, kept.substr(0, end), plain(f));
+            unit.add_label(labels, label_name, kept.substr(0, end));
             kept.remove_prefix(kept.size() > end + 1 ? end + 2 : end + 1);
         };
         for (const auto& c : f.constants) add(c.first);
         for (const auto& n : f.labels) add(n);
         return labels;
     }
-    /// `base_suffix{a="b"} `, with `extra` as the last label.
-    void sample(const family_state& f, std::string_view base, std::string_view suffix, std::string_view own,
-                std::string_view extra = {}) {
-        if (!plain(f) && asked.names == escaping::allow_utf8 && !detail::legacy_metric_name(base)) {
-            text("{");
-            name(f, base, suffix);  // quoted
-            if (!own.empty() || !extra.empty()) text(",");
-        } else {
-            name(f, base, suffix);
-            if (own.empty() && extra.empty()) return text(" ");
-            text("{");
-        }
-        if (extra.empty() && !own.empty()) own.remove_suffix(1);
-        text(own);
-        text(extra);
-        text("} ");
+    /// Whether the series of a type show when they were made.
+    bool shows_created(metric_type type) const noexcept {
+        return detail::row_of(type).created &&
+               (asked.created == created_series::all ||
+                (asked.created == created_series::openmetrics && rules().created != detail::created_place::own_family));
     }
-
-    // ---- series ----
-
-    /// Whether and where a series tells when it was made.
-    bool tells_created(const family_state& f) const noexcept {
-        const bool has = f.type == metric_type::counter || f.type == metric_type::histogram || f.type == metric_type::summary;
-        return has && !f.hook && (asked.created == created_series::all || (openmetrics() && asked.created == created_series::openmetrics));
+    void sum_and_count(detail::shown_series& s, const family_state& f, const line& l, double sum, std::uint64_t observed) {
+        s.sum = sum;
+        s.count = observed;
+        const detail::sum_use use = detail::use_of_sum(rules(), f.type, s.upper.empty() ? 0 : s.upper[0], sum);
+        s.summed = use == detail::sum_use::shown;
+        if (use != detail::sum_use::reported) return;
+        if (!l.rec->extra) l.rec->extra = new detail::series_extra;
+        if (!std::exchange(l.rec->extra->sum_told, true)) note_sum(f, s.labels);
     }
-    void created(const family_state& f, std::string_view own, double made, double when = 0) {
-        sample(f, f.base_name(), "_created", own);
-        if (openmetrics()) number([&](char* to) { return detail::put_timestamp(to, made); });
-        else number(made);
-        if (when != 0) timestamp(when);  // all of a point have one, or none
-        text("\n");
-    }
-    void histogram(const family_state& f, const line& l, std::string_view own) {
-        const detail::bucket_bounds& b = *f.bounds;
-        std::uint64_t counts[256] = {};
-        const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place, counts);
-        const auto* kept = openmetrics() && l.rec->extra ? &l.rec->extra->exemplars : nullptr;
-        std::size_t shown = 0;  // of those
-        const std::size_t start = unit.size;
-        sample(f, f.name, "_bucket", own, "le=\"");
-        unit.size -= 2;  // `} ` is in the text of the bound
-        const std::string_view prefix(unit.data + start, unit.size - start);
-        labels.assign(prefix);
-        std::uint64_t cumulative = 0;
-        unit.reserve(unit.size + (prefix.size() + detail::number_room) * (b.count + 1) + b.ends[b.count]);
-        for (unsigned i = 0; i <= b.count; ++i) {
-            char* to = unit.end();
-            if (i != 0) to = detail::put_text(to, labels);
-            const unsigned from = i == 0 ? 0U : b.ends[i - 1];
-            to = detail::put_text(to, {b.text + from, b.ends[i] - from});
-            to = detail::put_u64(to, cumulative += counts[i]);
-            *to++ = '\n';
-            unit.size = static_cast<std::size_t>(to - unit.data);
-            if (!kept || shown == kept->size() || (*kept)[shown].at != i) continue;
-            const auto& e = (*kept)[shown++];
-            --unit.size;
-            example(e.labels, e.value, e.timestamp);
-            text("\n");
-            unit.reserve(unit.size + (labels.size() + detail::number_room) * (b.count + 1) + b.ends[b.count]);
-        }
-        own = labels_of(f, l);  // `labels` was used for the prefix
-        if (b.upper[0] < 0 && openmetrics()) return;  // a sum over bounds below zero may fall
-        sum_and_count(f, l, own, sum.real, cumulative);
-    }
-    /// OpenMetrics has no sum that is negative or NaN, and no count without a sum.
-    void sum_and_count(const family_state& f, const line& l, std::string_view own, double sum, std::uint64_t observed) {
-        if (openmetrics() && !detail::from_zero(sum)) {
-            if (!l.rec->extra) l.rec->extra = new detail::series_extra;
-            if (!std::exchange(l.rec->extra->sum_told, true)) note_sum(f, own);
-            return;
-        }
-        sample(f, f.name, "_sum", own);
-        number(sum);
-        text("\n");
-        sample(f, f.name, "_count", own);
-        count(observed);
-        text("\n");
-    }
-    void note_sum(const family_state& f, std::string_view own) {
+    void note_sum(const family_head& f, std::string_view own) {
         if (!own.empty()) own.remove_suffix(1);
         note(event_kind::sum_left_out, f.name, '{' + std::string(own) + "}: a negative sum or NaN is left out of OpenMetrics");
     }
+    /// Tells the format one series of a registry.
     void series(const family_state& f, const line& l) {
-        std::string_view own = labels_of(f, l);
-        if (created_part) return created(f, own, l.rec->created);
-        switch (f.type) {
-        case metric_type::histogram:
-            histogram(f, l, own);
-            own = labels_of(f, l);
+        detail::shown_series s;
+        s.labels = labels_of(f, l);
+        if (shows_created(f.type)) s.created = l.rec->created;
+        if (created_part) return as->created(unit, f, s);
+        if (rules().exemplars && l.rec->extra) s.exemplars = l.rec->extra->exemplars;
+        std::uint64_t counts[256] = {};
+        switch (f.row().shape) {
+        case detail::value_shape::number:
+            if (f.row().cells == detail::cell_rule::sum) s.number = detail::sum_since_reset(*l.rec, l.place);
+            else s.number.real = detail::gauge_value(*l.rec, l.place);
             break;
-        case metric_type::summary: {
-            const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place);
-            sum_and_count(f, l, own, sum.real, sum.whole);
-            break;
-        }
-        case metric_type::counter: {
-            const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place);
-            sample(f, f.name, {}, own);
-            number([&](char* to) { return detail::put_counter(to, sum); });
-            if (openmetrics() && l.rec->extra)
-                for (const auto& e : l.rec->extra->exemplars) example(e.labels, e.value, e.timestamp);
-            text("\n");
-            break;
-        }
-        case metric_type::info:
-            all = own;
-            if (l.rec->extra)
-                for (const auto& [label_name, label_value] : l.rec->extra->info) {
-                    quoted.clear();
-                    detail::append_escaped_label(quoted, label_value);
-                    add_label(all, label_name, quoted, false);
-                }
-            sample(f, f.name, {}, all);
-            text("1\n");
-            break;
-        case metric_type::state_set: {
-            const std::uint64_t shared = l.rec->value.load();
-            const double now = shared == detail::shared_value::unset ? 0 : __builtin_bit_cast(double, shared);
-            for (std::size_t i = 0; i != f.states.size(); ++i) {
-                quoted.clear();
-                detail::append_escaped_label(quoted, f.states[i]);
-                all = own;
-                add_label(all, f.base_name(), quoted, false);
-                sample(f, f.name, {}, all);
-                text(now == static_cast<double>(i) ? "1\n" : "0\n");
+        case detail::value_shape::facts:
+            s.number.whole = 1;
+            if (!l.rec->extra) break;
+            all = s.labels;
+            for (const auto& [label_name, label_value] : l.rec->extra->info) {
+                unit.quoted.clear();
+                detail::append_escaped_label(unit.quoted, label_value);
+                unit.add_label(all, label_name, unit.quoted);
             }
+            s.labels = all;
+            break;
+        case detail::value_shape::points:
+            points.clear();
+            for (std::size_t i = 0; i != f.states.size(); ++i) points.push_back({f.states[i], l.rec->word.state == i ? 1.0 : 0.0});
+            s.points = points;
+            break;
+        case detail::value_shape::histogram: {
+            const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place, counts);
+            for (unsigned i = 1; i <= f.bounds->count; ++i) counts[i] += counts[i - 1];
+            s.upper = {f.bounds->upper, f.bounds->count + std::size_t{1}};
+            s.cumulative = counts;
+            s.texts = f.bounds;
+            sum_and_count(s, f, l, sum.real, counts[f.bounds->count]);
             break;
         }
-        default:
-            sample(f, f.name, {}, own);
-            number(detail::gauge_value(*l.rec, l.place));
-            text("\n");
+        case detail::value_shape::summary: {
+            const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place);
+            sum_and_count(s, f, l, sum.real, sum.whole);
         }
-        if (openmetrics() && tells_created(f)) created(f, own, l.rec->created);
+        }
+        as->series(unit, f, s);
     }
 
     // ---- what is shown ----
 
     /// Whether name[] asks for it: by its name or a sample's, as they are or as this page shows them.
-    bool wanted(const family_state& f) {
+    bool wanted(const family_head& f) {
         if (only.empty()) return true;
         const auto first = [&](std::string_view name) {
             return std::lower_bound(only.begin(), only.end(), name, [](std::string_view a, std::string_view b) {
@@ -8288,48 +8525,51 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             auto at = first(base);
             if (at == only.end() || at->compare(0, base.size(), base) != 0) return false;  // all its names begin so
             if (*at == base || ((at = first(full)) != only.end() && *at == full)) return true;
-            for (std::size_t i = 0; i != std::size(detail::suffixes); ++i) {
-                if (!detail::has_suffix(f.type, i)) continue;
-                all.assign(base).append(detail::suffixes[i]);
+            for (std::size_t i = 0; i != std::size(detail::suffix_texts); ++i) {
+                if (!detail::has_suffix(f.type, static_cast<detail::suffix>(i))) continue;
+                all.assign(base).append(detail::suffix_texts[i]);
                 if ((at = first(all)) != only.end() && *at == all) return true;
             }
             return false;
         };
         if (asked_for(f.name, f.base_name())) return true;
-        if (plain(f)) return false;
-        shown_name(f, f.name);
-        const std::string full(word), base(bare_name(f));
+        if (unit.plain(f)) return false;
+        unit.shown_name(f, f.name);
+        const std::string full(unit.word), base(unit.bare_name(f));
         return asked_for(full, base);
     }
-    /// Takes the sample names of a family for this page; false when one is taken.
-    bool claim(std::string_view base, metric_type type) {
-        const std::size_t before = names.size();
-        const auto take = [&](std::string_view suffix) {
-            all.assign(base).append(suffix);
-            return names.add(all);
-        };
-        bool good = take({});
-        for (std::size_t i = 0; i != std::size(detail::suffixes); ++i)
-            if (detail::has_suffix(type, i)) good = good && take(detail::suffixes[i]);
-        if (!good) names.cut(before);
-        return good;
-    }
-    /// Whether the names of a family are its own on this page. The lock is held.
-    bool own_names(const family_state& f) {
-        const bool collected = f.home == nullptr;
-        if (!collected && !claims) return true;  // its declaration has seen to it
-        mine.assign(bare_name(f));
+    /// The family of any of the registries that has a name of this one and goes before it, or null. The lock is held.
+    template <class Wins>
+    const family_state* owner(const family_head& f, Wins wins) {
+        mine.assign(unit.bare_name(f));
         for (std::size_t k = 0; k != registries.size(); ++k) {
             detail::registry_state* r = detail::registry_of(registries[k]);
             if (!r) continue;
-            // A declared name wins over a collector's, one that is never escaped over others, then that of an earlier registry.
-            const auto wins = [&](const family_state& g) {
-                if (g.id >= limit || !(collected && !at_hook ? true : g.legacy() != f.legacy() ? g.legacy() : k < at_registry)) return false;
-                return (plain(f) && plain(g)) || detail::overlap(bare_name(g), g.type, mine, f.type);
+            const auto counts = [&](const family_state& g) {
+                return g.id < limit && wins(g, k) &&
+                       ((unit.plain(f) && unit.plain(g)) || detail::overlap(unit.bare_name(g), g.type, mine, f.type));
             };
-            if (const family_state* g = detail::clash(*r, f, wins)) return !collected && mergeable(*g, f) ? false : collided(f);
+            if (const family_state* g = detail::clash(*r, f, counts)) return g;
         }
-        return claim(mine, f.type) ? true : collided(f);
+        return nullptr;
+    }
+    /// Whether the names of a declared family are its own on this page: one that is never escaped goes before others, then
+    /// that of an earlier registry. The lock is held.
+    bool own_names(const family_state& f) {
+        if (!names.needed) return true;  // its declaration has seen to it
+        const family_state* g = owner(f, [&](const family_state& o, std::size_t k) { return o.legacy() != f.legacy() ? o.legacy() : k < at_registry; });
+        if (g && mergeable(*g, f)) return false;  // shown with it
+        if (!g && names.claim(mine, f.type)) return true;
+        note(event_kind::names_collided, f.name, " is left out: its name is another's on this page");
+        return false;
+    }
+    /// The same for a family that a collector yields, after which all that is declared goes; what a callback metric yields
+    /// has its name from its declaration. The lock is held.
+    bool own_names_of_yield(const family_head& f, bool declared) {
+        const auto wins = [&](const family_state& o, std::size_t k) {
+            return !declared || (o.legacy() != f.legacy() ? o.legacy() : k < at_registry);
+        };
+        return !owner(f, wins) && names.claim(mine, f.type);
     }
     /// Counts it, and tells it once the lock is free. The lock is held.
     void note(event_kind kind, std::string_view of, std::string_view what) {
@@ -8339,11 +8579,6 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         ++detail::state.reported[at];
         notes.emplace_back(kind, std::string(of).append(what));
     }
-    bool collided(const family_state& f) {
-        if (f.home != nullptr) note(event_kind::names_collided, f.name, " is left out: its name is another's on this page");
-        return false;
-    }
-    bool at_hook;  // a callback metric is being called, which has its name from its declaration
 
     // ---- pulling ----
 
@@ -8364,18 +8599,19 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     };
     /// True when the unit was handed out whole.
     bool drain(window& out) noexcept {
-        const std::size_t rest = unit.size - drained;
+        const std::size_t rest = unit.octets.size - drained;
         const std::size_t n = rest < out.room() ? rest : out.room();
-        if (n != 0) out.at = detail::put_text(out.at, {unit.data + drained, n});
+        if (n != 0) out.at = detail::put_text(out.at, {unit.octets.data + drained, n});
         drained += n;
-        if (drained != unit.size) return false;
-        unit.size = drained = 0;
+        if (drained != unit.octets.size) return false;
+        unit.octets.size = drained = 0;
         return true;
     }
-    /// Lines of one sample, copied; false when the window is full.
+    /// Lines of one sample, copied; false when the window is full. Values are summed thread by thread, so that a page is
+    /// read once for all of its lines: line by line it would be fetched again for each.
     bool copy_lines(const family_state& f, const line* from, const line* end, window& out) {
         constexpr std::size_t chunk = 256;
-        const bool counts = f.type == metric_type::counter;
+        const bool counts = f.row().cells == detail::cell_rule::sum;
         double real[chunk];
         std::uint64_t whole[chunk];
         while (from != end) {
@@ -8429,7 +8665,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
                     if (real[i] != 0) real[i] = detail::steady(*from->rec, real[i]);
                     to = detail::put_counter(to, {real[i], whole[i]});
                 } else {
-                    const std::uint64_t shared = from->rec->value.load();
+                    const std::uint64_t shared = from->rec->word.last_set.load();
                     to = detail::put_double(to, shared == detail::shared_value::unset ? real[i] : __builtin_bit_cast(double, shared));
                 }
                 *to++ = '\n';
@@ -8452,7 +8688,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         const std::string_view own(f.texts.data + l.text, l.size);
         if (f.type != metric_type::info || !l.rec->extra) return own;
         pairs.clear();
-        for (const auto& [label_name, value] : l.rec->extra->info) pairs.emplace_back(std::string(escaped(label_name, true)), value);
+        for (const auto& [label_name, value] : l.rec->extra->info) pairs.emplace_back(std::string(unit.escaped(label_name, true)), value);
         detail::append_identity(all.assign(own), pairs);
         return all;
     }
@@ -8460,7 +8696,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         const line* l = std::lower_bound(f.lines.begin(), f.lines.end(), at_line, [](const line& a, std::uint64_t id) { return a.id < id; });
         bool several = at_twin != at_registry;
         for (std::size_t k = at_registry + 1; k != registries.size() && !several; ++k) several = twin(first, k) != nullptr;
-        if (f.one_sample() && plain(f) && !f.special && !several && !tells_created(f))
+        if (rules().copies_lines && f.row().one_line && unit.plain(f) && !f.special && !several && !shows_created(f.type))
             return copy_lines(f, l, f.lines.end(), out);
         for (; l != f.lines.end() && l->id < limit; ++l) {
             at_line = l->id + 1;
@@ -8478,23 +8714,27 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     }
     /// False when the window is full.
     bool family(const family_state& f, window& out) {
-        const auto begin = [&](std::string_view suffix) {
+        const auto begin = [&](bool of_created) {
             at_twin = at_registry;
             at_line = 0;
             merged.cut(0);
             doubled = false;
-            head(f, suffix);
+            created_part = of_created;
+            const std::string& help = first_with(f, &family_head::help);
+            if (of_created) as->begin_created(unit, f, help);
+            else as->begin_family(unit, f, help, first_with(f, &family_head::unit));
             return drain(out);
         };
-        if (!std::exchange(begun, true) && (created_part = false, !begin({}))) return false;
+        if (!std::exchange(begun, true) && !begin(false)) return false;
         for (;;) {
             for (; at_twin != registries.size(); ++at_twin, at_line = 0)
                 if (const family_state* g = twin(f, at_twin); g && !lines(f, *g, out)) return false;
-            if (created_part || openmetrics() || !tells_created(f)) return true;
-            created_part = true;
-            if (!begin("_created")) return false;
+            if (created_part || rules().created != detail::created_place::own_family || !shows_created(f.type)) return true;
+            if (!begin(true)) return false;
         }
     }
+    /// Ends the family whose head was shown, whether or not it is still there.
+    void end_family() { if (std::exchange(begun, false)) as->end_family(unit); }
     void call(detail::global_lock& lock, const family_state& f);
 
     /// A declared family. False when the window is full.
@@ -8505,7 +8745,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             const family_state* f = home ? home->find("target") : nullptr;
             return f && detail::is_target(*f) && f->id < limit ? f : nullptr;
         };
-        for (; at_registry != registries.size(); ++at_registry, begun = false) {
+        for (; at_registry != registries.size(); ++at_registry, end_family()) {
             if (!spend(family_work)) return false;
             const family_state* f = of(at_registry);
             if (!f) continue;
@@ -8516,55 +8756,290 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             break;
         }
         target_done = true;
-        begun = false;
+        end_family();
         at_registry = 0;
-        return true;
+        return drain(out);
     }
 
     pull walk(window& out) {
+        // 1. What the last pull had no room for.
         if (failed) return pull::failed;
         if (!drain(out)) return pull::more;
         work = pull_work;
         detail::global_lock lock;
+        // 2. target_info, and 3. all families by registry and id. Where it is, is told by ids: anything may have gone meanwhile.
         if (!target_done && !target(out)) return pull::more;
-        for (; at_registry != registries.size(); ++at_registry, at_family = 0, begun = false) {
+        for (; at_registry != registries.size(); ++at_registry, at_family = 0, end_family()) {
             for (;;) {
-                if (!spend(family_work * registries.size())) return pull::more;  // each may have one of this name
+                if (!drain(out) || !spend(family_work * registries.size())) return pull::more;  // each may have one of this name
                 detail::registry_state* home = detail::registry_of(registries[at_registry]);
                 if (!home) break;
                 const auto next = std::lower_bound(home->families.begin(), home->families.end(), at_family,
                                                    [](const family_state* f, std::uint64_t id) { return f->id < id; });
                 if (next == home->families.end() || (*next)->id >= limit) break;
                 const family_state& f = **next;
-                if (f.id != at_family) begun = false;
+                if (f.id != at_family) end_family();
                 at_family = f.id;
-                if (f.hook) {
-                    ++at_family;
-                    if (f.hook->run && (f.base == 0 || wanted(f))) call(lock, f);
-                    if (failed) return pull::failed;
-                    if (!drain(out)) return pull::more;
-                } else {
+                if (!drain(out)) return pull::more;
+                if (f.source == detail::family_source::lines) {
                     if (!detail::is_target(f) && !one(f, out)) return pull::more;
-                    ++at_family;
+                } else {
+                    if (f.hook->run && (f.source == detail::family_source::collector || wanted(f))) call(lock, f);
+                    if (failed) return pull::failed;
                 }
-                begun = false;
+                ++at_family;
+                end_family();
             }
         }
-        if (!std::exchange(ended, true) && openmetrics()) text("# EOF\n");
+        // 4. The page's end.
+        if (!std::exchange(ended, true)) as->end_page(unit);
         return drain(out) ? pull::done : pull::more;
     }
 };
 
-/// What a collector yields, rendered as it comes, judged before it is shown.
+void cursor::state::start(const page_options& options, detail::page_format* in) {
+    asked = options;
+    asked.registries = {};
+    asked.only = {};
+    only.resize(options.only.size());
+    for (std::size_t i = 0; i != only.size(); ++i) only[i] = options.only[i];
+    std::sort(only.begin(), only.end());
+    registries.clear();
+    names.cut(0);
+    target_done = false;
+    at_registry = 0;
+    at_family = at_line = 0;
+    begun = ended = failed = false;
+    as = in ? in : &format_of(options.as);
+    as->reset();
+    unit.names = options.names;
+    unit.octets.size = drained = 0;
+    detail::global_lock lock;
+    limit = (detail::state.sequence + 1) << 12;
+    const auto add = [&](const registry* r) {
+        const detail::registry_state* made = r ? detail::registry_state::peek(*r) : nullptr;
+        if (made && std::find(registries.begin(), registries.end(), made->id) == registries.end()) registries.push_back(made->id);
+    };
+    if (options.registries.empty()) add(detail::state.standard);
+    for (const registry* r : options.registries) add(r);
+    names.needed = registries.size() > 1;
+    for (std::uint64_t id : registries) names.needed |= detail::registry_of(id)->collectors != 0;
+
+    // What updates had to swallow is told here, where time is.
+    static constexpr struct {
+        event_kind kind;
+        const char* what;
+    } silent[] = {{event_kind::step_ignored, "a counter was given a negative or NaN step"},
+                  {event_kind::text_sanitized, "a label value or help was not UTF-8"},
+                  {event_kind::series_overflowed, "a family has max_series: the rest is one series"},
+                  {event_kind::exemplar_dropped, "an exemplar was too long or had a bad name"},
+                  {event_kind::names_collided, "a family or series was left out: its name is another's"},
+                  {event_kind::sum_left_out, "a sum is negative or NaN: OpenMetrics cannot show it"}};
+    for (const auto& e : silent) {
+        const auto at = static_cast<unsigned>(e.kind);
+        if (!options.on_event || detail::state.reported[at] == detail::state.counted[at]) continue;
+        detail::state.reported[at] = detail::state.counted[at];
+        lock.pause();
+        notify(options.on_event, options.context, {e.kind, error(errc::invalid_option, e.what)});
+        lock.resume();
+    }
+}
+void cursor::start(const page_options& options) {
+    if (!state_) state_ = new state{};
+    state_->start(options);
+}
+pulled cursor::next(std::span<char> into) noexcept {
+    if (!state_ || into.size() < 64) return {0, pull::failed};
+    state::window out{into.data(), into.data() + into.size()};
+    state_->capacity = into.size();
+    pull what = pull::failed;
+    detail::contain("a page", [&] { what = state_->walk(out); }, [&](const error&) { state_->failed = true; });  // no memory
+    for (const auto& [kind, text] : std::exchange(state_->notes, {}))
+        notify(state_->asked.on_event, state_->asked.context, {kind, error(errc::conflict, text)});
+    return {static_cast<std::size_t>(out.at - into.data()), what};
+}
+cursor::~cursor() { delete state_; }
+
+namespace detail {
+/// False when the page could not be made whole.
+static bool render(const page_options& options, std::string& to) {
+    cursor page;
+    page.start(options);
+    char buffer[16384];
+    for (;;) {
+        const pulled got = page.next(buffer);
+        to.append(buffer, got.bytes);
+        if (got.what != pull::more) return got.what != pull::failed;
+    }
+}
+}  // namespace detail
+
+std::string expose(const page_options& options) {
+    std::string page;
+    if (!detail::render(options, page)) page.clear();
+    return page;
+}
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [53] collectors                                   calling them, waiting for them, what they yield
+//      needs [48] [52]
+// =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+struct collector_call {
+    const collector_hook* hook;
+    collector_call* outer;
+    bool unwaited = false;  // it took another away without waiting
+    static collector_call* of(const collector_hook& h, collector_call* c) noexcept {
+        while (c && c->hook != &h) c = c->outer;
+        return c;
+    }
+};
+#if PROMETHEUS_ASYNC_NO_THREADS
+static constinit collector_call* calling = nullptr;
+#else
+static constinit thread_local collector_call* calling = nullptr;
+/// A thread that waits for the calls of `hook`, while calls of its own run.
+struct collector_wait {
+    const collector_hook& hook;
+    collector_call* inside;
+    collector_wait* next;
+};
+static constinit collector_wait* collector_waits = nullptr;
+#endif
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+/// The call of this thread that a call of `h` waits for, by itself or through others. Ends, since no wait begins that
+/// closes a circle, and what is waited for gets no new calls.
+static collector_call* waited_for_by(const collector_hook& h) noexcept {
+    for (const collector_wait* w = collector_waits; w; w = w->next) {
+        if (!collector_call::of(h, w->inside)) continue;
+        collector_call* own = collector_call::of(w->hook, calling);
+        if (own || (own = waited_for_by(w->hook))) return own;
+    }
+    return nullptr;
+}
+#endif
+/// Waits for the calls of a hook that has no family any more.
+void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    if (h.running == 0 || collector_call::of(h, calling)) return;
+    if (collector_call* own = calling ? waited_for_by(h) : nullptr) {
+        own->unwaited = true;
+        return;
+    }
+    collector_wait here{h, calling, collector_waits};
+    collector_waits = &here;
+    while (h.running != 0) pthread_cond_wait(&state.collected, &state.lock);
+    collector_wait** at = &collector_waits;
+    while (*at != &here) at = &(*at)->next;
+    *at = here.next;
+#endif
+}
+
+static void collectors_done() noexcept {
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    pthread_cond_broadcast(&state.collected);
+#endif
+}
+void collectors_after_fork() noexcept {
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    state.collected = PTHREAD_COND_INITIALIZER;
+    collector_waits = nullptr;
+    for (registry_state* r : state.registries)
+        for (family_state* f : r->families) {
+            if (!f->hook) continue;
+            f->hook->running = 0;  // but for this thread's own calls
+            for (const collector_call* c = calling; c; c = c->outer) f->hook->running += c->hook == f->hook;
+        }
+#endif
+}
+static collector_hook* add_metric(metric_type type, metric_name name, std::string_view help, callback<double()> read,
+                                  const metric_options& options) {
+    struct told {
+        metric_type type;
+        std::string name, help, unit;
+        std::vector<std::pair<std::string, std::string>> constants;
+        callback<double()> read;
+        void operator()(sample_sink& to) {
+            std::vector<label> labels;
+            for (const auto& c : constants) labels.push_back({utf8(c.first), c.second});
+            const double value = read();
+            to.family(type, utf8(name), help, unit);
+            to.sample(value, labels);
+        }
+    };
+    auto hook = owned<collector_hook>(new collector_hook{{}, nullptr, 0, 1});
+    declare({type, name, help, options, nullptr, hook.get()}).value();
+    const global_lock lock;
+    undo declared{[&] { if (hook->family) drop(*hook->family->home, hook->family); }};
+    if (const family_state* f = hook->family)  // or it was unregistered meanwhile
+        hook->run = told{type, f->name, f->help, f->unit, f->constants, std::move(read)};
+    declared.done = true;
+    return hook.release();
+}
+
+}  // namespace detail
+
+collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
+    owned<detail::family_state> family(new detail::family_state{});
+    owned<detail::collector_hook> hook(new detail::collector_hook{std::move(collect), family.get(), 0, 2});
+    const detail::global_lock lock;
+    auto& home = detail::registry_state::of(*this);
+    family->source = detail::family_source::collector;
+    family->hook = hook.get();
+    family->home = &home;
+    family->id = detail::state.next_id(0);
+    home.families.push_back(family.get());
+    ++home.collectors;
+    static_cast<void>(family.release());
+    return collector_handle(hook.release());
+}
+collector_handle registry::add_collector(collector& source) {
+    return add_collector([&source](sample_sink& to) { source.collect(to); });
+}
+void collector_handle::keep() noexcept {
+    detail::collector_hook* hook = std::exchange(hook_, nullptr);
+    if (!hook) return;
+    {
+        const detail::global_lock lock;
+        if (--hook->holders != 0) return;
+    }
+    delete hook;
+}
+void collector_handle::remove() noexcept {
+    detail::collector_hook* hook = std::exchange(hook_, nullptr);
+    if (!hook) return;
+    {
+        const detail::global_lock lock;
+        if (hook->family) detail::drop(*hook->family->home, hook->family);
+        else detail::await_calls(*hook);
+        if (--hook->holders != 0) return;
+    }
+    delete hook;
+}
+callback_gauge::callback_gauge(metric_name name, std::string_view help, callback<double()> read, const metric_options& options)
+    : handle_(detail::add_metric(metric_type::gauge, name, help, std::move(read), options)) {}
+callback_counter::callback_counter(metric_name name, std::string_view help, callback<double()> read, const metric_options& options)
+    : handle_(detail::add_metric(metric_type::counter, name, help, std::move(read), options)) {}
+
+/// What a collector yields, told to the page's format as it comes, judged before it is shown.
 struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     cursor::state& page;
-    family_state f{};
+    collector_hook& hook;
+    bool declared;  // it is a callback metric
+    family_head f{};
     bool open = false, skipped = false, failed = false, collided = false;
-    collector_hook* caller = nullptr;
-    std::size_t families = 0;
     std::string why{}, labels{};
-    shown_texts seen{};                                          // the series of this family
-    std::string created{};  // in a text format a family of its own, after this
+    shown_texts seen{};     // the series of this family
+    std::string created{};  // what follows as a family of its own
+    std::vector<double> upper{};
+    std::vector<std::uint64_t> cumulative{};
+    std::vector<shown_point> points{};
+    std::vector<sample_sink::quantile> quantiles{};
+    std::vector<kept_exemplar> exemplars{};
 
     void fail(std::string_view reason) noexcept {
         if (std::exchange(failed, true)) return;
@@ -8573,10 +9048,11 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     void end_family() {
         seen.cut(0);
         if (!created.empty()) {
-            page.head(f, "_created");
-            page.text(created);
+            page.as->begin_created(page.unit, f, f.help);
+            page.unit.text(created);
+            created.clear();
         }
-        created.clear();
+        if (!skipped) page.as->end_family(page.unit);
         open = false;
     }
     void family(metric_type type, const any_name& name, std::string_view help, std::string_view unit) {
@@ -8595,20 +9071,21 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         open = true;
         skipped = !page.wanted(f);
         if (skipped) return;
-        if (!page.own_names(f)) {
+        if (!page.own_names_of_yield(f, declared)) {
             collided = true;
             return fail("its name is another's on this page");
         }
-        page.head(f);
+        page.as->begin_family(page.unit, f, f.help, f.unit);
         check_size();
     }
-    void check_size() { if (page.unit.size > page.asked.collector_bytes) fail("more than collector_bytes"); }
-    /// The labels of a series as text in `labels`; false when nothing is to be shown.
-    bool begin(list<label> given, const sample_details& more, std::string_view reserved = {}) {
+    void check_size() { if (page.unit.octets.size + created.size() > page.asked.collector_bytes) fail("more than collector_bytes"); }
+    /// False when nothing is to be shown.
+    bool begin(shown_series& s, list<label> given, const sample_details& more) {
         for (double when : {more.timestamp, more.created, more.example.timestamp})
             if (!possible_time(when)) return fail("a timestamp that is no time"), false;
         if (!open && !failed) fail("a series before its family");
         if (failed || skipped) return false;
+        const std::string_view reserved = f.own_label();
         labels.clear();
         page.pairs.clear();
         for (const label& l : given) {
@@ -8616,127 +9093,118 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             if (!wrong.empty()) return fail(wrong), false;
             bool changed = false;
             std::string safe;
-            const auto& [shown, value] = page.pairs.emplace_back(page.escaped(l.name, true), sanitize_utf8(l.value, changed));
-            if (page.escaped(reserved, true) == shown) return fail("two labels have the same name"), false;
+            const auto& [shown, value] = page.pairs.emplace_back(page.unit.escaped(l.name, true), sanitize_utf8(l.value, changed));
+            if (page.unit.escaped(reserved, true) == shown) return fail("two labels have the same name"), false;
             append_escaped_label(safe, value);
-            page.add_label(labels, l.name, safe, false);
+            page.unit.add_label(labels, l.name, safe);
         }
         page.all.clear();
         append_identity(page.all, page.pairs);
         for (std::size_t i = 1; i < page.pairs.size(); ++i)
             if (page.pairs[i - 1].first == page.pairs[i].first) return fail("two labels have the same name"), false;
         if (!seen.add(page.all)) return fail("a series twice"), false;
+        s.labels = labels;
+        s.timestamp = more.timestamp;
+        if (page.shows_created(f.type)) s.created = more.created;
+        exemplars.clear();
         return true;
     }
-    void end_line(double when, const exemplar& e = {}, double example_value = 0) {
-        if (when != 0) page.timestamp(when);
-        std::string own;
-        if (e.labels.empty() || !page.openmetrics()) {}
-        else if (exemplar_text(e.labels, own)) page.example(own, example_value, e.timestamp);
+    void add_exemplar(unsigned at, const exemplar& e, double value) {
+        std::string text;
+        if (e.labels.empty() || !page.rules().exemplars) return;
+        if (exemplar_text(e.labels, text)) exemplars.push_back({at, value, e.timestamp, std::move(text)});
         else count_event(event_kind::exemplar_dropped);
-        page.text("\n");
+    }
+    void show(shown_series& s) {
+        s.exemplars = exemplars;
+        page.as->series(page.unit, f, s);
+        if (s.created != 0 && page.rules().created == created_place::own_family) {
+            const std::size_t start = page.unit.octets.size;
+            page.as->created(page.unit, f, s);
+            created.append(page.unit.octets.data + start, page.unit.octets.size - start);
+            page.unit.octets.size = start;
+        }
         check_size();
     }
-    void end_series(const sample_details& more) {
-        if (more.created == 0 || (page.openmetrics() ? page.asked.created == created_series::off : page.asked.created != created_series::all)) return;
-        const std::size_t start = page.unit.size;
-        page.created(f, labels, more.created, more.timestamp);
-        if (page.openmetrics()) return;
-        created.append(page.unit.data + start, page.unit.size - start);
-        page.unit.size = start;
-    }
-    /// False where OpenMetrics forbids it; told once for each of the first thousand series of a collector.
-    bool may_show(bool fine) {
-        if (fine || !page.openmetrics()) return true;
+    /// Something of this series is forbidden by the format, and left out: told once for each of the first thousand series of
+    /// a collector.
+    void report_sum() {
         std::string series = f.name + '{' + labels;
         const global_lock lock;
-        auto& told = caller->sums_told;
+        auto& told = hook.sums_told;
         const auto at = std::lower_bound(told.begin(), told.end(), series);
-        if ((at != told.end() && *at == series) || told.size() == 1000) return false;
+        if ((at != told.end() && *at == series) || told.size() == 1000) return;
         told.insert(at, std::move(series));
         page.note_sum(f, labels);
-        return false;
+    }
+    void sum_and_count(shown_series& s, double sum, std::uint64_t count) {
+        s.sum = sum;
+        s.count = count;
+        const sum_use use = use_of_sum(page.rules(), f.type, s.upper.empty() ? 0 : s.upper[0], sum);
+        s.summed = use == sum_use::shown;
+        if (use == sum_use::reported) report_sum();
     }
     void sample(double value, list<label> given, const sample_details& more) {
-        const bool counts = f.type == metric_type::counter, informs = f.type == metric_type::info;
-        if (open && !counts && !informs && f.type != metric_type::gauge && f.type != metric_type::unknown)
-            return fail("a single value of another type");
+        const bool informs = f.row().shape == value_shape::facts, counts = f.type == metric_type::counter;
+        if (open && !informs && f.row().shape != value_shape::number) return fail("a single value of another type");
         if (counts && !from_zero(value)) return fail("a counter is negative or NaN");
-        if (!begin(given, more)) return;
-        page.sample(f, f.name, {}, labels);
-        page.number(informs ? 1 : value);
-        end_line(more.timestamp, counts ? more.example : exemplar{}, more.example_value);
-        if (counts) end_series(more);
+        shown_series s;
+        if (!begin(s, given, more)) return;
+        s.number.real = informs ? 1 : value;
+        if (counts) add_exemplar(0, more.example, more.example_value);
+        show(s);
     }
     void histogram(list<sample_sink::bucket> buckets, double sum, list<label> given, const sample_details& more) {
-        const bool gauges = f.type == metric_type::gauge_histogram;
-        if (open && !gauges && f.type != metric_type::histogram) return fail("buckets of another type");
-        if (!begin(given, more, "le")) return;
+        if (open && f.row().shape != value_shape::histogram) return fail("buckets of another type");
+        shown_series s;
+        if (!begin(s, given, more)) return;
         if (buckets.empty() || bits_of(buckets[buckets.size() - 1].upper) != infinite) return fail("no bucket +Inf");
+        upper.clear();
+        cumulative.clear();
         for (std::size_t i = 0; i != buckets.size(); ++i) {
-            if (is_nan(buckets[i].upper)) return fail("a bound is NaN");
-            if (i != 0 && (order(buckets[i - 1].upper) >= order(buckets[i].upper) || buckets[i].count < buckets[i - 1].count))
+            const sample_sink::bucket& b = buckets[i];
+            if (is_nan(b.upper)) return fail("a bound is NaN");
+            if (i != 0 && (order(buckets[i - 1].upper) >= order(b.upper) || b.count < buckets[i - 1].count))
                 return fail("the buckets do not ascend");
-            char bound[48] = "le=\"";
-            char* end = put_bound(bound + 4, buckets[i].upper);
-            *end++ = '"';
-            page.sample(f, f.name, "_bucket", labels, {bound, static_cast<std::size_t>(end - bound)});
-            page.count(buckets[i].count);
-            const exemplar& e = buckets[i].example;
-            if (!possible_time(e.timestamp)) return fail("a timestamp that is no time");
-            end_line(more.timestamp, gauges ? exemplar{} : e, buckets[i].example_value);
+            if (!possible_time(b.example.timestamp)) return fail("a timestamp that is no time");
+            upper.push_back(b.upper);
+            cumulative.push_back(b.count);
+            if (f.type == metric_type::histogram) add_exemplar(static_cast<unsigned>(i), b.example, b.example_value);
         }
-        const bool below = order(buckets[0].upper) < 0;
-        if ((gauges || !below || !page.openmetrics()) && may_show(from_zero(sum) || (below && !is_nan(sum) && order(sum) < 0)))
-            sum_and_count(sum, buckets[buckets.size() - 1].count, more.timestamp, gauges && page.openmetrics());
-        if (!gauges) end_series(more);
+        s.upper = upper;
+        s.cumulative = cumulative.data();
+        sum_and_count(s, sum, cumulative.back());
+        show(s);
     }
-    void sum_and_count(double sum, std::uint64_t count, double when, bool of_gauges = false) {
-        page.sample(f, f.name, of_gauges ? "_gsum" : "_sum", labels);
-        page.number(sum);
-        end_line(when);
-        page.sample(f, f.name, of_gauges ? "_gcount" : "_count", labels);
-        page.count(count);
-        end_line(when);
-    }
-    void summary(std::uint64_t count, double sum, list<sample_sink::quantile> quantiles, list<label> given, const sample_details& more) {
-        if (open && f.type != metric_type::summary) return fail("quantiles of another type");
-        if (!begin(given, more, "quantile")) return;
-        for (std::size_t i = 0; i != quantiles.size(); ++i) {
-            const double q = quantiles[i].q;
-            if (!within(q, 0, 1) || (i != 0 && quantiles[i - 1].q >= q)) return fail("the quantiles do not ascend from 0 to 1");
-            if (!may_show(is_nan(quantiles[i].value) || order(quantiles[i].value) >= 0)) continue;
-            char text[48] = "quantile=\"";
-            char* end = put_bound(text + 10, q);
-            *end++ = '"';
-            page.sample(f, f.name, {}, labels, {text, static_cast<std::size_t>(end - text)});
-            page.number(quantiles[i].value);
-            end_line(more.timestamp);
+    void summary(std::uint64_t count, double sum, list<sample_sink::quantile> given_quantiles, list<label> given, const sample_details& more) {
+        if (open && f.row().shape != value_shape::summary) return fail("quantiles of another type");
+        shown_series s;
+        if (!begin(s, given, more)) return;
+        quantiles.clear();
+        for (const auto& q : given_quantiles) {
+            if (!within(q.q, 0, 1) || (&q != given_quantiles.begin() && (&q)[-1].q >= q.q)) return fail("the quantiles do not ascend from 0 to 1");
+            if (!page.rules().sums_from_zero || is_nan(q.value) || order(q.value) >= 0) quantiles.push_back(q);
+            else report_sum();
         }
-        if (may_show(from_zero(sum))) sum_and_count(sum, count, more.timestamp);
-        end_series(more);
+        s.quantiles = quantiles;
+        sum_and_count(s, sum, count);
+        show(s);
     }
     void states(list<sample_sink::state> all, list<label> given) {
         if (open && f.type != metric_type::state_set) return fail("states of another type");
-        if (!begin(given, {}, f.name)) return;
-        const std::size_t own = labels.size();
+        shown_series s;
+        if (!begin(s, given, {})) return;
         std::vector<std::string> names;
-        for (std::size_t i = 0; i != all.size(); ++i) {
-            bool changed = false;
-            std::string safe;
-            append_escaped_label(safe, sanitize_utf8(all[i].name, changed));
-            names.push_back(safe);
-            labels.resize(own);
-            page.add_label(labels, f.name, safe, false);
-            page.sample(f, f.name, {}, labels);
-            page.text(all[i].on ? "1" : "0");
-            end_line(0);
-        }
+        bool changed = false;
+        for (const auto& state : all) names.push_back(sanitize_utf8(state.name, changed));
+        points.clear();
+        for (std::size_t i = 0; i != all.size(); ++i) points.push_back({names[i], all[i].on ? 1.0 : 0.0});
+        s.points = points;
+        show(s);
         std::sort(names.begin(), names.end());
         if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("a state twice");
     }
-    void run(collector_hook& hook) {
-        caller = &hook;
+    void run() {
         sample_sink to(*this);
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
@@ -8773,14 +9241,14 @@ void cursor::state::call(detail::global_lock& lock, const family_state& f) {
     ++hook.holders;
     detail::collector_call here{&hook, detail::calling};
     detail::calling = &here;
-    at_hook = f.base != 0;
     const std::size_t had = names.size();
+    detail::sink_state sink{*this, hook, f.source == detail::family_source::callback};
     lock.pause();
-    detail::sink_state sink{*this};
-    sink.run(hook);
+    sink.run();
     if (here.unwaited) sink.fail("took another away that waits for this one's end: it did not wait for the other");
     if (sink.failed) {
-        unit.size = 0;
+        unit.octets.size = 0;
+        as->reset();
         if (asked.on_event)
             detail::contain("a reason", [&] {
                 const error why(errc::refused, "a collector is left out: " + sink.why);
@@ -8798,7 +9266,6 @@ void cursor::state::call(detail::global_lock& lock, const family_state& f) {
         }
     }
     detail::calling = here.outer;
-    at_hook = false;
     const bool last = --hook.holders == 0;
     if (--hook.running == 0 && !last) detail::collectors_done();
     if (!last) return;
@@ -8806,146 +9273,11 @@ void cursor::state::call(detail::global_lock& lock, const family_state& f) {
     delete &hook;
     lock.resume();
 }
-
-void cursor::start(const page_options& options) {
-    if (!state_) state_ = new state{};
-    state& s = *state_;
-    s.asked = options;
-    s.asked.registries = {};
-    s.asked.only = {};
-    s.only.resize(options.only.size());
-    for (std::size_t i = 0; i != s.only.size(); ++i) s.only[i] = options.only[i];
-    std::sort(s.only.begin(), s.only.end());
-    s.registries.clear();
-    s.names.cut(0);
-    s.claims = s.target_done = false;
-    s.at_registry = 0;
-    s.at_family = s.at_line = 0;
-    s.begun = s.ended = s.failed = false;
-    s.unit.size = s.drained = 0;
-    detail::global_lock lock;
-    s.limit = (detail::state.sequence + 1) << 12;
-    const auto add = [&](const registry* r) {
-        const detail::registry_state* made = r ? detail::registry_state::peek(*r) : nullptr;
-        if (made && std::find(s.registries.begin(), s.registries.end(), made->id) == s.registries.end()) s.registries.push_back(made->id);
-    };
-    if (options.registries.empty()) add(detail::state.standard);
-    for (const registry* r : options.registries) add(r);
-    s.claims = s.registries.size() > 1;
-    for (std::uint64_t id : s.registries) s.claims |= detail::registry_of(id)->collectors != 0;
-
-    // What updates had to swallow is told here, where time is.
-    static constexpr struct {
-        event_kind kind;
-        const char* what;
-    } silent[] = {{event_kind::step_ignored, "a counter was given a negative or NaN step"},
-                  {event_kind::text_sanitized, "a label value or help was not UTF-8"},
-                  {event_kind::series_overflowed, "a family has max_series: the rest is one series"},
-                  {event_kind::exemplar_dropped, "an exemplar was too long or had a bad name"},
-                  {event_kind::names_collided, "a family or series was left out: its name is another's"},
-                  {event_kind::sum_left_out, "a sum is negative or NaN: OpenMetrics cannot show it"}};
-    for (const auto& e : silent) {
-        const auto at = static_cast<unsigned>(e.kind);
-        if (!options.on_event || detail::state.reported[at] == detail::state.counted[at]) continue;
-        detail::state.reported[at] = detail::state.counted[at];
-        lock.pause();
-        notify(options.on_event, options.context, {e.kind, error(errc::invalid_option, e.what)});
-        lock.resume();
-    }
-}
-pulled cursor::next(std::span<char> into) noexcept {
-    if (!state_ || into.size() < 64) return {0, pull::failed};
-    state::window out{into.data(), into.data() + into.size()};
-    state_->capacity = into.size();
-    pull what = pull::failed;
-    detail::contain("a page", [&] { what = state_->walk(out); }, [&](const error&) { state_->failed = true; });  // no memory
-    for (const auto& [kind, text] : std::exchange(state_->notes, {}))
-        notify(state_->asked.on_event, state_->asked.context, {kind, error(errc::conflict, text)});
-    return {static_cast<std::size_t>(out.at - into.data()), what};
-}
-cursor::~cursor() {
-    if (!state_) return;
-    state_->unit.release();
-    delete state_;
-}
-
-namespace detail {
-/// False when the page could not be made whole.
-static bool render(const page_options& options, std::string& to) {
-    cursor page;
-    page.start(options);
-    char buffer[16384];
-    for (;;) {
-        const pulled got = page.next(buffer);
-        to.append(buffer, got.bytes);
-        if (got.what != pull::more) return got.what != pull::failed;
-    }
-}
-}  // namespace detail
-
-std::string expose(const page_options& options) {
-    std::string page;
-    if (!detail::render(options, page)) page.clear();
-    return page;
-}
-
-namespace detail {
-/// A quoted text of a page, or a bare name, taken from `rest`.
-static std::string take_word(std::string_view& rest, std::string_view ends) {
-    std::string word;
-    std::size_t i = 0;
-    if (!rest.empty() && rest[0] == '"') {
-        for (i = 1; i < rest.size() && rest[i] != '"'; ++i) {
-            if (rest[i] == '\\') word += rest[++i] == 'n' ? '\n' : rest[i];
-            else word += rest[i];
-        }
-        ++i;
-    } else {
-        while (i < rest.size() && ends.find(rest[i]) == std::string_view::npos) word += rest[i++];
-    }
-    rest.remove_prefix(i);
-    return word;
-}
-}  // namespace detail
-
-result<double> registry::sample_value(std::string_view name, list<label> labels) {
-    registry* const mine[] = {this};
-    const std::string page = expose({.as = format::text_1_0_0, .names = escaping::allow_utf8, .registries = mine,
-                                     .created = created_series::all});
-    for (std::string_view left = page; !left.empty();) {
-        std::string_view rest = left.substr(0, left.find('\n'));
-        left.remove_prefix(rest.size() + 1);
-        if (rest[0] == '#') continue;
-        std::string found = rest[0] == '{' ? std::string() : detail::take_word(rest, "{ ");
-        std::size_t matched = 0, all = 0;
-        for (bool more = rest[0] == '{'; more; more = rest[0] == ',') {
-            rest.remove_prefix(1);
-            const std::string label_name = detail::take_word(rest, "=,}");
-            if (rest[0] != '=') {
-                found = label_name;  // `{"a name in quotes",...`
-                continue;
-            }
-            rest.remove_prefix(1);
-            const std::string value = detail::take_word(rest, ",}");
-            ++all;
-            for (const label& l : labels) if (l.name == label_name && l.value == value) ++matched;
-        }
-        if (found != name || matched != labels.size() || all != matched) continue;
-        std::string number(rest.substr(rest.find(' ') + 1));
-        number.resize(number.find(' ') == std::string::npos ? number.size() : number.find(' '));
-        if (const auto point = number.find('.'); point != std::string::npos)
-            number.replace(point, 1, std::localeconv()->decimal_point);  // strtod reads the locale's
-        return std::strtod(number.c_str(), nullptr);
-    }
-    std::string what = "no sample " + std::string(name) + '{';
-    for (const label& l : labels) what.append(l.name).append("=\"").append(l.value).append("\",");
-    return error{errc::refused, what + '}'};
-}
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [52] negotiation                                  Accept, escaping, name[]
-//      needs [49] [50]
+// [54] negotiation                                  Accept, Accept-Encoding; one sample, one page
+//      needs [49] [52]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -8955,20 +9287,6 @@ struct clause {
     std::string_view type, version, escaping;
     std::uint32_t q;  // millionths
 };
-
-constexpr bool is_word(std::string_view word, std::string_view lower) noexcept {
-    if (word.size() != lower.size()) return false;
-    for (std::size_t i = 0; i != word.size(); ++i) {
-        const char c = word[i];
-        if ((c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c) != lower[i]) return false;
-    }
-    return true;
-}
-constexpr std::string_view bare(std::string_view s) noexcept {
-    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
-    while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
-    return s;
-}
 
 constexpr std::uint32_t no_q = 0xffffffff;
 
@@ -9010,15 +9328,15 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
         more = end != list.size() && list[end] == ';';
         list.remove_prefix(end == list.size() ? end : end + 1);
         if (first) {
-            c.type = bare(part);
+            c.type = trimmed(part);
         } else if (equals != std::string_view::npos) {
-            const std::string_view name = bare(part.substr(0, equals));
-            std::string_view value = bare(part.substr(equals + 1));
+            const std::string_view name = trimmed(part.substr(0, equals));
+            std::string_view value = trimmed(part.substr(equals + 1));
             if (value.size() > 1 && value.front() == '"' && value.back() == '"')
                 value = value.substr(1, value.size() - 2);
-            if (is_word(name, "q")) c.q = parse_q(value);
-            else if (is_word(name, "version")) c.version = value;
-            else if (is_word(name, "escaping")) c.escaping = value;
+            if (same_word(name, "q")) c.q = parse_q(value);
+            else if (same_word(name, "version")) c.version = value;
+            else if (same_word(name, "escaping")) c.escaping = value;
         }
     }
     if (c.q == no_q) c = {{}, {}, {}, 0};  // no number: neither an offer nor a refusal
@@ -9026,35 +9344,29 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
 }
 
 constexpr unsigned bit_of(format f) noexcept { return 1u << static_cast<unsigned>(f); }
-constexpr unsigned text_formats = bit_of(format::text_0_0_4) | bit_of(format::text_1_0_0);
-constexpr unsigned openmetrics_formats =
-    bit_of(format::openmetrics_1_0_0) | bit_of(format::openmetrics_0_0_1);
 
 // The formats that a clause speaks of. A version that we do not know is none of them.
 constexpr unsigned formats_of(const clause& c) noexcept {
-    if (is_word(c.type, "*/*")) return text_formats | openmetrics_formats;
-    if (is_word(c.type, "text/*")) return text_formats;
-    if (is_word(c.type, "text/plain"))
-        return c.version.empty() ? text_formats
-               : c.version == "0.0.4" ? bit_of(format::text_0_0_4)
-               : c.version == "1.0.0" ? bit_of(format::text_1_0_0) : 0;
-    if (is_word(c.type, "application/openmetrics-text"))
-        return c.version.empty() ? openmetrics_formats
-               : c.version == "1.0.0" ? bit_of(format::openmetrics_1_0_0)
-               : c.version == "0.0.1" ? bit_of(format::openmetrics_0_0_1) : 0;
-    return 0;
+    unsigned all = 0;
+    for (const format_row& f : format_rows) {
+        const bool meant = same_word(c.type, "*/*") ? f.by_wildcard
+                           : same_word(c.type, "text/*") ? f.by_wildcard && f.media.starts_with("text/")
+                           : same_word(c.type, f.media) && (c.version.empty() || c.version == f.version);
+        if (meant) all |= bit_of(f.as);
+    }
+    return all;
 }
 // Of several the first of these: a person with curl is to see text, and no version means the newest
 // OpenMetrics but the oldest text.
+constexpr format preferred[] = {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0, format::openmetrics_0_0_1};
+static_assert(std::size(preferred) == std::size(format_rows));
 constexpr format first_of(unsigned formats) noexcept {
-    for (format f : {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0})
-        if (formats & bit_of(f)) return f;
-    return formats ? format::openmetrics_0_0_1 : format::text_0_0_4;
+    for (format f : preferred) if (formats & bit_of(f)) return f;
+    return format::text_0_0_4;
 }
 constexpr bool escaping_of(std::string_view name, escaping& found) noexcept {
-    constexpr std::string_view names[] = {"underscores", "dots", "values", "allow-utf-8"};
-    for (unsigned i = 0; i != 4; ++i)
-        if (name == names[i]) return found = static_cast<escaping>(i), true;
+    for (std::size_t i = 0; i != escapings; ++i)
+        if (name == escaping_names[i]) return found = static_cast<escaping>(i), true;
     return false;
 }
 
@@ -9063,13 +9375,13 @@ constexpr void codings_of(std::string_view accept_encoding, negotiation& agreed)
     std::uint32_t gzip = 0, identity = 0;
     bool refused = false, named = false, none_other = false;
     for (clause c; next_clause(accept_encoding, c);) {
-        if (is_word(c.type, "gzip") || is_word(c.type, "x-gzip")) {
+        if (same_word(c.type, "gzip") || same_word(c.type, "x-gzip")) {
             gzip = c.q > gzip ? c.q : gzip;
             refused = refused || c.q == 0;
-        } else if (is_word(c.type, "identity")) {
+        } else if (same_word(c.type, "identity")) {
             identity = c.q;
             named = true;
-        } else if (is_word(c.type, "*")) {
+        } else if (same_word(c.type, "*")) {
             none_other = c.q == 0;
         }
     }
@@ -9119,21 +9431,77 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding,
     return agreed;
 }
 
-std::string_view content_type(format as, escaping names) noexcept {
-    // From 1.0.0 on a text names its escaping; an older one only when it is not the default.
-#define PROMETHEUS_ASYNC_DETAIL_TYPES(type, by_default) \
-    {type by_default, type "; escaping=dots", type "; escaping=values", type "; escaping=allow-utf-8"}
-#define PROMETHEUS_ASYNC_DETAIL_TEXT(v) "text/plain; version=" v "; charset=utf-8"
-#define PROMETHEUS_ASYNC_DETAIL_OM(v) "application/openmetrics-text; version=" v "; charset=utf-8"
-    static constexpr std::string_view types[4][4] = {
-        PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_TEXT("0.0.4"), ""),
-        PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_TEXT("1.0.0"), "; escaping=underscores"),
-        PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("0.0.1"), ""),
-        PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("1.0.0"), "; escaping=underscores")};
-#undef PROMETHEUS_ASYNC_DETAIL_TYPES
-#undef PROMETHEUS_ASYNC_DETAIL_TEXT
-#undef PROMETHEUS_ASYNC_DETAIL_OM
-    return types[static_cast<unsigned>(as) & 3][static_cast<unsigned>(names) & 3];
+namespace detail {
+/// The sample of a name and labels, found by telling the page to it: one more format, which writes nothing.
+class PROMETHEUS_ASYNC_LOCAL sample_finder final : public page_format {
+public:
+    sample_finder(std::string_view name, list<label> labels) noexcept : page_format(rules_), name_(name), labels_(labels) {}
+    bool found = false;
+    double value = 0;
+
+    void begin_family(page_text&, const family_head&, std::string_view, std::string_view) override {}
+    void series(page_text&, const family_head& f, const shown_series& s) override {
+        if (found || !name_.starts_with(f.base_name())) return;
+        char bound[number_room];
+        const auto bound_text = [&](double of) { return std::string_view(bound, static_cast<std::size_t>(put_bound(bound, of) - bound)); };
+        switch (f.row().shape) {
+        case value_shape::number:
+        case value_shape::facts:
+            try_one(f.name, {}, s, value_of(s.number));
+            break;
+        case value_shape::points:
+            for (const shown_point& p : s.points) try_one(f.name, {}, s, p.value, f.own_label(), p.label);
+            break;
+        case value_shape::histogram:
+            for (std::size_t i = 0; i != s.upper.size(); ++i)
+                try_one(f.name, "_bucket", s, static_cast<double>(s.cumulative[i]), f.own_label(), bound_text(s.upper[i]));
+            break;
+        case value_shape::summary:
+            for (const auto& q : s.quantiles) try_one(f.name, {}, s, q.value, f.own_label(), bound_text(q.q));
+        }
+        if (f.row().shape == value_shape::histogram || f.row().shape == value_shape::summary) {
+            try_one(f.name, "_sum", s, s.sum);
+            try_one(f.name, "_count", s, static_cast<double>(s.count));
+        }
+        if (s.created != 0) try_one(f.base_name(), "_created", s, s.created);
+    }
+
+private:
+    static constexpr format_rules rules_{created_place::own_line, false, false, false};
+
+    void try_one(std::string_view base, std::string_view suffix, const shown_series& s, double v, std::string_view own_label = {},
+                 std::string_view own_value = {}) {
+        if (found || name_.size() != base.size() + suffix.size() || !name_.starts_with(base) || !name_.ends_with(suffix)) return;
+        std::size_t matched = 0, all = 0;
+        const auto take = [&](std::string_view label_name, std::string_view label_value) {
+            ++all;
+            for (const label& l : labels_) matched += l.name == label_name && l.value == label_value;
+        };
+        std::string label_name, label_value;
+        for (std::string_view rest = s.labels; next_label(rest, label_name, label_value);) take(label_name, label_value);
+        if (!own_label.empty()) take(own_label, own_value);
+        if (matched != labels_.size() || all != matched) return;
+        found = true;
+        value = v;
+    }
+    std::string_view name_;
+    list<label> labels_;
+};
+}  // namespace detail
+
+result<double> registry::sample_value(std::string_view name, list<label> labels) {
+    registry* const mine[] = {this};
+    detail::sample_finder finder(name, labels);
+    detail::contain("a page", [&] {
+        cursor::state page{};
+        page.start({.names = escaping::allow_utf8, .registries = mine, .created = created_series::all}, &finder);
+        cursor::state::window nothing{nullptr, nullptr};
+        while (!finder.found && page.walk(nothing) == pull::more) {}
+    }, [](const error&) {});
+    if (finder.found) return finder.value;
+    std::string what = "no sample " + std::string(name) + '{';
+    for (const label& l : labels) what.append(l.name).append("=\"").append(l.value).append("\",");
+    return error{errc::refused, what + '}'};
 }
 
 stats_page server_stats(const stats_request& request) {
@@ -10077,23 +10445,12 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [60] http syntax                                  words, lists, hosts, URLs, paths, dates
-//      needs [40]
+//      needs [40] [45]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 constexpr bool ascii_letter_or_digit(char c) noexcept { return legacy_digit(c) || (legacy_letter(c) && c != '_'); }
-constexpr char ascii_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
-constexpr bool same_word(std::string_view a, std::string_view b) noexcept {
-    if (a.size() != b.size()) return false;
-    for (std::size_t i = 0; i != a.size(); ++i) if (ascii_lower(a[i]) != ascii_lower(b[i])) return false;
-    return true;
-}
-constexpr std::string_view trimmed(std::string_view s) noexcept {
-    while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
-    while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
-    return s;
-}
 /// Takes the next element off a comma-separated list (without quoted strings). Empty elements are skipped
 /// (RFC 9110 s.5.6.1.2). False when none is left.
 constexpr bool next_element(std::string_view& list, std::string_view& element) noexcept {
@@ -11923,7 +12280,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [65] answers                                      routes, authorisation, heads and bodies of answers
-//      needs [64]
+//      needs [50] [64]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -12245,8 +12602,7 @@ bool http_connection::write_on() {
 
 void http_connection::finished() {
     if (service_.metrics) {
-        constexpr std::string_view names[] = {"text_0_0_4", "text_1_0_0", "openmetrics_0_0_1", "openmetrics_1_0_0"};
-        service_.metrics->requests(answer_.status, answer_.page ? names[static_cast<std::size_t>(answer_.as)] : std::string_view()).inc();
+        service_.metrics->requests(answer_.status, answer_.page ? format_name(answer_.as) : std::string_view()).inc();
         service_.metrics->duration.observe(positive(now_ - since_));
         service_.metrics->in_flight.dec();
         if (answer_.page && !answer_.head_only) service_.metrics->series.set(static_cast<double>(block_->page.samples));
@@ -12676,7 +13032,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [67] server main                                  starting, closing, the thread
-//      needs [38] [48] [66]
+//      needs [38] [66]
 // =============================================================================
 #include <netdb.h>
 PROMETHEUS_ASYNC_BEGIN
@@ -13547,7 +13903,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [70] json                                         a writer
-//      needs [46]
+//      needs [45]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {

@@ -1,4 +1,4 @@
-// What to answer to Accept and Accept-Encoding: room [52].
+// What to answer to Accept and Accept-Encoding: room [54].
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"

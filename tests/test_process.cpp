@@ -1,4 +1,4 @@
-// process_* from /proc: room [48].
+// process_* from /proc: room [41].
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"
 #include "examples/promlint.hpp"

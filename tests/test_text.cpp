@@ -1,4 +1,4 @@
-// UTF-8, names and escaping: room [46].
+// UTF-8, names and escaping: room [45].
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
