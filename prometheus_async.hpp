@@ -7877,11 +7877,11 @@ inline char* put_text(char* to, std::string_view text) noexcept {
 }
 /// Whether a counter's two sums are together one integer.
 static bool is_whole(const run_sum& v, std::uint64_t& all) noexcept {
-    all = v.whole;
-    return v.real == 0 || (v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)) &&
-                           !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all));
+    return v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)) &&
+           !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all);
 }
 static char* put_counter(char* to, const run_sum& v) noexcept {
+    if (v.real == 0) return put_u64(to, v.whole);
     std::uint64_t all = 0;
     return is_whole(v, all) ? put_u64(to, all) : put_double(to, static_cast<double>(v.whole) + v.real);
 }
@@ -8471,7 +8471,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         if (shows_created(f.type)) s.created = l.rec->created;
         if (created_part) return as->created(unit, f, s);
         if (rules().exemplars && l.rec->extra) s.exemplars = l.rec->extra->exemplars;
-        std::uint64_t counts[256] = {};
+        std::uint64_t counts[256];
         switch (f.row().shape) {
         case detail::value_shape::number:
             if (f.row().cells == detail::cell_rule::sum) s.number = detail::sum_since_reset(*l.rec, l.place);
@@ -8494,6 +8494,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             s.points = points;
             break;
         case detail::value_shape::histogram: {
+            std::memset(counts, 0, (f.bounds->count + 1) * sizeof counts[0]);
             const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place, counts);
             for (unsigned i = 1; i <= f.bounds->count; ++i) counts[i] += counts[i - 1];
             s.upper = {f.bounds->upper, f.bounds->count + std::size_t{1}};
@@ -9196,7 +9197,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         if (!begin(s, given, {})) return;
         std::vector<std::string> names;
         bool changed = false;
-        for (const auto& state : all) names.push_back(sanitize_utf8(state.name, changed));
+        for (const auto& each : all) names.push_back(sanitize_utf8(each.name, changed));
         points.clear();
         for (std::size_t i = 0; i != all.size(); ++i) points.push_back({names[i], all[i].on ? 1.0 : 0.0});
         s.points = points;
@@ -13032,7 +13033,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [67] server main                                  starting, closing, the thread
-//      needs [38] [66]
+//      needs [38] [41] [66]
 // =============================================================================
 #include <netdb.h>
 PROMETHEUS_ASYNC_BEGIN
