@@ -1,5 +1,5 @@
 #!/bin/sh
-# Curl and real Prometheus servers against health checks (21) and a web configuration file (22), which promtool and Prometheus
+# Curl and real Prometheus servers against health checks (23) and a web configuration file (25), which promtool and Prometheus
 # itself are given too.
 . "$(dirname "$0")/lib.sh"
 
@@ -8,11 +8,11 @@ curl_fails() { code=$1; shift; curl -sS -m 5 -o /dev/null "$@"; [ $? = "$code" ]
 logged() { grep -q -e "$2" "$tmp/$1.log"; }
 says() { grep -q -x -e "$1" "$tmp/page"; }
 
-# ---- 21_health ----
+# ---- 23_health ----
 port=$(free_port)
-start 21 "$B/examples/21_health" "$port"
+start 23 "$B/examples/23_health" "$port"
 here=http://localhost:$port
-ok "21_health starts" within 10 logged 21 "^http://127.0.0.1:$port/\$"
+ok "23_health starts" within 10 logged 23 "^http://127.0.0.1:$port/\$"
 ok "it is healthy" answer_is 200 $here/-/healthy
 ok "and says ok" says ok
 ok "it is not ready yet" answer_is 503 $here/-/ready
@@ -23,7 +23,7 @@ ok "the page is beside it" answer_is 200 $here/metrics
 kill -STOP "$pid"; sleep 0.1; kill -CONT "$pid"
 ok "a program that was stopped for a moment is healthy" answer_is 200 $here/-/healthy
 
-# ---- 22_web_config ----
+# ---- 25_web_config ----
 certs=$tmp/certs
 sh tests/support/make_certs.sh "$certs" || exit 1
 ca="--cacert $certs/ca.pem"
@@ -45,9 +45,9 @@ for promtool in promtool-2.42 promtool-3; do
     ok "$promtool takes the file" "$LAB/bin/$promtool" check web-config "$yml"
 done
 port=$(free_port)
-start 22 "$B/examples/22_web_config" "$port" "$yml"
+start 25 "$B/examples/25_web_config" "$port" "$yml"
 https=https://localhost:$port ours=$port
-ok "22_web_config starts" within 10 logged 22 "^https://127.0.0.1:$port/\$"
+ok "25_web_config starts" within 10 logged 25 "^https://127.0.0.1:$port/\$"
 ok "alice gets in" answer_is 200 $ca -u alice:secret $https/metrics
 ok "and gets the page" says 'answers_total 42'
 ok "and again, on one connection" answer_is 200200 $ca -u alice:secret $https/metrics -o /dev/null $https/metrics
@@ -87,9 +87,9 @@ ok "the old one is wrong" answer_is 401 $ca -u alice:secret $https/metrics
 ok "bob is gone" answer_is 401 $ca -u bob:hunter2 $https/metrics
 ok "TLS 1.2 is too old now" curl_fails 35 $ca --tls-max 1.2 $https/metrics
 fill '' '' alice:secret:4
-ok "a file without TLS is told of" within 10 sh -c "curl -sS -m 5 $ca -o /dev/null -u alice:x $https/metrics; grep -q 'tls_server_config comes or goes' $tmp/22.log"
+ok "a file without TLS is told of" within 10 sh -c "curl -sS -m 5 $ca -o /dev/null -u alice:x $https/metrics; grep -q 'tls_server_config comes or goes' $tmp/25.log"
 printf 'basic_auth_users:\n  alice: secret\n' > "$yml.new"; mv "$yml.new" "$yml"
-ok "so is a password in clear" within 10 sh -c "curl -sS -m 5 $ca -o /dev/null -u alice:x $https/metrics; grep -q 'web.yml:2: basic_auth_users.alice: not a bcrypt hash' $tmp/22.log"
+ok "so is a password in clear" within 10 sh -c "curl -sS -m 5 $ca -o /dev/null -u alice:x $https/metrics; grep -q 'web.yml:2: basic_auth_users.alice: not a bcrypt hash' $tmp/25.log"
 ok "and the last good file stays in use" answer_is 200 $ca -u alice:changed $https/metrics
-ok "nothing shows a password or a hash" sh -c "! grep -e secret -e changed -e '[$]2.[$][0-9]' $tmp/22.log"
+ok "nothing shows a password or a hash" sh -c "! grep -e secret -e changed -e '[$]2.[$][0-9]' $tmp/25.log"
 finish

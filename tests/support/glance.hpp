@@ -20,6 +20,9 @@ extern int workers;
 prom::task<int> handle(int);
 struct tls_adapter { prom::tls_config hook(); };
 extern tls_adapter tls;
+struct web_adapter { prom::tls_config tls(); prom::authorizer authorizer(); };
+extern web_adapter web;
+prom::result<void> ready(void* context);
 inline auto handler = [](int) {};
 template <class Handler>
 void start(Handler&&) {}                      // an operation that ends in a callback

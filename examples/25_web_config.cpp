@@ -1,4 +1,4 @@
-// 22_web_config: TLS and passwords as the web configuration file says that operators have for Prometheus and its exporters.
+// 25_web_config: TLS and passwords as the web configuration file says that operators have for Prometheus and its exporters.
 //
 // libs: -lssl -lcrypto -lcrypt
 //
@@ -10,7 +10,7 @@
 //     basic_auth_users:
 //       alice: $2y$10$QOauhQNbBCuQDKes6eFzPeyPuNvFcakVHA4BKvO2N5bbdl8u8T/oK
 //     YML
-//     c++ -std=c++20 examples/22_web_config.cpp -o web_config -pthread -lssl -lcrypto -lcrypt
+//     c++ -std=c++20 examples/25_web_config.cpp -o web_config -pthread -lssl -lcrypto -lcrypt
 //     ./web_config 9464 web.yml
 //     curl -s --cacert certs/ca.pem -u alice:secret https://localhost:9464/metrics
 //

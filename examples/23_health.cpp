@@ -1,6 +1,6 @@
-// 21_health: /-/healthy and /-/ready, for Kubernetes, a load balancer, or whoever else asks.
+// 23_health: /-/healthy and /-/ready, for Kubernetes, a load balancer, or whoever else asks.
 //
-//     c++ -std=c++20 examples/21_health.cpp -o health -pthread && ./health 9464
+//     c++ -std=c++20 examples/23_health.cpp -o health -pthread && ./health 9464
 //     curl -i localhost:9464/-/healthy
 //     curl -i localhost:9464/-/ready
 //
