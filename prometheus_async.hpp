@@ -4782,6 +4782,14 @@ inline void no_delay(int fd) noexcept {
     sys::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on unix sockets, which need it not
 }
 
+/// The system keeps 64 kB of what it cannot send yet, not megabytes.
+inline void keep_little_unsent([[maybe_unused]] int fd) noexcept {
+#if defined(TCP_NOTSENT_LOWAT)
+    const int octets = 65536;
+    sys::setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &octets, sizeof octets);
+#endif
+}
+
 /// Listens; "::" takes IPv4 too. A unix socket that nobody listens on any more is replaced.
 inline result<descriptor> listen_on(const net_address& at, int backlog) {
     const auto failed = [&](int code) { return error::from_errno("cannot listen on " + at.text_with_port(), code); };
@@ -11795,6 +11803,7 @@ struct http_block {
 struct http_peer {
     std::uint64_t address;
     std::size_t connections = 0;
+    std::size_t answers = 0;      // being sent to them
     http_peer* next = nullptr;
     std::uint64_t turn = 0;       // the last in which one of them ran
     std::size_t octets_left = 0;  // what they may still send in that turn
@@ -11974,6 +11983,7 @@ private:
     friend struct http_service;
     static constexpr std::size_t turn_octets = 65536, peer_octets = 4 * turn_octets, linger_octets = 262144;
     static constexpr int turn_requests = 8;
+    static constexpr std::size_t few_answers = 8;
 
     static constexpr std::size_t most_delayed = 32;
 
@@ -12075,6 +12085,9 @@ void http_connection::enter(phase next) {
                                                                             : &service_.waiting;
     service_.delayed += next == phase::delaying;
     service_.delayed -= phase_ == phase::delaying;
+    // One whole page in the system's memory for each of many slow readers would be much of it, and much work at once.
+    if (next == phase::writing && phase_ != phase::writing && ++peer_->answers > few_answers) keep_little_unsent(fd_);
+    peer_->answers -= phase_ == phase::writing && next != phase::writing;
     if (in_) {
         --in_->size;
         (previous_ ? previous_->next_ : in_->first) = next_;
@@ -12711,7 +12724,7 @@ http_peer* http_service::peer(std::uint64_t address) const noexcept {
 }
 http_peer* http_service::add_peer(std::uint64_t address) {
     http_peer* p = peer(address);
-    if (!p) p = peers_ = new http_peer{address, 0, peers_};
+    if (!p) p = peers_ = new http_peer{.address = address, .next = peers_};
     ++p->connections;
     return p;
 }

@@ -650,6 +650,31 @@ TEST_CASE("of several addresses the readers at one share what it may send in a t
     CHECK(other.peer.from_server.size() - first >= 65536);
 }
 
+TEST_CASE("of many answers to one address the system keeps little that it cannot send") {
+    service s;
+    s.grow(200000);
+    for (int round = 0; round != 2; ++round) {  // in the second the places are free again
+        std::deque<wire> many;
+        for (int i = 0; i != 12; ++i) {
+            many.emplace_back(s, 1000, 7).peer.room = 1000;
+            many.back().give(get());
+            many.back().give("");  // and again, in the midst of the same answer
+        }
+        for (std::size_t i = 0; i != many.size(); ++i) CHECK((many[i].peer.little_unsent != 0) == (i >= 8));
+        wire other(s, 1000, 8);
+        other.peer.room = 1000;
+        other.give(get());
+        CHECK(other.peer.little_unsent == 0);
+        for (wire& w : many) {
+            w.peer.room = ~std::size_t{0};
+            w.go();
+            CHECK(w.kept());
+        }
+        many[0].give(get());
+        CHECK(many[0].peer.little_unsent == 0);  // one at a time again
+    }
+}
+
 TEST_CASE("while output is pending nothing is read") {
     service s;
     s.grow(400000);

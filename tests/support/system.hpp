@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <functional>
 #include <map>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string>
 #include <sys/socket.h>
@@ -35,6 +37,7 @@ struct peer {
     std::size_t room = ~std::size_t{0};  // octets that send takes before EAGAIN
     std::size_t piece = ~std::size_t{0};  // octets that one recv or send moves at most
     bool shut = false, closed = false, reset = false;
+    int little_unsent = 0;  // octets, if the system is to keep no more
     int receives = 0, sends = 0;
 };
 constexpr int memory = 1 << 20;
@@ -117,6 +120,7 @@ inline int setsockopt(int s, int level, int option, const void* value, socklen_t
     if (fails("setsockopt", s) > 0) return -1;
     if (s < memory) return ::faults::setsockopt(s, level, option, value, size);
     if (level == SOL_SOCKET && option == SO_LINGER) peers[s].reset = true;
+    if (level == IPPROTO_TCP && option == TCP_NOTSENT_LOWAT) peers[s].little_unsent = *static_cast<const int*>(value);
     return 0;
 }
 inline ssize_t recv(int s, void* into, size_t size, int flags) {
