@@ -55,7 +55,7 @@ steps_examples  := $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLE
 steps_test      := $(call programs,$(test_logs),test) $(test_logs)
 steps_test-real := $(call programs,$(real_logs),real) $(real_logs) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))
 steps_bench     := $(patsubst tests/bench/%.cpp,$B/bench/%,$(BENCHES))
-steps_e2e       := $(patsubst %.cpp,$B/%,$(EXAMPLES)) $B/bench/our_server $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp))
+steps_e2e       := $(patsubst %.cpp,$B/%,$(EXAMPLES)) $B/bench/our_server $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp)) $B/soak
 steps := $(words $(sort $(foreach g,$(or $(MAKECMDGOALS),examples),$(steps_$g))))
 far    = $(if $(filter-out 0,$(steps)),$(eval begun += x)$(words $(begun)) of $(steps)  )
 $(foreach g,$(filter test test-real check e2e,$(MAKECMDGOALS)),\
