@@ -661,6 +661,14 @@ TEST_CASE("an agent that comes back with its data is not told again") {
     now += 1.3;
     until(s.loop, [&] { return r.registered(); });
     CHECK(s.consul.orders().size() == 1);
+    // The next time it begins with a short pause again.
+    s.consul.there.down();
+    now += 11.1;
+    until(s.loop, [&] { return !r.registered(); });
+    s.consul.there.up();
+    now += 1.3;
+    until(s.loop, [&] { return r.registered(); });
+    CHECK(s.consul.orders().size() == 1);
 }
 
 TEST_CASE("two servers of one process may not have one id at one agent; a successor waits for the end of the first") {
