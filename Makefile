@@ -101,6 +101,9 @@ size:  ## what the library costs in a binary
 lint:  ## each room compiles with the rooms it names, the README's code compiles
 	$(Q)python3 tests/support/lint.py $(HEADER) README.md
 
+manual:  ## build/manual: every public name, as HTML and Markdown
+	$(Q)python3 tests/support/manual.py $(HEADER) README.md $B/manual
+
 deps:  ## installs doctest, and nothing else; make test does it by itself
 	$(Q)tests/support/doctest.sh $(CXX) -std=c++20 $(CXXFLAGS) $(CPPFLAGS)
 
@@ -205,5 +208,5 @@ help:  ## this list
 clean:  ## removes build/
 	$(Q)rm -rf $B
 
-.PHONY: examples run test test-real check e2e bench mutants soak size lint deps check-long help clean FORCE
+.PHONY: examples run test test-real check e2e bench mutants soak size lint manual deps check-long help clean FORCE
 .SECONDARY:

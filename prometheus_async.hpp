@@ -188,6 +188,7 @@ PROMETHEUS_ASYNC_END
 // try_ twin that returns a result.
 PROMETHEUS_ASYNC_BEGIN
 
+/// What kind of error it is.
 enum class errc : std::uint8_t {
     invalid_name,     // a metric or label name that the format forbids
     invalid_option,   // an option, or a combination, that makes no sense
@@ -226,6 +227,8 @@ static_assert(std::is_trivially_copyable_v<error>);
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 /// The one exception type that the library itself throws; what() is why().describe().
+///
+/// threads  a value like any other
 class failure : public std::exception {
 public:
     PROMETHEUS_ASYNC_DECL explicit failure(const error& why) noexcept : why_(why) {}
@@ -262,6 +265,7 @@ PROMETHEUS_ASYNC_DECL void remake(Object& to, Object& from, [[maybe_unused]] Fai
 
 /// A value, or the error that kept it from being.
 ///
+/// threads  a value like any other
 /// errors   value() raises the error; *, -> and why() require that you looked first
 template <class T>
 class [[nodiscard]] result {
@@ -307,6 +311,8 @@ private:
 };
 
 /// Success, or an error.
+///
+/// threads  a value like any other
 template <>
 class [[nodiscard]] result<void> {
 public:
@@ -369,6 +375,7 @@ PROMETHEUS_ASYNC_DECL inline void a_metric_name_matches_letter_or_underscore_or_
 /// go through registry::try_* and make_*.
 ///
 /// lifetime names in the program text live for ever
+/// threads  a value like any other
 class metric_name {
 public:
     PROMETHEUS_ASYNC_DECL consteval metric_name(const char* const& literal) : text_(literal) {
@@ -399,6 +406,7 @@ PROMETHEUS_ASYNC_DECL constexpr metric_name utf8(std::string_view name) noexcept
 /// checks it: [a-zA-Z_:][a-zA-Z0-9_:]* for a metric, without colons for a label, and anything for utf8().
 ///
 /// lifetime a view
+/// threads  a value like any other
 class any_name : public std::string_view {
 public:
     PROMETHEUS_ASYNC_DECL constexpr any_name() noexcept = default;
@@ -416,6 +424,7 @@ private:
 ///
 /// lifetime a braced list lives until the end of the full expression: a list is for passing, not for
 ///          keeping. Trivially destructible, because g++ 12 destroys braced arguments of a co_await twice
+/// threads  a value like any other
 template <class T>
 class list {
 public:
@@ -451,6 +460,7 @@ private:
 /// span of any kind of strings.
 ///
 /// lifetime as a list
+/// threads  a value like any other
 class label_names {
 public:
     PROMETHEUS_ASYNC_DECL constexpr label_names() noexcept = default;
@@ -521,6 +531,8 @@ PROMETHEUS_ASYNC_DECL inline double positive(double x) noexcept { return from_ze
 
 /// A span of time in seconds, as every number of this library that measures time. Any
 /// std::chrono::duration converts, without this file including <chrono>.
+///
+/// threads  a value like any other
 class seconds {
 public:
     PROMETHEUS_ASYNC_DECL constexpr seconds() noexcept = default;
@@ -555,7 +567,9 @@ PROMETHEUS_ASYNC_DECL clock system_clock() noexcept;
 ///
 /// threads  set it before threads that read it are started
 PROMETHEUS_ASYNC_DECL void set_clock(clock c) noexcept;
+/// What that clock tells, in seconds from any origin: for measuring spans.
 PROMETHEUS_ASYNC_DECL double monotonic_now() noexcept;
+/// What that clock tells, in seconds since 1970.
 PROMETHEUS_ASYNC_DECL double wall_now() noexcept;
 namespace detail {
 /// The bits of what is negative, infinite or NaN are the higher ones.
@@ -591,18 +605,23 @@ enum class event_kind : std::uint8_t {
 /// "connection_evicted", ...
 PROMETHEUS_ASYNC_DECL const char* event_name(event_kind kind) noexcept;
 
+/// What on_event is told.
+///
 /// errors   `why` holds no credentials
 /// lifetime valid during the call only
 struct event {
     event_kind kind;
     const error& why;
 };
+/// Called by whoever noticed it, on its thread; it may use the library. What it throws is dropped.
 using event_handler = void (*)(const event&, void* context);
 /// Tells on_event, if there is one; what that throws is dropped. The library's only way to one, and its adapters'.
 PROMETHEUS_ASYNC_DECL void notify(event_handler on_event, void* context, const event& what) noexcept;
 
 /// A move-only function object: std::move_only_function for those who do not have it, without
-/// <functional>. Empty when default-made; small captures are kept inside.
+/// <functional>. Empty when default-made, and then not to be called; small captures are kept inside.
+///
+/// threads  one at a time
 template <class Signature>
 class callback;
 
@@ -675,6 +694,8 @@ private:
 };
 
 /// Sole owner of a T that was made with new: std::unique_ptr without <memory>.
+///
+/// threads  a value like any other
 template <class T>
 class owned {
 public:
@@ -953,6 +974,7 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 
+/// The types of OpenMetrics. Text formats know fewer: see format.
 enum class metric_type : std::uint8_t {
     counter, gauge, histogram, summary, info, state_set, unknown, gauge_histogram
 };
@@ -1232,6 +1254,7 @@ PROMETHEUS_ASYNC_DECL bool set_state(const series& s, std::string_view state) no
 ///
 /// unit     seconds, never negative
 /// clock    monotonic_now()
+/// threads  may end on another than it was made on
 template <class Metric>
 class [[nodiscard]] scoped_timer {
 public:
@@ -1805,6 +1828,7 @@ struct sample_details {
 ///          has returned, and nothing at all when it threw, yielded nonsense (a bad name, the same series
 ///          or family twice, a name that the page has already), or more than page_options::collector_bytes
 /// lifetime valid until collect() returns; copies what it is given
+/// threads  the one that calls collect()
 /// errors   counted (event_kind::callback_failed; names_collided too for a name that the page has already); reported to
 ///          page_options::on_event. A name outside the legacy grammar is nonsense unless it is asked for by utf8()
 class sample_sink {
@@ -1856,6 +1880,8 @@ protected:
 /// Keeps a collector registered until its end, and waits then for a scrape that is just calling it (unless
 /// it is that call which ends it). So do registry::unregister and ~registry. Of collectors that end each other while all
 /// are called, the last does not wait: it is left out of its page and reported, as one that threw.
+///
+/// threads  any, one at a time
 class [[nodiscard]] collector_handle {
 public:
     PROMETHEUS_ASYNC_DECL collector_handle() noexcept = default;
@@ -1891,6 +1917,9 @@ private:
     collector_handle handle_;
 };
 /// A counter whose value a function tells at each scrape: one that never goes down.
+///
+/// lifetime the metric exists as long as this
+/// threads  as a collector
 class callback_counter {
 public:
     PROMETHEUS_ASYNC_DECL callback_counter(metric_name name, std::string_view help, callback<double()> read,
@@ -1929,6 +1958,9 @@ enum class collector_errors : std::uint8_t { skip, fail };
 /// samples of 0 of it (created-timestamp-zero-ingestion), also for each bucket of a classic histogram.
 enum class created_series : std::uint8_t { off, openmetrics, all };
 
+/// What a page shows, and how.
+///
+/// lifetime lists and texts live until the page has been started; registries may end meanwhile, see cursor
 struct page_options {
     format as = format::text_0_0_4;
     escaping names = escaping::underscores;
@@ -1942,7 +1974,9 @@ struct page_options {
 };
 static_assert(std::is_trivially_destructible_v<page_options>);
 
+/// How a pull ended: there is more, the page is whole, or it cannot be made.
 enum class pull : std::uint8_t { more, done, failed };
+/// What cursor::next() did.
 struct pulled {
     std::size_t bytes;  // written to the span, also when done; few or none, with more to come, after much work for nothing
     pull what;
@@ -1971,6 +2005,7 @@ private:
     state* state_ = nullptr;
 };
 
+/// What a client asked for.
 struct negotiation {
     format as = format::text_0_0_4;
     escaping names = escaping::underscores;
@@ -1988,6 +2023,9 @@ PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) n
 /// (page_options::on_collector_error), or there was no memory.
 PROMETHEUS_ASYNC_DECL std::string expose(const page_options& options = {});
 
+/// What a page is made of: two fields of the request, and what is shown.
+///
+/// lifetime valid until server_stats() returns
 struct stats_request {
     std::string_view accept{};
     std::string_view accept_encoding{};  // given: the body may be compressed
@@ -1996,6 +2034,9 @@ struct stats_request {
     created_series created = created_series::off;
     list<format> formats{};        // empty: all; text 0.0.4 always remains
 };
+/// What to send back.
+///
+/// lifetime content_type and content_encoding live for ever
 struct stats_page {
     int status;                    // 200; 500 when the page could not be made, for want of memory
     std::string_view content_type;
@@ -2222,6 +2263,7 @@ using fault = error;
 ///
 /// threads  set it before threads that use deferreds are started; called where that last handle goes
 using unhandled_handler = void (*)(const fault& why, void* context);
+/// Sets that handler; null: none.
 PROMETHEUS_ASYNC_DECL void on_unhandled_failure(unhandled_handler handler, void* context = nullptr) noexcept;
 
 namespace detail {
@@ -2265,6 +2307,7 @@ PROMETHEUS_ASYNC_DECL constexpr decltype(auto) invoke(Member C::*member, Object&
 
 /// A value, or the fault that kept it from being: what a deferred holds once it has fired.
 ///
+/// threads  a value like any other
 /// errors   value() raises: throws the exception itself, or, without exceptions, PROMETHEUS_ASYNC_FATAL
 template <class T>
 class outcome {
@@ -2801,6 +2844,7 @@ struct no_scope {
 ///
 /// shape    called once; move-only; its executor, allocator and cancellation slot are the handler's.
 ///          Traits of asio's that are specialised for a handler need examples/asio_tokens.hpp
+/// threads  called on any
 /// errors   what the handler itself throws is its own: the measured operation is over before it runs
 template <class Handler, class Scope = detail::no_scope>
 class completion_handler : public detail::executor_of<Handler>,
@@ -3331,6 +3375,7 @@ private:
 ///
 /// shape    does not compile if the result is work that this library cannot follow, such as a std::future
 /// lifetime nothing is copied but the function itself; arguments live as long as in the plain call
+/// threads  those that the function allows
 /// errors   the function's own; a synchronous throw is measured too
 template <class Verb, class F, bool CallOnly = false>
 class decorated {
@@ -3486,6 +3531,8 @@ concept decorating = std::is_base_of_v<decorates, D>;
 }  // namespace detail
 
 /// A verb that has its metric and waits for what to measure: time(metric).
+///
+/// threads  a value like any other
 template <class Verb>
 class [[nodiscard]] decorator : detail::decorates {
 public:
@@ -3504,6 +3551,8 @@ private:
 };
 
 /// (a | b)(x) is a(b(x)): the leftmost is outermost.
+///
+/// threads  a value like any other
 template <class Outer, class Inner>
 class [[nodiscard]] composed : detail::decorates {
 public:
@@ -3583,6 +3632,7 @@ struct pollfd;  // <poll.h>, for event_loop::fill
 
 PROMETHEUS_ASYNC_BEGIN
 
+/// What a descriptor is watched for.
 enum class interest : std::uint8_t { none = 0, read = 1, write = 2, both = 3 };
 PROMETHEUS_ASYNC_DECL constexpr interest operator|(interest a, interest b) noexcept {
     return static_cast<interest>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
@@ -3591,6 +3641,10 @@ PROMETHEUS_ASYNC_DECL constexpr interest operator&(interest a, interest b) noexc
     return static_cast<interest>(static_cast<unsigned>(a) & static_cast<unsigned>(b));
 }
 
+/// How a loop is made.
+///
+/// unit     seconds
+/// lifetime copied; context outlives the loop
 struct loop_options {
     clock time{nullptr, nullptr};      // system_clock() when null; timers use `monotonic`
     event_handler on_event = nullptr;  // exceptions of posted callbacks and spawned tasks
@@ -3902,6 +3956,7 @@ class service_discovery;
 
 // ---- TLS: a session is pure memory. The library feeds and drains it; no descriptor is ever seen. ----
 
+/// How a call of a session ended.
 enum class tls_status : std::uint8_t {
     ok,           // progress: see consumed and produced
     need_input,   // feed more of the peer's octets before calling again
@@ -3909,6 +3964,7 @@ enum class tls_status : std::uint8_t {
     closed,       // close_notify was received (read) or queued (shutdown)
     failed        // fatal and sticky; what can still be drained is the alert
 };
+/// How many octets a call took and gave.
 struct tls_io {
     tls_status status = tls_status::failed;
     std::size_t consumed = 0;
@@ -3964,9 +4020,11 @@ struct credential {
     std::string_view user;
     std::string_view secret;
 };
+/// A user and a password, for server_options::credentials. Views: they live until the start has been awaited.
 PROMETHEUS_ASYNC_DECL constexpr credential basic(std::string_view user, std::string_view password) noexcept {
     return {credential::scheme::basic, user, password};
 }
+/// A token, sent as `Authorization: Bearer ...`.
 PROMETHEUS_ASYNC_DECL constexpr credential bearer(std::string_view token) noexcept { return {credential::scheme::bearer, {}, token}; }
 
 /// What an authorisation callback decides on.
@@ -4170,6 +4228,7 @@ protected:
     PROMETHEUS_ASYNC_DECL ~service_discovery() = default;
 };
 
+/// How Consul learns whether a server lives.
 enum class consul_check : std::uint8_t {
     automatic,  // http where it passes; ttl where it could not, or where only you know: beside credentials, for a
                 // server without check_path, over TLS unless tls_skip_verify is set
@@ -4185,7 +4244,10 @@ enum class on_failure : std::uint8_t {
     fail    // the start fails
 };
 
+/// How servers are registered, and at which agent.
+///
 /// unit     seconds
+/// lifetime copied by consul_agent
 struct consul_options {
     std::string_view name = "app-metrics";
     std::string_view service_id{};         // empty: the name. Of one agent, each server needs its own
@@ -4259,6 +4321,9 @@ private:
     detail::consul_settings* settings_;
 };
 
+/// Where the file is, and what it says beside the address.
+///
+/// lifetime copied by file_sd
 struct file_sd_options {
     std::string_view path;         // ends in ".json": Prometheus takes no other name for JSON
     list<label> labels{};          // __metrics_path__ and its like too

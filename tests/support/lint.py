@@ -2,7 +2,8 @@
 """lint.py HEADER README: proves the rooms by compiling each with only the rooms that it names (and those that
 these name) before it, and that it does not compile when one of these is left out; checks the contents table against the
 banners, and compiles the README's C++ blocks and the code of its table "Everything at a glance". Every link of the README leads
-somewhere, every example has a number of its own and stands in the README.
+somewhere, every example has a number of its own and stands in the README. Every public name has a comment, every class that
+has state says its threads, and each name stands in the README or below among those that nobody types.
 Ends with "N passed, N failed"."""
 import glob, os, re, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +117,24 @@ for text_of, link in re.findall(r"\[([^][]+)\]\(([^)]+)\)", page):
 examples = sorted(map(os.path.basename, glob.glob("examples/[0-9]*.cpp")))
 listed = re.findall(r"\[(\d\d)\]", section("All examples"))
 check(sorted(listed) == [e[:2] for e in examples], f"README lists each example once, and their numbers differ: {listed}, {examples}")
+
+# Public names. These are not in the README: the type of a value that one gets or of an option that one fills by braces.
+UNTYPED = """fixed_string metric_name any_name label_names system_clock monotonic_now wall_now event_handler notify owned
+    collector_handle collector_errors pulled stats_request stats_page unhandled_handler completion_handler composed
+    tls_status tls_io tls_peer credential authorization_request file_sd_options""".split()
+sys.path.insert(0, os.path.dirname(__file__))
+import manual
+public = [(n, e) for n, _, _, found in manual.rooms(text) for e in found]
+check(len(public) > 110, f"manual.py finds the public names: {len(public)}")
+for n, e in public:
+    prose, keys = e.parts()
+    check(any(prose) or e.heads[0][1], f"[{n}] {e.name} says what it is")
+    check(not e.private or "threads" in keys, f"[{n}] {e.name} has state and says its threads")
+    said = re.search(rf"\b{e.name}\b", page) is not None
+    check(said or e.name in UNTYPED, f"[{n}] {e.name} stands in the README")
+    check(not said or e.name not in UNTYPED, f"[{n}] {e.name} stands in the README, and in lint.py among those that do not")
+for name in UNTYPED:
+    check(any(e.name == name for _, e in public), f"lint.py: {name} is a public name")
 
 print(f"{passed} passed, {len(faults)} failed")
 sys.exit(bool(faults))
