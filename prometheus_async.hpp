@@ -855,7 +855,8 @@ PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) 
 enum class cell_rule : std::uint8_t {
     none,       // no cells: record_word::state, or nothing
     sum,        // a double and integers, each added up
-    sum_or_set  // a double, added up until record_word::last_set is set: that is the value then
+    sum_or_set, // a double, added up until record_word::last_set is set: that is the value then
+    extremes    // two half-windows: of each the turn that it is of, the smallest value and the largest
 };
 /// The low 12 bits of an id, which say what its run is.
 PROMETHEUS_ASYNC_DECL constexpr unsigned run_kind(cell_rule rule, unsigned length) noexcept { return static_cast<unsigned>(rule) << 9 | length; }
@@ -871,6 +872,7 @@ union record_word {
     shared_value last_set;  // sum_or_set
     double last_shown;      // sum: of the double, for steady(). The lock is held
     std::uint64_t state;    // none: of a state set, its place. The lock is held
+    std::uint32_t turn;     // extremes: which half-window it is, from 2 on. Written with the lock held
 };
 
 /// A series, at a multiple of 16. Its memory is recycled, never given back: lookups read it without the lock.
@@ -885,7 +887,10 @@ struct record {
         bucket_bounds* bounds;  // once removed
     };
     series_extra* extra;
-    double created;
+    union {
+        double created;  // seconds since 1970
+        double turned;   // extremes: when the half-window began, by the monotonic clock
+    };
     std::uint32_t owed;   // once removed: threads that may still be updating it, and one until no epoch is from before
 
     PROMETHEUS_ASYNC_DECL std::uint64_t* key() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
@@ -921,12 +926,27 @@ PROMETHEUS_ASYNC_DECL inline cell* own_run(const series& s) noexcept {
     return nullptr;
 }
 
+/// Takes values of a turn into its half-window, which one thread writes. What is of an earlier turn is written over, and
+/// its number comes last: whoever reads the new one sees no older values.
+PROMETHEUS_ASYNC_DECL inline void widen(cell* half, std::uint64_t turn, double least, double most) noexcept {
+    const bool fresh = half[0].own() != turn;
+    if (fresh || order(least) < order(half[1].real())) half[1].store(bits_of(least));
+    if (fresh || order(most) > order(half[2].real())) half[2].store(bits_of(most));
+    if (fresh) half[0].store_tag(turn);
+}
+PROMETHEUS_ASYNC_DECL inline cell* half_of(cell* run, std::uint64_t turn) noexcept { return run + 1 + 3 * (turn & 1); }
+PROMETHEUS_ASYNC_DECL inline void widen_run(cell* run, const record& r, double value) noexcept {
+    const std::uint64_t turn = __atomic_load_n(&r.word.turn, __ATOMIC_RELAXED);
+    if (!is_nan(value)) widen(half_of(run, turn), turn, value, value);
+}
+
 // Where this thread has no run of its own: add to the shared run, or make an own one, or drop the update.
 
 /// Adds `d` to the double and `n` to cell `at`.
 PROMETHEUS_ASYNC_DECL void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept;
 PROMETHEUS_ASYNC_DECL void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void set_slowly(const series& s, double v) noexcept;
+PROMETHEUS_ASYNC_DECL void widen_slowly(const series& s, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void count_event(event_kind what) noexcept;
 
 /// The bounds of a histogram, interned, with a table from exponent and two bits of mantissa to
@@ -976,9 +996,9 @@ PROMETHEUS_ASYNC_BEGIN
 
 /// The types of OpenMetrics. Text formats know fewer: see format.
 enum class metric_type : std::uint8_t {
-    counter, gauge, histogram, summary, info, state_set, unknown, gauge_histogram
+    counter, gauge, histogram, summary, info, state_set, unknown, gauge_histogram, min_max_gauge
 };
-/// "counter", "gauge", ... as OpenMetrics writes them.
+/// "counter", "gauge", ... as OpenMetrics writes them, and "min_max_gauge", which it writes as a gauge.
 PROMETHEUS_ASYNC_DECL const char* type_name(metric_type type) noexcept;
 
 namespace detail {
@@ -1021,7 +1041,8 @@ enum class value_shape : std::uint8_t {
 /// ([52]) that makes its value.
 struct type_row {
     metric_type type;
-    const char* name;            // as type_name() gives it, and OpenMetrics
+    const char* name;            // as type_name() gives it
+    const char* om_name;         // in OpenMetrics
     const char* text_name;       // in the text format
     std::string_view ending;     // what the name of its samples ends with: added by the declaration
     unsigned suffixes;           // of its samples, the ending among them
@@ -1029,29 +1050,31 @@ struct type_row {
     bool labels_itself;          // its own label is its name, and no unit is
     value_shape shape;
     cell_rule cells;
-    unsigned integers;           // in a run, and one more for each bound
+    unsigned more_cells;         // in a run, besides its tag and the first; and one for each bound
     bool one_line;               // a series is one line of which all but the number is prepared
     bool created;                // shows when it was made, where asked for
     bool unit;                   // may have one
 };
 constexpr type_row type_rows[] = {
-    {metric_type::counter, "counter", "counter", "_total", suffixes(suffix::total, suffix::created),
+    {metric_type::counter, "counter", "counter", "counter", "_total", suffixes(suffix::total, suffix::created),
      "", false, value_shape::number, cell_rule::sum, 1, true, true, true},
-    {metric_type::gauge, "gauge", "gauge", "", 0,
+    {metric_type::gauge, "gauge", "gauge", "gauge", "", 0,
      "", false, value_shape::number, cell_rule::sum_or_set, 0, true, false, true},
-    {metric_type::histogram, "histogram", "histogram", "", suffixes(suffix::created, suffix::bucket, suffix::sum, suffix::count),
+    {metric_type::histogram, "histogram", "histogram", "histogram", "", suffixes(suffix::created, suffix::bucket, suffix::sum, suffix::count),
      "le", false, value_shape::histogram, cell_rule::sum, 1, false, true, true},
-    {metric_type::summary, "summary", "summary", "", suffixes(suffix::created, suffix::sum, suffix::count),
+    {metric_type::summary, "summary", "summary", "summary", "", suffixes(suffix::created, suffix::sum, suffix::count),
      "quantile", false, value_shape::summary, cell_rule::sum, 1, false, true, true},
-    {metric_type::info, "info", "gauge", "_info", suffixes(suffix::info),
+    {metric_type::info, "info", "info", "gauge", "_info", suffixes(suffix::info),
      "", false, value_shape::facts, cell_rule::none, 0, false, false, false},
-    {metric_type::state_set, "stateset", "gauge", "", 0,
+    {metric_type::state_set, "stateset", "stateset", "gauge", "", 0,
      "", true, value_shape::points, cell_rule::none, 0, false, false, false},
-    {metric_type::unknown, "unknown", "untyped", "", 0,
+    {metric_type::unknown, "unknown", "unknown", "untyped", "", 0,
      "", false, value_shape::number, cell_rule::sum_or_set, 0, true, false, true},
-    {metric_type::gauge_histogram, "gaugehistogram", "histogram", "",
+    {metric_type::gauge_histogram, "gaugehistogram", "gaugehistogram", "histogram", "",
      suffixes(suffix::bucket, suffix::sum, suffix::count, suffix::gsum, suffix::gcount),  // _sum and _count in a text format
-     "le", false, value_shape::histogram, cell_rule::sum, 1, false, false, true}};
+     "le", false, value_shape::histogram, cell_rule::sum, 1, false, false, true},
+    {metric_type::min_max_gauge, "min_max_gauge", "gauge", "gauge", "", 0,
+     "bound", false, value_shape::points, cell_rule::extremes, 5, false, false, true}};
 static_assert(rows_are(type_rows, &type_row::type));
 PROMETHEUS_ASYNC_DECL constexpr const type_row& row_of(metric_type type) noexcept { return type_rows[static_cast<std::size_t>(type)]; }
 PROMETHEUS_ASYNC_DECL constexpr bool has_suffix(metric_type type, suffix s) noexcept {
@@ -1068,6 +1091,7 @@ class summary;
 class info;
 class state_set;
 class unknown;
+class min_max_gauge;
 template <class Metric>
 class dynamic_family;
 class sample_sink;
@@ -1088,6 +1112,7 @@ struct metric_options {
     list<std::string_view> states{};                 // of a state_set; the first is its start
     std::size_t max_series = 0;                      // of a family; what comes then is one series, whose labels
                                                      // are all "_overflow", and is counted; 0: no limit
+    seconds window{};                                // of a min_max_gauge; 0: 60 s
 };
 static_assert(std::is_trivially_destructible_v<metric_options>);
 
@@ -1141,6 +1166,7 @@ public:
     PROMETHEUS_ASYNC_DECL result<info> try_info(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL result<state_set> try_state_set(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL result<unknown> try_unknown(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<min_max_gauge> try_min_max_gauge(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL counter make_counter(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL gauge make_gauge(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL histogram make_histogram(any_name name, std::string_view help, const metric_options& options = {});
@@ -1148,6 +1174,7 @@ public:
     PROMETHEUS_ASYNC_DECL info make_info(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL state_set make_state_set(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL unknown make_unknown(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL min_max_gauge make_min_max_gauge(any_name name, std::string_view help, const metric_options& options = {});
     template <class Metric>
     PROMETHEUS_ASYNC_DECL result<dynamic_family<Metric>> try_family(any_name name, std::string_view help, label_names labels,
                                             const metric_options& options = {});
@@ -1505,6 +1532,41 @@ private:
     detail::series series_;
 };
 
+/// The smallest and the largest value of late: what a gauge, which a scraper sees at one moment in fifteen seconds, hides.
+///
+/// shape    one family of gauges: `name{bound="min"}` and `name{bound="max"}`, which are NaN where nothing was observed
+/// unit     metric_options::window, 60 s by default: a value is shown for at least half of it, and by at least one scrape; at
+///          the most for all of it and the time between two scrapes
+/// clock    the scrapes': the first one after half a window begins the next half, and any number of scrapers see the same
+/// threads  any; a thread's first updates of a series take the lock, the others take none
+/// errors   none: NaN changes nothing
+class min_max_gauge {
+public:
+    static constexpr metric_type type = metric_type::min_max_gauge;
+
+    PROMETHEUS_ASYNC_DECL min_max_gauge() noexcept = default;
+    template <std::size_t N>
+    min_max_gauge(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<min_max_gauge, "label"> or registry::make_family<min_max_gauge>
+    PROMETHEUS_ASYNC_DECL min_max_gauge(metric_name name, std::string_view help, const metric_options& options = {})
+        : min_max_gauge(detail::declare_or_raise({type, name, help, options})) {}
+    PROMETHEUS_ASYNC_DECL explicit min_max_gauge(const detail::declared& from) noexcept : series_(from.one) {}
+
+    PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
+        value = detail::settled(value);
+        if (detail::cell* run = detail::own_run(series_)) [[likely]] detail::widen_run(run, *series_.rec, value);
+        else detail::widen_slowly(series_, value);
+    }
+    PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
+    PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
+    PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<min_max_gauge>(*this); }
+    /// As a scrape would show them now.
+    PROMETHEUS_ASYNC_DECL double smallest() const noexcept;
+    PROMETHEUS_ASYNC_DECL double largest() const noexcept;
+
+private:
+    detail::series series_;
+};
+
 /// Facts that are labels; the value is always 1.
 ///
 /// threads  any; set() takes the lock
@@ -1712,7 +1774,8 @@ class family {
     static_assert((detail::legacy_label_name(Labels.view()) && ...), "a label name matches [a-zA-Z_][a-zA-Z0-9_]*");
     static_assert((!detail::reserved_label_name(Labels.view()) && ...), "label names that begin with __ are reserved");
     static_assert(((Labels.view() != detail::row_of(Metric::type).own_label) && ...),
-                  "the label le of a histogram is the library's, and the label quantile of a summary is the library's");
+                  "the label le of a histogram is the library's, the label quantile of a summary is the library's, "
+                  "the label bound of a min_max_gauge is the library's");
     static_assert(detail::all_different({Labels.view()...}), "two labels of a family have the same name");
 
 public:
@@ -5463,6 +5526,11 @@ struct library {
         case cell_rule::sum_or_set:
             to[1].add_shared(from[1].real());
             for (unsigned i = 2; i < run_length(id); ++i) to[i].add_shared(from[i].load());
+            return;
+        case cell_rule::extremes:  // nobody writes to a shared one without the lock
+            for (unsigned half : {1U, 4U})
+                if (const std::uint64_t turn = from[half].load_tag(); turn >= to[half].own())
+                    widen(to + half, turn, from[half + 1].real(), from[half + 2].real());
         }
     }
     /// Adds what the block holds for living series to the shared cells.
@@ -5764,6 +5832,11 @@ void observe_slowly(const series& s, const bucket_bounds* bounds, double value) 
 void set_slowly(const series& s, double v) noexcept {
     update(s, [&](cell*) { s.rec->word.last_set.set(v); });
 }
+void widen_slowly(const series& s, double value) noexcept {
+    if (known_stale(s)) return;
+    const global_lock lock;
+    if (cell* run = adopt(s)) widen_run(run, *s.rec, value);
+}
 void count_event(event_kind what) noexcept {
     const global_lock lock;
     ++state.counted[static_cast<unsigned>(what)];
@@ -5799,6 +5872,28 @@ static double gauge_value(const record& r, std::uint32_t place) noexcept {
 }
 run_sum sum_series(const series& s) noexcept;
 
+/// Both halves of a window, all threads together; NaN where there is nothing. The lock is held.
+struct run_extremes {
+    double least = __builtin_bit_cast(double, infinite | 1), most = least;
+};
+static run_extremes extremes_of_run(const record& r, std::uint32_t place) noexcept {
+    run_extremes all;
+    const auto take = [&](cell* run) {
+        if (run->load() != r.id) return;
+        for (std::uint64_t turn : {r.word.turn - 1, r.word.turn}) {
+            const cell* half = half_of(run, turn);
+            if (half[0].load_tag() != turn) continue;
+            const double least = half[1].real(), most = half[2].real();
+            if (is_nan(all.least) || order(least) < order(all.least)) all.least = least;
+            if (is_nan(all.most) || order(most) > order(all.most)) all.most = most;
+        }
+    };
+    take(state.shared.run(place));
+    for (thread_record* t = state.threads; t; t = t->next) take(t->block.run(place));
+    return all;
+}
+run_extremes extremes_of(const series& s) noexcept;
+
 }  // namespace detail
 
 std::uint64_t event_count(event_kind what) noexcept {
@@ -5814,6 +5909,8 @@ double gauge::value() const noexcept {
     const detail::global_lock lock;
     return detail::alive(series_) ? detail::gauge_value(*series_.rec, series_.rec->place) : 0;
 }
+double min_max_gauge::smallest() const noexcept { return detail::extremes_of(series_).least; }
+double min_max_gauge::largest() const noexcept { return detail::extremes_of(series_).most; }
 std::uint64_t histogram::count() const noexcept { return detail::sum_series(series_).whole; }
 double histogram::sum() const noexcept { return detail::sum_series(series_).real; }
 std::uint64_t summary::count() const noexcept { return detail::sum_series(series_).whole; }
@@ -6371,6 +6468,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head {
     std::vector<std::pair<std::string, std::string>> constants;
     bucket_bounds* bounds = nullptr;
     std::size_t max_series = 0;
+    double window = 0;  // of extremes, seconds
 
     family_face* face = nullptr;
     pod_vector<line> lines{};
@@ -6378,7 +6476,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head {
     std::size_t living = 0, entries = 0;  // series; those in the table
     bool special = false;      // a series of it was reset or has an exemplar
 
-    unsigned run_kind() const noexcept { return detail::run_kind(row().cells, 2 + row().integers + (bounds ? bounds->count : 0)); }
+    unsigned run_kind() const noexcept { return detail::run_kind(row().cells, 2 + row().more_cells + (bounds ? bounds->count : 0)); }
 };
 
 struct PROMETHEUS_ASYNC_LOCAL registry_state {
@@ -6694,6 +6792,16 @@ static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* in
     return sum;
 }
 
+/// The extremes of a series at `now`: when half a window has passed since its last turn, the older half is forgotten and the
+/// next one begins. Updates read no clock, so it is whoever reads that turns; to read again changes nothing.
+static run_extremes extremes_at(record& r, std::uint32_t place, double now) noexcept {
+    if (const std::int64_t passed = order(now - r.turned); passed < 0 || passed >= order(r.family->window / 2)) {
+        r.turned = now;
+        __atomic_store_n(&r.word.turn, r.word.turn + 1, __ATOMIC_RELAXED);
+    }
+    return extremes_of_run(r, place);
+}
+
 static std::string series_text(const family_state& f, const std::string_view* values, std::size_t count) {
     std::string text;
     const bool whole = f.row().one_line && !f.non_legacy;
@@ -6730,13 +6838,16 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     const std::uint64_t id = state.next_id(kind);
     release(r->id, id);
     __atomic_store_n(&r->place, place, __ATOMIC_RELEASE);
+    r->created = now;
     switch (rule_of(id)) {
     case cell_rule::none: r->word.state = 0; break;
     case cell_rule::sum: r->word.last_shown = 0; break;
-    case cell_rule::sum_or_set: r->word.last_set.clear();
+    case cell_rule::sum_or_set: r->word.last_set.clear(); break;
+    case cell_rule::extremes:
+        __atomic_store_n(&r->word.turn, 2, __ATOMIC_RELAXED);
+        r->turned = __builtin_bit_cast(double, infinite | 1);  // the first who reads turns
     }
     r->family = &f;
-    r->created = now;
     std::uint64_t* key = r->key();
     for (std::size_t i = 0; i != count; ++i) {
         release(key[2 * i], keys[i].low);
@@ -6964,6 +7075,11 @@ run_sum sum_series(const series& s) noexcept {
     const global_lock lock;
     return alive(s) ? sum_since_reset(*s.rec, s.rec->place) : run_sum{0, 0};
 }
+run_extremes extremes_of(const series& s) noexcept {
+    const double now = monotonic_now();
+    const global_lock lock;
+    return alive(s) ? extremes_at(*s.rec, s.rec->place, now) : run_extremes{};
+}
 void reset_series(const series& s) {
     const double now = wall_now();
     const global_lock lock;
@@ -7087,7 +7203,7 @@ static error conflict(const family_state& a, const family_state& b) {
     const char* what = a.name != b.name || a.type != b.type ? nullptr
                        : a.help != b.help ? "help" : a.unit != b.unit ? "unit"
                        : a.constants != b.constants ? "constant labels" : a.bounds != b.bounds ? "buckets"
-                       : a.states != b.states ? "states" : "max_series";
+                       : a.states != b.states ? "states" : order(a.window) != order(b.window) ? "window" : "max_series";
     std::string text;
     if (!what && !overlap(a.base_name(), a.type, b.base_name(), b.type))
         text = b.name + " and " + a.name + ", declared before, are one name once escaped";
@@ -7101,7 +7217,7 @@ static error conflict(const family_state& a, const family_state& b) {
 }
 static bool same(const family_state& a, const family_state& b) {
     return a.type == b.type && a.name == b.name && a.help == b.help && a.unit == b.unit && a.labels == b.labels &&
-           a.constants == b.constants && a.bounds == b.bounds && a.states == b.states && a.max_series == b.max_series;
+           a.constants == b.constants && a.bounds == b.bounds && a.states == b.states && a.max_series == b.max_series && order(a.window) == order(b.window);
 }
 static declared handle_of(const family_state& f, bool labelled) noexcept {
     declared d;
@@ -7198,6 +7314,12 @@ result<declared> declare(const declaration& what) {
     }
     if (const std::string why = alike_labels(names); !why.empty()) return bad(errc::invalid_name, name, why);
     f.max_series = o.max_series;
+    if (f.row().cells == cell_rule::extremes) {
+        f.window = order(o.window.count()) == 0 ? 60 : o.window.count();
+        if (!possible_time(f.window)) return bad(errc::invalid_option, name, "a window is not negative, and finite");
+    } else if (order(o.window.count()) != 0) {
+        return bad(errc::invalid_option, name, "only a min_max_gauge has a window");
+    }
 
     if (f.row().shape == value_shape::histogram) {
         static constexpr double usual[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
@@ -7388,6 +7510,7 @@ PROMETHEUS_ASYNC_DETAIL_MADE(summary)
 PROMETHEUS_ASYNC_DETAIL_MADE(info)
 PROMETHEUS_ASYNC_DETAIL_MADE(state_set)
 PROMETHEUS_ASYNC_DETAIL_MADE(unknown)
+PROMETHEUS_ASYNC_DETAIL_MADE(min_max_gauge)
 #undef PROMETHEUS_ASYNC_DETAIL_MADE
 PROMETHEUS_ASYNC_END
 
@@ -7945,7 +8068,7 @@ namespace detail {
 constexpr std::size_t number_room = number_size + 8;  // the longest value, a space and a newline
 
 inline char* put_text(char* to, std::string_view text) noexcept {
-    std::memcpy(to, text.data(), text.size());
+    if (!text.empty()) std::memcpy(to, text.data(), text.size());
     return to + text.size();
 }
 /// Whether a counter's two sums are together one integer.
@@ -7953,7 +8076,7 @@ static bool is_whole(const run_sum& v, std::uint64_t& all) noexcept {
     return v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)) &&
            !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all);
 }
-static char* put_counter(char* to, const run_sum& v) noexcept {
+static char* put_counter(char* to, run_sum v) noexcept {
     if (v.real == 0) return put_u64(to, v.whole);
     std::uint64_t all = 0;
     return is_whole(v, all) ? put_u64(to, all) : put_double(to, static_cast<double>(v.whole) + v.real);
@@ -7992,7 +8115,7 @@ struct line_style {
 };
 static constexpr line_style text_style{{created_place::own_family, false, false, true}, &type_row::text_name, false, false, false, false,
                                        put_milliseconds, put_double, ""};
-static constexpr line_style openmetrics_style{{created_place::own_line, true, true, true}, &type_row::name, true, true, true, true,
+static constexpr line_style openmetrics_style{{created_place::own_line, true, true, true}, &type_row::om_name, true, true, true, true,
                                               put_timestamp, put_timestamp, "# EOF\n"};
 
 constexpr std::size_t escapings = enumerators<escaping>();
@@ -8151,10 +8274,8 @@ struct PROMETHEUS_ASYNC_LOCAL page_text {
     ~page_text() { octets.release(); }
 
     void text(std::string_view s) {
-        if (s.empty()) return;
         octets.reserve(octets.size + s.size());
-        put_text(octets.end(), s);
-        octets.size += s.size();
+        octets.size = static_cast<std::size_t>(put_text(octets.end(), s) - octets.data);
     }
     template <class Put>
     void number(Put put) {
@@ -8296,19 +8417,16 @@ private:
     /// `base_suffix{a="b"} `, with `extra` as the last label.
     void begin(page_text& to, const family_head& f, std::string_view base, std::string_view suffix, std::string_view own,
                std::string_view extra = {}) {
-        if (!to.plain(f) && to.names == escaping::allow_utf8 && !legacy_metric_name(base)) {
-            to.text("{");
-            to.name(f, base, suffix);  // quoted
-            if (!own.empty() || !extra.empty()) to.text(",");
-        } else {
-            to.name(f, base, suffix);
-            if (own.empty() && extra.empty()) return to.text(" ");
-            to.text("{");
-        }
-        if (extra.empty() && !own.empty()) own.remove_suffix(1);
-        to.text(own);
-        to.text(extra);
-        to.text("} ");
+        const bool quoted = !to.plain(f) && to.names == escaping::allow_utf8 && !legacy_metric_name(base);
+        if (quoted) to.text("{");
+        to.name(f, base, suffix);
+        if (own.empty() && extra.empty()) return to.text(quoted ? "} " : " ");
+        if (extra.empty()) own.remove_suffix(1);
+        to.octets.reserve(to.octets.size + own.size() + extra.size() + 3);
+        char* at = to.octets.end();
+        *at++ = quoted ? ',' : '{';
+        at = put_text(put_text(put_text(at, own), extra), "} ");
+        to.octets.size = static_cast<std::size_t>(at - to.octets.data);
     }
     void time(page_text& to, double when) {
         if (when == 0) return;
@@ -8452,6 +8570,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     std::size_t at_registry;
     std::uint64_t at_family, at_line;
     std::uint64_t limit;     // what was made after the start is not shown: it could be shown twice
+    double now;              // of the whole page, by the monotonic clock
     std::size_t at_twin;     // the registry whose series of this family are being shown
     bool begun;              // the head of at_family was shown, and its end was not
     bool doubled;            // a series of it was left out
@@ -8563,6 +8682,11 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             break;
         case detail::value_shape::points:
             points.clear();
+            if (f.row().cells == detail::cell_rule::extremes) {
+                const detail::run_extremes both = detail::extremes_at(*l.rec, l.place, now);
+                points.push_back({"min", both.least});
+                points.push_back({"max", both.most});
+            }
             for (std::size_t i = 0; i != f.states.size(); ++i) points.push_back({f.states[i], l.rec->word.state == i ? 1.0 : 0.0});
             s.points = points;
             break;
@@ -8888,6 +9012,7 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
     as->reset();
     unit.names = options.names;
     unit.octets.size = drained = 0;
+    now = monotonic_now();
     detail::global_lock lock;
     limit = (detail::state.sequence + 1) << 12;
     const auto add = [&](const registry* r) {

@@ -12,6 +12,10 @@
 //     # HELP queue_length Jobs that wait.
 //     # TYPE queue_length gauge
 //     queue_length{queue="print"} 2
+//     # HELP queue_peak Jobs that waited, at the least and at the most, in the last minute.
+//     # TYPE queue_peak gauge
+//     queue_peak{queue="print",bound="min"} 1
+//     queue_peak{queue="print",bound="max"} 7
 //     # HELP job_seconds Time to do a job.
 //     # TYPE job_seconds histogram
 //     job_seconds_bucket{queue="mail",le="0.1"} 1
@@ -33,6 +37,7 @@ std::string_view to_label(result r) { return r == result::ok ? "ok" : "failed"; 
 
 prom::family<prom::counter, "queue", "result"> jobs{"jobs_total", "Jobs finished since start."};
 prom::family<prom::gauge, "queue"> length{"queue_length", "Jobs that wait."};
+prom::family<prom::min_max_gauge, "queue"> peak{"queue_peak", "Jobs that waited, at the least and at the most, in the last minute."};
 prom::family<prom::histogram, "queue"> took{"job_seconds", "Time to do a job.", {.buckets = {0.1, 1}}};
 
 int main() {
@@ -43,6 +48,9 @@ int main() {
     auto print_queue = length("print");  // a handle that is kept needs no look-up
     print_queue.inc();
     print_queue.inc();
+
+    peak("print").observe(7);  // between two scrapes, which a gauge alone would not show
+    peak("print").observe(1);
 
     took("mail").observe(0.05);
     took("mail").observe(2.5);
