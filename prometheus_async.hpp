@@ -63,6 +63,7 @@
 //   PROMETHEUS_ASYNC_NO_THREADS      0         no locks, no thread_local; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_GZIP         0         1 in the implementation's file: pages are never compressed; drops [49]
 //   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[38], [56]-[74]
+//   PROMETHEUS_ASYNC_NO_DISCOVERY    0         no consul_agent and no file_sd: drops [68]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
 //   PROMETHEUS_ASYNC_FATAL(err)      print     what a broken contract does, without exceptions, before it aborts
@@ -93,6 +94,9 @@
 #endif
 #ifndef PROMETHEUS_ASYNC_NO_NETWORK
 #define PROMETHEUS_ASYNC_NO_NETWORK 0
+#endif
+#ifndef PROMETHEUS_ASYNC_NO_DISCOVERY
+#define PROMETHEUS_ASYNC_NO_DISCOVERY 0
 #endif
 #ifndef PROMETHEUS_ASYNC_SHARED
 #define PROMETHEUS_ASYNC_SHARED 0
@@ -4291,6 +4295,7 @@ protected:
     PROMETHEUS_ASYNC_DECL ~service_discovery() = default;
 };
 
+#if !PROMETHEUS_ASYNC_NO_DISCOVERY
 /// How Consul learns whether a server lives.
 enum class consul_check : std::uint8_t {
     automatic,  // http where it passes; ttl where it could not, or where only you know: beside credentials, for a
@@ -4413,6 +4418,7 @@ public:
 private:
     detail::file_sd_settings* settings_;
 };
+#endif
 
 PROMETHEUS_ASYNC_END
 #endif  // rooms [34] to [38]
@@ -13746,6 +13752,8 @@ result<void> threaded_metrics_http_server::close() {
 
 PROMETHEUS_ASYNC_END
 
+#if !PROMETHEUS_ASYNC_NO_DISCOVERY  // rooms [68], which the others use
+
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines
 //      needs [58] [61] [62]
@@ -14104,6 +14112,10 @@ task<result<http_response>> http_client::receive() {
 
 }  // namespace detail
 PROMETHEUS_ASYNC_END
+
+#endif  // rooms [68]
+
+#if !PROMETHEUS_ASYNC_NO_DISCOVERY  // rooms [70] to [74]
 
 // =============================================================================
 // [70] json                                         a writer
@@ -15123,6 +15135,8 @@ task<result<registration>> file_sd::register_server(event_loop&,
 }
 
 PROMETHEUS_ASYNC_END
+
+#endif  // rooms [70] to [74]
 
 #endif  // rooms [56] to [74]
 

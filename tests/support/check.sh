@@ -61,6 +61,7 @@ mkdir -p build/check
     long config clang19-tsan-real clang++-19 "-O0 -g1 -fsanitize=thread" test-real
     config gcc-noexcept g++        "-O0 -g1 $noexc" WITHOUT=exceptions test
     config no-threads   g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_THREADS=1 WITHOUT=threads test
+    config no-discovery g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_DISCOVERY=1 TESTS="$(some http_server auth)" test
     config poll         clang++-19 "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_POLLER_POLL=1 ONLY='^// needs-network' test
     config kqueue       clang++-19 "-O0 -g1" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' ONLY='^// needs-network' test
     tls=$(some tls_server tls_client tls_stream faults_tls)

@@ -79,6 +79,9 @@ with ThreadPoolExecutor(os.cpu_count()) as workers:
         for proof in proofs:
             check(*proof)
 
+without = [*flags, "-DPROMETHEUS_ASYNC_NO_DISCOVERY=1", "-DPROMETHEUS_ASYNC_IMPLEMENTATION"]
+check(compiles(f'#include "{header}"\n', [cxx, *without]), "the rest compiles with PROMETHEUS_ASYNC_NO_DISCOVERY")
+
 # What a reader copies compiles without a warning, with both.
 readers = [next(filter(shutil.which, names), None) for names in (["g++"], ["clang++-19", "clang++-16", "clang++"])]
 for family, found_one in zip(("g++", "clang++"), readers):

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""CPU time of compiling: one implementation unit as a ratio to a minimal asio coroutine server at -O2, and the interface
+as a ratio to prometheus-cpp's three headers. Round-robin, the least of ROUNDS: other work on the machine only adds.
+BASE=<commit> compiles that commit's header too, at -O0. Needs libasio-dev and prometheus-cpp-dev."""
+import os, resource, shutil, subprocess, sys, tempfile
+
+rounds = int(os.environ.get("ROUNDS", "3"))
+header = os.path.abspath("prometheus_async.hpp")
+base = os.environ.get("BASE")
+compilers = {"g++": [], "clang++-16": ["-DASIO_HAS_CO_AWAIT", "-DASIO_HAS_STD_COROUTINE"]}
+levels = ["-O0", "-Og", "-O2"]
+goals = {("g++", "-Og"): 1.0, ("g++", "-O2"): 1.6, ("clang++-16", "-Og"): 1.0, ("clang++-16", "-O2"): 1.6}
+
+sources = {
+    "asio": """
+#include <asio.hpp>
+asio::awaitable<void> serve(asio::ip::tcp::socket peer) {
+    char data[1024];
+    for (;;) {
+        const std::size_t n = co_await peer.async_read_some(asio::buffer(data), asio::use_awaitable);
+        co_await asio::async_write(peer, asio::buffer(data, n), asio::use_awaitable);
+    }
+}
+asio::awaitable<void> accept() {
+    const auto loop = co_await asio::this_coro::executor;
+    asio::ip::tcp::acceptor acceptor(loop, {asio::ip::tcp::v4(), 9464});
+    for (;;) asio::co_spawn(loop, serve(co_await acceptor.async_accept(asio::use_awaitable)), asio::detached);
+}
+int main() {
+    asio::io_context loop(1);
+    asio::co_spawn(loop, accept(), asio::detached);
+    loop.run();
+}
+""",
+    "ours": f'#define PROMETHEUS_ASYNC_IMPLEMENTATION\n#include "{header}"\n',
+    "no discovery": f'#define PROMETHEUS_ASYNC_IMPLEMENTATION\n#define PROMETHEUS_ASYNC_NO_DISCOVERY 1\n#include "{header}"\n',
+    "interface": f'#include "{header}"\n',
+    "peer": "#include <prometheus/counter.h>\n#include <prometheus/exposer.h>\n#include <prometheus/registry.h>\n",
+}
+
+def cpu(command):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        sys.exit(" ".join(command) + "\n" + done.stderr)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+with tempfile.TemporaryDirectory() as tmp:
+    if base:
+        old = subprocess.run(["git", "show", f"{base}:prometheus_async.hpp"], capture_output=True, text=True, check=True)
+        open(f"{tmp}/old.hpp", "w").write(old.stdout)
+        sources["base"] = f'#define PROMETHEUS_ASYNC_IMPLEMENTATION\n#include "{tmp}/old.hpp"\n'
+    for name, text in sources.items():
+        open(f"{tmp}/{name}.cpp", "w").write(text)
+    for compiler, flags in compilers.items():
+        if not shutil.which(compiler):
+            print(f"skipped: no {compiler}")
+            continue
+        jobs = [("asio", "-O2"), *(("ours", o) for o in levels), ("no discovery", "-O2"), ("interface", "-O2"), ("peer", "-O2")]
+        if base:
+            jobs.append(("base", "-O0"))
+        least = {}
+        for _ in range(rounds):
+            for name, level in jobs:
+                time = cpu([compiler, "-std=c++20", level, *flags, "-c", f"{tmp}/{name}.cpp", "-o", f"{tmp}/out.o"])
+                least[name, level] = min(time, least.get((name, level), time))
+        asio = least["asio", "-O2"]
+        print(f"{compiler}: a minimal asio coroutine server at -O2 {asio:.2f} s")
+        for name, level in jobs[1:]:
+            time = least[name, level]
+            if name == "interface":
+                print(f"  the interface alone {time:.2f} s, {time / least['peer', '-O2']:.2f}x prometheus-cpp's headers (goal <= 0.7x)")
+            elif name == "base":
+                print(f"  the implementation -O0 {least['ours', '-O0'] / time:.2f}x of {base}'s (goal <= 0.7x)")
+            elif name != "peer":
+                goal = goals.get((compiler, level)) if name == "ours" else None
+                what = "the implementation" if name == "ours" else "without discovery "
+                print(f"  {what} {level} {time:.2f} s, {time / asio:.2f}x" + (f" (goal <= {goal}x)" if goal else ""))
