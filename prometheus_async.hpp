@@ -267,30 +267,25 @@ PROMETHEUS_ASYNC_DECL void remake(Object& to, Object& from, [[maybe_unused]] Fai
 }
 }  // namespace detail
 
-/// A value, or the error that kept it from being.
-///
-/// threads  a value like any other
-/// errors   value() raises the error; *, -> and why() require that you looked first
-template <class T>
-class [[nodiscard]] result {
+namespace detail {
+/// A T, or what kept it from being: result, outcome, and what a task ends with.
+template <class T, class Why>
+class value_or_why {
 public:
-    using value_type = T;
-
-    PROMETHEUS_ASYNC_DECL result(T value) : good_(true) { ::new (static_cast<void*>(&value_)) value_type(static_cast<T&&>(value)); }
-    PROMETHEUS_ASYNC_DECL result(const error& why) noexcept : good_(false), why_(why) {}
-    PROMETHEUS_ASYNC_DECL result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : good_(other.good_) {
-        if (good_) ::new (static_cast<void*>(&value_)) value_type(static_cast<T&&>(other.value_));
-        else ::new (static_cast<void*>(&why_)) error(other.why_);
+    PROMETHEUS_ASYNC_DECL value_or_why(T value) : good_(true) { ::new (static_cast<void*>(&value_)) T(static_cast<T&&>(value)); }
+    PROMETHEUS_ASYNC_DECL value_or_why(const Why& why) noexcept : good_(false), why_(why) {}
+    PROMETHEUS_ASYNC_DECL value_or_why(value_or_why&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : good_(other.good_) {
+        if (good_) ::new (static_cast<void*>(&value_)) T(static_cast<T&&>(other.value_));
+        else ::new (static_cast<void*>(&why_)) Why(other.why_);
     }
-    PROMETHEUS_ASYNC_DECL result(const result& other) requires std::copy_constructible<T> : good_(other.good_) {
-        if (good_) ::new (static_cast<void*>(&value_)) value_type(other.value_);
-        else ::new (static_cast<void*>(&why_)) error(other.why_);
+    PROMETHEUS_ASYNC_DECL value_or_why(const value_or_why& other) requires std::copy_constructible<T> : good_(other.good_) {
+        if (good_) ::new (static_cast<void*>(&value_)) T(other.value_);
+        else ::new (static_cast<void*>(&why_)) Why(other.why_);
     }
-    PROMETHEUS_ASYNC_DECL result& operator=(result other) noexcept(std::is_nothrow_move_constructible_v<T>) {
-        detail::remake(*this, other, [] { return error(errc::canceled, "moving the value threw"); });
-        return *this;
+    PROMETHEUS_ASYNC_DECL ~value_or_why() {
+        if (good_) value_.~T();
+        else why_.~Why();
     }
-    PROMETHEUS_ASYNC_DECL ~result() { if (good_) value_.~value_type(); }
 
     PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
     PROMETHEUS_ASYNC_DECL T& operator*() & noexcept { return value_; }
@@ -298,20 +293,58 @@ public:
     PROMETHEUS_ASYNC_DECL T&& operator*() && noexcept { return static_cast<T&&>(value_); }
     PROMETHEUS_ASYNC_DECL T* operator->() noexcept { return &value_; }
     PROMETHEUS_ASYNC_DECL const T* operator->() const noexcept { return &value_; }
-    PROMETHEUS_ASYNC_DECL const error& why() const noexcept { return why_; }
-    PROMETHEUS_ASYNC_DECL T& value() & { return raise_if_bad(), value_; }
-    PROMETHEUS_ASYNC_DECL const T& value() const& { return raise_if_bad(), value_; }
-    PROMETHEUS_ASYNC_DECL T&& value() && { return raise_if_bad(), static_cast<T&&>(value_); }
-    PROMETHEUS_ASYNC_DECL T value_or(T otherwise) && { return good_ ? static_cast<T&&>(value_) : static_cast<T&&>(otherwise); }
+    PROMETHEUS_ASYNC_DECL const Why& why() const noexcept { return why_; }
+
+    // What it holds until then is an empty Why, which needs no destructor.
+    template <class From>
+    PROMETHEUS_ASYNC_DECL void put(From&& from) {
+        ::new (static_cast<void*>(&value_)) T(static_cast<From&&>(from));
+        good_ = true;
+    }
+    PROMETHEUS_ASYNC_DECL void put_why(const Why& why) noexcept { ::new (static_cast<void*>(&why_)) Why(why); }
+    PROMETHEUS_ASYNC_DECL Why take_why() noexcept { return std::exchange(why_, Why{}); }
 
 private:
-    PROMETHEUS_ASYNC_DECL void raise_if_bad() const { if (!good_) detail::raise(why_); }
-
     bool good_;
     union {
         T value_;
-        error why_;
+        Why why_;
     };
+};
+}  // namespace detail
+
+/// A value, or the error that kept it from being.
+///
+/// threads  a value like any other
+/// errors   value() raises the error; *, -> and why() require that you looked first
+template <class T>
+class [[nodiscard]] result : detail::value_or_why<T, error> {
+    using base = detail::value_or_why<T, error>;
+
+public:
+    using value_type = T;
+    using base::operator bool;   // there is a value
+    using base::operator*;
+    using base::operator->;
+    using base::why;             // the error
+
+    PROMETHEUS_ASYNC_DECL result(T value) : base(static_cast<T&&>(value)) {}
+    PROMETHEUS_ASYNC_DECL result(const error& why) noexcept : base(why) {}
+    PROMETHEUS_ASYNC_DECL result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) = default;
+    PROMETHEUS_ASYNC_DECL result(const result& other) requires std::copy_constructible<T> = default;
+    PROMETHEUS_ASYNC_DECL result& operator=(result other) noexcept(std::is_nothrow_move_constructible_v<T>) {
+        detail::remake(*this, other, [] { return error(errc::canceled, "moving the value threw"); });
+        return *this;
+    }
+    PROMETHEUS_ASYNC_DECL ~result() = default;
+
+    PROMETHEUS_ASYNC_DECL T& value() & { return raise_if_bad(), **this; }
+    PROMETHEUS_ASYNC_DECL const T& value() const& { return raise_if_bad(), **this; }
+    PROMETHEUS_ASYNC_DECL T&& value() && { return raise_if_bad(), *static_cast<result&&>(*this); }
+    PROMETHEUS_ASYNC_DECL T value_or(T otherwise) && { return static_cast<T&&>(*this ? **this : otherwise); }
+
+private:
+    PROMETHEUS_ASYNC_DECL void raise_if_bad() const { if (!*this) detail::raise(this->why()); }
 };
 
 /// Success, or an error.
@@ -2171,52 +2204,51 @@ struct promise_base {
     unsigned met = 0;
 };
 
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+using thrown = std::exception_ptr;
+#else
+struct thrown {};
+#endif
+
 template <class T>
 struct task_promise_value : promise_base {
     using stored = std::conditional_t<std::is_reference_v<T>, std::remove_reference_t<T>*, T>;
-    enum class holds : std::uint8_t { nothing, value, exception };
 
-    PROMETHEUS_ASYNC_DECL task_promise_value() noexcept {}
-    PROMETHEUS_ASYNC_DECL ~task_promise_value() {
-        if (what == holds::value) value.~stored();
-#if PROMETHEUS_ASYNC_EXCEPTIONS
-        if (what == holds::exception) exception.~exception_ptr();
-#endif
-    }
+    PROMETHEUS_ASYNC_DECL task_promise_value() noexcept = default;
+    PROMETHEUS_ASYNC_DECL ~task_promise_value() = default;
     template <class U = T>
         requires std::convertible_to<U&&, T>
     PROMETHEUS_ASYNC_DECL void return_value(U&& u) {
         if constexpr (std::is_reference_v<T>) {
             T reference = static_cast<U&&>(u);
-            ::new (static_cast<void*>(&value)) stored(&reference);
+            end.put(&reference);
         } else {
-            ::new (static_cast<void*>(&value)) stored(static_cast<U&&>(u));
+            end.put(static_cast<U&&>(u));
         }
-        what = holds::value;
     }
     PROMETHEUS_ASYNC_DECL void unhandled_exception() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-        ::new (static_cast<void*>(&exception)) std::exception_ptr(std::current_exception());
-        what = holds::exception;
+        end.put_why(std::current_exception());
 #else
         std::abort();
 #endif
     }
     PROMETHEUS_ASYNC_DECL T take() {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-        if (what == holds::exception) std::rethrow_exception(std::exchange(exception, nullptr));
+        if (!end) std::rethrow_exception(end.take_why());
 #endif
-        if constexpr (std::is_reference_v<T>) return static_cast<T>(*value);
-        else return std::move(value);
+        if constexpr (std::is_reference_v<T>) return static_cast<T>(**end);
+        else return static_cast<T&&>(*end);
     }
 
-    union {
-        stored value;
+    PROMETHEUS_ASYNC_DECL bool ended() const noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-        std::exception_ptr exception;
+        if (!end && end.why()) return true;
 #endif
-    };
-    holds what = holds::nothing;
+        return bool(end);
+    }
+
+    value_or_why<stored, thrown> end{thrown{}};  // as long as it has not ended, neither a value nor an exception
 };
 
 template <>
@@ -2377,56 +2409,40 @@ PROMETHEUS_ASYNC_DECL constexpr decltype(auto) invoke(Member C::*member, Object&
 /// threads  a value like any other
 /// errors   value() raises: throws the exception itself, or, without exceptions, PROMETHEUS_ASYNC_FATAL
 template <class T>
-class outcome {
+class outcome : public detail::value_or_why<std::conditional_t<std::is_void_v<T>, detail::nothing, T>, fault> {
     using stored = std::conditional_t<std::is_void_v<T>, detail::nothing, T>;
+    using base = detail::value_or_why<stored, fault>;
     static_assert(std::is_object_v<stored>, "a deferred holds a value or void: use a pointer for a reference");
 
 public:
     using value_type = T;
 
-    PROMETHEUS_ASYNC_DECL outcome() noexcept requires std::is_void_v<T> : outcome(stored{}) {}
-    PROMETHEUS_ASYNC_DECL outcome(stored value) : good_(true) { ::new (static_cast<void*>(&value_)) stored(std::move(value)); }
-    PROMETHEUS_ASYNC_DECL outcome(const fault& why) noexcept : good_(false), why_(why) {}
+    PROMETHEUS_ASYNC_DECL outcome() noexcept requires std::is_void_v<T> : base(stored{}) {}
+    PROMETHEUS_ASYNC_DECL outcome(stored value) : base(static_cast<stored&&>(value)) {}
+    PROMETHEUS_ASYNC_DECL outcome(const fault& why) noexcept : base(why) {}
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-    PROMETHEUS_ASYNC_DECL outcome(const error& why) : outcome(std::make_exception_ptr(failure(why))) {}
+    PROMETHEUS_ASYNC_DECL outcome(const error& why) : base(std::make_exception_ptr(failure(why))) {}
 #endif
-    PROMETHEUS_ASYNC_DECL outcome(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) : good_(other.good_) {
-        if (good_) ::new (static_cast<void*>(&value_)) stored(std::move(other.value_));
-        else ::new (static_cast<void*>(&why_)) fault(other.why_);
-    }
+    PROMETHEUS_ASYNC_DECL outcome(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) = default;
     PROMETHEUS_ASYNC_DECL outcome& operator=(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) {
         if (this != &other) detail::remake(*this, other, &detail::this_failure);
         return *this;
     }
-    PROMETHEUS_ASYNC_DECL ~outcome() {
-        if (good_) value_.~stored();
-        else why_.~fault();
-    }
+    PROMETHEUS_ASYNC_DECL ~outcome() = default;
 
-    PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
-    PROMETHEUS_ASYNC_DECL stored& operator*() & noexcept { return value_; }
-    PROMETHEUS_ASYNC_DECL const stored& operator*() const& noexcept { return value_; }
-    PROMETHEUS_ASYNC_DECL stored&& operator*() && noexcept { return std::move(value_); }
-    PROMETHEUS_ASYNC_DECL const fault& why() const noexcept { return why_; }
     PROMETHEUS_ASYNC_DECL T value() && {
-        if (!good_) raise();
-        if constexpr (!std::is_void_v<T>) return std::move(value_);
+        if (!*this) raise();
+        if constexpr (!std::is_void_v<T>) return static_cast<T&&>(**this);
     }
 
 private:
     [[__noreturn__]] PROMETHEUS_ASYNC_DECL void raise() const {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-        std::rethrow_exception(why_);
+        std::rethrow_exception(this->why());
 #else
-        detail::raise(why_);
+        detail::raise(this->why());
 #endif
     }
-
-    bool good_;
-    union {
-        stored value_;
-        fault why_;
-    };
 };
 
 namespace detail {
@@ -3980,7 +3996,7 @@ T event_loop::run(task<T> main) {
     run_main(detail::deliver(static_cast<task<T>&&>(main), end));
     if constexpr (!std::is_void_v<T>) {
         static_assert(std::default_initializable<T>, "run() of a task that is stopped returns T{}");
-        if (end.what == detail::task_promise_value<T>::holds::nothing) return T{};
+        if (!end.ended()) return T{};
     }
     return end.take();
 }
@@ -4443,6 +4459,9 @@ PROMETHEUS_ASYNC_END
 #include <cerrno>
 #include <cstdio>  // the last words of a broken contract
 #include <ctime>
+#if !PROMETHEUS_ASYNC_NO_THREADS
+#include <pthread.h>
+#endif
 #if defined(__linux__)
 #include <sys/auxv.h>
 #include <sys/random.h>
@@ -4548,6 +4567,38 @@ inline error caught(std::string_view where) noexcept {
     std::abort();
 #endif
 }
+/// A whole number in decimal digits.
+class digits {
+public:
+    explicit digits(std::uint64_t n) noexcept {
+        do text_[--begin_] = static_cast<char>('0' + n % 10);
+        while (n /= 10);
+    }
+    operator std::string_view() const noexcept { return {text_ + begin_, sizeof text_ - begin_}; }
+
+private:
+    char text_[20];
+    std::uint8_t begin_ = sizeof text_;
+};
+// One function each for all texts and errors that are made of parts: concatenations would be most of what a compiler makes
+// of a failure.
+/// The parts, one after the other.
+std::string text_of(std::initializer_list<std::string_view> parts) {
+    std::size_t size = 0;
+    for (std::string_view part : parts) size += part.size();
+    std::string made;
+    made.reserve(size);
+    for (std::string_view part : parts) made += part;
+    return made;
+}
+/// An error whose message is the parts, one after the other. It allocates nothing.
+error error_of(errc code, std::initializer_list<std::string_view> parts, int sys = 0) noexcept {
+    char text[sizeof(error)];
+    std::size_t size = 0;
+    for (std::string_view part : parts) size += part.copy(text + size, sizeof text - size);
+    return {code, {text, size}, sys};
+}
+
 /// Undoes what was begun, unless it was done: when what follows throws.
 template <class F>
 struct undo {
@@ -4589,6 +4640,31 @@ public:
 
 private:
     unsigned handles_ = 0;
+};
+
+/// The library's only kind of lock. It is nothing without threads.
+struct mutex {
+#if PROMETHEUS_ASYNC_NO_THREADS
+    void lock() noexcept {}
+    void unlock() noexcept {}
+#else
+    void lock() noexcept { pthread_mutex_lock(&raw); }
+    bool try_lock() noexcept { return pthread_mutex_trylock(&raw) == 0; }
+    void unlock() noexcept { pthread_mutex_unlock(&raw); }
+    void wait(pthread_cond_t& until) noexcept { pthread_cond_wait(&until, &raw); }
+
+    pthread_mutex_t raw = PTHREAD_MUTEX_INITIALIZER;
+#endif
+};
+/// A mutex, locked until the end of the scope.
+class locked {
+public:
+    explicit locked(mutex& m) noexcept : held_(m) { held_.lock(); }
+    locked(const locked&) = delete;
+    ~locked() { held_.unlock(); }
+
+private:
+    mutex& held_;
 };
 
 /// Calls user code and lets nothing through: what it throws goes to `failed`, as an error.
@@ -4671,7 +4747,6 @@ PROMETHEUS_ASYNC_END
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -4830,21 +4905,19 @@ struct net_address {
         if (family() == AF_UNIX && size > offsetof(sockaddr_un, sun_path)) {
             const char* path = local().sun_path;
             const std::size_t room = size - offsetof(sockaddr_un, sun_path);
-            if (*path == 0) return "@" + std::string(path + 1, room - 1);
+            if (*path == 0) return text_of({"@", {path + 1, room - 1}});
             return {path, ::strnlen(path, room)};
         }
-        std::string made = out;
-        if (family() == AF_INET6 && v6().sin6_scope_id != 0) {
-            char name[IF_NAMESIZE] = "";
-            made += '%';
-            made += ::if_indextoname(v6().sin6_scope_id, name) ? std::string(name) : std::to_string(v6().sin6_scope_id);
-        }
-        return made;
+        if (family() != AF_INET6 || v6().sin6_scope_id == 0) return out;
+        char name[IF_NAMESIZE] = "";
+        const digits number(v6().sin6_scope_id);
+        return text_of({out, "%", ::if_indextoname(v6().sin6_scope_id, name) ? std::string_view(name) : number});
     }
     /// "127.0.0.1:80", "[::1]:80", "unix:/run/x.sock"
     std::string text_with_port() const {
-        if (family() == AF_UNIX) return "unix:" + text();
-        return (family() == AF_INET6 ? "[" + text() + "]" : text()) + ":" + std::to_string(port());
+        if (family() == AF_UNIX) return text_of({"unix:", text()});
+        const bool v6 = family() == AF_INET6;
+        return text_of({v6 ? "[" : "", text(), v6 ? "]:" : ":", digits(port())});
     }
 };
 
@@ -4926,7 +4999,7 @@ inline void keep_little_unsent([[maybe_unused]] int fd) noexcept {
 
 /// Listens; "::" takes IPv4 too. A unix socket that nobody listens on any more is replaced.
 inline result<descriptor> listen_on(const net_address& at, int backlog) {
-    const auto failed = [&](int code) { return error::from_errno("cannot listen on " + at.text_with_port(), code); };
+    const auto failed = [&](int code) { return error::from_errno(text_of({"cannot listen on ", at.text_with_port()}), code); };
     descriptor fd = make_socket(at.family());
     if (!fd) return failed(errno);
     const int on = 1, v6only = 0;
@@ -4971,27 +5044,6 @@ inline int connect_error(int fd) noexcept {
     char octet;
     return uninterrupted([&] { return sys::recv(fd, &octet, 1, MSG_PEEK); }) < 0 ? errno : ENOTCONN;
 }
-
-/// A lock that costs nothing without threads.
-#if PROMETHEUS_ASYNC_NO_THREADS
-struct mutex {};
-struct locked {
-    explicit locked(mutex&) noexcept {}
-    ~locked() {}
-};
-#else
-struct mutex {
-    pthread_mutex_t raw = PTHREAD_MUTEX_INITIALIZER;
-};
-struct locked {
-    explicit locked(mutex& m) noexcept : held_(m) { pthread_mutex_lock(&held_.raw); }
-    locked(const locked&) = delete;
-    ~locked() { pthread_mutex_unlock(&held_.raw); }
-
-private:
-    mutex& held_;
-};
-#endif
 
 /// Wakes a waiting poller from any thread or signal handler: a descriptor that is readable once rung.
 class pipe_waker {
@@ -5222,7 +5274,6 @@ PROMETHEUS_ASYNC_END
 // odd epoch; then run, record and bounds rest until that epoch has changed. The lock is not held meanwhile.
 #include <algorithm>
 #if !PROMETHEUS_ASYNC_NO_THREADS
-#include <pthread.h>
 #include <sched.h>
 #if defined(__GLIBC__)
 #include <link.h>
@@ -5376,7 +5427,7 @@ static fingerprint siphash(const std::uint64_t (&key)[2], std::string_view text)
 
 struct library {
 #if !PROMETHEUS_ASYNC_NO_THREADS
-    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    mutex lock;
     pthread_cond_t collected = PTHREAD_COND_INITIALIZER;
     unsigned waiting = 0, let_in = 0;  // how many threads have waited for the lock, and how many of them got it
     bool hooked = false, keyed = false;
@@ -5620,6 +5671,9 @@ struct library {
     }
 };
 
+/// Of every shared_value, where the machine does not move 64 bits at once; taken last.
+static constinit mutex values_lock;
+
 static constinit library state;
 static_assert(std::is_trivially_destructible_v<library>);
 
@@ -5635,10 +5689,6 @@ struct global_lock {
 static constexpr thread_record* this_record = nullptr;
 static thread_record* attach() noexcept { return nullptr; }
 static void hook_process() noexcept {}
-#if !PROMETHEUS_ASYNC_DETAIL_WIDE
-static void hold_values() noexcept {}
-static void free_values() noexcept {}
-#endif
 #else
 constinit thread_local thread_cells this_thread = {nullptr, 0, false};
 static constinit thread_local thread_record* this_record = nullptr;  // read by its thread alone
@@ -5647,11 +5697,11 @@ static constinit thread_local thread_record* this_record = nullptr;  // read by 
 struct global_lock {
     global_lock() noexcept { resume(); }
     ~global_lock() { pause(); }
-    void pause() noexcept { pthread_mutex_unlock(&state.lock); }  // around what the user wrote
+    void pause() noexcept { state.lock.unlock(); }  // around what the user wrote
     void resume() noexcept { take(); }
     /// Amid long work: one of those who wait gets the lock, and only then this thread gets it back.
     static void give_way() noexcept {
-        pthread_mutex_unlock(&state.lock);
+        state.lock.unlock();
         const unsigned let_in = __atomic_load_n(&state.let_in, __ATOMIC_RELAXED);
         for (int i = 0; i != 1000 && __atomic_load_n(&state.waiting, __ATOMIC_RELAXED) != let_in; ++i) {
             ::sched_yield();
@@ -5660,9 +5710,9 @@ struct global_lock {
         take();
     }
     static void take() noexcept {
-        if (pthread_mutex_trylock(&state.lock) == 0) return;
+        if (state.lock.try_lock()) return;
         __atomic_fetch_add(&state.waiting, 1, __ATOMIC_RELAXED);
-        pthread_mutex_lock(&state.lock);
+        state.lock.lock();
         __atomic_fetch_add(&state.let_in, 1, __ATOMIC_RELAXED);
     }
     global_lock(const global_lock&) = delete;
@@ -5699,30 +5749,21 @@ __attribute__((__destructor__)) static void forget_key() noexcept {
 
 void collectors_after_fork() noexcept;
 
-#if PROMETHEUS_ASYNC_DETAIL_WIDE
-static void hold_values() noexcept {}
-static void free_values() noexcept {}
-#else
-static constinit pthread_mutex_t values_lock = PTHREAD_MUTEX_INITIALIZER;  // of every shared_value; taken last
-static void hold_values() noexcept { pthread_mutex_lock(&values_lock); }
-static void free_values() noexcept { pthread_mutex_unlock(&values_lock); }
-#endif
-
 /// Once, with the lock held: a fork waits for it, and the child gets it free.
 static void hook_process() noexcept {
     if (std::exchange(state.hooked, true)) return;
     state.keyed = pthread_key_create(&state.key, end_thread) == 0;
-    pthread_atfork([] { pthread_mutex_lock(&state.lock), hold_values(); },
-                   [] { free_values(), pthread_mutex_unlock(&state.lock); },
+    pthread_atfork([] { state.lock.lock(), values_lock.lock(); },
+                   [] { values_lock.unlock(), state.lock.unlock(); },
                    [] {  // the child has one thread: what the others counted is kept
-                       free_values();
+                       values_lock.unlock();
                        for (thread_record *t = state.threads, *next; t; t = next) {
                            next = t->next;
                            if (t != this_record) state.forget(t);
                        }
                        collectors_after_fork();
                        state.waiting = state.let_in = 0;
-                       pthread_mutex_unlock(&state.lock);
+                       state.lock.unlock();
                    });
 }
 
@@ -5750,25 +5791,20 @@ static thread_record* attach() noexcept {
 
 #if !PROMETHEUS_ASYNC_DETAIL_WIDE
 std::uint64_t shared_value::load() const noexcept {
-    hold_values();
-    const std::uint64_t n = word;
-    free_values();
-    return n;
+    const locked hold(values_lock);
+    return word;
 }
 void shared_value::set(double v) noexcept {
-    hold_values();
+    const locked hold(values_lock);
     word = bits(v);
-    free_values();
 }
 void shared_value::clear() noexcept {
-    hold_values();
+    const locked hold(values_lock);
     word = unset;
-    free_values();
 }
 void shared_value::add(double d) noexcept {
-    hold_values();
+    const locked hold(values_lock);
     word = bits(__builtin_bit_cast(double, word) + d);
-    free_values();
 }
 #endif
 
@@ -9137,7 +9173,7 @@ void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
     }
     collector_wait here{h, calling, collector_waits};
     collector_waits = &here;
-    while (h.running != 0) pthread_cond_wait(&state.collected, &state.lock);
+    while (h.running != 0) state.lock.wait(state.collected);
     collector_wait** at = &collector_waits;
     while (*at != &here) at = &(*at)->next;
     *at = here.next;
@@ -10711,7 +10747,7 @@ inline std::string percent_encoded(std::string_view segment) {
 }
 /// A host as a URL has it: an IPv6 address in brackets.
 inline std::string bracketed(std::string_view host) {
-    return host.find(':') == std::string_view::npos ? std::string(host) : '[' + std::string(host) + ']';
+    return host.find(':') == std::string_view::npos ? std::string(host) : text_of({"[", host, "]"});
 }
 constexpr std::string_view unbracketed(std::string_view host) noexcept {
     return host.size() > 2 && host.front() == '[' && host.back() == ']' ? host.substr(1, host.size() - 2) : host;
@@ -11766,8 +11802,8 @@ const tls_peer* stream::peer() {
 error stream::why() const {
     if (sys_) return error::from_errno("connection", sys_);
     if (plain_peer_) return {errc::tls, "the peer speaks no TLS"};
-    std::string text = session_ ? session_->last_error() : std::string();
-    return {errc::tls, text.empty() ? "TLS failed" : "TLS: " + text};
+    const std::string text = session_ ? session_->last_error() : std::string();
+    return text.empty() ? error(errc::tls, "TLS failed") : error_of(errc::tls, {"TLS: ", text});
 }
 
 }  // namespace detail
@@ -11863,8 +11899,8 @@ result<void> authenticator::open(list<credential> accepted, const prometheus_asy
         bool good = !c.secret.empty() && c.user.find(':') == std::string_view::npos;
         if (has_user) good = good && s.put(c.user) && s.put(":");
         if (!good || !s.put(c.secret))
-            return error(errc::invalid_option, "credential " + std::to_string(kept_.size()) +
-                                                   " is empty, longer than 512 octets, or its user has a colon");
+            return error_of(errc::invalid_option, {"credential ", digits(kept_.size()),
+                                                   " is empty, longer than 512 octets, or its user has a colon"});
     }
     asked_ = asked;
     return {};
@@ -13313,9 +13349,9 @@ server_state::server_state(event_loop& on, const server_options& o)
     if (!plain(advertise) || advertise.find_first_of(" /?#@") != std::string::npos)
         bad("advertise: a host, without scheme, port or path");
     for (std::string_view host : o.allowed_hosts) {
-        const std::string& kept = allowed_hosts.emplace_back(valid_ipv6(host) ? '[' + std::string(host) + ']' : std::string(host));
+        const std::string& kept = allowed_hosts.emplace_back(valid_ipv6(host) ? bracketed(host) : std::string(host));
         if (!valid_authority(kept) || host_of(kept).empty() || host_of(kept) == ".")
-            bad("allowed_hosts: \"" + kept + "\" is no host: a name (in ASCII: xn--...) or an address, with or without a port");
+            bad(text_of({"allowed_hosts: \"", kept, "\" is no host: a name (in ASCII: xn--...) or an address, with or without a port"}));
     }
     for (const route& r : o.routes) {
         if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
@@ -13331,8 +13367,8 @@ server_state::server_state(event_loop& on, const server_options& o)
     }
     if (o.process_start_header) {
         const double known = process_facts("/proc").started;
-        const auto seconds_since_1970 = static_cast<std::int64_t>(known > 0 ? known : wall_now());
-        process_start = "Process-Start-Time-Unix: " + std::to_string(seconds_since_1970) + "\r\n";
+        const auto seconds_since_1970 = static_cast<std::uint64_t>(known > 0 ? known : wall_now());
+        process_start = text_of({"Process-Start-Time-Unix: ", digits(seconds_since_1970), "\r\n"});
     }
 }
 
@@ -13388,7 +13424,7 @@ static result<std::vector<net_address>> addresses_of(std::string_view host, std:
     found.resize(1);
     if (parse_address(host, port, found[0])) return found;
     const auto no = [host](std::string_view why) {
-        return error(errc::invalid_option, ("cannot listen on " + std::string(host.substr(0, 50)) + ": ").append(why));
+        return error_of(errc::invalid_option, {"cannot listen on ", host.substr(0, 50), ": ", why});
     };
     if (host.find("://") != host.npos) return no("a host, without scheme, port or path");
     if (host == "*") return no("all interfaces are \"\"");
@@ -13408,7 +13444,7 @@ static result<std::vector<net_address>> addresses_of(std::string_view host, std:
     addrinfo hints{}, *first = nullptr;
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-    const int failed = ::getaddrinfo(std::string(host).c_str(), std::to_string(port).c_str(), &hints, &first);
+    const int failed = ::getaddrinfo(std::string(host).c_str(), text_of({digits(port)}).c_str(), &hints, &first);
     if (failed != 0) return no(::gai_strerror(failed));
     found.clear();
     for (const addrinfo* a = first; a; a = a->ai_next) {
@@ -13444,7 +13480,7 @@ result<void> server_state::listen() {
             failed = made.why();
             const int why = made.why().sys();
             if (why == EAFNOSUPPORT || why == EADDRNOTAVAIL) continue;  // not on this host: another address may be
-            if (host.empty()) return error::from_errno("cannot listen on 0.0.0.0:" + std::to_string(port), why);
+            if (host.empty()) return error::from_errno(text_of({"cannot listen on 0.0.0.0:", digits(port)}), why);
             clash = !open.empty() && port == 0 && attempt != 16;
             if (!clash) return failed;
         }
@@ -13460,13 +13496,13 @@ result<void> server_state::listen() {
 }
 
 std::string server_state::url() const {
-    if (unix_socket) return "unix:" + address;
+    if (unix_socket) return text_of({"unix:", address});
     std::string host = !advertise.empty() ? advertise : address == "0.0.0.0" || address == "::" ? "127.0.0.1" : address;
     if (host.find(':') != std::string::npos && host[0] != '[') {
         if (const std::size_t zone = host.find('%'); zone != std::string::npos) host.insert(zone + 1, "25");  // RFC 6874
-        host = '[' + host + ']';
+        host = text_of({"[", host, "]"});
     }
-    return (https ? "https://" : "http://") + host + ':' + std::to_string(port) + '/';
+    return text_of({https ? "https://" : "http://", host, ":", digits(port), "/"});
 }
 
 registration server_state::take_registration() {
@@ -13589,7 +13625,7 @@ struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state {
     const server_options* options;       // until the start has ended
     pthread_t thread{};
     const ::pid_t process = detail::sys::getpid();
-    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    detail::mutex lock;
     pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
     bool started = false, closing = false, joined = false, finished = false;
     result<void> outcome;                // of the start, then of close()
@@ -13614,11 +13650,10 @@ struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state {
 };
 
 void threaded_metrics_http_server::state::announce(result<void> how) noexcept {
-    pthread_mutex_lock(&lock);
+    const detail::locked hold(lock);
     outcome = how;
     started = true;
     pthread_cond_signal(&changed);
-    pthread_mutex_unlock(&lock);
 }
 
 task<void> threaded_metrics_http_server::state::serve(event_loop& on) {
@@ -13636,10 +13671,9 @@ task<void> threaded_metrics_http_server::state::serve(event_loop& on) {
     announce({});
     co_await woken{*this};
     result<void> how = co_await made->close();
-    pthread_mutex_lock(&lock);
+    const detail::locked hold(lock);
     server = nullptr;
     outcome = how;
-    pthread_mutex_unlock(&lock);
 }
 
 void* threaded_metrics_http_server::state::main(void* self) noexcept {
@@ -13654,10 +13688,9 @@ void* threaded_metrics_http_server::state::main(void* self) noexcept {
         struct forget {  // also when the loop fails: close() must not post to a loop that is gone
             state& of;
             ~forget() {
-                pthread_mutex_lock(&of.lock);
+                const detail::locked hold(of.lock);
                 of.loop = nullptr;
                 of.server = nullptr;
-                pthread_mutex_unlock(&of.lock);
             }
         } at_end{s};
         own.run(s.serve(own));
@@ -13668,7 +13701,7 @@ void* threaded_metrics_http_server::state::main(void* self) noexcept {
 result<threaded_metrics_http_server> start_http_server_in_thread(const server_options& options) {
     threaded_metrics_http_server made;
     auto* const s = made.state_ = new threaded_metrics_http_server::state{
-        .options = &options, .outcome = {}, .sleeper = {}, .address = {}, .url = {}};
+        .options = &options, .lock = {}, .outcome = {}, .sleeper = {}, .address = {}, .url = {}};
     // The new thread blocks all signals: they are for the program's own threads.
     sigset_t all, before;
     sigfillset(&all);
@@ -13679,9 +13712,10 @@ result<threaded_metrics_http_server> start_http_server_in_thread(const server_op
         s->joined = s->finished = true;
         return error::from_errno("cannot start a thread", failed);
     }
-    pthread_mutex_lock(&s->lock);
-    while (!s->started) pthread_cond_wait(&s->changed, &s->lock);
-    pthread_mutex_unlock(&s->lock);
+    {
+        const detail::locked hold(s->lock);
+        while (!s->started) s->lock.wait(s->changed);
+    }
     s->options = nullptr;
     if (s->outcome) return made;
     pthread_join(s->thread, nullptr);
@@ -13708,10 +13742,8 @@ bool threaded_metrics_http_server::https() const noexcept { return state_ && sta
 std::string threaded_metrics_http_server::url() const { return state_ ? state_->url : std::string(); }
 bool threaded_metrics_http_server::is_registered() const noexcept {
     if (!state_ || !state_->ours()) return false;
-    pthread_mutex_lock(&state_->lock);
-    const bool yes = state_->server && state_->server->is_registered();
-    pthread_mutex_unlock(&state_->lock);
-    return yes;
+    const detail::locked hold(state_->lock);
+    return state_->server && state_->server->is_registered();
 }
 result<void> threaded_metrics_http_server::close() {
     if (!state_) return {};
@@ -13721,9 +13753,9 @@ result<void> threaded_metrics_http_server::close() {
         if (s.loop) detail::loop_state::of(*std::exchange(s.loop, nullptr)).close_copies();
         return {};
     }
-    pthread_mutex_lock(&s.lock);
+    s.lock.lock();
     if (!s.joined && pthread_equal(pthread_self(), s.thread)) {
-        pthread_mutex_unlock(&s.lock);
+        s.lock.unlock();
         return error(errc::invalid_option, "close() was called in the server's own thread");
     }
     const bool first = !std::exchange(s.joined, true);
@@ -13737,14 +13769,13 @@ result<void> threaded_metrics_http_server::close() {
         // Without memory all is closed too, but the result of de-registration is unknown.
         detail::contain("close()", ask, [&s](const error&) { s.loop->stop(); });
     }
-    while (!first && !s.finished) pthread_cond_wait(&s.changed, &s.lock);
-    pthread_mutex_unlock(&s.lock);
+    while (!first && !s.finished) s.lock.wait(s.changed);
+    s.lock.unlock();
     if (first) {
         pthread_join(s.thread, nullptr);
-        pthread_mutex_lock(&s.lock);
+        const detail::locked hold(s.lock);
         s.finished = true;
         pthread_cond_broadcast(&s.changed);
-        pthread_mutex_unlock(&s.lock);
     }
     return s.outcome;
 }
@@ -14146,7 +14177,7 @@ public:
     }
     json_writer& number(std::uint64_t n) {
         separate();
-        out_ += std::to_string(n);
+        out_ += digits(n);
         return *this;
     }
     json_writer& truth(bool b) {
@@ -14263,7 +14294,7 @@ inline const char* consul_id_fault(std::string_view id) noexcept {
 inline std::string go_duration(seconds span) {
     const double ms = positive(span.count()) * 1e3;
     const auto n = static_cast<std::uint64_t>(ms < 1 ? 1 : ms > 1e15 ? 1e15 : ms + 0.5);
-    return n % 1000 ? std::to_string(n) + "ms" : std::to_string(n / 1000) + 's';
+    return n % 1000 ? text_of({digits(n), "ms"}) : text_of({digits(n / 1000), "s"});
 }
 
 /// Copies of all of consul_options, and of what the environment adds.
@@ -14363,7 +14394,7 @@ consul_settings::consul_settings(const consul_options& o)
     if ((any || o.check == consul_check::ttl) && positive(o.ttl.count()) == 0) flaw("consul_options::ttl is not above 0");
     if ((any || o.check == consul_check::http) && positive(o.interval.count()) == 0) flaw("consul_options::interval is not above 0");
     if (name.empty()) flaw("a Consul service needs a name");
-    if (const char* fault = consul_id_fault(id)) flaw(std::string("Consul could never watch or de-register this id: it ") + fault);
+    if (const char* fault = consul_id_fault(id)) flaw(text_of({"Consul could never watch or de-register this id: it ", fault}));
     if (!advertise.empty() && !host_text(advertise)) flaw("the address to advertise is not a host");
 }
 
@@ -14463,7 +14494,7 @@ struct consul_member : counted<consul_member> {
         if (check == consul_check::automatic)
             check = outlook.never || outlook.doubtful ? consul_check::ttl : consul_check::http;
         if (check == consul_check::http && outlook.never && how.usable)
-            how.usable = error(errc::invalid_option, std::string("Consul's HTTP check could never pass: ") + outlook.never);
+            how.usable = error_of(errc::invalid_option, {"Consul's HTTP check could never pass: ", outlook.never});
         if (!outlook.host.empty()) how.check_headers.emplace_back("Host", outlook.host);
         registry& page = how.numbers.metrics ? *how.numbers.metrics : default_registry();
         const std::string_view by[] = {"id"}, id[] = {how.id};
@@ -14519,8 +14550,9 @@ struct consul_member : counted<consul_member> {
         notify(how.numbers.on_event, how.numbers.context, {kind, why});
     }
     error at_agent(const error& why) const {
-        return {why.code(), "Consul at " + how.agent_text + ": " + why.describe(), why.sys()};
+        return error_of(why.code(), {"Consul at ", how.agent_text, ": ", why.describe()}, why.sys());
     }
+    std::string path(std::string_view before) const { return text_of({before, percent_encoded(how.id)}); }
     /// 1 s, 2 s, ... 60 s, and up to a quarter more, so that the servers of a fleet do not all ask at once.
     double next_pause() {
         backoff = backoff == 0 ? 1 : backoff < 30 ? backoff * 2 : 60;
@@ -14600,8 +14632,7 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
     if (const consul_options& o = how.numbers; o.check != consul_check::none) {
         out.key("Check").open('{');
         if (o.check == consul_check::http) {
-            const char* scheme = https ? "https://" : "http://";
-            out.field("HTTP", scheme + bracketed(check_host) + ':' + std::to_string(port) + how.check_path);
+            out.field("HTTP", text_of({https ? "https://" : "http://", bracketed(check_host), ":", digits(port), how.check_path}));
             if (!how.check_headers.empty()) {
                 out.key("Header").open('{');
                 for (auto at = how.check_headers.begin(); at != how.check_headers.end(); ++at) {
@@ -14640,7 +14671,7 @@ inline result<consul_place> consul_find(const consul_member& m, const net_addres
     if (link_local(host)) return no_link_local();
     net_address at;
     if (host == m.address && parse_address(host, 0, at) && at.loopback() && !here.loopback() && here.text() != agent.text())
-        return error(errc::invalid_option, "the server listens on " + host + ", the Consul agent is on another host: set advertise");
+        return error_of(errc::invalid_option, {"the server listens on ", host, ", the Consul agent is on another host: set advertise"});
     return consul_place{host, host};
 }
 
@@ -14719,13 +14750,12 @@ inline bool unknown(const http_response& answer) noexcept {
 }
 /// The agent's own words, without the secrets if it repeats them.
 inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
-    std::string text(what), said(answer.body);
+    std::string said(answer.body);
     for (const secret_text* secret : {&m.how.token, &m.how.authorization})
         if (const std::string& token = secret->text; !token.empty())
             for (std::size_t at = 0; (at = said.find(token, at)) != std::string::npos; at += 7) said.replace(at, token.size(), "[token]");
-    text += " " + std::to_string(answer.status);
-    if (!said.empty()) text.append(": ").append(said, 0, 200);
-    return {errc::refused, text};
+    const digits status(static_cast<unsigned>(answer.status));
+    return error_of(errc::refused, {what, " ", status, said.empty() ? "" : ": ", said});
 }
 
 constexpr std::string_view unspaced(std::string_view s) noexcept {
@@ -14761,12 +14791,11 @@ inline std::string_view json_member(std::string_view object, std::string_view na
 /// Whose the service is that the agent knows by our id. Of an answer that is no service nobody can tell.
 inline bool consul_others(const consul_member& m, std::string_view service) {
     const std::string_view port = json_member(service, "Port"), address = json_member(service, "Address");
-    return (!port.empty() && port != std::to_string(m.port)) || (!address.empty() && address != '"' + m.told_address + '"');
+    return (!port.empty() && port != std::string_view(digits(m.port))) || (!address.empty() && address != text_of({"\"", m.told_address, "\""}));
 }
 inline error consul_taken(const consul_member& m, std::string_view service) {
-    std::string text = "the Consul service id \"" + m.how.id + "\" is another's now, at port ";
-    text.append(json_member(service, "Port")).append(", address ").append(json_member(service, "Address"));
-    return {errc::refused, text + ": set service_id"};
+    return error_of(errc::refused, {"the Consul service id \"", m.how.id, "\" is another's now, at port ", json_member(service, "Port"),
+                                    ", address ", json_member(service, "Address"), ": set service_id"});
 }
 
 task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
@@ -14811,9 +14840,9 @@ task<result<void>> consul_leave(shared<consul_member> m) {
     if (!m->how.numbers.deregister || !m->maybe_there) co_return {};
     wait_scope scope;
     const double budget = m->how.numbers.budget.count(), until = m->loop.now() + budget;
-    const std::string path = "/v1/agent/service/deregister/" + percent_encoded(m->how.id);
+    const std::string path = m->path("/v1/agent/service/deregister/");
     if (m->told && !m->carrier) {  // whose is it? An agent that does not answer is told nevertheless
-        const auto seen = co_await consul_ask(*m, scope, "GET", "/v1/agent/service/" + percent_encoded(m->how.id), false, budget / 2);
+        const auto seen = co_await consul_ask(*m, scope, "GET", m->path("/v1/agent/service/"), false, budget / 2);
         const bool others = seen && good(*seen) && consul_others(*m, seen->body);
         if (others) m->tell(event_kind::registration_lost, consul_taken(*m, seen->body));
         if (others || (seen && unknown(*seen))) m->maybe_there = false;
@@ -14846,10 +14875,16 @@ struct consul_sight {  // not an enumeration alone: g++ exports what std:: makes
     kind is;
 };
 
+/// The target that feeds our TTL check.
+inline std::string consul_heartbeat(const consul_member& m) {
+    const std::string note = text_of({"heartbeat of ", m.https ? "https://" : "http://", bracketed(m.place.check_host), ":", digits(m.port)});
+    return text_of({m.path("/v1/agent/check/pass/service%3A"), "?note=", percent_encoded(note)});
+}
+
 /// Looks for us in the agent, and feeds our TTL check.
 task<consul_sight> consul_look(consul_member& m) {
     const bool was_there = m.registered;
-    auto seen = co_await consul_ask(m, m.scope, "GET", "/v1/agent/service/" + percent_encoded(m.how.id), false);
+    auto seen = co_await consul_ask(m, m.scope, "GET", m.path("/v1/agent/service/"), false);
     if (m.scope.canceled) co_return consul_sight::away;
     if (seen && good(*seen)) {
         if (consul_others(m, seen->body)) {
@@ -14863,14 +14898,12 @@ task<consul_sight> consul_look(consul_member& m) {
         if (m.place.address != m.told_address) {
             m.now_registered(false);
             m.tell(event_kind::registration_lost,
-                   {errc::refused, "our address is " + m.place.address + " now: Consul has " + m.told_address});
+                   error_of(errc::refused, {"our address is ", m.place.address, " now: Consul has ", m.told_address}));
             co_return consul_sight::gone;
         }
         m.now_registered(true);
         if (m.how.numbers.check == consul_check::ttl) {
-            const std::string note = (m.https ? "https://" : "http://") + bracketed(m.place.check_host) + ':' + std::to_string(m.port);
-            seen = co_await consul_ask(m, m.scope, "PUT", "/v1/agent/check/pass/" + percent_encoded("service:" + m.how.id) +
-                                       "?note=" + percent_encoded("heartbeat of " + note), false);
+            seen = co_await consul_ask(m, m.scope, "PUT", consul_heartbeat(m), false);
             if (m.scope.canceled) co_return consul_sight::away;
         }
     }
@@ -14953,11 +14986,10 @@ task<result<registration>> consul_start(shared<consul_member> m) {
     const double latest = m->loop.now() + m->how.numbers.deadline.count();
     for (auto claim = m->own(); claim != consul_member::claim::ours; claim = m->own()) {
         if (claim == consul_member::claim::taken)
-            co_return error(errc::invalid_option, "another server of this process has the Consul service id \"" + m->how.id +
-                                                  "\": give each its own service_id");
+            co_return error_of(errc::invalid_option, {"another server of this process has the Consul service id \"", m->how.id,
+                                                      "\": give each its own service_id"});
         if (m->loop.now() >= latest)
-            co_return error(errc::timeout, "another server of this process is still leaving the Consul service id \"" +
-                                           m->how.id + '"');
+            co_return error_of(errc::timeout, {"another server of this process is still leaving the Consul service id \"", m->how.id, "\""});
         (void)co_await io_wait(m->loop, &here, -1, interest::none, m->loop.now() + 0.05);
     }
     consul_leaver leaves{m};
@@ -15058,7 +15090,8 @@ struct file_sd_target : counted<file_sd_target> {
 };
 
 result<void> file_sd_target::write(std::string_view text) {
-    const std::string beside = how.path + '.' + std::to_string(sys::getpid()) + ".tmp";  // *.json does not match it
+    const digits process(static_cast<unsigned>(sys::getpid()));
+    const std::string beside = text_of({how.path, ".", process, ".tmp"});  // *.json does not match it
     constexpr int how_opened = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
     descriptor fd(uninterrupted([&] { return sys::open(beside.c_str(), how_opened, 0644); }));
     if (!fd) return error::from_errno(beside, errno);
@@ -15118,7 +15151,7 @@ file_sd::file_sd(const file_sd_options& o)
     : settings_(new detail::file_sd_settings{std::string(o.path), std::string(o.advertise), {}, o.keep_file}) {
     for (const label& l : o.labels) {
         if (l.name.is_utf8() ? l.name.empty() || !detail::valid_utf8(l.name) : !detail::legacy_label_name(l.name))
-            settings_->flaw = "file_sd: label " + std::string(l.name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
+            settings_->flaw = detail::text_of({"file_sd: label ", l.name, " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()"});
         settings_->labels.emplace_back(l.name, l.value);
     }
 }
@@ -15129,7 +15162,7 @@ task<result<registration>> file_sd::register_server(event_loop&,
     target.erase(0, target.find("//") + 2);
     target.erase(target.find_last_not_of('/') + 1);
     if (!settings_->advertise.empty())
-        target = detail::bracketed(detail::unbracketed(settings_->advertise)) + ':' + std::to_string(server.port());
+        target = detail::text_of({detail::bracketed(detail::unbracketed(settings_->advertise)), ":", detail::digits(server.port())});
     return detail::file_sd_start(detail::shared(
         new detail::file_sd_target{{}, *settings_, server.port() ? target : std::string(), server.https()}));
 }
