@@ -9,7 +9,7 @@ LAB      ?= $B/lab
 PORT     ?= 9464
 RUN      ?=  # what runs a test that was built for another machine: qemu-mips
 STRICT   := -std=c++20 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast -Wnon-virtual-dtor -Wundef -Werror
-export CXX B LAB STRICT PORT CONFIGS JOBS N SEED MINUTES ROOMS
+export CXX B LAB STRICT PORT CONFIGS JOBS N SEED MINUTES ROOMS UPDATE MUSL
 
 # A word that is no target or variable is refused: "make tests" and "make test ONYL=core" did something else.
 TARGETS   := $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' Makefile)
@@ -95,7 +95,7 @@ mutants: test  ## changes the header N times, and lists the changes that no test
 bench: $(steps_bench)  ## ratios against prometheus-cpp and the plain limits, in one run
 	$(Q)tests/support/bench.sh
 
-size:  ## what the library costs in a binary
+size:  ## what the library costs in a binary: goals, growth since tests/size.txt, bytes by room
 	$(Q)tests/support/size.sh
 
 lint:  ## each room compiles with the rooms it names, the README's code compiles
@@ -200,6 +200,8 @@ $B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/co
 #   N=20             make mutants: how many changes
 #   SEED=1           make mutants: which
 #   ROOMS=           make mutants: only in these rooms of the header, as "44 50"
+#   MUSL=            make size: for musl too (MUSL=1; zig, from the npm registry)
+#   UPDATE=          make size: writes tests/size.txt (UPDATE=1)
 #   MINUTES=60       make mutants: begins no change after so long; make soak: how long
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile

@@ -14150,7 +14150,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [70] json                                         a writer
-//      needs [45]
+//      needs [40] [45]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -14177,7 +14177,7 @@ public:
     }
     json_writer& number(std::uint64_t n) {
         separate();
-        out_ += digits(n);
+        out_.append(std::string_view(digits(n)));
         return *this;
     }
     json_writer& truth(bool b) {
@@ -14327,6 +14327,11 @@ inline std::string base64(std::string_view octets) {
     return out;
 }
 
+constexpr std::string_view unspaced(std::string_view s) noexcept {
+    while (!s.empty() && static_cast<unsigned char>(s.front()) <= ' ') s.remove_prefix(1);
+    while (!s.empty() && static_cast<unsigned char>(s.back()) <= ' ') s.remove_suffix(1);
+    return s;
+}
 /// errno, or 0. Without copies of the secret that nobody wipes.
 inline int read_token(const char* path, std::string& into) noexcept {
     const descriptor fd(uninterrupted([&] { return sys::open(path, O_RDONLY | O_CLOEXEC); }));
@@ -14334,10 +14339,7 @@ inline int read_token(const char* path, std::string& into) noexcept {
     char buffer[4096];
     const ssize_t n = sys::read(fd.get(), buffer, sizeof buffer);
     const int failed = n < 0 ? errno : n == sizeof buffer ? EFBIG : 0;
-    std::string_view text(buffer, n < 0 ? 0 : static_cast<std::size_t>(n));
-    while (!text.empty() && static_cast<unsigned char>(text.front()) <= ' ') text.remove_prefix(1);
-    while (!text.empty() && static_cast<unsigned char>(text.back()) <= ' ') text.remove_suffix(1);
-    into = text;
+    into = unspaced({buffer, n < 0 ? 0 : static_cast<std::size_t>(n)});
     for (volatile char& c : buffer) c = 0;
     return failed;
 }
@@ -14758,11 +14760,6 @@ inline error consul_no(const consul_member& m, std::string_view what, const http
     return error_of(errc::refused, {what, " ", status, said.empty() ? "" : ": ", said});
 }
 
-constexpr std::string_view unspaced(std::string_view s) noexcept {
-    while (!s.empty() && static_cast<unsigned char>(s.front()) <= ' ') s.remove_prefix(1);
-    while (!s.empty() && static_cast<unsigned char>(s.back()) <= ' ') s.remove_suffix(1);
-    return s;
-}
 /// The value of a member of a JSON object, as it is written; empty when there is none.
 inline std::string_view json_member(std::string_view object, std::string_view name) noexcept {
     std::size_t depth = 0, from = 0;

