@@ -329,7 +329,7 @@ public:
     using base::why;             // the error
 
     PROMETHEUS_ASYNC_DECL result(T value) : base(static_cast<T&&>(value)) {}
-    PROMETHEUS_ASYNC_DECL result(const error& why) noexcept : base(why) {}
+    PROMETHEUS_ASYNC_DECL result(const error& failed) noexcept : base(failed) {}
     PROMETHEUS_ASYNC_DECL result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) = default;
     PROMETHEUS_ASYNC_DECL result(const result& other) requires std::copy_constructible<T> = default;
     PROMETHEUS_ASYNC_DECL result& operator=(result other) noexcept(std::is_nothrow_move_constructible_v<T>) {
@@ -2409,19 +2409,22 @@ PROMETHEUS_ASYNC_DECL constexpr decltype(auto) invoke(Member C::*member, Object&
 /// threads  a value like any other
 /// errors   value() raises: throws the exception itself, or, without exceptions, PROMETHEUS_ASYNC_FATAL
 template <class T>
-class outcome : public detail::value_or_why<std::conditional_t<std::is_void_v<T>, detail::nothing, T>, fault> {
+class outcome : detail::value_or_why<std::conditional_t<std::is_void_v<T>, detail::nothing, T>, fault> {
     using stored = std::conditional_t<std::is_void_v<T>, detail::nothing, T>;
     using base = detail::value_or_why<stored, fault>;
     static_assert(std::is_object_v<stored>, "a deferred holds a value or void: use a pointer for a reference");
 
 public:
     using value_type = T;
+    using base::operator bool;   // there is a value
+    using base::operator*;
+    using base::why;             // the failure
 
     PROMETHEUS_ASYNC_DECL outcome() noexcept requires std::is_void_v<T> : base(stored{}) {}
     PROMETHEUS_ASYNC_DECL outcome(stored value) : base(static_cast<stored&&>(value)) {}
-    PROMETHEUS_ASYNC_DECL outcome(const fault& why) noexcept : base(why) {}
+    PROMETHEUS_ASYNC_DECL outcome(const fault& failed) noexcept : base(failed) {}
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-    PROMETHEUS_ASYNC_DECL outcome(const error& why) : base(std::make_exception_ptr(failure(why))) {}
+    PROMETHEUS_ASYNC_DECL outcome(const error& failed) : base(std::make_exception_ptr(failure(failed))) {}
 #endif
     PROMETHEUS_ASYNC_DECL outcome(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) = default;
     PROMETHEUS_ASYNC_DECL outcome& operator=(outcome&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) {
