@@ -912,12 +912,10 @@ union record_word {
     std::uint32_t turn;     // extremes: which half-window it is, from 2 on. Written with the lock held
 };
 
-/// A series, at a multiple of 16. Its memory is recycled, never given back: lookups read it without the lock.
+/// A series, at a multiple of 16; its key follows, which is all that is kept of its labels. Its memory is recycled as a piece
+/// of the same size, never given back: lookups read `id`, `place`, `hash` and the key without the lock.
 struct record {
-    std::uint64_t id;  // this much is read without the lock, and the key after the record
-    std::uint32_t place;
-    std::uint32_t units;  // of 16 bytes, the key included
-    std::uint64_t hash;
+    std::uint64_t id;
     record_word word;
     union {
         family_state* family;
@@ -928,7 +926,15 @@ struct record {
         double created;  // seconds since 1970
         double turned;   // extremes: when the half-window began, by the monotonic clock
     };
-    std::uint32_t owed;   // once removed: threads that may still be updating it, and one until no epoch is from before
+    std::uint32_t place;
+    std::uint32_t hash;   // the lower half
+    std::uint32_t units;  // of 16 bytes, the key included
+    union {
+        std::uint32_t size;  // of its values together; `escaped` if they are shown with escapes, or are longer than that
+        std::uint32_t owed;  // once removed: threads that may still be updating it, and one until no epoch is from before
+    };
+
+    static constexpr std::uint32_t escaped = ~std::uint32_t{0};
 
     PROMETHEUS_ASYNC_DECL std::uint64_t* key() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
     PROMETHEUS_ASYNC_DECL const std::uint64_t* key() const noexcept { return reinterpret_cast<const std::uint64_t*>(this + 1); }
@@ -1700,8 +1706,15 @@ PROMETHEUS_ASYNC_DECL inline std::uint64_t load_little(const char* from) noexcep
     return w;
 }
 
+inline void store_little(char* to, std::uint64_t word) noexcept {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    std::memcpy(to, &word, sizeof word);
+}
+
 /// A label value as two words: up to 15 bytes themselves and their number; longer ones by their first bytes
-/// and length, and all their bytes are hashed and compared too.
+/// and length, and all their bytes are hashed and compared too: they follow the words of all.
 struct key_pair {
     std::uint64_t low = 0, high = 0;
 };
@@ -1710,6 +1723,7 @@ PROMETHEUS_ASYNC_DECL std::uint64_t hash_long(const hash_seed& seed, std::uint64
 PROMETHEUS_ASYNC_DECL bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept;
 
 PROMETHEUS_ASYNC_DECL inline bool is_long(const key_pair& k) noexcept { return (k.high >> 56) == 0xff; }
+PROMETHEUS_ASYNC_DECL inline std::size_t long_size(const key_pair& k) noexcept { return static_cast<std::size_t>(k.high << 8 >> 8); }
 PROMETHEUS_ASYNC_DECL inline key_pair make_key(std::string_view value) noexcept {
     const char* p = value.data();
     const std::size_t n = value.size();
@@ -1757,7 +1771,7 @@ PROMETHEUS_ASYNC_DECL inline bool find_child(const family_face& face, std::uint6
             if (entry == 0) break;
             if ((entry & 15) != hash >> 60) continue;
             const auto& r = *reinterpret_cast<const record*>(entry & ~std::uintptr_t{15});
-            if (acquire(r.hash) != hash) continue;
+            if (__atomic_load_n(&r.hash, __ATOMIC_ACQUIRE) != static_cast<std::uint32_t>(hash)) continue;
             std::uint64_t differs = 0;
             for (std::size_t k = 0; k != count; ++k)
                 differs |= (acquire(r.key()[2 * k]) ^ keys[k].low) | (acquire(r.key()[2 * k + 1]) ^ keys[k].high);
@@ -4465,6 +4479,8 @@ PROMETHEUS_ASYNC_END
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <pthread.h>
 #endif
+#include <sys/mman.h>
+#include <unistd.h>
 #if defined(__linux__)
 #include <sys/auxv.h>
 #include <sys/random.h>
@@ -4706,6 +4722,22 @@ static void take_secret(std::uint64_t (&to)[2]) noexcept {
     to[1] = reinterpret_cast<std::uintptr_t>(&now) ^ reinterpret_cast<std::uintptr_t>(&take_secret) << 20;
 #else
     sys::arc4random_buf(to, sizeof to);
+#endif
+}
+
+/// What holds zeros costs no memory until it is written again, where the system can take pages back.
+static void give_back_zeros([[maybe_unused]] void* from, [[maybe_unused]] std::size_t bytes) noexcept {
+#if defined(__linux__) || defined(MADV_FREE)
+    if (bytes < 65536) return;
+    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(from) + page - 1) & ~(page - 1);
+    const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(from) + bytes) & ~(page - 1);
+#if defined(__linux__)
+    constexpr int advice = MADV_DONTNEED;
+#else
+    constexpr int advice = MADV_FREE;  // they stay zeros, or become zeros
+#endif
+    if (begin < end) static_cast<void>(::madvise(reinterpret_cast<void*>(begin), end - begin, advice));
 #endif
 }
 
@@ -5553,7 +5585,6 @@ struct library {
         if (r) head = reinterpret_cast<record*>(r->extra);
         else (r = static_cast<record*>(type_stable(units * std::size_t{16}, units % 4 == 0 ? 64 : 16)))->units = units;
         r->extra = nullptr;
-        r->owed = 0;
         return r;
     }
     void give_record(record* r) noexcept {
@@ -5573,6 +5604,7 @@ struct library {
     }
     void give_table(std::uintptr_t* table, unsigned log2) noexcept {
         for (std::size_t i = 0; i != std::size_t{1} << log2; ++i) __atomic_store_n(&table[i], std::uintptr_t{0}, __ATOMIC_RELEASE);
+        give_back_zeros(table, sizeof *table << log2);
         free_tables[log2].push(table);
     }
 
@@ -6131,6 +6163,7 @@ inline char* put_word(char* to, std::uint64_t word, unsigned bytes) noexcept {
 ///
 /// shape    `to` has room for number_size bytes; returns the end of the number, as all put_ functions do
 inline char* put_u64(char* to, std::uint64_t n) noexcept {
+    if (n < 10) return *to = static_cast<char>('0' + n), to + 1;
     if (n >= 100000000) {
         const std::uint64_t above = n / 100000000;
         to = put_u64(to, above);
@@ -6469,16 +6502,32 @@ struct PROMETHEUS_ASYNC_LOCAL collector_hook {
 };
 void await_calls(const collector_hook& h) noexcept;
 
-constexpr std::uint32_t text_step = 32;  // texts are copied by steps, so both ends have room for one more
-
-/// A living series as a scrape sees it, in the order of making. A removed one leaves a hole (rec null)
-/// until there are too many.
+/// A living series as a scrape sees it, in the order of making. A removed one leaves its id until there are too many.
 struct line {
-    std::uint64_t id;
-    record* rec;
-    std::uint32_t place;
-    std::uint32_t size;
-    std::size_t text;  // in the family's texts: `name{a="b"} ` when that is all there is to it, otherwise `a="b",`
+    std::uint64_t word;  // an odd one has the id
+
+    explicit line(record* r) noexcept : word(reinterpret_cast<std::uintptr_t>(r)) {}
+    record* living() const noexcept { return (word & 1) != 0 ? nullptr : reinterpret_cast<record*>(static_cast<std::uintptr_t>(word)); }
+    /// Without the kind of its run, when it was removed.
+    std::uint64_t id() const noexcept { return (word & 1) != 0 ? word >> 1 << 12 : living()->id; }
+    void remove() noexcept { word = living()->id >> 12 << 1 | 1; }
+
+    /// The first in [from, end) whose id is at least that.
+    static line* first_from(line* from, line* end, std::uint64_t id) noexcept {
+        return std::lower_bound(from, end, id, [](const line& a, std::uint64_t wanted) { return a.id() < wanted; });
+    }
+};
+/// What stands around the values in the text of a series, the same for all of a family, so that a scrape copies it:
+/// `name{a="`, `",b="`, and `"} ` where a series is one line, otherwise `a="`, `",b="`, and `",`.
+struct label_frame {
+    static constexpr std::size_t step = 32;  // it is copied by steps, so the text goes on that far
+    std::string text;
+    std::vector<std::uint32_t> ends;  // of the pieces, one more than there are values
+
+    std::string_view piece(std::size_t i) const noexcept {
+        const std::size_t begin = i == 0 ? 0 : ends[i - 1];
+        return {text.data() + begin, ends[i] - begin};
+    }
 };
 
 /// A family's name and what a page says at its head; all that one has that a collector yields.
@@ -6516,8 +6565,8 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head {
     double window = 0;  // of extremes, seconds
 
     family_face* face = nullptr;
+    label_frame frame{};
     pod_vector<line> lines{};
-    pod_vector<char> texts{};  // in the order of lines; what is removed stays until there is too much of it
     std::size_t living = 0, entries = 0;  // series; those in the table
     bool special = false;      // a series of it was reset or has an exemplar
 
@@ -6724,26 +6773,30 @@ static record* record_of(std::uintptr_t entry) noexcept { return reinterpret_cas
 static void bump(family_face& face) noexcept { __atomic_store_n(&face.version, face.version + 1, __ATOMIC_RELEASE); }
 
 /// False when the free place is too far away.
-static bool insert(std::uintptr_t* entries, unsigned log2, record* r) noexcept {
+static bool insert(std::uintptr_t* entries, unsigned log2, std::uintptr_t entry) noexcept {
     const std::size_t mask = (std::size_t{1} << log2) - 1;
-    std::size_t i = static_cast<std::size_t>(r->hash) & mask;
+    std::size_t i = static_cast<std::size_t>(record_of(entry)->hash) & mask;
     for (std::size_t probes = most_probes(log2); entries[i] != 0; i = (i + 1) & mask) if (--probes == 0) return false;
-    __atomic_store_n(&entries[i], reinterpret_cast<std::uintptr_t>(r) | static_cast<std::uintptr_t>(r->hash >> 60), __ATOMIC_RELEASE);
+    __atomic_store_n(&entries[i], entry, __ATOMIC_RELEASE);
     return true;
 }
-static void hash_record(const family_state& f, record* r) noexcept {
+/// Takes the hash of a series with the seed of now; returns its entry.
+static std::uintptr_t hash_record(const family_state& f, record* r) noexcept {
+    const std::size_t count = f.labels.size();
     key_pair keys[64];
     std::string_view values[64];
     bool any_long = false;
-    const auto* stored = reinterpret_cast<const char*>(r->key() + 2 * f.labels.size());
-    for (std::size_t i = 0; i != f.labels.size(); ++i) {
+    const auto* stored = reinterpret_cast<const char*>(r->key() + 2 * count);
+    for (std::size_t i = 0; i != count; ++i) {
         keys[i] = {r->key()[2 * i], r->key()[2 * i + 1]};
         if (!is_long(keys[i])) continue;
         any_long = true;
-        values[i] = {stored, static_cast<std::size_t>(keys[i].high << 8 >> 8)};
+        values[i] = {stored, long_size(keys[i])};
         stored += (values[i].size() + 7) / 8 * 8;
     }
-    release(r->hash, hash_values(f.face->seed, keys, values, f.labels.size(), any_long));
+    const std::uint64_t hash = hash_values(f.face->seed, keys, values, count, any_long);
+    __atomic_store_n(&r->hash, static_cast<std::uint32_t>(hash), __ATOMIC_RELEASE);
+    return reinterpret_cast<std::uintptr_t>(r) | static_cast<std::uintptr_t>(hash >> 60);
 }
 static void new_seed(family_face& face) noexcept {
     const fingerprint fresh = state.fingerprint_of(state.next_id(0));
@@ -6756,28 +6809,28 @@ static void publish(family_state& f, record* r) {
     auto* entries = reinterpret_cast<std::uintptr_t*>(face.table & ~std::uintptr_t{63});
     const std::size_t size = face.table == 0 ? 0 : std::size_t{1} << log2;
     const bool room = ++f.entries * 2 <= size;
-    if (room && insert(entries, log2, r)) return;
+    std::uintptr_t added = hash_record(f, r);
+    if (room && insert(entries, log2, added)) return;
     unsigned wider = size == 0 ? 3 : room ? log2 : log2 + 1;
     std::uintptr_t* grown = nullptr;
     // When there is no memory, all is as it was.
-    const auto rehash = [&] { for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0) hash_record(f, record_of(entries[i])); };
     undo old{[&, seed = face.seed] {
         --f.entries;
         if (face.seed.low == seed.low && face.seed.high == seed.high) return;
         release(face.seed.low, seed.low);
         release(face.seed.high, seed.high);
-        rehash();
+        for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0) hash_record(f, record_of(entries[i]));
     }};
     // Whoever does not know the seeds cannot make this fail twice; a wider table ends it even so.
     for (bool good = false, again = room; !good; again = true) {
         if (again) {
             new_seed(face);
-            rehash();
-            hash_record(f, r);
+            added = hash_record(f, r);
         }
         grown = state.take_table(wider);
-        good = insert(grown, wider, r);
-        for (std::size_t i = 0; i != size && good; ++i) if (entries[i] != 0) good = insert(grown, wider, record_of(entries[i]));
+        good = insert(grown, wider, added);
+        for (std::size_t i = 0; i != size && good; ++i)
+            if (entries[i] != 0) good = insert(grown, wider, again ? hash_record(f, record_of(entries[i])) : entries[i]);
         if (!good) state.give_table(grown, wider++);
     }
     old.done = true;
@@ -6812,7 +6865,7 @@ PROMETHEUS_ASYNC_END
 //      needs [46]
 // =============================================================================
 //
-// The text of a series is made once, when it is made, so that a scrape only copies it.
+// Of its labels a series keeps their values, as its key; what stands around them on a page is its family's.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -6847,31 +6900,63 @@ static run_extremes extremes_at(record& r, std::uint32_t place, double now) noex
     return extremes_of_run(r, place);
 }
 
-static std::string series_text(const family_state& f, const std::string_view* values, std::size_t count) {
-    std::string text;
-    const bool whole = f.row().one_line && !f.non_legacy;
-    if (whole) text.append(f.name);
-    char before = '{';
-    const auto add = [&](std::string_view name, std::string_view value) {
-        if (whole) text += before;
-        before = ',';
-        text.append(name).append("=\"");
-        append_escaped_label(text, value);
-        text += '"';
-        if (!whole) text += ',';
-    };
-    for (const auto& [name, value] : f.constants) add(name, value);
-    for (std::size_t i = 0; i != count; ++i) add(f.labels[i], values[i]);
-    if (whole) text.append(before == ',' ? "} " : " ");
-    return text;
+/// The values of a series, in the order of the labels. The lock is held.
+class stored_values {
+public:
+    stored_values(const record& r, std::size_t count) noexcept : key_(r.key()), long_(reinterpret_cast<const char*>(key_ + 2 * count)) {}
+    /// The next one; a short one is put where `space` is, 16 bytes.
+    std::string_view next(char* space) noexcept {
+        const key_pair k{*key_, key_[1]};
+        key_ += 2;
+        if (is_long(k)) [[unlikely]] return {std::exchange(long_, long_ + (long_size(k) + 7) / 8 * 8), long_size(k)};
+        store_little(space, k.low);
+        store_little(space + 8, k.high);
+        return {space, static_cast<std::size_t>(k.high >> 56)};
+    }
+
+private:
+    const std::uint64_t* key_;
+    const char* long_;
+};
+static void make_frame(family_state& f) {
+    std::string& text = f.frame.text;
+    const bool whole = f.row().one_line && !f.non_legacy, any = f.labels.size() + f.constants.size() != 0;
+    if (whole) text.append(f.name).append(any ? "{" : " ");
+    const auto end_value = [&](bool last) { text.append(last && whole ? "\"} " : "\","); };
+    for (const auto& c : f.constants) {
+        text.append(c.first).append("=\"");
+        append_escaped_label(text, c.second);
+        end_value(f.labels.empty() && &c == &f.constants.back());
+    }
+    for (const std::string& label_name : f.labels) {
+        text.append(label_name).append("=\"");
+        f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
+        end_value(&label_name == &f.labels.back());
+    }
+    f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
+    text.append(label_frame::step, '\0');
+}
+/// Adds `name{a="b"} ` or `a="b",`, as the family's frame says.
+static void append_series_text(std::string& to, const family_state& f, const record& r) {
+    stored_values values(r, f.labels.size());
+    char space[16];
+    to.append(f.frame.piece(0));
+    for (std::size_t i = 0; i != f.labels.size(); ++i) {
+        append_escaped_label(to, values.next(space));
+        to.append(f.frame.piece(i + 1));
+    }
 }
 
 /// Makes the series of these values, which must be new; or throws, and nothing has changed. The lock is held.
 static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
     std::size_t words = 2 * count;
-    for (std::size_t i = 0; i != count; ++i) if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
-    const std::string text = series_text(f, values, count);
-    f.texts.reserve(f.texts.size + text.size() + text_step);
+    std::size_t size = 0;
+    bool escapes = false;
+    for (std::size_t i = 0; i != count; ++i) {
+        size += values[i].size();
+        escapes |= values[i].find_first_of("\\\"\n") != values[i].npos;
+        if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
+    }
     f.lines.reserve(f.lines.size + 1);
     state.recycle();
     const unsigned kind = f.run_kind(), length = run_length(kind);
@@ -6893,6 +6978,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
         r->turned = __builtin_bit_cast(double, infinite | 1);  // the first who reads turns
     }
     r->family = &f;
+    r->size = escapes || size >= record::escaped ? record::escaped : static_cast<std::uint32_t>(size);
     std::uint64_t* key = r->key();
     for (std::size_t i = 0; i != count; ++i) {
         release(key[2 * i], keys[i].low);
@@ -6911,20 +6997,17 @@ static record* make_series(family_state& f, const std::string_view* values, cons
 
     if (count != 0) {
         undo made{[&] { state.give_run(place, id), state.give_record(r); }};
-        hash_record(f, r);
         publish(f, r);
         made.done = true;
     }
-    std::memcpy(f.texts.end(), text.data(), text.size());
-    f.lines.push({id, r, place, static_cast<std::uint32_t>(text.size()), f.texts.size});
-    f.texts.size += text.size();
+    f.lines.push(line(r));
     ++f.living;
     return r;
 }
 
 static line* line_of(family_state& f, std::uint64_t id) noexcept {
-    line* at = std::lower_bound(f.lines.begin(), f.lines.end(), id, [](const line& l, std::uint64_t i) { return l.id < i; });
-    return at != f.lines.end() && at->id == id && at->rec ? at : nullptr;
+    line* at = line::first_from(f.lines.begin(), f.lines.end(), id);
+    return at != f.lines.end() && at->id() == id && at->living() ? at : nullptr;
 }
 
 constexpr std::size_t lines_at_once = 512;  // what is removed without letting others in
@@ -6933,20 +7016,21 @@ constexpr std::size_t lines_at_once = 512;  // what is removed without letting o
 /// saw anything of what replaces it then also sees the version.
 static void remove_series(family_state& f, line& l, bool in_table) noexcept {
     PROMETHEUS_ASYNC_DETAIL_STEP();
-    record* r = l.rec;
+    record* r = l.living();
     if (in_table) {
         unlink(f, r);
         bump(*f.face);
     }
-    l.rec = nullptr;
+    l.remove();
     --f.living;
+    r->owed = 0;
     delete std::exchange(r->extra, nullptr);
     // An update may touch the record's word or the bounds besides its cells. Each thread that knows this series may be about to: they rest until each has come by.
     r->bounds = f.bounds;
     if (f.bounds) ++f.bounds->users;
     if (rule_of(r->id) != cell_rule::sum || f.bounds) {
         for (thread_record* t = state.threads; t; t = t->next) {
-            cell* run = t->block.run(l.place);
+            cell* run = t->block.run(r->place);
             if (run->load() != r->id || run == nowhere) continue;
             ++r->owed;
             if (t->owes.try_reserve(t->owes.size + 1)) t->owes.push(r);  // else the record is never used again
@@ -6960,15 +7044,8 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
 static void compact(family_state& f) noexcept {
     if (f.lines.size < 64 || f.living * 2 > f.lines.size) return;
     line* to = f.lines.begin();
-    std::size_t text = 0;
-    for (line l : f.lines) {
-        if (!l.rec) continue;
-        std::memmove(f.texts.data + text, f.texts.data + l.text, l.size);
-        l.text = std::exchange(text, text + l.size);
-        *to++ = l;
-    }
+    for (line l : f.lines) if (l.living()) *to++ = l;
     f.lines.size = f.living;
-    f.texts.size = text;
 }
 
 
@@ -7086,12 +7163,12 @@ std::size_t remove_children(const declared& family, list<label> where) {
         const std::uint64_t limit = (state.sequence + 1) << 12;  // series that are made meanwhile stay
         for (std::uint64_t next = 0; known && next < limit && family.face->id == family.id; global_lock::give_way()) {
             family_state& f = *family.face->family;
-            line* l = std::lower_bound(f.lines.begin(), f.lines.end(), next, [](const line& a, std::uint64_t id) { return a.id < id; });
+            line* l = line::first_from(f.lines.begin(), f.lines.end(), next);
             line* const end = static_cast<std::size_t>(f.lines.end() - l) < lines_at_once ? f.lines.end() : l + lines_at_once;
-            next = end == f.lines.end() ? limit : end->id;
+            next = end == f.lines.end() ? limit : end->id();
             for (; l != end; ++l) {
                 PROMETHEUS_ASYNC_DETAIL_STEP();
-                if (!l->rec || l->id >= limit || !has_values(f, *l->rec, where, indexes, values)) continue;
+                if (!l->living() || l->id() >= limit || !has_values(f, *l->living(), where, indexes, values)) continue;
                 remove_series(f, *l, true);
                 ++removed;
             }
@@ -7270,8 +7347,8 @@ static declared handle_of(const family_state& f, bool labelled) noexcept {
     d.id = f.face->id;
     d.bounds = f.bounds;
     if (!labelled) {
-        const line& l = f.lines[0];
-        d.one = {l.id, page_of(l.place), offset_of(l.place), l.rec};
+        record* r = f.lines[0].living();
+        d.one = {r->id, page_of(r->place), offset_of(r->place), r};
     }
     return d;
 }
@@ -7403,6 +7480,7 @@ result<declared> declare(const declaration& what) {
     }
     if (const family_state* have = clash(home, f, [](const family_state&) { return true; })) return conflict(*have, f);
 
+    make_frame(f);
     home.reserve();
     f.id = state.next_id(0);
     f.home = &home;
@@ -7420,7 +7498,6 @@ result<declared> declare(const declaration& what) {
         release(f.face->id, 0);
         f.face->family = reinterpret_cast<family_state*>(detail::exchanged(state.free_faces, f.face));
         f.lines.release();
-        f.texts.release();
     }};
     f.face->family = &f;
     new_seed(*f.face);
@@ -7446,7 +7523,7 @@ static void destroy_family(family_state* f) noexcept {
     release(face.id, 0);
     bump(face);
     for (std::size_t i = 0; i != f->lines.size;) {
-        if (f->lines[i].rec) remove_series(*f, f->lines[i], false);
+        if (f->lines[i].living()) remove_series(*f, f->lines[i], false);
         if (++i % lines_at_once != 0 && i != f->lines.size) continue;
         state.recycle();
         global_lock::give_way();  // nobody finds it any more
@@ -7455,7 +7532,6 @@ static void destroy_family(family_state* f) noexcept {
     face.family = reinterpret_cast<family_state*>(state.free_faces);
     state.free_faces = &face;
     f->lines.release();
-    f->texts.release();
     if (f->bounds) state.drop(f->bounds);
     delete f;
 }
@@ -8564,11 +8640,40 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-inline char* put_padded(char* to, const char* from, std::uint32_t size) noexcept {
-    for (std::uint32_t i = 0; i < size; i += text_step) std::memcpy(to + i, from + i, text_step);
+/// Both are written in steps: at most label_frame::step bytes more.
+inline char* put_piece(char* to, const char* from, std::size_t size) noexcept {
+    std::memcpy(to, from, label_frame::step);
+    for (std::size_t i = label_frame::step; i < size; i += label_frame::step) [[unlikely]] std::memcpy(to + i, from + i, label_frame::step);
     return to + size;
 }
-static_assert(text_step <= number_room);
+/// `name{a="b"} ` for a series without escapes.
+inline char* put_series_text(char* to, const label_frame& frame, const record& r, std::size_t count) noexcept {
+    const char* const text = frame.text.data();
+    const std::uint32_t* const ends = frame.ends.data();
+    const std::uint64_t* const key = r.key();
+    const auto* stored = reinterpret_cast<const char*>(key + 2 * count);
+    std::uint32_t done = ends[0];
+    to = put_piece(to, text, done);
+    for (std::size_t i = 0; i != count; ++i) {
+        const key_pair k{key[2 * i], key[2 * i + 1]};
+        std::size_t size = static_cast<std::size_t>(k.high >> 56);
+        if (!is_long(k)) {
+            store_little(to, k.low);
+            store_little(to + 8, k.high);
+        } else {
+            size = long_size(k);
+            std::memcpy(to, stored, 16);
+            if (size <= 32) std::memcpy(to + size - 16, stored + size - 16, 16);
+            else put_text(to + 16, {stored + 16, size - 16});
+            stored += (size + 7) / 8 * 8;
+        }
+        to += size;
+        to = put_piece(to, text + done, ends[i + 1] - done);
+        done = ends[i + 1];
+    }
+    return to;
+}
+static_assert(label_frame::step <= number_room);
 static registry_state* registry_of(std::uint64_t id) noexcept {
     const auto at = std::lower_bound(state.registries.begin(), state.registries.end(), id, [](const registry_state* r, std::uint64_t i) { return r->id < i; });
     return at != state.registries.end() && (*at)->id == id ? *at : nullptr;
@@ -8584,7 +8689,7 @@ static bool is_target(const family_state& f) noexcept { return f.type == metric_
 static bool same_facts(const family_state& a, const family_state& b) noexcept {
     static constinit const std::vector<std::pair<std::string, std::string>> none;
     const auto facts = [](const family_state& f) -> const auto& {
-        const series_extra* extra = f.lines[0].rec->extra;
+        const series_extra* extra = f.lines[0].living()->extra;
         return extra ? extra->info : none;
     };
     return a.labels.empty() && b.labels.empty() && a.constants == b.constants && facts(a) == facts(b);
@@ -8604,6 +8709,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     using family_head = detail::family_head;
     using family_state = detail::family_state;
     using line = detail::line;
+    using record = detail::record;
 
     // ---- what was asked for ----
     page_options asked;                     // without its lists, which are here:
@@ -8657,29 +8763,21 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         return f.*what;
     }
     /// The labels of a series as `a="b",`, names escaped as asked.
-    std::string_view labels_of(const family_state& f, const line& l) {
-        std::string_view kept(f.texts.data + l.text, l.size);
-        if (f.row().one_line && !f.non_legacy) {  // `name{a="b"} `
-            kept.remove_prefix(f.name.size() + 1);
-            if (kept.empty()) return {};
-            kept.remove_suffix(2);
-            if (unit.plain(f)) {  // with the comma that the others have
-                labels.assign(kept).push_back(',');
-                return labels;
-            }
-        } else if (unit.plain(f)) {
-            return kept;
-        }
+    std::string_view labels_of(const family_state& f, const record& r) {
         labels.clear();
-        const auto add = [&](std::string_view label_name) {
-            kept.remove_prefix(label_name.size() + 2);
-            std::size_t end = 0;
-            while (kept[end] != '"') end += kept[end] == '\\' ? 2U : 1U;
-            unit.add_label(labels, label_name, kept.substr(0, end));
-            kept.remove_prefix(kept.size() > end + 1 ? end + 2 : end + 1);
+        if (unit.plain(f) && !f.row().one_line) {
+            detail::append_series_text(labels, f, r);
+            return labels;
+        }
+        const auto add = [&](std::string_view label_name, std::string_view value) {
+            unit.quoted.clear();
+            detail::append_escaped_label(unit.quoted, value);
+            unit.add_label(labels, label_name, unit.quoted);
         };
-        for (const auto& c : f.constants) add(c.first);
-        for (const auto& n : f.labels) add(n);
+        for (const auto& c : f.constants) add(c.first, c.second);
+        detail::stored_values values(r, f.labels.size());
+        char space[16];
+        for (const std::string& label_name : f.labels) add(label_name, values.next(space));
         return labels;
     }
     /// Whether the series of a type show when they were made.
@@ -8688,37 +8786,37 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
                (asked.created == created_series::all ||
                 (asked.created == created_series::openmetrics && rules().created != detail::created_place::own_family));
     }
-    void sum_and_count(detail::shown_series& s, const family_state& f, const line& l, double sum, std::uint64_t observed) {
+    void sum_and_count(detail::shown_series& s, const family_state& f, record& r, double sum, std::uint64_t observed) {
         s.sum = sum;
         s.count = observed;
         const detail::sum_use use = detail::use_of_sum(rules(), f.type, s.upper.empty() ? 0 : s.upper[0], sum);
         s.summed = use == detail::sum_use::shown;
         if (use != detail::sum_use::reported) return;
-        if (!l.rec->extra) l.rec->extra = new detail::series_extra;
-        if (!std::exchange(l.rec->extra->sum_told, true)) note_sum(f, s.labels);
+        if (!r.extra) r.extra = new detail::series_extra;
+        if (!std::exchange(r.extra->sum_told, true)) note_sum(f, s.labels);
     }
     void note_sum(const family_head& f, std::string_view own) {
         if (!own.empty()) own.remove_suffix(1);
         note(event_kind::sum_left_out, f.name, '{' + std::string(own) + "}: a negative sum or NaN is left out of OpenMetrics");
     }
     /// Tells the format one series of a registry.
-    void series(const family_state& f, const line& l) {
+    void series(const family_state& f, record& r) {
         detail::shown_series s;
-        s.labels = labels_of(f, l);
-        if (shows_created(f.type)) s.created = l.rec->created;
+        s.labels = labels_of(f, r);
+        if (shows_created(f.type)) s.created = r.created;
         if (created_part) return as->created(unit, f, s);
-        if (rules().exemplars && l.rec->extra) s.exemplars = l.rec->extra->exemplars;
+        if (rules().exemplars && r.extra) s.exemplars = r.extra->exemplars;
         std::uint64_t counts[256];
         switch (f.row().shape) {
         case detail::value_shape::number:
-            if (f.row().cells == detail::cell_rule::sum) s.number = detail::sum_since_reset(*l.rec, l.place);
-            else s.number.real = detail::gauge_value(*l.rec, l.place);
+            if (f.row().cells == detail::cell_rule::sum) s.number = detail::sum_since_reset(r, r.place);
+            else s.number.real = detail::gauge_value(r, r.place);
             break;
         case detail::value_shape::facts:
             s.number.whole = 1;
-            if (!l.rec->extra) break;
+            if (!r.extra) break;
             all = s.labels;
-            for (const auto& [label_name, label_value] : l.rec->extra->info) {
+            for (const auto& [label_name, label_value] : r.extra->info) {
                 unit.quoted.clear();
                 detail::append_escaped_label(unit.quoted, label_value);
                 unit.add_label(all, label_name, unit.quoted);
@@ -8728,26 +8826,26 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         case detail::value_shape::points:
             points.clear();
             if (f.row().cells == detail::cell_rule::extremes) {
-                const detail::run_extremes both = detail::extremes_at(*l.rec, l.place, now);
+                const detail::run_extremes both = detail::extremes_at(r, r.place, now);
                 points.push_back({"min", both.least});
                 points.push_back({"max", both.most});
             }
-            for (std::size_t i = 0; i != f.states.size(); ++i) points.push_back({f.states[i], l.rec->word.state == i ? 1.0 : 0.0});
+            for (std::size_t i = 0; i != f.states.size(); ++i) points.push_back({f.states[i], r.word.state == i ? 1.0 : 0.0});
             s.points = points;
             break;
         case detail::value_shape::histogram: {
             std::memset(counts, 0, (f.bounds->count + 1) * sizeof counts[0]);
-            const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place, counts);
+            const detail::run_sum sum = detail::sum_since_reset(r, r.place, counts);
             for (unsigned i = 1; i <= f.bounds->count; ++i) counts[i] += counts[i - 1];
             s.upper = {f.bounds->upper, f.bounds->count + std::size_t{1}};
             s.cumulative = counts;
             s.texts = f.bounds;
-            sum_and_count(s, f, l, sum.real, counts[f.bounds->count]);
+            sum_and_count(s, f, r, sum.real, counts[f.bounds->count]);
             break;
         }
         case detail::value_shape::summary: {
-            const detail::run_sum sum = detail::sum_since_reset(*l.rec, l.place);
-            sum_and_count(s, f, l, sum.real, sum.whole);
+            const detail::run_sum sum = detail::sum_since_reset(r, r.place);
+            sum_and_count(s, f, r, sum.real, sum.whole);
         }
         }
         as->series(unit, f, s);
@@ -8853,35 +8951,48 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     /// Lines of one sample, copied; false when the window is full. Values are summed thread by thread, so that a page is
     /// read once for all of its lines: line by line it would be fetched again for each.
     bool copy_lines(const family_state& f, const line* from, const line* end, window& out) {
-        constexpr std::size_t chunk = 256;
+        constexpr std::size_t chunk = 128;  // their records stay in the cache
         const bool counts = f.row().cells == detail::cell_rule::sum;
+        const std::size_t label_count = f.labels.size(), fixed = f.frame.ends.back();
+        record* recs[chunk];
+        std::uint64_t ids[chunk];
+        std::uint32_t places[chunk];
         double real[chunk];
         std::uint64_t whole[chunk];
+        constexpr std::size_t ahead = 12;  // of records: there is memory to wait for
         while (from != end) {
-            std::size_t n = out.room() / (from->size + 4) + 1;  // about what the window has room for
+            std::size_t n = out.room() / (fixed + 4 * label_count + 4) + 1;  // about what the window has room for
             if (n > chunk) n = chunk;
             if (n > static_cast<std::size_t>(end - from)) n = static_cast<std::size_t>(end - from);
+            std::uint32_t low = ~std::uint32_t{0}, high = 0;  // places
+            for (std::size_t i = 0; i != n; ++i) {
+                const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[i + ahead < n ? i + ahead : i].word));
+                __builtin_prefetch(later);
+                __builtin_prefetch(later + 64);
+                record* const r = recs[i] = from[i].living();
+                ids[i] = r ? r->id : from[i].id();
+                places[i] = r ? r->place : i == 0 ? 0 : places[i - 1];
+                low = (std::min)(low, places[i]);
+                high = (std::max)(high, places[i]);
+            }
+            low = detail::page_of(low);
+            high = detail::page_of(high);
             std::memset(real, 0, n * sizeof real[0]);
             std::memset(whole, 0, n * sizeof whole[0]);
             const auto add = [&](const detail::cell_block& block) {
                 const detail::cell* page = detail::nowhere;
                 std::uint32_t number = ~std::uint32_t{0};  // of the page: mostly the one of the line before
                 for (std::size_t i = 0; i != n; ++i) {
-                    if (detail::page_of(from[i].place) != number) {
-                        number = detail::page_of(from[i].place);
+                    if (detail::page_of(places[i]) != number) {
+                        number = detail::page_of(places[i]);
                         page = number < block.count ? block.pages[number] : detail::nowhere;
                     }
-                    const detail::cell* run = page + detail::offset_of(from[i].place);
-                    if (run->load() != from[i].id) continue;
+                    const detail::cell* run = page + detail::offset_of(places[i]);
+                    if (run->load() != ids[i]) continue;
                     real[i] += run[1].real();
                     if (counts) whole[i] += run[2].load();
                 }
             };
-            std::uint32_t low = ~std::uint32_t{0}, high = 0;  // pages
-            for (std::size_t i = 0; i != n; ++i) {
-                low = (std::min)(low, detail::page_of(from[i].place));
-                high = (std::max)(high, detail::page_of(from[i].place));
-            }
             const auto has_pages = [&](const detail::cell_block& block) {
                 if (high - low >= n) return low < block.count;
                 for (std::uint32_t p = low; p <= high && p < block.count; ++p) if (block.pages[p] != detail::nowhere) return true;
@@ -8890,30 +9001,31 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             add(detail::state.shared);
             for (const detail::thread_record* t = detail::state.threads; t; t = t->next) if (has_pages(t->block)) add(t->block);
             for (std::size_t i = 0; i != n; ++i, ++from) {
-                at_line = from->id;
-                if (from->id >= limit) return true;
-                if (!from->rec) {
+                record* const r = recs[i];
+                at_line = ids[i];
+                if (at_line >= limit) return true;
+                if (!r) [[unlikely]] {
                     if (!spend(hole_work)) return false;
                     continue;
                 }
-                if (from->size + detail::number_room > out.room()) {
-                    if (out.room() != capacity) return false;
-                    at_line = from->id + 1;
-                    series(f, *from);  // longer than any window
+                if (std::uint64_t{fixed} + r->size + detail::number_room > out.room()) [[unlikely]] {
+                    if (r->size != record::escaped && out.room() != capacity) return false;
+                    ++at_line;
+                    series(f, *r);  // with escapes, or longer than any window
                     if (!drain(out)) return false;
                     continue;
                 }
-                char* to = detail::put_padded(out.at, f.texts.data + from->text, from->size);
+                char* to = detail::put_series_text(out.at, f.frame, *r, label_count);
                 if (counts) {
-                    if (real[i] != 0) real[i] = detail::steady(*from->rec, real[i]);
+                    if (real[i] != 0) real[i] = detail::steady(*r, real[i]);
                     to = detail::put_counter(to, {real[i], whole[i]});
                 } else {
-                    const std::uint64_t shared = from->rec->word.last_set.load();
+                    const std::uint64_t shared = r->word.last_set.load();
                     to = detail::put_double(to, shared == detail::shared_value::unset ? real[i] : __builtin_bit_cast(double, shared));
                 }
                 *to++ = '\n';
                 out.at = to;
-                at_line = from->id + 1;
+                ++at_line;
             }
         }
         return true;
@@ -8927,30 +9039,32 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         return g && mergeable(f, *g) && g->id < limit ? g : nullptr;
     }
     /// What a series of merged families is told apart by: what its labels say, whose names the families share.
-    std::string_view identity(const family_state& f, const line& l) {
-        const std::string_view own(f.texts.data + l.text, l.size);
-        if (f.type != metric_type::info || !l.rec->extra) return own;
+    std::string_view identity(const family_state& f, const record& r) {
+        all.clear();
+        detail::append_series_text(all, f, r);
+        if (f.type != metric_type::info || !r.extra) return all;
         pairs.clear();
-        for (const auto& [label_name, value] : l.rec->extra->info) pairs.emplace_back(std::string(unit.escaped(label_name, true)), value);
-        detail::append_identity(all.assign(own), pairs);
+        for (const auto& [label_name, value] : r.extra->info) pairs.emplace_back(std::string(unit.escaped(label_name, true)), value);
+        detail::append_identity(all, pairs);
         return all;
     }
     bool lines(const family_state& first, const family_state& f, window& out) {
-        const line* l = std::lower_bound(f.lines.begin(), f.lines.end(), at_line, [](const line& a, std::uint64_t id) { return a.id < id; });
+        const line* l = line::first_from(f.lines.begin(), f.lines.end(), at_line);
         bool several = at_twin != at_registry;
         for (std::size_t k = at_registry + 1; k != registries.size() && !several; ++k) several = twin(first, k) != nullptr;
         if (rules().copies_lines && f.row().one_line && unit.plain(f) && !f.special && !several && !shows_created(f.type))
             return copy_lines(f, l, f.lines.end(), out);
-        for (; l != f.lines.end() && l->id < limit; ++l) {
-            at_line = l->id + 1;
-            const bool another = l->rec && several && !merged.add(identity(f, *l));
+        for (; l != f.lines.end() && l->id() < limit; ++l) {
+            at_line = l->id() + 1;
+            record* const r = l->living();
+            const bool another = r && several && !merged.add(identity(f, *r));
             if (another && !created_part && !std::exchange(doubled, true))
                 note(event_kind::names_collided, f.name, ": a series is left out: an earlier registry has it");
-            if (!l->rec || another) {
+            if (!r || another) {
                 if (!spend(series_work)) return false;
                 continue;
             }
-            series(f, *l);
+            series(f, *r);
             if (!drain(out)) return false;
         }
         return true;

@@ -548,7 +548,8 @@ TEST_CASE("each hit of a lookup is the child that was asked for, while others ar
     prom::registry mine;
     constexpr int names = 24, rounds = 100000;
     std::string text[names];
-    for (int i = 0; i < names; ++i) text[i] = (i % 3 ? "a rather long label value " : "v") + std::to_string(i);
+    const std::string begins[] = {"v", "a rather long label value ", std::string(300, 'x'), "a \"quoted\" \\ one\n"};
+    for (int i = 0; i < names; ++i) text[i] = begins[i % 4] + std::to_string(i);
     static std::atomic<int> owner[4 * rounds];
     const std::string_view label_names[] = {"l"};
     const prom::label_names label_list(label_names);
