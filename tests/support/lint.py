@@ -117,6 +117,13 @@ for text_of, link in re.findall(r"\[([^][]+)\]\(([^)]+)\)", page):
     elif not link.startswith("http"):
         check(os.path.exists(link), f"README: there is {link}")
         check(not re.fullmatch(r"\d\d", text_of) or os.path.basename(link).startswith(text_of + "_"), f"README: {link} is example {text_of}")
+for n, name in re.findall(r"`\[(\d\d)\] ([a-z ]+)`", page):
+    check(names.get(n) == name, f"README: room [{n}] is {names.get(n)!r}, not {name!r}")
+for path in re.findall(r"`((?:tests|examples|findings)/[\w./]+)`", page):
+    check(os.path.exists(path), f"README: there is {path}")
+for holds in re.findall(r"\| ([^|]*) \|$", section("What servers do with a page"), re.M):
+    for script in re.findall(r"`(\w+)`", holds):
+        check(os.path.exists(f"findings/{script}.sh"), f"README: there is findings/{script}.sh")
 examples = sorted(map(os.path.basename, glob.glob("examples/[0-9]*.cpp")))
 listed = re.findall(r"\[(\d\d)\]", section("All examples"))
 check(sorted(listed) == [e[:2] for e in examples], f"README lists each example once, and their numbers differ: {listed}, {examples}")
