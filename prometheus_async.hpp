@@ -39,7 +39,7 @@
 //   [34] loop         event_loop                [54] negotiation  Accept, one sample, one page
 //   [36] server       start_http_server, TLS    [55] unhandled    failures that nobody saw
 //   [38] discovery    consul_agent, file_sd     [56] pollers      epoll, kqueue, poll: one shape
-//                                               [58] loop         timers, posting, closing work
+//   [39] push         pushgateway               [58] loop         timers, posting, closing work
 //                                               [60] http syntax  hosts, URLs, paths, dates
 //                                               [61] http heads   requests and responses
 //                                               [62] sessions     plain and TLS byte streams
@@ -49,6 +49,7 @@
 //                                               [66] http server  limits, fairness, accepting
 //                                               [67] server main  starting, closing, the thread
 //                                               [68] http client  one request, one response
+//                                               [69] pushgateway  pages that are checked and sent
 //                                               [70] json         a writer
 //                                               [72] consul       registration that stays
 //                                               [74] file_sd      an atomic target file
@@ -62,8 +63,8 @@
 //   PROMETHEUS_ASYNC_EXCEPTIONS      detected  0 builds without throw; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_THREADS      0         no locks, no thread_local; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_GZIP         0         1 in the implementation's file: pages are never compressed; drops [49]
-//   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[38], [56]-[74]
-//   PROMETHEUS_ASYNC_NO_DISCOVERY    0         no consul_agent and no file_sd: drops [68]-[74]
+//   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[39], [56]-[74]
+//   PROMETHEUS_ASYNC_NO_DISCOVERY    0         no consul_agent, file_sd and pushgateway: drops [39], [68]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
 //   PROMETHEUS_ASYNC_FATAL(err)      print     what a broken contract does, without exceptions, before it aborts
@@ -151,8 +152,8 @@
 #define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(0)
 #endif
 
-#ifndef PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
-#define PROMETHEUS_ASYNC_HPP  // rooms [10] to [38]
+#ifndef PROMETHEUS_ASYNC_HPP  // rooms [10] to [39]
+#define PROMETHEUS_ASYNC_HPP  // rooms [10] to [39]
 
 #include <concepts>          // the verbs take any metric of the right shape
 #include <coroutine>         // task
@@ -634,6 +635,7 @@ enum class event_kind : std::uint8_t {
     registration_failed,  // service discovery; it is tried again
     registration_lost,    // the agent forgot us: it is told again; or another has our id: it keeps it
     deregistration_failed,
+    push_failed,          // a push, or a removal, was refused or given up
     exemplar_dropped,     // more than 128 code points, or a label's name that may not be
     names_collided,       // a family or series was left out: on this page its name is another's
     sum_left_out,         // a sum is negative or NaN: OpenMetrics has neither _sum nor _count of that series
@@ -3722,7 +3724,7 @@ PROMETHEUS_ASYNC_DECL auto count_failures(M&& metric) {
 
 PROMETHEUS_ASYNC_END
 
-#if !PROMETHEUS_ASYNC_NO_NETWORK  // rooms [34] to [38]
+#if !PROMETHEUS_ASYNC_NO_NETWORK  // rooms [34] to [39]
 
 // =============================================================================
 // [34] loop                                         event_loop: tasks, timers, posting, readiness
@@ -4454,9 +4456,93 @@ private:
 #endif
 
 PROMETHEUS_ASYNC_END
-#endif  // rooms [34] to [38]
 
-#endif  // rooms [10] to [38], PROMETHEUS_ASYNC_HPP
+// =============================================================================
+// [39] push                                         pushgateway: for what ends before it is scraped
+//      needs [36]
+// =============================================================================
+#if !PROMETHEUS_ASYNC_NO_DISCOVERY
+PROMETHEUS_ASYNC_BEGIN
+
+/// unit     seconds
+struct push_options {
+    std::string_view gateway{};            // "host:9091", "http://host:9091/prefix", "https://host", "unix:///path";
+                                           // empty: 127.0.0.1:9091
+    std::string_view job{};                // of the group: any UTF-8, not empty
+    list<label> grouping{};                // its other labels, as {"instance", "host1"}: any UTF-8, also empty
+    list<registry*> registries{};          // what is pushed; several as one page. Empty: the default registry
+    list<std::string_view> only{};         // of it, by family or sample name; empty: everything
+    prometheus_async::credential credential{};  // basic(user, password) or bearer(token)
+    tls_config tls{};                      // for an https gateway
+    bool gzip = false;                     // with PROMETHEUS_ASYNC_NO_GZIP=0: pages of 1500 octets or more are compressed
+    seconds timeout = 10;                  // of one request, with looking up the name and connecting
+    unsigned tries = 3;                    // of one push or removal, when there is no answer, or 408, 429 or 5xx
+    seconds interval = 0;                  // above 0: pushes by itself, a page every so often, until close()
+    bool push_at_end = true;               // close() pushes once more
+    bool remove_at_end = false;            // close() removes the group then; so does the destructor, without pushing
+    seconds remove_after = 0;              // the time between the two: Prometheus has to scrape the last page
+    collector_errors on_collector_error = collector_errors::skip;  // fail: the page is not pushed
+    registry* self_metrics = nullptr;      // of prometheus_async_push_*{path}; null: there are none
+    event_handler on_event = nullptr;      // push_failed, credentials_in_clear, and what pages tell
+    void* context = nullptr;
+};
+
+static_assert(std::is_trivially_destructible_v<push_options>);
+
+namespace detail {
+struct push_member;
+}
+
+/// Pushes metrics to a Pushgateway, as the text format 0.0.4: one group, which its job and grouping labels name.
+///
+/// The gateway keeps a group until it is removed, for years if need be, and Prometheus must scrape it with
+/// honor_labels: true. It is for jobs that end before they could be scraped; what runs on is better scraped.
+///
+/// shape    push() replaces the group (PUT), push_add() the families of the same names in it (POST: also series with
+///          other labels), remove() takes all of the group away (DELETE). Calls run one after the other, in order
+/// clock    the loop's: the pauses between tries are 1 s, 2 s, ... 60 s, with jitter, or what Retry-After asks for, at
+///          most 60 s; the pauses of `interval` have 5 % of jitter
+/// lifetime copies the options; the registries outlive it. The destructor cancels what is under way; with remove_at_end, the
+///          removal is closing work of the loop. The tasks may outlive it, and not the loop
+/// threads  the loop's
+/// errors   invalid_option, before anything is sent, for what no gateway takes, what it would change, or what would hurt its
+///          other users: a group's value that is not UTF-8; a series with the label job or a grouping label, with a
+///          timestamp, or called push_time_seconds (the text begins with metric and label).
+///          refused: the gateway's status and words. timeout, system, tls, protocol: there was no answer, in no try.
+///          Each try makes a page of its own: what is pushed is the newest data. No redirect is followed
+class pushgateway {
+public:
+    PROMETHEUS_ASYNC_DECL pushgateway(event_loop& loop, const push_options& options);
+    pushgateway(const pushgateway&) = delete;
+    pushgateway& operator=(const pushgateway&) = delete;
+    PROMETHEUS_ASYNC_DECL ~pushgateway();
+
+    PROMETHEUS_ASYNC_DECL task<result<void>> push();
+    PROMETHEUS_ASYNC_DECL task<result<void>> push_add();
+    PROMETHEUS_ASYNC_DECL task<result<void>> remove();
+    /// Ends the pushes of `interval`, then does what push_at_end and remove_at_end say. A second call does nothing.
+    PROMETHEUS_ASYNC_DECL task<result<void>> close();
+
+    /// What keeps the newest page from the gateway, and what an operator has to do; empty after a success. No secrets.
+    PROMETHEUS_ASYNC_DECL std::string why() const;
+
+private:
+    detail::push_member* member_;
+};
+
+/// As the members of pushgateway, for programs without a loop: they return when it is done, after at most
+/// push_options::tries requests and their pauses.
+///
+/// threads  any; the calling one waits
+PROMETHEUS_ASYNC_DECL result<void> push_to_gateway(const push_options& options);
+PROMETHEUS_ASYNC_DECL result<void> push_add_to_gateway(const push_options& options);
+PROMETHEUS_ASYNC_DECL result<void> remove_from_gateway(const push_options& options);
+
+PROMETHEUS_ASYNC_END
+#endif
+#endif  // rooms [34] to [39]
+
+#endif  // rooms [10] to [39], PROMETHEUS_ASYNC_HPP
 
 // #############################################################################
 // implementation
@@ -7567,7 +7653,7 @@ const char* event_name(event_kind kind) noexcept {
     static constexpr const char* names[] = {
         "accept_failed", "connection_evicted", "connection_refused", "connection_stalled", "handshake_failed", "certificate_rejected",
         "credentials_in_clear", "authorization_failed", "callback_failed", "step_ignored", "text_sanitized", "series_overflowed",
-        "registration_failed", "registration_lost", "deregistration_failed", "exemplar_dropped", "names_collided", "sum_left_out", "connection_lost"};
+        "registration_failed", "registration_lost", "deregistration_failed", "push_failed", "exemplar_dropped", "names_collided", "sum_left_out", "connection_lost"};
     static_assert(std::size(names) == static_cast<unsigned>(event_kind::connection_lost) + 1);
     return names[static_cast<unsigned>(kind)];
 }
@@ -7637,7 +7723,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [49] gzip                                         a deflater that knows exposition pages
-//      needs [14]
+//      needs [26]
 // =============================================================================
 //
 // What it knows of pages: the digits of a value are random, so no match is looked for there, and a line is like the one
@@ -8144,6 +8230,37 @@ gzip_stream::piece gzip_stream::next(std::span<char> into) noexcept {
         }
     }
 }
+
+/// A page that is compressed while it is made.
+struct gzip_filter {
+    owned<gzip_stream> gzip;  // kept for the next page
+
+    /// A page begins, with what was made of it; `whole`: that is all. False without memory.
+    bool begin(std::string_view first, bool whole) noexcept {
+        if (!gzip) gzip = owned<gzip_stream>(new (std::nothrow) gzip_stream);
+        if (!gzip) return false;
+        gzip->start();
+        gzip->add(first.copy(gzip->room().data(), gzip->room().size()));
+        if (whole) gzip->finish();
+        return true;
+    }
+    /// The next octets, of what `plain` makes. Few or none, with more to come, after much work.
+    template <class Plain>
+    pulled next(std::span<char> into, Plain plain) noexcept {
+        std::size_t bytes = 0, taken = 0;
+        for (;;) {
+            const gzip_stream::piece made = gzip->next(into.subspan(bytes));
+            bytes += made.bytes;
+            if (made.what == gzip_stream::made::done) return {bytes, pull::done};
+            if (made.what == gzip_stream::made::full || taken >= gzip_stream::least_room) return {bytes, pull::more};
+            const pulled got = plain(gzip->room());
+            gzip->add(got.bytes);
+            taken += got.bytes + gzip_stream::least_room / 4;  // a pull without octets was work, too
+            if (got.what == pull::failed) return {bytes, pull::failed};
+            if (got.what == pull::done) gzip->finish();
+        }
+    }
+};
 
 /// A small page is smaller on its way as it is.
 constexpr bool worth_gzip(std::size_t octets, bool plain_will_do) noexcept { return octets >= 1500 || !plain_will_do; }
@@ -10847,17 +10964,34 @@ constexpr bool visible(std::string_view s) noexcept {
     for (char c : s) if (c <= ' ' || c > '~') return false;
     return true;
 }
+constexpr bool unreserved(char c) noexcept { return ascii_letter_or_digit(c) || c == '-' || c == '.' || c == '_' || c == '~'; }
 /// Everything but the unreserved characters of RFC 3986, so that the octets are one path segment.
 /// The caller must refuse "." and ".." itself.
 inline std::string percent_encoded(std::string_view segment) {
     std::string out;
     for (char c : segment) {
-        if (ascii_letter_or_digit(c) || c == '-' || c == '.' || c == '_' || c == '~') {
+        if (unreserved(c)) {
             out += c;
         } else {
             out += '%';
             out += "0123456789ABCDEF"[static_cast<unsigned char>(c) >> 4];
             out += "0123456789ABCDEF"[static_cast<unsigned char>(c) & 15];
+        }
+    }
+    return out;
+}
+/// RFC 4648; `url`: with the alphabet for URLs, and without padding.
+inline std::string base64(std::string_view octets, bool url = false) {
+    const char* const letters = url ? "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+                                    : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string out;
+    out.reserve(octets.size() / 3 * 4 + 4);
+    for (std::size_t i = 0; i < octets.size(); i += 3) {
+        std::uint32_t bits = 0;
+        for (std::size_t k = i; k != i + 3; ++k) bits = bits << 8 | (k < octets.size() ? static_cast<unsigned char>(octets[k]) : 0u);
+        for (std::size_t k = 0; k != 4; ++k) {
+            if (i + k <= octets.size()) out += letters[bits >> (18 - 6 * k) & 63];
+            else if (!url) out += '=';
         }
     }
     return out;
@@ -11427,7 +11561,8 @@ class response_parser {
 public:
     enum class status : std::uint8_t { more, done, failed };
 
-    explicit response_parser(std::size_t body_limit = 1 << 20) noexcept : limit_(body_limit) {}
+    /// A body that is longer is a fault; with `cuts`, the answer ends there.
+    explicit response_parser(std::size_t body_limit = 1 << 20, bool cuts = false) noexcept : cuts_(cuts), limit_(body_limit) {}
 
     status feed(std::string_view octets);
     /// The peer closed its side.
@@ -11453,7 +11588,12 @@ private:
     void next_field(std::string_view& in);
     void field();
     void head_end();
-    void take(std::size_t n) noexcept { n > limit_ - body.size() ? fail("body too large") : void(left_ = n); }
+    void take(std::size_t n) noexcept {
+        const std::size_t room = limit_ - body.size();
+        if (n > room && !cuts_) return fail("body too large");
+        cut_ = n > room;
+        left_ = cut_ ? room : n;
+    }
     void fail(const char* why) noexcept { status_ = status::failed, fault_ = why; }
     void done() noexcept { status_ = status::done; }
 
@@ -11461,7 +11601,7 @@ private:
 
     status status_ = status::more;
     at at_ = at::status_line;
-    bool cr_ = false, reuse_ = true, chunked_ = false, old_ = false;
+    bool cr_ = false, reuse_ = true, chunked_ = false, old_ = false, cut_ = false, cuts_;
     std::size_t extensions_ = 0;  // octets, of all chunks
     int code_ = 0, interim_ = 0;
     std::size_t limit_, left_ = 0, length_ = none, surplus_ = 0;
@@ -11503,7 +11643,8 @@ void response_parser::body_octets(std::string_view& in) {
     body += piece;
     in.remove_prefix(piece.size());
     if ((left_ -= piece.size()) != 0) return;
-    if (at_ == at::sized) done();
+    if (cut_) reuse_ = false;
+    if (at_ == at::sized || cut_) done();
     if (at_ == at::chunk) at_ = at::chunk_end;
 }
 
@@ -12071,7 +12212,7 @@ class http_connection;
 struct page_body {
     cursor page;
 #if !PROMETHEUS_ASYNC_NO_GZIP
-    owned<gzip_stream> gzip;  // made for the first compressed page, kept for the next
+    gzip_filter gzip;
 #endif
     bool compressed = false;
     std::size_t samples = 0;
@@ -12087,7 +12228,7 @@ struct page_body {
     /// Few or none, with more to come, after much work: the connection's turn ends.
     pulled next(std::span<char> into) noexcept {
 #if !PROMETHEUS_ASYNC_NO_GZIP
-        if (compressed) return zipped(into);
+        if (compressed) return gzip.next(into, [this](std::span<char> room) noexcept { return plain(room); });
 #endif
         return plain(into);
     }
@@ -12104,28 +12245,7 @@ struct page_body {
     }
 #if !PROMETHEUS_ASYNC_NO_GZIP
     /// The page from now on is compressed, first of all what was taken of it. False without memory.
-    bool compress(std::string_view first, bool whole) noexcept {
-        if (!gzip) gzip = owned<gzip_stream>(new (std::nothrow) gzip_stream);
-        if (!gzip) return false;
-        gzip->start();
-        gzip->add(first.copy(gzip->room().data(), gzip->room().size()));
-        if (whole) gzip->finish();
-        return compressed = true;
-    }
-    pulled zipped(std::span<char> into) noexcept {
-        std::size_t bytes = 0, taken = 0;
-        for (;;) {
-            const gzip_stream::piece made = gzip->next(into.subspan(bytes));
-            bytes += made.bytes;
-            if (made.what == gzip_stream::made::done) return {bytes, pull::done};
-            if (made.what == gzip_stream::made::full || taken >= gzip_stream::least_room) return {bytes, pull::more};
-            const pulled got = plain(gzip->room());
-            gzip->add(got.bytes);
-            taken += got.bytes + gzip_stream::least_room / 4;  // a pull without octets was work, too
-            if (got.what == pull::failed) return {bytes, pull::failed};
-            if (got.what == pull::done) gzip->finish();
-        }
-    }
+    bool compress(std::string_view first, bool whole) noexcept { return compressed = gzip.begin(first, whole); }
 #endif
 };
 
@@ -13923,7 +14043,37 @@ struct secret_text {
     ~secret_text() { for (volatile char& c : text) c = 0; }
 };
 
+/// What a server said, without a secret of ours that it repeats.
+inline void blot(std::string& said, std::string_view secret) {
+    if (secret.empty()) return;
+    for (std::size_t at = 0; (at = said.find(secret, at)) != std::string::npos; at += 7) said.replace(at, secret.size(), "[token]");
+}
+
 // ---- waiting ----
+
+/// The pauses after failures: 1 s, 2 s, ... 60 s, and up to a quarter more, so that the processes of a fleet do not all ask at
+/// once.
+struct retry_pauses {
+    double last = 0;  // 0: after a success
+    std::uint64_t seed = 0;
+
+    /// 0 .. 1
+    double jitter() noexcept {
+        if (seed == 0) {
+            const double now = wall_now();
+            std::memcpy(&seed, &now, sizeof seed);
+            seed ^= reinterpret_cast<std::uintptr_t>(this) ^ (static_cast<std::uint64_t>(sys::getpid()) << 32);
+        }
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        return static_cast<double>(seed >> 11) * 0x1p-53;
+    }
+    /// At least what the server asked for.
+    double next(double retry_after) noexcept {
+        last = last == 0 ? 1 : last < 30 ? last * 2 : 60;
+        const double pause = (last > retry_after ? last : retry_after) * (1 + jitter() / 4);
+        return pause < 60 ? pause : 60;
+    }
+};
 
 /// A timeout says what was waited for.
 inline error in_words(const error& why, std::string_view late) noexcept {
@@ -14024,15 +14174,24 @@ struct http_deadlines {
     seconds handshake = 5;
     seconds first_octet = 10;
     seconds total = 15;
+    std::size_t words = 0;   // octets that are kept of a body, which may then be of any length; 0: 1 MiB, and no more
 };
 
+/// What follows of a body, made while it is sent.
+struct http_body {
+    pulled (*next)(void* self, std::span<char> into) noexcept;  // never failed; no octets, with more to come, after much work
+    void* self;
+};
 struct http_request {
     std::string_view method;
     std::string_view target;         // percent-encoded
     std::string_view secret_name;    // a field whose value is wiped and never shown; may be empty
     std::string_view secret{};
-    std::string_view body{};         // JSON
+    std::string_view body{};
     std::string_view authorization{};  // a field's value, wiped as well; may be empty
+    std::string_view content_type = "application/json";
+    std::string_view content_encoding{};
+    const http_body* rest = nullptr;   // of the body: it is then sent in chunks
 
     /// Why it would not be one request; null when it is.
     const char* flaw() const noexcept {
@@ -14071,7 +14230,7 @@ public:
         scope_ = &scope;
         total_ = loop_.now() + total.count();
     }
-    bool owes() const noexcept { return owed_ != 0; }
+    bool owes() const noexcept { return owed_ != 0 && whole_; }
     /// Every answer was read, and the peer has neither closed nor said anything since.
     bool reusable() const noexcept {
         char octet;
@@ -14092,7 +14251,10 @@ private:
         fd_.reset();
     }
     void compose(const http_request& request);
-    task<result<void>> send();
+    bool next_chunk(const http_body& rest);
+    bool answered_early();
+    response_parser parser() const noexcept { return limits_.words ? response_parser(limits_.words, true) : response_parser(); }
+    task<result<void>> send(const http_request& request);
     task<result<http_response>> receive();
     response_parser::status feed(std::string_view octets) {
         heard_ = heard_ || !octets.empty();
@@ -14118,9 +14280,10 @@ private:
     secret_text out_;         // requests; sent as far as sent_
     std::size_t sent_ = 0;
     unsigned owed_ = 0;       // answers
+    bool whole_ = true;       // out_ has the last request's end
     bool kept_ = false;       // after the last answer, both sides may go on
     bool heard_ = false;      // of the present answer
-    response_parser answer_;
+    response_parser answer_ = parser();
     std::string early_;       // of the next one
     char scratch_[4096];
 };
@@ -14171,7 +14334,8 @@ task<result<void>> http_client::wait_for(stream_status how) {
     case stream_status::want_read:
     case stream_status::want_write: {
         const bool read = how == stream_status::want_read;
-        const interest want = !read ? interest::write : stream_.pending() ? interest::both : interest::read;
+        const bool both = read ? stream_.pending() : !whole_ && owed_ == 1;
+        const interest want = both ? interest::both : read ? interest::read : interest::write;
         if (loop_.now() >= until_) co_return error(errc::timeout, "too late");  // whatever is ready: a peer that always sends does not outlast it
         co_return co_await io_wait(loop_, scope_, fd_.get(), want, until_);
     }
@@ -14181,35 +14345,91 @@ task<result<void>> http_client::wait_for(stream_status how) {
     }
 }
 
+constexpr std::size_t chunk_before = 8;  // "00004000\r\n" without its first two octets
+inline void chunk_head(char* to, std::size_t size) noexcept {
+    for (std::size_t i = chunk_before - 2; i-- != 0; size /= 16) to[i] = "0123456789abcdef"[size % 16];
+    to[chunk_before - 2] = '\r';
+    to[chunk_before - 1] = '\n';
+}
+
 void http_client::compose(const http_request& request) {
     secret_text message;  // in memory that does not move once there is a secret in it
     std::string& out = message.text;
     out.reserve(out_.text.size() - sent_ + request.target.size() + to_.host.size() + request.secret_name.size() +
-                request.secret.size() + request.authorization.size() + request.body.size() + 512);
+                request.secret.size() + request.authorization.size() + request.body.size() + request.content_type.size() + 512);
     out.append(out_.text, sent_).append(request.method).append(" ").append(request.target).append(" HTTP/1.1\r\nHost: ");
     out += to_.host.empty() ? "localhost" : bracketed(to_.host) + ':' + std::to_string(to_.port);
     out += "\r\nUser-Agent: prometheus_async.hpp/" PROMETHEUS_ASYNC_VERSION_STRING "\r\nAccept: */*\r\n";
-    if (!request.body.empty()) out += "Content-Type: application/json\r\n";
-    if (request.method != "GET") out += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
+    if (!request.body.empty()) out.append("Content-Type: ").append(request.content_type).append("\r\n");
+    if (!request.content_encoding.empty()) out.append("Content-Encoding: ").append(request.content_encoding).append("\r\n");
+    if (request.rest) out += "Transfer-Encoding: chunked\r\n";
+    else if (request.method != "GET") out += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
     if (!request.secret.empty()) out.append(request.secret_name).append(": ").append(request.secret).append("\r\n");
     if (!request.authorization.empty()) out.append("Authorization: ").append(request.authorization).append("\r\n");
-    out.append("\r\n").append(request.body);
+    out += "\r\n";
+    if (request.rest) {
+        char size[chunk_before + 1];
+        chunk_head(size, request.body.size());
+        out.append(size, chunk_before).append(request.body).append("\r\n");
+    } else {
+        out += request.body;
+    }
     out.swap(out_.text);
     sent_ = 0;
+    whole_ = !request.rest;
     ++owed_;
+}
+
+/// False when there is nothing to send yet.
+bool http_client::next_chunk(const http_body& rest) {
+    constexpr std::size_t room = 16384;
+    if (out_.text.capacity() < chunk_before + room + 7) {  // the memory that the head was in is wiped
+        secret_text larger;
+        larger.text.reserve(chunk_before + room + 7);
+        larger.text.swap(out_.text);
+    }
+    std::string& out = out_.text;
+    out.resize(chunk_before + room);
+    const pulled got = rest.next(rest.self, {out.data() + chunk_before, room});
+    whole_ = got.what != pull::more;
+    chunk_head(out.data(), got.bytes);
+    out.resize(chunk_before + got.bytes);
+    if (got.bytes != 0) out += "\r\n";
+    else out.clear();
+    if (whole_) out += "0\r\n\r\n";
+    sent_ = 0;
+    return !out.empty();
+}
+
+/// Whether the peer has answered, or gone, although the request has not ended.
+bool http_client::answered_early() {
+    if (whole_ || owed_ != 1) return false;  // what comes now may answer the request before this one
+    char buffer[1024];
+    const stream_io got = stream_.receive(buffer, scratch_);
+    if (got.status == stream_status::want_read || got.status == stream_status::want_write) return false;
+    return got.status != stream_status::ok || feed({buffer, got.bytes}) != response_parser::status::more || answer_.code() >= 200;
 }
 
 task<result<http_response>> http_client::exchange(const http_request& request) {
     if (const char* flaw = request.flaw()) co_return error(errc::invalid_option, flaw);
     compose(request);
     kept_ = false;
-    result<void> sent = co_await send();
+    const result<void> sent = co_await send(request);
+    if (!sent && sent.why().code() == errc::system && owed_ == 1 && !to_.tls) {
+        stream_ = stream(fd_.get());  // the peer has closed: it may have said why before, and what has come is there
+        until_ = total_ = loop_.now();
+        auto said = co_await receive();
+        owed_ = 0;
+        kept_ = false;
+        if (said) co_return std::move(said);
+    }
     if (!sent) {
         if (sent.why().code() != errc::timeout && sent.why().code() != errc::canceled) owed_ = 0;  // never to come
         co_return sent.why();
     }
     for (;;) {
         auto said = co_await receive();
+        if (!whole_) kept_ = false;
         if (said && --owed_ != 0) continue;  // to a request before this one
         if (!said && said.why().code() != errc::timeout && said.why().code() != errc::canceled) owed_ = 0;
         if (said && !kept_) farewell();
@@ -14217,16 +14437,25 @@ task<result<http_response>> http_client::exchange(const http_request& request) {
     }
 }
 
-task<result<void>> http_client::send() {
+task<result<void>> http_client::send(const http_request& request) {
     step(limits_.first_octet);
-    for (auto how = stream_status::want_write; how != stream_status::ok;) {
+    auto how = stream_status::ok;
+    for (int chunks = 1;; ++chunks) {
+        bool rests = false;
+        if (how == stream_status::ok && sent_ == out_.text.size() && !whole_) rests = !next_chunk(*request.rest) || chunks % 8 == 0;
         const stream_io sent = stream_.send(std::string_view(out_.text).substr(sent_), scratch_);
         sent_ += sent.bytes;
         how = sent.status;
+        if (how == stream_status::ok && whole_) co_return {};
+        if (rests) {  // a long body leaves the loop its other work
+            const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
+            if (turned.why().code() == errc::canceled) co_return turned.why();
+            if (loop_.now() >= until_) co_return error(errc::timeout, "the request was not taken in time");
+        }
         const result<void> waited = co_await wait_for(how);
         if (!waited) co_return in_words(waited.why(), "the request was not taken in time");
+        if (answered_early()) co_return {};
     }
-    co_return {};
 }
 
 task<result<http_response>> http_client::receive() {
@@ -14254,7 +14483,7 @@ task<result<http_response>> http_client::receive() {
     http_response said{answer_.code(), answer_.retry_after(), std::move(answer_.body)};
     kept_ = answer_.reusable();
     heard_ = false;
-    answer_ = response_parser();
+    answer_ = parser();
     co_return std::move(said);
 }
 
@@ -14263,7 +14492,617 @@ PROMETHEUS_ASYNC_END
 
 #endif  // rooms [68]
 
-#if !PROMETHEUS_ASYNC_NO_DISCOVERY  // rooms [70] to [74]
+#if !PROMETHEUS_ASYNC_NO_DISCOVERY  // rooms [69] to [74]
+
+// =============================================================================
+// [69] pushgateway                                  pages that are checked, sent, and sent again
+//      needs [39] [49] [52] [68]
+// =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+// ---- what is pushed ----
+
+/// Reads a page of text 0.0.4 as it is made, and finds what a Pushgateway refuses, or would overwrite.
+class push_check {
+public:
+    /// `group`: the names of the group's labels, which outlive the check.
+    explicit push_check(const std::vector<std::string>& group) noexcept : group_(&group) {}
+
+    /// False when the page must not be pushed: see fault().
+    bool feed(std::string_view octets);
+    const std::string& fault() const noexcept { return fault_; }
+
+private:
+    enum class at : std::uint8_t { line, comment, name, label, quote, value, escape, after, space, number };
+    void octet(char c);
+    void metric();
+    void label();
+
+    const std::vector<std::string>* group_;
+    at at_ = at::line;
+    std::string metric_, label_, fault_;
+};
+
+bool push_check::feed(std::string_view octets) {
+    for (std::size_t i = 0; i != octets.size() && fault_.empty(); ++i) {
+        if (at_ == at::comment) {  // half of a page
+            i = octets.find('\n', i);
+            if (i == std::string_view::npos) break;
+        }
+        octet(octets[i]);
+    }
+    return fault_.empty();
+}
+
+void push_check::octet(char c) {
+    switch (at_) {
+    case at::line:
+        metric_.clear();
+        at_ = c == '#' ? at::comment : at::name;
+        if (c != '#') metric_ += c;
+        break;
+    case at::comment: at_ = c == '\n' ? at::line : at::comment; break;
+    case at::name:
+        if (c != '{' && c != ' ') {
+            metric_ += c;
+            break;
+        }
+        metric();
+        label_.clear();
+        at_ = c == '{' ? at::label : at::number;
+        break;
+    case at::label:
+        if (c != '=') {
+            label_ += c;
+            break;
+        }
+        label();
+        at_ = at::quote;
+        break;
+    case at::quote: at_ = at::value; break;
+    case at::value: at_ = c == '\\' ? at::escape : c == '"' ? at::after : at::value; break;
+    case at::escape: at_ = at::value; break;
+    case at::after:
+        label_.clear();
+        at_ = c == ',' ? at::label : at::space;
+        break;
+    case at::space: at_ = at::number; break;
+    case at::number:
+        if (c == ' ') fault_ = metric_ + " has a timestamp: a Pushgateway takes none";
+        if (c == '\n') at_ = at::line;
+        break;
+    }
+}
+
+void push_check::metric() {
+    if (metric_ == "push_time_seconds" || metric_ == "push_failure_time_seconds")
+        fault_ = metric_ + ": a Pushgateway has its own of that name for each group";
+}
+void push_check::label() {
+    for (const std::string& name : *group_)
+        if (label_ == name) fault_ = metric_ + '{' + label_ + "}: the Pushgateway would overwrite this label by the group's";
+}
+
+// ---- pushers ----
+
+/// Numbers for those who watch the pusher. `path` is the group's, not a label that a group has.
+struct push_metrics {
+    push_metrics(registry& in, std::string_view path) {
+        const std::string_view by[] = {"path"}, of[] = {path}, why[] = {"path", "reason"};
+        const auto one = [&](counter& to, const char* name, const char* help) {
+            if (auto made = in.try_family<counter>(name, help, by)) to = (*made)(of);
+        };
+        one(sent, "prometheus_async_push_sent_total", "Pushes and removals that the Pushgateway took.");
+        one(refused, "prometheus_async_push_refused_total", "Pushes and removals that the Pushgateway refused.");
+        one(retries, "prometheus_async_push_retries_total", "Further tries, after no answer, 408, 429 or 5xx.");
+        one(octets, "prometheus_async_push_octets_total", "Octets of bodies that were sent, in all tries.");
+        if (auto made = in.try_family<gauge>("prometheus_async_push_last_success_timestamp_seconds",
+                                             "When the Pushgateway last took something; 0: never.", by))
+            last_success = (*made)(of);
+        if (auto made = in.try_family<counter>("prometheus_async_push_dropped_total", "Pushes and removals that were given up.", why)) {
+            static constexpr const char* reasons[] = {"page", "refused", "unanswered", "canceled"};
+            for (std::size_t i = 0; i != std::size(reasons); ++i) {
+                const std::string_view labels[] = {path, reasons[i]};
+                dropped[i] = (*made)(labels);
+            }
+        }
+    }
+    counter sent, refused, retries, octets, dropped[4];
+    gauge last_success;
+};
+/// Why something was not taken; `retry` leads to another try, or to `unanswered`.
+enum class push_end : std::uint8_t { page, refused, unanswered, canceled, taken };
+
+struct push_call;
+
+/// One group and its connection: what a pushgateway, its tasks and its closing work share.
+struct PROMETHEUS_ASYNC_LOCAL push_member : counted<push_member> {
+    push_member(event_loop& its, const push_options& o);
+    push_member(const push_member&) = delete;
+
+    void cancel() noexcept;                        // all that is under way
+    void forget(std::string_view what, std::string_view advice);  // nothing of why() but this
+    /// What it all came to. A failure is told, and why() explains it.
+    result<void> over(push_end how, const error& why);
+    error no(const http_response& answer);
+    const char* advice(const error& why) const noexcept;
+
+    push_options numbers;                          // the views in it are not to be read
+    std::string where, path;                       // "host:9091", "/prefix/metrics/job/..."
+    http_endpoint to;
+    secret_text secret, authorization;
+    std::vector<std::string> group, only;          // names of the group's labels
+    std::vector<registry*> registries;
+    result<void> usable;
+    owned<push_metrics> metrics;
+    event_loop& loop;
+    attachment alive;
+    owned<http_client> client;                     // of the last request; kept when it can be, or when an answer may still come
+    unsigned carried = 0;                          // how often in a row that answer had not come
+    double used = 0;                               // when
+    push_call* calls = nullptr;                    // in order; the first is at work
+    wait_scope beat, lingering;                    // of the pushes by itself, and of remove_after
+    retry_pauses pauses;
+    bool maybe_there = false;                      // the gateway may have the group
+    bool closed = false, cleartext = false;        // told
+    std::string trouble;                           // what why() says
+};
+
+/// One push or removal, or its wait for those before it.
+struct push_call {
+    push_call(push_member& of, wait_scope& its) noexcept : m(of), scope(its) {
+        push_call** at = &m.calls;
+        while (*at) at = &(*at)->next;
+        *at = this;
+    }
+    push_call(const push_call&) = delete;
+    ~push_call() {
+        push_call** at = &m.calls;
+        while (*at != this) at = &(*at)->next;
+        *at = next;
+        if (at == &m.calls && next && next->wait) next->wait->wake_soon();
+    }
+    push_member& m;
+    wait_scope& scope;
+    io_wait* wait = nullptr;
+    push_call* next = nullptr;
+};
+
+inline bool push_text(std::string_view s) noexcept {
+    for (char c : s) if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) return false;
+    return true;
+}
+
+push_member::push_member(event_loop& its, const push_options& o)
+    : numbers(o), where(o.gateway.empty() ? "127.0.0.1:9091" : o.gateway), secret(o.credential.secret),
+      registries(o.registries.begin(), o.registries.end()), loop(its),
+      alive(its, [](void* self) noexcept { static_cast<push_member*>(self)->client = {}; }, this) {
+    const auto flaw = [this](std::string_view why) {
+        if (usable) usable = error(errc::invalid_option, why);
+    };
+    for (std::string_view name : o.only) only.emplace_back(name);
+
+    std::string_view text = where, prefix;
+    const std::size_t scheme = text.find("://");
+    if (!same_word(text.substr(0, 7), "unix://")) {
+        const std::size_t slash = text.find('/', scheme == std::string_view::npos ? 0 : scheme + 3);
+        if (slash != std::string_view::npos) {
+            prefix = text.substr(slash);
+            text = text.substr(0, slash);
+        }
+        while (!prefix.empty() && prefix.back() == '/') prefix.remove_suffix(1);
+    }
+    auto at = parse_endpoint(text, false, 9091, 443);
+    if (at) to = *std::move(at);
+    if (!at || !visible(prefix) || prefix.find_first_of("?#") != std::string_view::npos)
+        flaw("push_options::gateway is not host:port, http://host:port/prefix, https://host or unix:///path");
+    path.append(prefix).append("/metrics");
+    if (path.find("/metrics/") != std::string::npos) flaw("push_options::gateway has /metrics in it: that, and the group, are added");
+    if (to.tls && !o.tls) flaw("an https gateway needs push_options::tls");
+
+    // Values that are not plain go as base64: proxies and the gateway itself clean "//", "..", and "%2F".
+    const auto add = [&](std::string_view name, std::string_view value) {
+        const std::string which = "push_options::grouping: label " + std::string(name);
+        const bool twice = std::find(group.begin(), group.end(), name) != group.end();
+        if (twice) flaw(which + (name == "job" ? " is push_options::job" : " is there twice"));
+        if (!valid_utf8(value)) flaw(name == "job" && !twice ? "push_options::job is not UTF-8" : which + " has a value that is not UTF-8");
+        group.emplace_back(name);
+        bool plain = !value.empty() && value != "." && value != "..";
+        for (char c : value) plain = plain && unreserved(c);
+        path.append("/").append(name).append(plain ? "/" : "@base64/");
+        if (value.empty()) path += '=';
+        else path += plain ? std::string(value) : base64(value, true);
+    };
+    if (o.job.empty()) flaw("push_options::job is empty: a group needs one");
+    add("job", o.job);
+    for (const label& l : o.grouping) {
+        if (!legacy_label_name(l.name) || reserved_label_name(l.name))
+            flaw("push_options::grouping: label " + std::string(l.name) + " is not [a-zA-Z_][a-zA-Z0-9_]*, or begins with __");
+        add(l.name, l.value);
+    }
+
+    const credential& who = o.credential;
+    if (who.kind == credential::scheme::bearer) {
+        if (who.secret.empty() || !visible(who.secret)) flaw("push_options::credential: a token is empty, or has an octet that no field value may have");
+        authorization.text.reserve(who.secret.size() + 7);
+        authorization.text.append("Bearer ").append(who.secret);
+    } else if (!who.user.empty() || !who.secret.empty()) {
+        if (!push_text(who.user) || !push_text(who.secret) || who.user.find(':') != std::string_view::npos)
+            flaw("push_options::credential: a user has a colon, or there is a control character");
+        secret_text pair;
+        pair.text.reserve(who.user.size() + 1 + who.secret.size());
+        pair.text.append(who.user).append(":").append(who.secret);
+        const secret_text encoded(base64(pair.text));
+        authorization.text.reserve(encoded.text.size() + 6);
+        authorization.text.append("Basic ").append(encoded.text);
+    }
+    if (positive(o.timeout.count()) == 0) flaw("push_options::timeout is not above 0");
+    if (o.self_metrics) metrics = owned<push_metrics>(new push_metrics(*o.self_metrics, path));
+    if (!usable) trouble = usable.why().describe();
+}
+
+void push_member::cancel() noexcept {
+    contain("a push", [&] { lingering.cancel(); }, [](const error&) {});
+    contain("a push", [&] { beat.cancel(); }, [](const error&) {});
+    for (push_call* c = calls; c;) {
+        if (c->scope.canceled) {
+            c = c->next;
+            continue;
+        }
+        contain("a push", [&] { c->scope.cancel(); }, [](const error&) {});
+        c = calls;  // it may be gone, and others with it
+    }
+}
+
+void push_member::forget(std::string_view what, std::string_view how) {
+    contain("a reason", [&] {
+        trouble.assign("the Pushgateway at ").append(where).append(", group ").append(path).append(": ").append(what);
+        trouble.append(how.empty() ? "" : ". ").append(how);
+    }, [&](const error&) { trouble = "no memory"; });
+}
+
+/// What an operator has to do about it.
+const char* push_member::advice(const error& why) const noexcept {
+    switch (why.code()) {
+    case errc::timeout: return "It is tried again. A gateway checks all its groups at each push: look at its load, or give push_options::timeout more";
+    case errc::system: return "It is tried again. Start the gateway, or correct push_options::gateway";
+    case errc::tls: return "Look at push_options::tls: its CA, and the name in the gateway's certificate";
+    case errc::protocol: return "Is that a Pushgateway? Correct push_options::gateway, or look at the proxy before it";
+    default: return "";
+    }
+}
+inline const char* push_advice(int status, std::string_view said) noexcept {
+    if (status >= 300 && status < 400) return "Give push_options::gateway the address that it redirects to: no redirect is followed";
+    if (status == 400 && said.find("inconsistent") != std::string_view::npos)
+        return "A metric of that name has another type in another group, or in the gateway itself: rename one of them, or delete that group";
+    if (status == 401 || status == 403) return "Give push_options::credential what the gateway's web.config.file, or the proxy before it, asks for";
+    if (status == 404 || status == 405) return "Is that a Pushgateway? One with --web.route-prefix needs it in push_options::gateway";
+    if (status == 413) return "Push less: push_options::only";
+    if (status == 408 || status == 429 || status >= 500) return "It is tried again. Look at the log of the gateway, or of the proxy before it";
+    return "";
+}
+
+/// The gateway's own words: printable, of bounded length, without the secrets if it repeats them.
+error push_member::no(const http_response& answer) {
+    bool changed = false;
+    std::string said = sanitize_utf8(answer.body, changed);
+    const std::string_view credentials = authorization.text;
+    blot(said, credentials.substr(credentials.find(' ') + 1));
+    blot(said, secret.text);
+    for (char& c : said) if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
+    said.resize(whole_points(said, 1000));
+    said.resize(said.find_last_not_of(' ') + 1);
+    const std::string status = std::to_string(answer.status) + (said.empty() ? "" : ": ");
+    forget(status + said, push_advice(answer.status, said));
+    // An error is short, and the metric's name comes after this.
+    constexpr std::string_view begin = "pushed metrics are invalid or inconsistent with existing metrics: ";
+    if (std::string_view(said).substr(0, begin.size()) == begin) said.erase(0, begin.size());
+    return {errc::refused, "Pushgateway: " + status + said};
+}
+
+result<void> push_member::over(push_end how, const error& why) {
+    if (how == push_end::taken) {
+        trouble.clear();
+        pauses.last = 0;
+        if (!metrics) return {};
+        metrics->sent.inc();
+        metrics->last_success.set(wall_now());
+        return {};
+    }
+    if (metrics) {
+        metrics->dropped[static_cast<unsigned>(how)].inc();
+        if (how == push_end::refused) metrics->refused.inc();
+    }
+    if (how == push_end::page) forget(why.describe(), "Nothing of it is stored");
+    error told = why;
+    if (how == push_end::unanswered && why.code() != errc::refused)
+        contain("a reason", [&] { told = {why.code(), "Pushgateway at " + where + ": " + why.describe(), why.sys()}; }, [](const error&) {});
+    if (how != push_end::canceled) notify(numbers.on_event, numbers.context, {event_kind::push_failed, told});
+    return told;
+}
+
+// ---- one try ----
+
+/// A page on its way: checked again while it is sent, compressed or not.
+///
+/// A gateway of version 1.5 takes a request that was cut at the end of a line for whole. So no piece ends there but the
+/// last, and what must not be stored is made a page that no gateway takes, instead of being cut.
+struct push_page {
+    explicit push_page(push_member& of) : m(of), check(of.group) {}
+
+    /// Makes what fits the buffer, the whole page if it does. A longer one is made twice: what is wrong at its end is found
+    /// before its beginning is sent.
+    task<result<void>> begin(wait_scope& scope) {
+        start();
+        if (!whole && good) {
+            std::string piece(65536, '\0');
+            for (auto got = pull::more; got == pull::more && good;) {
+                got = plain(piece).what;
+                const result<void> turned = co_await io_wait(m.loop, &scope, -1, interest::none, m.loop.now());
+                if (turned.why().code() == errc::canceled) co_return turned;
+            }
+            if (good) start();
+        }
+        if (!good) co_return good;
+#if !PROMETHEUS_ASYNC_NO_GZIP
+        if (!m.numbers.gzip || !worth_gzip(text.size(), true)) co_return {};
+        if (std::exchange(held, false)) text += last;
+        zipped = zip.begin(text, whole);
+        octets = 0;
+        if (zipped) fill();
+#endif
+        co_return {};
+    }
+    void start() {
+        page_options how;
+        how.registries = m.registries;
+        names.assign(m.only.begin(), m.only.end());
+        how.only = names;
+        how.on_collector_error = m.numbers.on_collector_error;
+        how.on_event = m.numbers.on_event;
+        how.context = m.numbers.context;
+        page.start(how);
+        check = push_check(m.group);
+        held = false;
+        octets = 0;
+        fill();
+    }
+    void fill() {
+        text.resize(16384);
+        std::size_t n = 0;
+        whole = false;
+        for (int pulls = 0; !whole && text.size() - n >= 128 && pulls != 256; ++pulls) {
+            const pulled got = next({text.data() + n, text.size() - n});
+            n += got.bytes;
+            whole = got.what != pull::more;
+        }
+        text.resize(n);
+    }
+    /// The last octet of a piece waits for the next one.
+    pulled next(std::span<char> into) noexcept {
+        into[0] = last;
+        pulled got = made(into.subspan(held));
+        got.bytes += held;
+        held = got.what == pull::more && got.bytes != 0;
+        if (held) last = into[--got.bytes];
+        octets += got.bytes;
+        return got;
+    }
+    pulled made(std::span<char> into) noexcept {
+#if !PROMETHEUS_ASYNC_NO_GZIP
+        if (zipped) return zip.next(into, [this](std::span<char> room) noexcept { return plain(room); });
+#endif
+        return plain(into);
+    }
+    /// Octets of the page itself.
+    pulled plain(std::span<char> into) noexcept {
+        constexpr std::string_view spoils = "\nthis page is not whole\n";  // a metric whose value is no number
+        const pulled got = page.next(into);
+        if (got.what == pull::failed) good = error(errc::canceled, "a collector failed, or there was no memory for the page");
+        contain("a page", [&] {
+            if (good && !check.feed({into.data(), got.bytes})) good = error(errc::invalid_option, check.fault());
+        }, [this](const error& why) { good = why; });
+        return good ? got : pulled{spoils.copy(into.data(), into.size()), pull::done};
+    }
+
+    push_member& m;
+    cursor page;
+    push_check check;
+    result<void> good;                     // or why it must not be pushed
+    std::vector<std::string_view> names;
+    std::string text;                      // the beginning, as it is sent
+    bool whole = false;                    // that is all of it
+    bool zipped = false, held = false;
+    char last = 0;
+    std::size_t octets = 0;
+#if !PROMETHEUS_ASYNC_NO_GZIP
+    gzip_filter zip;
+#endif
+};
+
+/// The connection goes back to its owner, also when the coroutine is destroyed.
+struct push_errand {
+    push_member& m;
+    owned<http_client> client;
+    ~push_errand() {
+        if (!client || !m.alive.attached() || !(client->reusable() || client->owes())) return;
+        m.used = m.loop.now();
+        m.client = std::move(client);
+    }
+};
+
+struct push_outcome {
+    push_outcome(push_end is, const error& reason, double after = 0, bool now = false) noexcept
+        : how(is), why(reason), retry_after(after), at_once(now) {}
+    push_end how;         // unanswered: another try may help
+    error why;
+    double retry_after;
+    bool at_once;         // a connection that was kept had been closed meanwhile
+};
+
+task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view method) {
+    constexpr double kept_for = 60;  // a connection: routers forget quiet ones
+    const double until = m.loop.now() + m.numbers.timeout.count();
+    push_page page(m);
+    const bool pushes = method != "DELETE";
+    if (pushes) {
+        const result<void> made = co_await page.begin(scope);
+        if (!made) co_return push_outcome(scope.canceled ? push_end::canceled : push_end::page, made.why());
+    }
+    http_request ask{method, m.path, {}, {}, {}, m.authorization.text};
+    ask.content_type = content_type(format::text_0_0_4, escaping::underscores);
+    const http_body rest{[](void* self, std::span<char> into) noexcept { return static_cast<push_page*>(self)->next(into); }, &page};
+    if (pushes) {
+        ask.body = page.text;
+        if (!page.whole) ask.rest = &rest;
+        if (page.zipped) ask.content_encoding = "gzip";
+    }
+    push_errand on{m, std::move(m.client)};
+    if (on.client && (on.client->owes() ? ++m.carried > 3 : !on.client->reusable() || m.loop.now() - m.used > kept_for)) on.client = {};
+    const bool old = bool(on.client);
+    if (old) {
+        on.client->renew(scope, until - m.loop.now());
+    } else {
+        m.carried = 0;
+        http_deadlines limits;
+        limits.first_octet = limits.total = until - m.loop.now();
+        limits.words = 4096;
+        on.client = owned(new http_client(m.loop, scope, m.to, m.numbers.tls, limits));
+        const result<void> connected = co_await on.client->connect(ask);
+        if (!connected) {
+            const errc code = connected.why().code();
+            co_return push_outcome(scope.canceled ? push_end::canceled : code == errc::invalid_option || code == errc::unsupported ? push_end::page : push_end::unanswered,
+                                   connected.why());
+        }
+    }
+    if (!m.authorization.text.empty() && !m.to.tls && m.to.path.empty() && !on.client->there().loopback() && !std::exchange(m.cleartext, true))
+        notify(m.numbers.on_event, m.numbers.context,
+               {event_kind::credentials_in_clear, {errc::invalid_option, "a push sends credentials over plain HTTP"}});
+    m.maybe_there = m.maybe_there || pushes;
+    const auto answer = co_await on.client->exchange(ask);
+    if (m.metrics && pushes) m.metrics->octets.inc(static_cast<double>(page.octets));
+    if (pushes && !page.good) co_return push_outcome(push_end::page, page.good.why());
+    if (!answer) {
+        const errc code = answer.why().code();
+        co_return push_outcome(scope.canceled ? push_end::canceled : push_end::unanswered, answer.why(), 0, old && (code == errc::system || code == errc::protocol));
+    }
+    m.carried = 0;
+    const int status = answer->status;
+    if (status == 200 || status == 202) {
+        if (!pushes) m.maybe_there = false;
+        co_return push_outcome(push_end::taken, {errc::canceled, {}});
+    }
+    const bool again = status == 408 || status == 429 || status >= 500;
+    co_return push_outcome(again ? push_end::unanswered : push_end::refused, m.no(*answer), answer->retry_after);
+}
+
+task<push_outcome> push_contained(push_member& m, wait_scope& scope, std::string_view method) {
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    try {
+        co_return co_await push_try(m, scope, method);
+    } catch (...) {
+        co_return push_outcome(push_end::page, caught("a push"));
+    }
+#else
+    return push_try(m, scope, method);
+#endif
+}
+
+// ---- tries, and pushes by itself ----
+
+/// As often as it takes, and is allowed. `periodic`: of the pushes by itself.
+task<result<void>> push_run(shared<push_member> m, std::string_view method, bool periodic = false) {
+    if (!m->usable) co_return m->usable.why();
+    wait_scope own;
+    wait_scope& scope = periodic ? m->beat : own;
+    push_call call(*m, scope);
+    if (m->calls != &call) {
+        io_wait turn(m->loop, &scope, -1, interest::none, __DBL_MAX__);
+        call.wait = &turn;
+        (void)co_await turn;
+        call.wait = nullptr;
+    }
+    for (unsigned tried = 1; !scope.canceled; ++tried) {
+        push_outcome end = co_await push_contained(*m, scope, method);
+        if (end.at_once) end = co_await push_contained(*m, scope, method);
+        if (end.how == push_end::unanswered && end.why.code() != errc::refused) m->forget(end.why.describe(), m->advice(end.why));
+        if (end.how != push_end::unanswered || tried >= m->numbers.tries) co_return m->over(end.how, end.why);
+        (void)co_await io_wait(m->loop, &scope, -1, interest::none, m->loop.now() + m->pauses.next(end.retry_after));
+        if (m->metrics && !scope.canceled) m->metrics->retries.inc();
+    }
+    co_return m->over(push_end::canceled, {errc::canceled, "the push was canceled"});
+}
+
+task<void> push_beat(shared<push_member> m) {
+    const double interval = m->numbers.interval.count();
+    for (double pause = (interval < 1 ? interval : 1) * m->pauses.jitter();; pause = interval * (0.95 + 0.1 * m->pauses.jitter())) {
+        (void)co_await io_wait(m->loop, &m->beat, -1, interest::none, m->loop.now() + pause);
+        if (m->beat.canceled) co_return;
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            (void)co_await push_run(m, "PUT", true);
+        } catch (...) {
+            (void)m->over(push_end::page, caught("a push"));
+        }
+#else
+        (void)co_await push_run(m, "PUT", true);
+#endif
+    }
+}
+
+task<result<void>> push_close(shared<push_member> m) {
+    if (std::exchange(m->closed, true)) co_return {};
+    m->beat.cancel();
+    result<void> end;
+    if (m->numbers.push_at_end) end = co_await push_run(m, "PUT");
+    if (!m->numbers.remove_at_end) co_return end;
+    if (end) (void)co_await io_wait(m->loop, &m->lingering, -1, interest::none, m->loop.now() + positive(m->numbers.remove_after.count()));
+    if (m->lingering.canceled) co_return error(errc::canceled, "the removal was canceled");
+    const result<void> removed = co_await push_run(m, "DELETE");
+    co_return end ? removed : end;
+}
+
+task<void> push_leave(shared<push_member> m) {
+    (void)co_await push_run(std::move(m), "DELETE");  // a failure was told
+}
+
+/// On a loop of its own, which nobody can stop.
+static result<void> push_and_wait(const push_options& options, std::string_view method) {
+    result<void> how;
+    contain("a push", [&] {
+        event_loop loop;
+        how = loop.run(push_run(shared(new push_member(loop, options)), method));
+    }, [&](const error& why) { how = why; });
+    return how;
+}
+
+}  // namespace detail
+
+pushgateway::pushgateway(event_loop& loop, const push_options& options) {
+    const detail::shared made(new detail::push_member(loop, options));
+    if (made->usable && detail::positive(options.interval.count()) > 0) loop.spawn(detail::push_beat(made));
+    made->keep();
+    member_ = made.get();
+}
+pushgateway::~pushgateway() {
+    const detail::shared m(member_);
+    m->release();
+    m->cancel();
+    if (!m->numbers.remove_at_end || !m->maybe_there || !m->alive.attached()) return;
+    detail::contain("a removal", [&] { m->loop.spawn_closing(detail::push_leave(m)); },
+                    [&](const error& why) { (void)m->over(detail::push_end::unanswered, why); });
+}
+task<result<void>> pushgateway::push() { return detail::push_run(detail::shared(member_), "PUT"); }
+task<result<void>> pushgateway::push_add() { return detail::push_run(detail::shared(member_), "POST"); }
+task<result<void>> pushgateway::remove() { return detail::push_run(detail::shared(member_), "DELETE"); }
+task<result<void>> pushgateway::close() { return detail::push_close(detail::shared(member_)); }
+std::string pushgateway::why() const { return member_->trouble; }
+
+result<void> push_to_gateway(const push_options& options) { return detail::push_and_wait(options, "PUT"); }
+result<void> push_add_to_gateway(const push_options& options) { return detail::push_and_wait(options, "POST"); }
+result<void> remove_from_gateway(const push_options& options) { return detail::push_and_wait(options, "DELETE"); }
+PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [70] json                                         a writer
@@ -14430,18 +15269,6 @@ struct PROMETHEUS_ASYNC_LOCAL consul_settings {
 inline std::string_view environment(const char* name) noexcept {
     const char* value = std::getenv(name);
     return value ? std::string_view(value) : std::string_view();
-}
-
-inline std::string base64(std::string_view octets) {
-    constexpr const char* letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string out;
-    out.reserve(octets.size() / 3 * 4 + 4);
-    for (std::size_t i = 0; i < octets.size(); i += 3) {
-        std::uint32_t bits = 0;
-        for (std::size_t k = i; k != i + 3; ++k) bits = bits << 8 | (k < octets.size() ? static_cast<unsigned char>(octets[k]) : 0u);
-        for (std::size_t k = 0; k != 4; ++k) out += i + k <= octets.size() ? letters[bits >> (18 - 6 * k) & 63] : '=';
-    }
-    return out;
 }
 
 constexpr std::string_view unspaced(std::string_view s) noexcept {
@@ -14652,7 +15479,8 @@ struct consul_member : counted<consul_member> {
     bool leaving = false;
     bool rejected = false;                // it called the request bad: the same again is no use
     int complained = 0;                   // the status of the last event, until one is good again
-    double backoff = 0, retry_after = 0;
+    retry_pauses pauses;
+    double retry_after = 0;
     result<void> first;                   // try of on_failure::retry
     bool tried = false;
     io_wait* start = nullptr;             // waits for it
@@ -14672,31 +15500,14 @@ struct consul_member : counted<consul_member> {
         return error_of(why.code(), {"Consul at ", how.agent_text, ": ", why.describe()}, why.sys());
     }
     std::string path(std::string_view before) const { return text_of({before, percent_encoded(how.id)}); }
-    /// 1 s, 2 s, ... 60 s, and up to a quarter more, so that the servers of a fleet do not all ask at once.
-    double next_pause() {
-        backoff = backoff == 0 ? 1 : backoff < 30 ? backoff * 2 : 60;
-        const double pause = (backoff > retry_after ? backoff : retry_after) * (1 + jitter() / 4);
-        return pause < 60 ? pause : 60;
-    }
-    /// Half of the period or more, for the same reason.
-    double healthy_pause() { return period() * (1 + jitter()) / 2; }
+    double next_pause() { return pauses.next(retry_after); }
+    /// Half of the period or more: the servers of a fleet do not all ask at once.
+    double healthy_pause() { return period() * (1 + pauses.jitter()) / 2; }
     double period() const {
         const double third = how.numbers.ttl.count() / 3, watch = how.numbers.watch.count();
         return how.numbers.check == consul_check::ttl && (watch <= 0 || third < watch) ? third : watch;
     }
-    double jitter();                      // 0 .. 1
-    std::uint64_t seed = 0;
 };
-
-double consul_member::jitter() {
-    if (seed == 0) {
-        const double now = wall_now();
-        std::memcpy(&seed, &now, sizeof seed);
-        seed ^= reinterpret_cast<std::uintptr_t>(this) ^ (static_cast<std::uint64_t>(sys::getpid()) << 32);
-    }
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<double>(seed >> 11) * 0x1p-53;
-}
 
 /// All of this process, under the lock.
 static constinit consul_member* consul_members = nullptr;
@@ -14870,9 +15681,7 @@ inline bool unknown(const http_response& answer) noexcept {
 /// The agent's own words, without the secrets if it repeats them.
 inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
     std::string said(answer.body);
-    for (const secret_text* secret : {&m.how.token, &m.how.authorization})
-        if (const std::string& token = secret->text; !token.empty())
-            for (std::size_t at = 0; (at = said.find(token, at)) != std::string::npos; at += 7) said.replace(at, token.size(), "[token]");
+    for (const secret_text* secret : {&m.how.token, &m.how.authorization}) blot(said, secret->text);
     const digits status(static_cast<unsigned>(answer.status));
     return error_of(errc::refused, {what, " ", status, said.empty() ? "" : ": ", said});
 }
@@ -14927,7 +15736,7 @@ task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
         m.rejected = answer->status == 400 || answer->status == 405;
         co_return consul_no(m, "Consul refused the registration:", *answer);
     }
-    m.backoff = 0;
+    m.pauses.last = 0;
     m.told = true;
     m.told_address = m.place.address;
     m.now_registered(true);
@@ -14969,7 +15778,7 @@ task<result<void>> consul_leave(shared<consul_member> m) {
             co_return {};
         }
         const error why = answer ? consul_no(*m, "Consul refused the de-registration:", *answer) : answer.why();
-        const double pause = 0.1 + 0.2 * m->jitter();  // others may be leaving too
+        const double pause = 0.1 + 0.2 * m->pauses.jitter();  // others may be leaving too
         if (m->loop.now() + pause >= until || why.sys() == ECONNREFUSED || why.sys() == ENOENT) {
             m->tell(event_kind::deregistration_failed, why);
             co_return why;
@@ -15035,7 +15844,7 @@ task<consul_sight> consul_look(consul_member& m) {
         co_return consul_sight::refused;
     }
     m.complained = 0;
-    m.backoff = 0;
+    m.pauses.last = 0;
     co_return consul_sight::ours;
 }
 

@@ -332,7 +332,7 @@ TEST_CASE("the pauses grow from 1 s to 60 s, with jitter") {
         CHECK(pause >= base);
         CHECK(pause <= (base * 1.25 < 60 ? base * 1.25 : 60));
     }
-    m.backoff = 0;
+    m.pauses.last = 0;
     m.retry_after = 3600;
     CHECK(m.next_pause() == 60);
 }

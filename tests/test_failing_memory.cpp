@@ -413,6 +413,40 @@ TEST_CASE("a discovery that finds no memory registers nothing, or says so, and l
     });
 }
 
+TEST_CASE("a push that finds no memory says so, pushes nothing or all of it, and leaves nothing behind") {
+    leaves_nothing([] {
+        prom::registry own, shown;
+        prom::registry* const all[] = {&shown};
+        const auto done = prom::push_to_gateway({.gateway = "127.0.0.1:1", .job = "a job of a long name", .grouping = {{"instance", "a/b"}},
+                                                 .registries = all, .credential = prom::basic("user", "a password of some length"), .tries = 1,
+                                                 .self_metrics = &own});
+        CHECK_FALSE(done);
+    });
+    // The gateway: a server of our own, which answers 405 to a PUT, and the pusher on one loop.
+    leaves_nothing([] {
+        const long chosen = failing::chosen.exchange(-1);
+        prom::registry shown;
+        prom::registry* const all[] = {&shown};
+        const prom::family<prom::gauge, "number"> f{"many", "Of them.", {.registry = &shown}};
+        for (int i = 0; i != 600; ++i) f("the " + std::to_string(i) + "th of these").set(i);
+        prom::event_loop loop;
+        prom::metrics_http_server server;
+        loop.run([](prom::event_loop& l, prom::metrics_http_server& to) -> prom::task<void> {
+            to = (co_await prom::start_http_server(l, {.addr = "127.0.0.1"})).value();
+        }(loop, server));
+        const std::string at = "127.0.0.1:" + std::to_string(server.port());
+        failing::done = 0;
+        failing::chosen = chosen;
+        {
+            prom::pushgateway gateway(loop, {.gateway = at, .job = "j", .registries = all, .tries = 1, .remove_at_end = true});
+            const auto pushed = loop.run([](prom::pushgateway& g) -> prom::task<prom::result<void>> { co_return co_await g.push(); }(gateway));
+            CHECK_FALSE(pushed);
+            const std::string why = gateway.why();
+            CHECK_FALSE(why.empty());
+        }
+    });
+}
+
 #if !PROMETHEUS_ASYNC_NO_THREADS
 TEST_CASE("a server in a thread that finds no memory tells so, can be closed twice, and leaves nothing open") {
     leaves_nothing([] {

@@ -10,11 +10,13 @@
 #   nginx               bookworm
 #   node_exporter-1.5   bookworm
 #   node_exporter-1     sid
+#   pushgateway-1.5     bookworm
+#   pushgateway-1       sid        the newest
 #
 # and DIR/mbedtls3 mbedTLS 3 of trixie, to build with. Packages of older releases are checked against the SHA-256
 # below, those of sid and trixie by apt against the signed index; what is there already is kept.
 set -eu
-[ $# -eq 1 ] || { sed -n '2,15p' "$0"; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,17p' "$0"; exit 2; }
 mkdir -p "$1/bin" "$1/apt" "$1/debs"
 dir=$(cd "$1" && pwd)
 : > "$dir/apt/no-status"
@@ -66,6 +68,8 @@ get victoria sid - victoria-metrics
 get nginx bookworm - nginx
 get node15 bookworm - prometheus-node-exporter
 get node1 sid - prometheus-node-exporter
+get pushgateway15 bookworm f779c46f571ea0c341630e4b36c1d608d46bb08c5658de99966c5c2e49486b9d prometheus-pushgateway=1.5.1-2+b5
+get pushgateway1 sid - prometheus-pushgateway
 run_as consul consul/usr/bin/consul 'Consul v1.8'
 run_as prometheus-2.24 prom224/usr/bin/prometheus 'version 2.24'
 run_as prometheus-2.42 prom242/usr/bin/prometheus 'version 2.42'
@@ -76,3 +80,5 @@ run_as victoria-metrics victoria/usr/bin/victoria-metrics
 run_as nginx nginx/usr/sbin/nginx 'nginx/1' -v
 run_as node_exporter-1.5 node15/usr/bin/prometheus-node-exporter 'version 1.5'
 run_as node_exporter-1 node1/usr/bin/prometheus-node-exporter 'version 1'
+run_as pushgateway-1.5 pushgateway15/usr/bin/prometheus-pushgateway 'version 1.5'
+run_as pushgateway-1 pushgateway1/usr/bin/prometheus-pushgateway 'version 1'

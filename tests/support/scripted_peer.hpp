@@ -97,6 +97,22 @@ public:
     std::size_t connections = 0;
     std::vector<std::string> requests;
     std::vector<std::size_t> connection_of;  // each request
+    bool deaf = false;                       // reads nothing, until it is false
+    bool hasty = false;                      // answers when it has read a head
+
+    /// The body of a request, out of its chunks. `check` is told the octets of each.
+    static std::string body_of(const std::string& request, const std::function<void(const std::string&)>& check = {}) {
+        std::size_t at = request.find("\r\n\r\n") + 4;
+        if (request.find("\r\nTransfer-Encoding: chunked\r\n") > at) return request.substr(at);
+        std::string body;
+        for (std::size_t size = 1; size != 0; at += size + 2) {
+            size = std::strtoul(request.c_str() + at, nullptr, 16);
+            at = request.find('\n', at) + 1;
+            if (check && size != 0) check(request.substr(at, size));
+            body += request.substr(at, size);
+        }
+        return body;
+    }
 
     /// What a stopped process does when it is continued: it answers all that has stalled, in the order of each connection.
     void go_on() {
@@ -130,7 +146,15 @@ private:
         bool next() {
             const std::size_t head = in.find("\r\n\r\n"), length = in.find("Content-Length: ");
             if (head == std::string::npos) return false;
-            const std::size_t size = head + 4 + (length < head ? std::strtoul(in.c_str() + length + 16, nullptr, 10) : 0);
+            std::size_t size = head + 4 + (length < head ? std::strtoul(in.c_str() + length + 16, nullptr, 10) : 0);
+            if (owner.hasty) {
+                size = head + 4;
+            } else if (in.find("\r\nTransfer-Encoding: chunked\r\n") < head) {
+                for (std::size_t chunk = 1; chunk != 0; size = in.find('\n', size) + 1 + chunk + 2) {
+                    if (in.find('\n', size) == std::string::npos) return false;
+                    chunk = std::strtoul(in.c_str() + size, nullptr, 16);
+                }
+            }
             if (in.size() < size) return false;
             owner.requests.push_back(in.substr(0, size));
             owner.connection_of.push_back(number);
@@ -139,6 +163,7 @@ private:
         }
         static void ready(void* self, prom::interest) { static_cast<talk*>(self)->turn(); }
         void turn() {
+            if (owner.deaf) return;
             char buffer[4096];
             const ssize_t n = ::recv(fd, buffer, sizeof buffer, 0);
             if (n == 0) return end();

@@ -1,0 +1,35 @@
+// 20_pushgateway: a batch job that ends before it could be scraped, and tells a Pushgateway what it did.
+//
+//     prometheus-pushgateway &
+//     c++ -std=c++20 examples/20_pushgateway.cpp -o backup -pthread && ./backup
+//     curl -s http://127.0.0.1:9091/metrics | grep backup_
+//
+// prints
+//
+//     backed up 3 files
+//
+// or, to stderr, why the gateway does not have it; the job itself has succeeded all the same. Prometheus must scrape the gateway
+// with honor_labels: true. The argument is another gateway: ./backup http://push.example:9091
+
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "../prometheus_async.hpp"
+
+#include <cstdio>
+
+namespace prom = prometheus_async;
+
+int main(int argc, char** argv) {
+    prom::registry job;  // what is pushed, and nothing else
+    const prom::histogram took{"backup_duration_seconds", "Time to back up.", {.registry = &job, .buckets = {60, 600, 3600}}};
+    const prom::counter files{"backup_files_total", "Files that were backed up.", {.registry = &job}};
+    const prom::gauge success{"backup_last_success_timestamp_seconds", "When it last succeeded.", {.registry = &job}};
+
+    prom::time(took)([&] { files.inc(3); })();
+    success.set(prom::wall_now());
+    std::printf("backed up %.0f files\n", files.value());
+
+    prom::registry* const pushed[] = {&job};
+    const auto told = prom::push_to_gateway({.gateway = argc > 1 ? argv[1] : "127.0.0.1:9091", .job = "backup",
+                                             .grouping = {{"instance", "host1"}}, .registries = pushed});
+    if (!told) std::fprintf(stderr, "%s\n", told.why().describe());
+}
