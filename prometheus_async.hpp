@@ -14496,7 +14496,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [69] pushgateway                                  pages that are checked, sent, and sent again
-//      needs [39] [49] [52] [68]
+//      needs [39] [49] [68]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
