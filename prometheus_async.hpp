@@ -7914,6 +7914,7 @@ private:
     void begin_unit() noexcept;
     void literal_run(std::uint32_t from, std::uint32_t to) noexcept;
     void match(std::uint32_t length, std::uint32_t distance) noexcept;
+    std::uint32_t common(std::uint32_t at, std::uint32_t there, std::uint32_t n) const noexcept;
     std::uint32_t probe(std::uint32_t at, std::uint32_t& distance) noexcept;
     void begin_block() noexcept;
     char* put_tokens(char* to, const char* last) noexcept;
@@ -7953,12 +7954,15 @@ private:
     phase phase_;
     bool finished_, last_, prose_;
     std::uint32_t at_, end_;              // what is parsed, and what is there
+    std::uint32_t gone_;                  // octets of the page before the text here
+    std::uint32_t line_, lines_before_[2];  // the newline before the line here, and before the last two
     std::uint32_t value_, unit_end_;      // of the line here: where its value begins, and its newline is
+    std::uint32_t longest_, source_;      // the longest match in the line, and the end of what it repeats
     std::uint32_t token_count_, tokens_put_;
     char *spill_at_, *spill_end_;
     std::uint16_t often_[literals], distance_often_[distances];
     std::uint32_t codes_[literals], distance_codes_[distances], length_codes_[256];  // a length's with its extra bits
-    std::uint16_t newest_[4096];
+    std::uint16_t newest_[4096];         // of a hash: where in the page, modulo 65536; the text there decides
     std::uint32_t tokens_[tokens_size];  // one to three literals and their number, or the top bit, a length and a distance
     char spill_[512];                    // for what does not fit in the caller's window
     char text_[text_size + 8];           // a newline that nobody sees, then the page
@@ -7972,7 +7976,7 @@ void gzip_stream::start() noexcept {
     finished_ = last_ = prose_ = false;
     text_[0] = '\n';
     at_ = end_ = 1;
-    value_ = unit_end_ = 0;
+    gone_ = line_ = lines_before_[0] = lines_before_[1] = value_ = unit_end_ = longest_ = source_ = 0;
     token_count_ = tokens_put_ = 0;
     std::memset(often_, 0, sizeof often_);
     std::memset(distance_often_, 0, sizeof distance_often_);
@@ -7992,15 +7996,17 @@ void gzip_stream::add(std::size_t octets) noexcept {
 /// From one newline to the next: the newline begins the long match.
 inline void gzip_stream::begin_unit() noexcept {
     const std::uint32_t begin = unit_end_;
+    lines_before_[1] = std::exchange(lines_before_[0], std::exchange(line_, begin));
     const char* from = text_ + begin + 1;
     const void* newline = begin + 1 < end_ ? std::memchr(from, '\n', end_ - begin - 1) : nullptr;
     unit_end_ = newline ? static_cast<std::uint32_t>(static_cast<const char*>(newline) - text_) : end_;
     prose_ = *from == '#';
     value_ = unit_end_;
     if (prose_ || !newline) return;
-    std::uint32_t space = unit_end_;
-    while (space > begin && unit_end_ - space < 64 && text_[space - 1] != ' ') --space;
-    if (space > begin && text_[space - 1] == ' ') value_ = space;
+    std::uint32_t value = unit_end_;
+    while (value > begin && static_cast<unsigned char>(text_[value - 1]) > ' ') --value;
+    if (value > begin && text_[value - 1] == ' ' && text_[value] <= '9') value_ = value;
+    else prose_ = true;
 }
 
 inline void gzip_stream::literal_run(std::uint32_t from, std::uint32_t to) noexcept {
@@ -8025,15 +8031,9 @@ inline void gzip_stream::match(std::uint32_t length, std::uint32_t distance) noe
     tokens_[token_count_++] = 1u << 31 | (length - 3) << 16 | (distance - 1);
 }
 
-/// How much repeats here of the newest place with this hash, which this place becomes; 0 when it is not worth a match.
-inline std::uint32_t gzip_stream::probe(std::uint32_t at, std::uint32_t& distance) noexcept {
-    const std::uint32_t here = word(text_ + at);
-    std::uint16_t& newest = newest_[hash(here)];
-    const std::uint32_t there = newest;
-    newest = static_cast<std::uint16_t>(at);
-    if (there == 0 || there >= at || word(text_ + there) != here) return 0;
+/// How many octets from here on are those from there on; the first `n` are known to be.
+inline std::uint32_t gzip_stream::common(std::uint32_t at, std::uint32_t there, std::uint32_t n) const noexcept {
     const std::uint32_t most = end_ - at < 258 ? end_ - at : 258;
-    std::uint32_t n = 4;
     for (; n < most; n += 8) {
         std::uint64_t a, b;
         std::memcpy(&a, text_ + at + n, 8);
@@ -8042,8 +8042,17 @@ inline std::uint32_t gzip_stream::probe(std::uint32_t at, std::uint32_t& distanc
         n += static_cast<std::uint32_t>(std::endian::native == std::endian::little ? __builtin_ctzll(a ^ b) : __builtin_clzll(a ^ b)) / 8;
         break;
     }
-    distance = at - there;
-    if (n > most) n = most;
+    return n < most ? n : most;
+}
+
+/// How much repeats here of the newest place with this hash, which this place becomes; 0 when it is not worth a match.
+inline std::uint32_t gzip_stream::probe(std::uint32_t at, std::uint32_t& distance) noexcept {
+    const std::uint32_t here = word(text_ + at);
+    std::uint16_t& newest = newest_[hash(here)];
+    distance = static_cast<std::uint16_t>(gone_ + at - newest);
+    newest = static_cast<std::uint16_t>(gone_ + at);
+    if (distance == 0 || distance >= at || word(text_ + at - distance) != here) return 0;
+    const std::uint32_t n = common(at, at - distance, 4);
     return n < 4 || (n == 4 && distance > 2048) ? 0 : n;
 }
 
@@ -8063,6 +8072,17 @@ void gzip_stream::parse() noexcept {
         }
         std::uint32_t distance = 0;
         std::uint32_t length = probe(at, distance);
+        if (at == line_) {
+            // Labels may come in turn: the line after the one that the last line was like. (The hash has the last line.)
+            const std::size_t reach = at - source_ < 512 ? at - source_ : 512;
+            const void* newline = source_ != 0 && source_ <= lines_before_[1] ? std::memchr(text_ + source_, '\n', reach) : nullptr;
+            if (newline) {
+                const auto there = static_cast<std::uint32_t>(static_cast<const char*>(newline) - text_);
+                const std::uint32_t other = common(at, there, 0);
+                if (other > length + 2) length = other, distance = at - there;
+            }
+            longest_ = source_ = 0;
+        }
         if (length == 0) {
             ++at;
             continue;
@@ -8071,11 +8091,14 @@ void gzip_stream::parse() noexcept {
             std::uint32_t later = 0, other = 0;
             while (length < 32 && at + 1 < limit && (later = probe(at + 1, other)) > length) ++at, length = later, distance = other;
             const std::uint32_t until = at + length < unit_end_ ? at + length : unit_end_;
-            for (std::uint32_t i = at + 1; i < until; ++i) newest_[hash(word(text_ + i))] = static_cast<std::uint16_t>(i);
+            for (std::uint32_t i = at + 1; i < until; ++i) newest_[hash(word(text_ + i))] = static_cast<std::uint16_t>(gone_ + i);
         }
+        // What came before, and is not a token yet, may repeat, too: the digits of a value that did not change.
+        while (at > from && at - distance > 1 && length < 258 && text_[at - 1] == text_[at - 1 - distance]) --at, ++length;
         literal_run(from, at);
         match(length, distance);
         from = at += length;
+        if (length > longest_) longest_ = length, source_ = at - distance;
     }
     literal_run(from, at);
     at_ = at;
@@ -8087,9 +8110,9 @@ void gzip_stream::slide() noexcept {
     std::memmove(text_, text_ + by, end_ - by + 8);
     at_ -= by;
     end_ -= by;
-    value_ = value_ > by ? value_ - by : 0;
+    for (std::uint32_t* place : {&line_, &lines_before_[0], &lines_before_[1], &value_, &source_}) *place = *place > by ? *place - by : 0;
     unit_end_ -= by;
-    for (std::uint16_t& place : newest_) place = static_cast<std::uint16_t>(place > by ? place - by : 0);
+    gone_ += by;
 }
 
 inline char* gzip_stream::flush(char* to) noexcept {
