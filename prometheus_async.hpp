@@ -8485,7 +8485,8 @@ struct shown_point {
 /// One series, whole. What its type has none of is empty.
 struct shown_series {
     std::string_view labels;              // `a="b",`: names as this page shows them, values escaped; label_reader takes it apart
-    double timestamp = 0, created = 0;    // seconds since 1970; 0: none
+    double timestamp = 0, created = 0;    // seconds since 1970; timestamp 0: none
+    bool has_created = false;
     run_sum number{};                     // value_shape::number and facts: the sum of both
     list<shown_point> points{};
     list<double> upper{};                 // the bounds of buckets, +Inf last
@@ -8647,7 +8648,7 @@ public:
             }
             sum_and_count(to, f, s, "_sum", "_count");
         }
-        if (rules.created == created_place::own_line && s.created != 0) created(to, f, s);
+        if (rules.created == created_place::own_line && s.has_created) created(to, f, s);
     }
     void created(page_text& to, const family_head& f, const shown_series& s) override {
         begin(to, f, f.base_name(), "_created", s.labels);
@@ -8943,7 +8944,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     void series(const family_state& f, record& r) {
         detail::shown_series s;
         s.labels = labels_of(f, r);
-        if (shows_created(f.type)) s.created = r.created;
+        s.created = r.created;
+        s.has_created = shows_created(f.type);
         if (created_part) return as->created(unit, f, s);
         if (rules().exemplars && r.extra) s.exemplars = r.extra->exemplars;
         std::uint64_t counts[256];
@@ -9603,7 +9605,8 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         if (!seen.add(page.all)) return fail("a series twice"), false;
         s.labels = labels;
         s.timestamp = more.timestamp;
-        if (page.shows_created(f.type)) s.created = more.created;
+        s.created = more.created;
+        s.has_created = more.created != 0 && page.shows_created(f.type);
         exemplars.clear();
         return true;
     }
@@ -9616,7 +9619,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     void show(shown_series& s) {
         s.exemplars = exemplars;
         page.as->series(page.unit, f, s);
-        if (s.created != 0 && page.rules().created == created_place::own_family) {
+        if (s.has_created && page.rules().created == created_place::own_family) {
             const std::size_t start = page.unit.octets.size;
             page.as->created(page.unit, f, s);
             created.append(page.unit.octets.data + start, page.unit.octets.size - start);
@@ -9961,7 +9964,7 @@ public:
             try_one(f.name, "_sum", s, s.sum);
             try_one(f.name, "_count", s, static_cast<double>(s.count));
         }
-        if (s.created != 0) try_one(f.base_name(), "_created", s, s.created);
+        if (s.has_created) try_one(f.base_name(), "_created", s, s.created);
     }
 
 private:
