@@ -1125,6 +1125,13 @@ PROMETHEUS_ASYNC_DECL constexpr const type_row& row_of(metric_type type) noexcep
 PROMETHEUS_ASYNC_DECL constexpr bool has_suffix(metric_type type, suffix s) noexcept {
     return (row_of(type).suffixes >> static_cast<unsigned>(s) & 1) != 0;
 }
+/// Whether `is` says true of a suffix of the type; it is asked of each until then.
+template <class Is>
+PROMETHEUS_ASYNC_DECL bool any_suffix(metric_type type, Is is) {
+    for (std::size_t i = 0; i != std::size(suffix_texts); ++i)
+        if (has_suffix(type, static_cast<suffix>(i)) && is(suffix_texts[i])) return true;
+    return false;
+}
 
 }  // namespace detail
 
@@ -6731,8 +6738,7 @@ static bool overlap(std::string_view a, metric_type of_a, std::string_view b, me
     if (a.size() < b.size()) return overlap(b, of_b, a, of_a);
     if (a.substr(0, b.size()) != b) return false;
     const std::string_view more = a.substr(b.size());
-    for (std::size_t i = 0; i != std::size(suffix_texts); ++i) if (has_suffix(of_b, static_cast<suffix>(i)) && suffix_texts[i] == more) return true;
-    return more.empty();
+    return more.empty() || any_suffix(of_b, [&](std::string_view s) { return s == more; });
 }
 /// Who has a name that a sample of `f` would have too, as they are or once escaped, and counts.
 template <class Counts>
@@ -6747,15 +6753,15 @@ static family_state* clash(registry_state& home, const family_head& f, Counts co
     };
     const auto owner_of_any = [&](std::string_view base, auto find) -> family_state* {
         if (family_state* g = owner(base, find)) return g;
-        for (std::size_t i = 0; i != std::size(suffix_texts); ++i) {
-            if (!has_suffix(f.type, static_cast<suffix>(i))) continue;
+        family_state* g = nullptr;
+        any_suffix(f.type, [&](std::string_view s) {
             auto& whole = state.scratch;
-            whole.reserve(base.size() + suffix_texts[i].size());
+            whole.reserve(base.size() + s.size());
             std::memcpy(whole.data, base.data(), base.size());
-            std::memcpy(whole.data + base.size(), suffix_texts[i].data(), suffix_texts[i].size());
-            if (family_state* g = owner({whole.data, base.size() + suffix_texts[i].size()}, find)) return g;
-        }
-        return nullptr;
+            std::memcpy(whole.data + base.size(), s.data(), s.size());
+            return (g = owner({whole.data, base.size() + s.size()}, find)) != nullptr;
+        });
+        return g;
     };
     if (family_state* g = owner_of_any(f.key(), [&](std::string_view key) { return home.find(key); })) return g;
     if (!f.legacy()) return owner_of_any(f.as_values, [&](std::string_view key) {
@@ -7398,6 +7404,9 @@ PROMETHEUS_ASYNC_END
 // [48] declaring                                    metrics, families and registries, made and removed
 //      needs [47]
 // =============================================================================
+//
+// A declaration is checked as a whole before anything is changed, and what may fail for want of memory comes before what
+// must not be half done: a family is in its registry or it is not.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -8462,9 +8471,7 @@ public:
     bool claim(std::string_view base, metric_type type) {
         const std::size_t before = taken_.size();
         const auto take = [&](std::string_view suffix) { return taken_.add(name_.assign(base).append(suffix)); };
-        bool good = take({});
-        for (std::size_t i = 0; i != std::size(suffix_texts); ++i)
-            if (has_suffix(type, static_cast<suffix>(i))) good = good && take(suffix_texts[i]);
+        const bool good = take({}) && !any_suffix(type, [&](std::string_view s) { return !take(s); });
         if (!good) taken_.cut(before);
         return good;
     }
@@ -8516,13 +8523,16 @@ static bool next_label(std::string_view& labels, std::string& name, std::string&
     return true;
 }
 
-/// What happens to a sum: a format may forbid it, and one of bounds below zero may fall, which needs no report.
-enum class sum_use : std::uint8_t { shown, left_out, reported };
-static sum_use use_of_sum(const format_rules& as, metric_type type, double first_bound, double sum) noexcept {
-    if (!as.sums_from_zero) return sum_use::shown;
-    const bool below = order(first_bound) < 0, gauges = has_suffix(type, suffix::gsum);
-    if (below && !gauges) return sum_use::left_out;
-    return from_zero(sum) || (below && !is_nan(sum)) ? sum_use::shown : sum_use::reported;
+/// Gives a series its sum and count, or neither where the format forbids the sum; true when that is to be reported. One over
+/// bounds below zero may fall, so only a gauge histogram's is shown: for the others nothing is wrong with it.
+static bool set_sum(shown_series& s, const format_rules& as, metric_type type, double sum, std::uint64_t count) noexcept {
+    s.sum = sum;
+    s.count = count;
+    if (!as.sums_from_zero) return false;
+    const bool below = !s.upper.empty() && order(s.upper[0]) < 0, gauges = has_suffix(type, suffix::gsum);
+    const bool good = from_zero(sum) || (below && !is_nan(sum)), expected = below && !gauges;
+    s.summed = good && !expected;
+    return !good && !expected;
 }
 
 /// The octets of a page that wait to be handed out, and the page's way with names.
@@ -8927,12 +8937,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
                (asked.created == created_series::all ||
                 (asked.created == created_series::openmetrics && rules().created != detail::created_place::own_family));
     }
-    void sum_and_count(detail::shown_series& s, const family_state& f, record& r, double sum, std::uint64_t observed) {
-        s.sum = sum;
-        s.count = observed;
-        const detail::sum_use use = detail::use_of_sum(rules(), f.type, s.upper.empty() ? 0 : s.upper[0], sum);
-        s.summed = use == detail::sum_use::shown;
-        if (use != detail::sum_use::reported) return;
+    void sum_and_count(detail::shown_series& s, const family_state& f, detail::record& r, double sum, std::uint64_t observed) {
+        if (!detail::set_sum(s, rules(), f.type, sum, observed)) return;
         if (!r.extra) r.extra = new detail::series_extra;
         if (!std::exchange(r.extra->sum_told, true)) note_sum(f, s.labels);
     }
@@ -9008,12 +9014,10 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             auto at = first(base);
             if (at == only.end() || at->compare(0, base.size(), base) != 0) return false;  // all its names begin so
             if (*at == base || ((at = first(full)) != only.end() && *at == full)) return true;
-            for (std::size_t i = 0; i != std::size(detail::suffix_texts); ++i) {
-                if (!detail::has_suffix(f.type, static_cast<detail::suffix>(i))) continue;
-                all.assign(base).append(detail::suffix_texts[i]);
-                if ((at = first(all)) != only.end() && *at == all) return true;
-            }
-            return false;
+            return detail::any_suffix(f.type, [&](std::string_view s) {
+                at = first(all.assign(base).append(s));
+                return at != only.end() && *at == all;
+            });
         };
         if (asked_for(f.name, f.base_name())) return true;
         if (unit.plain(f)) return false;
@@ -9046,8 +9050,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         note(event_kind::names_collided, f.name, " is left out: its name is another's on this page");
         return false;
     }
-    /// The same for a family that a collector yields, after which all that is declared goes; what a callback metric yields
-    /// has its name from its declaration. The lock is held.
+    /// The same for a family that a collector yields: all that is declared goes before it. What a callback metric yields counts
+    /// as declared. The lock is held.
     bool own_names_of_yield(const family_head& f, bool declared) {
         const auto wins = [&](const family_state& o, std::size_t k) {
             return !declared || (o.legacy() != f.legacy() ? o.legacy() : k < at_registry);
@@ -9385,9 +9389,14 @@ PROMETHEUS_ASYNC_END
 // [53] collectors                                   calling them, waiting for them, what they yield
 //      needs [48] [52]
 // =============================================================================
+//
+// A collector is called without the lock, since it may declare, update and remove metrics. So whoever takes one away waits
+// until its calls have ended, and what it yields is shown only once it has returned: until then it stands in the page's
+// unit, which is emptied when something is wrong with it.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+/// A call that this thread is in. One collector may scrape what has others: then it is in several.
 struct collector_call {
     const collector_hook* hook;
     collector_call* outer;
@@ -9425,6 +9434,7 @@ static collector_call* waited_for_by(const collector_hook& h) noexcept {
 /// Waits for the calls of a hook that has no family any more.
 void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
+    // No wait for oneself, nor one that would close a circle of threads: the one that would is left out of its page.
     if (h.running == 0 || collector_call::of(h, calling)) return;
     if (collector_call* own = calling ? waited_for_by(h) : nullptr) {
         own->unwaited = true;
@@ -9439,11 +9449,13 @@ void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
 #endif
 }
 
+/// Wakes those that wait for the calls of a hook: one of them has ended.
 static void collectors_done() noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     pthread_cond_broadcast(&state.collected);
 #endif
 }
+/// The child has one thread: no other calls, and none that waits.
 void collectors_after_fork() noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     state.collected = PTHREAD_COND_INITIALIZER;
@@ -9456,6 +9468,7 @@ void collectors_after_fork() noexcept {
         }
 #endif
 }
+/// A callback metric: declared, so that its name is its own, and shown by a collector of one sample.
 static collector_hook* add_metric(metric_type type, metric_name name, std::string_view help, callback<double()> read,
                                   const metric_options& options) {
     struct told {
@@ -9638,13 +9651,6 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         told.insert(at, std::move(series));
         page.note_sum(f, labels);
     }
-    void sum_and_count(shown_series& s, double sum, std::uint64_t count) {
-        s.sum = sum;
-        s.count = count;
-        const sum_use use = use_of_sum(page.rules(), f.type, s.upper.empty() ? 0 : s.upper[0], sum);
-        s.summed = use == sum_use::shown;
-        if (use == sum_use::reported) report_sum();
-    }
     void sample(double value, list<label> given, const sample_details& more) {
         const bool informs = f.row().shape == value_shape::facts, counts = f.type == metric_type::counter;
         if (open && !informs && f.row().shape != value_shape::number) return fail("a single value of another type");
@@ -9674,7 +9680,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         }
         s.upper = upper;
         s.cumulative = cumulative.data();
-        sum_and_count(s, sum, cumulative.back());
+        if (set_sum(s, page.rules(), f.type, sum, cumulative.back())) report_sum();
         show(s);
     }
     void summary(std::uint64_t count, double sum, list<sample_sink::quantile> given_quantiles, list<label> given, const sample_details& more) {
@@ -9688,7 +9694,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             else report_sum();
         }
         s.quantiles = quantiles;
-        sum_and_count(s, sum, count);
+        if (set_sum(s, page.rules(), f.type, sum, count)) report_sum();
         show(s);
     }
     void states(list<sample_sink::state> all, list<label> given) {
@@ -9737,16 +9743,19 @@ void sample_sink::fail(std::string_view why) { to_.fail(why); }
 
 /// Calls a collector without the lock; what it yields is then in the unit, or left out.
 void cursor::state::call(detail::global_lock& lock, const family_state& f) {
+    // 1. Whoever takes it away now waits for this call, and it outlives the call.
     detail::collector_hook& hook = *f.hook;
     ++hook.running;
     ++hook.holders;
     detail::collector_call here{&hook, detail::calling};
     detail::calling = &here;
+    // 2. It runs. The family may be gone when it returns, the hook is not.
     const std::size_t had = names.size();
     detail::sink_state sink{*this, hook, f.source == detail::family_source::callback};
     lock.pause();
     sink.run();
     if (here.unwaited) sink.fail("took another away that waits for this one's end: it did not wait for the other");
+    // 3. What it yielded is left out if anything is wrong with it: octets, what the format holds back, and names.
     if (sink.failed) {
         unit.octets.size = 0;
         as->reset();
@@ -9766,6 +9775,7 @@ void cursor::state::call(detail::global_lock& lock, const family_state& f) {
             detail::state.reported[static_cast<unsigned>(event_kind::names_collided)] += asked.on_event != nullptr;
         }
     }
+    // 4. The call has ended: those that wait go on, and the last that holds the hook deletes it.
     detail::calling = here.outer;
     const bool last = --hook.holders == 0;
     if (--hook.running == 0 && !last) detail::collectors_done();

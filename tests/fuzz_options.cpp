@@ -99,7 +99,7 @@ void metrics(input& in) {
             else judged(made.why());
         };
         prom::exemplar e{.labels = labels, .timestamp = in.real()};
-        switch (in.below(8)) {
+        switch (in.below(9)) {
         case 0: used(mine.try_counter(name, help, o), [&](auto& c) { c.inc(), c.inc(in.real()), c.inc(1, e), c.reset(); }); break;
         case 1: used(mine.try_gauge(name, help, o), [&](auto& g) { g.set(in.real()), g.inc(in.real()), g.dec(in.real()); }); break;
         case 2: used(mine.try_histogram(name, help, o), [&](auto& h) { h.observe(in.real()), h.observe(in.real(), e), h.reset(); }); break;
@@ -117,9 +117,15 @@ void metrics(input& in) {
             });
             break;
         }
+        case 7: {
+            prom::metric_options windowed = o;
+            windowed.window = in.real();
+            used(mine.try_min_max_gauge(name, help, windowed), [&](auto& m) { m.observe(in.real()); });
+            break;
+        }
         default:
             mine.add_collector([&](prom::sample_sink& to) {
-                to.family(static_cast<prom::metric_type>(in.below(8)), name, help, o.unit);
+                to.family(static_cast<prom::metric_type>(in.below(9)), name, help, o.unit);
                 const prom::sample_details more{.timestamp = in.real(), .created = in.real(), .example = e};
                 to.sample(in.real(), labels, more);
                 const double b[] = {in.real(), in.real()};
