@@ -14605,7 +14605,7 @@ void push_check::octet(char c) {
         break;
     case at::space: at_ = at::number; break;
     case at::number:
-        if (c == ' ') fault_ = metric_ + " has a timestamp: a Pushgateway takes none";
+        if (c == ' ') fault_ = text_of({metric_, " has a timestamp: a Pushgateway takes none"});
         if (c == '\n') at_ = at::line;
         break;
     }
@@ -14613,11 +14613,11 @@ void push_check::octet(char c) {
 
 void push_check::metric() {
     if (metric_ == "push_time_seconds" || metric_ == "push_failure_time_seconds")
-        fault_ = metric_ + ": a Pushgateway has its own of that name for each group";
+        fault_ = text_of({metric_, ": a Pushgateway has its own of that name for each group"});
 }
 void push_check::label() {
     for (const std::string& name : *group_)
-        if (label_ == name) fault_ = metric_ + '{' + label_ + "}: the Pushgateway would overwrite this label by the group's";
+        if (label_ == name) fault_ = text_of({metric_, "{", label_, "}: the Pushgateway would overwrite this label by the group's"});
 }
 
 // ---- pushers ----
@@ -14647,7 +14647,7 @@ struct push_metrics {
     counter sent, refused, retries, octets, dropped[4];
     gauge last_success;
 };
-/// Why something was not taken; `retry` leads to another try, or to `unanswered`.
+/// What became of a push or a removal; the order is that of the reasons.
 enum class push_end : std::uint8_t { page, refused, unanswered, canceled, taken };
 
 struct push_call;
@@ -14714,10 +14714,10 @@ push_member::push_member(event_loop& its, const push_options& o)
     : numbers(o), where(o.gateway.empty() ? "127.0.0.1:9091" : o.gateway), secret(o.credential.secret),
       registries(o.registries.begin(), o.registries.end()), loop(its),
       alive(its, [](void* self) noexcept { static_cast<push_member*>(self)->client = {}; }, this) {
-    const auto flaw = [this](std::string_view why) {
-        if (usable) usable = error(errc::invalid_option, why);
+    const auto flaw = [this](std::initializer_list<std::string_view> why) {
+        if (usable) usable = error_of(errc::invalid_option, why);
     };
-    for (std::string_view name : o.only) only.emplace_back(name);
+    only.assign(o.only.begin(), o.only.end());
 
     std::string_view text = where, prefix;
     const std::size_t scheme = text.find("://");
@@ -14732,48 +14732,46 @@ push_member::push_member(event_loop& its, const push_options& o)
     auto at = parse_endpoint(text, false, 9091, 443);
     if (at) to = *std::move(at);
     if (!at || !visible(prefix) || prefix.find_first_of("?#") != std::string_view::npos)
-        flaw("push_options::gateway is not host:port, http://host:port/prefix, https://host or unix:///path");
+        flaw({"push_options::gateway is not host:port, http://host:port/prefix, https://host or unix:///path"});
     path.append(prefix).append("/metrics");
-    if (path.find("/metrics/") != std::string::npos) flaw("push_options::gateway has /metrics in it: that, and the group, are added");
-    if (to.tls && !o.tls) flaw("an https gateway needs push_options::tls");
+    if (path.find("/metrics/") != std::string::npos) flaw({"push_options::gateway has /metrics in it: that, and the group, are added"});
+    if (to.tls && !o.tls) flaw({"an https gateway needs push_options::tls"});
 
     // Values that are not plain go as base64: proxies and the gateway itself clean "//", "..", and "%2F".
-    const auto add = [&](std::string_view name, std::string_view value) {
-        const std::string which = "push_options::grouping: label " + std::string(name);
-        const bool twice = std::find(group.begin(), group.end(), name) != group.end();
-        if (twice) flaw(which + (name == "job" ? " is push_options::job" : " is there twice"));
-        if (!valid_utf8(value)) flaw(name == "job" && !twice ? "push_options::job is not UTF-8" : which + " has a value that is not UTF-8");
+    const auto add = [&](std::string_view option, std::string_view name, std::string_view value) {
+        if (!valid_utf8(value)) flaw({option, name, " has a value that is not UTF-8"});
+        if (std::find(group.begin(), group.end(), name) != group.end())
+            flaw({option, name, name == "job" ? " is push_options::job" : " is there twice"});
         group.emplace_back(name);
         bool plain = !value.empty() && value != "." && value != "..";
         for (char c : value) plain = plain && unreserved(c);
         path.append("/").append(name).append(plain ? "/" : "@base64/");
-        if (value.empty()) path += '=';
-        else path += plain ? std::string(value) : base64(value, true);
+        if (plain) path.append(value);
+        else path.append(value.empty() ? "=" : base64(value, true));
     };
-    if (o.job.empty()) flaw("push_options::job is empty: a group needs one");
-    add("job", o.job);
+    if (o.job.empty()) flaw({"push_options::job is empty: a group needs one"});
+    add("push_options::", "job", o.job);
     for (const label& l : o.grouping) {
-        if (!legacy_label_name(l.name) || reserved_label_name(l.name))
-            flaw("push_options::grouping: label " + std::string(l.name) + " is not [a-zA-Z_][a-zA-Z0-9_]*, or begins with __");
-        add(l.name, l.value);
+        constexpr std::string_view option = "push_options::grouping: label ";
+        if (!legacy_label_name(l.name) || reserved_label_name(l.name)) flaw({option, l.name, " is not [a-zA-Z_][a-zA-Z0-9_]*, or begins with __"});
+        add(option, l.name, l.value);
     }
 
     const credential& who = o.credential;
+    std::string_view scheme_of = "Bearer ", token = who.secret;
+    secret_text pair, encoded;
     if (who.kind == credential::scheme::bearer) {
-        if (who.secret.empty() || !visible(who.secret)) flaw("push_options::credential: a token is empty, or has an octet that no field value may have");
-        authorization.text.reserve(who.secret.size() + 7);
-        authorization.text.append("Bearer ").append(who.secret);
-    } else if (!who.user.empty() || !who.secret.empty()) {
-        if (!push_text(who.user) || !push_text(who.secret) || who.user.find(':') != std::string_view::npos)
-            flaw("push_options::credential: a user has a colon, or there is a control character");
-        secret_text pair;
-        pair.text.reserve(who.user.size() + 1 + who.secret.size());
-        pair.text.append(who.user).append(":").append(who.secret);
-        const secret_text encoded(base64(pair.text));
-        authorization.text.reserve(encoded.text.size() + 6);
-        authorization.text.append("Basic ").append(encoded.text);
+        if (token.empty() || !visible(token)) flaw({"push_options::credential: a token is empty, or has an octet that no field value may have"});
+    } else if (!who.user.empty() || !token.empty()) {
+        if (!push_text(who.user) || !push_text(token) || who.user.find(':') != std::string_view::npos)
+            flaw({"push_options::credential: a user has a colon, or there is a control character"});
+        pair.text = text_of({who.user, ":", token});
+        encoded.text = base64(pair.text);
+        scheme_of = "Basic ";
+        token = encoded.text;
     }
-    if (positive(o.timeout.count()) == 0) flaw("push_options::timeout is not above 0");
+    if (!token.empty()) authorization.text = text_of({scheme_of, token});
+    if (positive(o.timeout.count()) == 0) flaw({"push_options::timeout is not above 0"});
     if (o.self_metrics) metrics = owned<push_metrics>(new push_metrics(*o.self_metrics, path));
     if (!usable) trouble = usable.why().describe();
 }
@@ -14793,8 +14791,7 @@ void push_member::cancel() noexcept {
 
 void push_member::forget(std::string_view what, std::string_view how) {
     contain("a reason", [&] {
-        trouble.assign("the Pushgateway at ").append(where).append(", group ").append(path).append(": ").append(what);
-        trouble.append(how.empty() ? "" : ". ").append(how);
+        trouble = text_of({"the Pushgateway at ", where, ", group ", path, ": ", what, how.empty() ? "" : ". ", how});
     }, [&](const error&) { trouble = "no memory"; });
 }
 
@@ -14829,12 +14826,14 @@ error push_member::no(const http_response& answer) {
     for (char& c : said) if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
     said.resize(whole_points(said, 1000));
     said.resize(said.find_last_not_of(' ') + 1);
-    const std::string status = std::to_string(answer.status) + (said.empty() ? "" : ": ");
-    forget(status + said, push_advice(answer.status, said));
+    const digits status(static_cast<unsigned>(answer.status));
+    const std::string_view colon = said.empty() ? "" : ": ";
+    forget(text_of({status, colon, said}), push_advice(answer.status, said));
     // An error is short, and the metric's name comes after this.
     constexpr std::string_view begin = "pushed metrics are invalid or inconsistent with existing metrics: ";
-    if (std::string_view(said).substr(0, begin.size()) == begin) said.erase(0, begin.size());
-    return {errc::refused, "Pushgateway: " + status + said};
+    std::string_view rest = said;
+    if (rest.substr(0, begin.size()) == begin) rest.remove_prefix(begin.size());
+    return error_of(errc::refused, {"Pushgateway: ", status, colon, rest});
 }
 
 result<void> push_member::over(push_end how, const error& why) {
@@ -14853,7 +14852,7 @@ result<void> push_member::over(push_end how, const error& why) {
     if (how == push_end::page) forget(why.describe(), "Nothing of it is stored");
     error told = why;
     if (how == push_end::unanswered && why.code() != errc::refused)
-        contain("a reason", [&] { told = {why.code(), "Pushgateway at " + where + ": " + why.describe(), why.sys()}; }, [](const error&) {});
+        told = error_of(why.code(), {"Pushgateway at ", where, ": ", why.describe()}, why.sys());
     if (how != push_end::canceled) notify(numbers.on_event, numbers.context, {event_kind::push_failed, told});
     return told;
 }
@@ -15033,18 +15032,6 @@ task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view 
     co_return push_outcome(again ? push_end::unanswered : push_end::refused, m.no(*answer), answer->retry_after);
 }
 
-task<push_outcome> push_contained(push_member& m, wait_scope& scope, std::string_view method) {
-#if PROMETHEUS_ASYNC_EXCEPTIONS
-    try {
-        co_return co_await push_try(m, scope, method);
-    } catch (...) {
-        co_return push_outcome(push_end::page, caught("a push"));
-    }
-#else
-    return push_try(m, scope, method);
-#endif
-}
-
 // ---- tries, and pushes by itself ----
 
 /// As often as it takes, and is allowed. `periodic`: of the pushes by itself.
@@ -15060,8 +15047,20 @@ task<result<void>> push_run(shared<push_member> m, std::string_view method, bool
         call.wait = nullptr;
     }
     for (unsigned tried = 1; !scope.canceled; ++tried) {
-        push_outcome end = co_await push_contained(*m, scope, method);
-        if (end.at_once) end = co_await push_contained(*m, scope, method);
+        push_outcome end(push_end::page, {errc::canceled, {}});
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            end = co_await push_try(*m, scope, method);
+        } catch (...) {
+            end = push_outcome(push_end::page, caught("a push"));
+        }
+#else
+        end = co_await push_try(*m, scope, method);
+#endif
+        if (end.at_once) {  // on a new connection then, so not twice
+            --tried;
+            continue;
+        }
         if (end.how == push_end::unanswered && end.why.code() != errc::refused) m->forget(end.why.describe(), m->advice(end.why));
         if (end.how != push_end::unanswered || tried >= m->numbers.tries) co_return m->over(end.how, end.why);
         (void)co_await io_wait(m->loop, &scope, -1, interest::none, m->loop.now() + m->pauses.next(end.retry_after));

@@ -128,7 +128,7 @@ TEST_CASE("a group's path: plain values as they are, all others as base64 for UR
 
 TEST_CASE("what no gateway takes is refused before anything is sent") {
     CHECK(path_of("") == "! push_options::job is empty: a group needs one");
-    CHECK(path_of("\xff") == "! push_options::job is not UTF-8");
+    CHECK(path_of("\xff") == "! push_options::job has a value that is not UTF-8");
     CHECK(why_not({.grouping = {{"a", "\xc3"}}}) == "push_options::grouping: label a has a value that is not UTF-8");
     CHECK(why_not({.grouping = {{"job", "x"}}}) == "push_options::grouping: label job is push_options::job");
     CHECK(why_not({.grouping = {{"a", "x"}, {"a", "y"}}}) == "push_options::grouping: label a is there twice");
