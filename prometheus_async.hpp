@@ -1368,12 +1368,12 @@ public:
         : counter(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit counter(const detail::declared& from) noexcept : series_(from.one) {}
 
-    PROMETHEUS_ASYNC_DECL void inc() const noexcept { add(1); }
+    PROMETHEUS_ASYNC_DECL void inc() const noexcept { count(1); }
     template <std::integral Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
         if constexpr (std::is_signed_v<Step>)
             if (step < 0) [[unlikely]] return detail::count_event(event_kind::step_ignored);
-        add(static_cast<std::uint64_t>(step));
+        count(static_cast<std::uint64_t>(step));
     }
     template <std::floating_point Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
@@ -1392,6 +1392,12 @@ public:
         if (detail::from_zero(d)) detail::keep_exemplar(series_, nullptr, d, e);
     }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
+    // Names of other libraries. Operators would act on the handle: it can be assigned, the counter cannot.
+    template <class Step> void add(Step) const = delete;         // inc(step)
+    template <class Value> void set(Value) const = delete;       // a counter goes up by inc(step); a total that is kept elsewhere is a callback_counter
+    template <class Step> void operator+=(Step) const = delete;  // inc(step)
+    void operator++() const = delete;                            // inc()
+    void operator++(int) const = delete;                         // inc()
     /// To zero, and made anew as far as _created tells.
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -1400,7 +1406,7 @@ public:
 #endif
 
 private:
-    PROMETHEUS_ASYNC_DECL void add(std::uint64_t n) const noexcept {
+    PROMETHEUS_ASYNC_DECL void count(std::uint64_t n) const noexcept {
         if (detail::cell* run = detail::own_run(series_)) [[likely]] run[2].add(n);
         else detail::add_slowly(series_, 0, 2, n);
     }
@@ -1450,6 +1456,18 @@ public:
     PROMETHEUS_ASYNC_DECL void set(seconds value) const noexcept { set(value.count()); }
     PROMETHEUS_ASYNC_DECL void set_to_current_time() const noexcept { set(wall_now()); }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
+    // Names of other libraries, see counter.
+    template <class Step> void add(Step) const = delete;         // inc(step)
+    template <class Step> void sub(Step) const = delete;         // dec(step)
+    template <class Step> void operator+=(Step) const = delete;  // inc(step)
+    template <class Step> void operator-=(Step) const = delete;  // dec(step)
+    void operator++() const = delete;                            // inc()
+    void operator++(int) const = delete;                         // inc()
+    void operator--() const = delete;                            // dec()
+    void operator--(int) const = delete;                         // dec()
+    template <class Value>
+        requires std::is_arithmetic_v<Value>
+    void operator=(Value) const = delete;                        // set(value): what is assigned is the handle
     /// Sets the gauge to the seconds that the scope took.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<gauge>(*this); }
     /// One up now, one down when the result ends.
@@ -1853,6 +1871,8 @@ public:
         if constexpr (sizeof...(Values) == sizeof...(Labels)) return find(detail::label_text(values).view()...);
         else return {};
     }
+    template <class... Values> void labels(const Values&...) const = delete;       // family(values...)
+    template <class... Values> void with_labels(const Values&...) const = delete;  // family(values...)
     /// False when there is no such series. Handles of it drop their updates from now on.
     template <class... Values>
     PROMETHEUS_ASYNC_DECL bool remove(const Values&... values) const {
@@ -2777,6 +2797,9 @@ public:
         requires std::is_constructible_v<outcome<T>, X>
     PROMETHEUS_ASYNC_DECL void fire(X&& value) const { state_->fire(outcome<T>(static_cast<X&&>(value))); }
     PROMETHEUS_ASYNC_DECL void fail(const fault& why) const { state_->fire(why); }
+    template <class... X> void callback(X&&...) const = delete;  // fire(value)
+    template <class... X> void succeed(X&&...) const = delete;   // fire(value)
+    template <class... X> void errback(X&&...) const = delete;   // fail(fault)
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     PROMETHEUS_ASYNC_DECL void fail(const error& why) const { state_->fire(why); }
 #endif
