@@ -4494,7 +4494,10 @@ PROMETHEUS_ASYNC_END
 #if !PROMETHEUS_ASYNC_NO_DISCOVERY
 PROMETHEUS_ASYNC_BEGIN
 
+/// Which group is pushed, where to, and what it holds.
+///
 /// unit     seconds
+/// lifetime copied by pushgateway; lists and texts live until then
 struct push_options {
     std::string_view gateway{};            // "host:9091", "http://host:9091/prefix", "https://host", "unix:///path";
                                            // empty: 127.0.0.1:9091

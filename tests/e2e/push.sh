@@ -82,7 +82,7 @@ for v in 1.5 1; do
     ok "$v: it arrives whole" count 'many{' 20000
     ok "$v: and is removed" does zipped delete
     ok "$v: a wrong prefix is told" env GATEWAY="http://127.0.0.1:$port/wrong" sh -c "! '$client' x put > '$tmp/said'; grep -q 'web.route-prefix' '$tmp/said'"
-    ok "$v: the example pushes" sh -c "'$B/examples/20_pushgateway' 127.0.0.1:$port | grep -qx 'backed up 3 files'"
+    ok "$v: the example pushes" sh -c "'$B/examples/26_pushgateway' 127.0.0.1:$port | grep -qx 'backed up 3 files'"
     ok "$v: what it did" shows 'backup_files_total{instance="host1",job="backup"} 3'
 
     # A restart between two pushes of one pusher, and in the midst of pushes by itself.

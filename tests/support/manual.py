@@ -83,6 +83,8 @@ def declarations(text, code, at, end, owner=None):
     found, public, announced = [], owner is None or owner.kind == "struct", {}  # comments of forward declarations
     def add(kind, name, head, start, note):
         doc = comment_before(text, text.rfind("\n", 0, start) + 1) or announced.get(name, [])
+        if not doc and owner is None and found and found[-1].kind == kind == "function" and text[:start].endswith(";\n"):
+            doc = found[-1].doc  # one comment for a block of functions
         if found and found[-1].name == name and found[-1].kind == kind and not doc:
             found[-1].heads.append((head, note))
             return found[-1]

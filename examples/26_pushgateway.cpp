@@ -1,7 +1,7 @@
-// 20_pushgateway: a batch job that ends before it could be scraped, and tells a Pushgateway what it did.
+// 26_pushgateway: a batch job that ends before it could be scraped, and tells a Pushgateway what it did.
 //
 //     prometheus-pushgateway &
-//     c++ -std=c++20 examples/20_pushgateway.cpp -o backup -pthread && ./backup
+//     c++ -std=c++20 examples/26_pushgateway.cpp -o backup -pthread && ./backup
 //     curl -s http://127.0.0.1:9091/metrics | grep backup_
 //
 // prints
