@@ -51,6 +51,7 @@
 //                                               [68] http client  one request, one response
 //                                               [69] pushgateway  pages that are checked and sent
 //                                               [70] json         a writer
+//                                               [71] landing page the registries as HTML, for people
 //                                               [72] consul       registration that stays
 //                                               [74] file_sd      an atomic target file
 //                                               [88] epilogue     macros that end with the file
@@ -4193,6 +4194,18 @@ struct health_check {
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
 
+namespace detail {
+class page_view;
+}
+/// For route::view: the registries of the route as a page of HTML, for people. It shows each family with its type, unit, help,
+/// number of series, and the current values of the first hundred (a histogram is drawn); a form that filters by name; links to
+/// the other routes, and to the page in each format; and what was left out of the page, and why.
+///
+/// shape    no script, and nothing from elsewhere: its Content-Security-Policy forbids all else. Nothing of a request is shown
+///          back. It is made piece by piece: a million series cost the server no memory
+/// errors   as a page of metrics, but a collector that fails is left out whatever server_options::on_collector_error is
+PROMETHEUS_ASYNC_DECL detail::page_view* landing_page();
+
 /// A path and what is served there: one or several registries merged on one page, a text, or whether a check succeeds.
 struct route {
     std::string_view path;             // matched whole, the first that does
@@ -4200,6 +4213,7 @@ struct route {
     std::string_view text{};
     std::string_view content_type = "text/plain; charset=utf-8";  // of the text
     health_check check{};              // whether the program is alive, or ready
+    detail::page_view* (*view)() = nullptr;  // landing_page: its registries for people. Who does not name it has none of its code
     bool open = false;                 // answered without authorisation and for any Host (a liveness path)
 };
 
@@ -8628,6 +8642,7 @@ public:
     explicit page_format(const format_rules& how) noexcept : rules(how) {}
     /// Forgets what it holds back: a page begins, or what a collector yielded is left out.
     virtual void reset() noexcept {}
+    virtual bool wants(const family_head&) { return true; }
     /// Help and unit may be those of another family that is shown as one with this.
     virtual void begin_family(page_text& to, const family_head& f, std::string_view help, std::string_view unit) = 0;
     virtual void series(page_text& to, const family_head& f, const shown_series& s) = 0;
@@ -8639,6 +8654,8 @@ public:
     virtual void end_page(page_text&) {}
 
     const format_rules& rules;
+    bool enough = false;      // the other series of this family are only counted:
+    std::size_t counted = 0;
 
 protected:
     ~page_format() = default;
@@ -8930,6 +8947,10 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     }
     const detail::format_rules& rules() const noexcept { return as->rules; }
     void start(const page_options& options, detail::page_format* in = nullptr);
+    static state& of(cursor& page) {
+        if (!page.state_) page.state_ = new state{};
+        return *page.state_;
+    }
 
     // ---- series ----
 
@@ -9029,6 +9050,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
 
     /// Whether name[] asks for it: by its name or a sample's, as they are or as this page shows them.
     bool wanted(const family_head& f) {
+        if (!as->wants(f)) return false;
         if (only.empty()) return true;
         const auto first = [&](std::string_view name) {
             return std::lower_bound(only.begin(), only.end(), name, [](std::string_view a, std::string_view b) {
@@ -9232,7 +9254,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             const bool another = r && several && !merged.add(identity(f, *r));
             if (another && !created_part && !std::exchange(doubled, true))
                 note(event_kind::names_collided, f.name, ": a series is left out: an earlier registry has it");
-            if (!r || another) {
+            if (!r || another || as->enough) {
+                as->counted += r && !another;
                 if (!spend(series_work)) return false;
                 continue;
             }
@@ -9375,8 +9398,7 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
     }
 }
 void cursor::start(const page_options& options) {
-    if (!state_) state_ = new state{};
-    state_->start(options);
+    state::of(*this).start(options);
 }
 pulled cursor::next(std::span<char> into) noexcept {
     if (!state_ || into.size() < 64) return {0, pull::failed};
@@ -11153,22 +11175,29 @@ constexpr bool same_path(std::string_view sent, std::string_view ours) noexcept 
     }
     return n == ours.size();
 }
-/// The values of name[] in a target's query, decoded in place. False when one is too long or too many.
-inline bool query_names(std::string& target, std::size_t limit, std::vector<std::string_view>& names) {
-    constexpr std::size_t longest = 512;
+/// Calls field(key, value) for each key=value of a target's query, decoded in place, until it returns false.
+template <class Field>
+bool query_fields(std::string& target, Field field) {
     for (std::size_t at = target.find('?'), end; at < target.size(); at = end) {
         if ((end = target.find('&', ++at)) == std::string::npos) end = target.size();
         const std::size_t equals = target.find('=', at);
         if (equals >= end) continue;
         char* const key = target.data() + at;
         char* const value = target.data() + equals + 1;
-        if (std::string_view(key, percent_decode(key, equals - at, true)) != "name[]") continue;
-        const std::size_t n = percent_decode(value, end - equals - 1, true);
-        if (n == 0) continue;  // an empty field of a form asks for nothing
-        if (n > longest || names.size() == limit) return false;
-        names.emplace_back(value, n);
+        const std::string_view named(key, percent_decode(key, equals - at, true));
+        if (!field(named, std::string_view(value, percent_decode(value, end - equals - 1, true)))) return false;
     }
     return true;
+}
+/// The values of name[] in a target's query. False when one is too long or too many.
+inline bool query_names(std::string& target, std::size_t limit, std::vector<std::string_view>& names) {
+    constexpr std::size_t longest = 512;
+    return query_fields(target, [&](std::string_view key, std::string_view value) {
+        if (key != "name[]" || value.empty()) return true;  // an empty field of a form asks for nothing
+        if (value.size() > longest || names.size() == limit) return false;
+        names.push_back(value);
+        return true;
+    });
 }
 
 /// IMF-fixdate, always 29 octets: "Wed, 25 Nov 2026 08:59:17 GMT". Locale-free, UTC, years 1970-9999.
@@ -12270,9 +12299,24 @@ namespace detail {
 
 class http_connection;
 
+struct http_service;
+
+/// What a route shows instead of a page for scrapers, for one request.
+class PROMETHEUS_ASYNC_LOCAL page_view {
+public:
+    page_view() = default;
+    page_view(const page_view&) = delete;
+    virtual ~page_view() = default;
+    /// Reads the query of the target, and begins the page of these registries. Returns fields of the answer's head, each with
+    /// its CRLF, Content-Type among them.
+    virtual std::string_view start(cursor& page, http_service& of, std::string& target, list<registry*> registries) = 0;
+    virtual pulled next(cursor& page, std::span<char> into) noexcept = 0;  // as the cursor's
+};
+
 /// A page as a stream of octets, compressed or not. Counts its samples if it is to.
 struct page_body {
     cursor page;
+    owned<page_view> view;  // what makes something else of it
 #if !PROMETHEUS_ASYNC_NO_GZIP
     gzip_filter gzip;
 #endif
@@ -12281,7 +12325,11 @@ struct page_body {
     bool counts = false, line_start = true;
 
     void start(const page_options& options, bool count) {
+        view = {};
         page.start(options);
+        begin(count);
+    }
+    void begin(bool count) noexcept {
         compressed = false;
         samples = 0;
         counts = count;
@@ -12296,7 +12344,7 @@ struct page_body {
     }
     /// The next octets of the page itself.
     pulled plain(std::span<char> into) noexcept {
-        const pulled got = page.next(into);
+        const pulled got = view ? view->next(page, into) : page.next(into);
         for (std::string_view part(into.data(), counts ? got.bytes : 0); !part.empty();) {
             if (line_start && part[0] != '#') ++samples;
             const std::size_t end = part.find('\n');
@@ -12354,6 +12402,7 @@ struct http_route {
     std::vector<registry*> registries;
     bool is_text, open;
     health_check check{};
+    page_view* (*view)() = nullptr;
 };
 
 /// The scrapes themselves as metrics, in the default registry.
@@ -12557,6 +12606,7 @@ private:
     void answer_fixed(int status);
     void answer_text(const http_route& route);
     void answer_page(const http_route& route);
+    void answer_view(const http_route& route);
     void fill();
     void begin_head(int status);
     void put_length(std::size_t body) noexcept;
@@ -12928,6 +12978,7 @@ void http_connection::answer() {
     if (h.method == http_method::other) return answer_fixed(405);
     if (route_->check) return check();
     if (route_->is_text) return answer_text(*route_);
+    if (route_->view) return answer_view(*route_);
     answer_page(*route_);
 }
 
@@ -13053,6 +13104,21 @@ void http_connection::answer_page(const http_route& route) {
                        service_.metrics.get() != nullptr);
     answer_.more = true;
     answer_.page = true;
+    fill();
+}
+
+void http_connection::answer_view(const http_route& route) {
+    begin_head(200);
+    page_body& body = block_->page;
+    body.view = owned<page_view>(route.view());
+    answer_.head.put(body.view->start(body.page, service_, parser_.head.target, route.registries));
+    body.begin(false);
+    const negotiation agreed = negotiate({}, parser_.head.accept_encoding, service_.formats);
+    answer_.gzip = service_.gzip && agreed.gzip;
+    answer_.plain = agreed.plain;
+    if (service_.gzip) answer_.head.put("Vary: Accept-Encoding\r\n");
+    answer_.head.put(fields_of_200);
+    answer_.more = true;
     fill();
 }
 
@@ -13205,6 +13271,7 @@ void http_service::give_block(http_block* block) noexcept {
         return;
     }
     block->ahead = block->ahead_end = 0;
+    block->page.view = {};
     block->next = std::exchange(free_, block);
     ++free_count_;
 }
@@ -13655,9 +13722,9 @@ server_state::server_state(event_loop& on, const server_options& o)
     for (const route& r : o.routes) {
         if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
         if (!plain(r.content_type)) bad("routes: a content type of at most 128 printable characters");
-        if (!r.text.empty() + !r.registries.empty() + bool(r.check) > 1) bad("routes: either registries, or a text, or a check");
+        if (!r.text.empty() + bool(r.check) + (!r.registries.empty() || r.view) > 1) bad("routes: either registries, or a text, or a check");
         routes.push_back({std::string(r.path), std::string(r.text), std::string(r.content_type),
-                          {r.registries.begin(), r.registries.end()}, !r.text.empty(), r.open, r.check});
+                          {r.registries.begin(), r.registries.end()}, !r.text.empty(), r.open, r.check, r.view});
     }
     if (o.routes.empty()) {
         routes.push_back({"/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>",  // upstream's octets
@@ -15230,6 +15297,352 @@ json_writer& json_writer::text(std::string_view s) {
 }
 
 }  // namespace detail
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [71] landing page                                 the registries as HTML, for people
+//      needs [41] [52] [64]
+// =============================================================================
+//
+// A format of its own: the cursor tells it families and series, and it writes HTML. What stands before and after them is the
+// view's. All that a program or a client has named is escaped, and cut where it is long.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+// The policy has the hash of exactly this text: tests/e2e/web.sh compares them.
+static constexpr std::string_view landing_style =
+    ":root{color-scheme:light dark;--f:#1b1f24;--b:#fff;--m:#57606a;--l:#d0d7de;--a:#0550ae;--c:#f6f8fa;--h:#3d7cc0}"
+    "@media(prefers-color-scheme:dark){:root{--f:#e6edf3;--b:#0d1117;--m:#9aa4af;--l:#30363d;--a:#79b8ff;--c:#161b22;--h:#58a6ff}}"
+    "*{box-sizing:border-box}"
+    "body{margin:0 auto;max-width:60rem;padding:1rem;font:1rem/1.5 system-ui,sans-serif;color:var(--f);background:var(--b);overflow-wrap:anywhere}"
+    "a{color:var(--a)}"
+    "a:focus-visible,input:focus-visible,button:focus-visible{outline:3px solid var(--a);outline-offset:2px}"
+    "h1{font-size:1.5rem;margin:0}"
+    "h2{display:inline;font:600 1rem/1.5 ui-monospace,monospace;margin:0 .5rem 0 0}"
+    "h2+p{display:inline}"
+    "p,nav,form{margin:.5rem 0}"
+    "nav a{display:inline-block;margin-right:.75rem;padding:.25rem 0}"
+    "input,button{font:inherit;padding:.4rem .6rem;color:inherit;background:var(--c);border:1px solid var(--m);border-radius:.3rem}"
+    "input{width:16rem;max-width:100%}"
+    "section{margin:1rem 0;padding:.75rem;background:var(--c);border:1px solid var(--l);border-radius:.5rem}"
+    ".m{color:var(--m);font-size:.875rem}"
+    ".t{border:1px solid var(--m);border-radius:1rem;padding:0 .5rem}"
+    "table{border-collapse:collapse;width:100%;font:.875rem/1.5 ui-monospace,monospace}"
+    "th,td{text-align:left;vertical-align:top;padding:.25rem .5rem .25rem 0;border-top:1px solid var(--l);font-weight:400}"
+    "td{text-align:right;width:40%}"
+    "svg{max-width:100%;vertical-align:bottom;fill:var(--h)}"
+    "thead{position:absolute;clip-path:inset(50%);width:1px;height:1px;overflow:hidden}"
+    "@media(max-width:30rem){td{width:50%}body{padding:.5rem}}";
+static constexpr std::string_view landing_fields =
+    "Content-Type: text/html; charset=utf-8\r\n"
+    "Content-Security-Policy: default-src 'none'; style-src 'sha256-xThYkJZrWEDMwBsSQ3aGK0bh71JKS+piefOSkiHtzQc='; form-action 'self'; base-uri 'none'; frame-ancestors 'none'\r\n"
+    "Referrer-Policy: no-referrer\r\n";
+
+/// Gives a text to put() as HTML that shows it: no more than `most` octets of it, and no control characters.
+template <class Put>
+void put_html(std::string_view text, std::size_t most, Put put) {
+    const bool cut = text.size() > most;
+    if (cut) text = text.substr(0, whole_points(text, most));
+    std::size_t from = 0;
+    for (std::size_t i = 0; i != text.size(); ++i) {
+        const char c = text[i];
+        const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f;
+        const std::string_view instead = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" :
+                                         c == '\'' ? "&#39;" : control ? "\xEF\xBF\xBD" : "";
+        if (instead.empty()) continue;
+        put(text.substr(from, i - from));
+        put(instead);
+        from = i + 1;
+    }
+    put(text.substr(from));
+    if (cut) put("\xE2\x80\xA6");
+}
+
+static constexpr format_rules landing_rules{created_place::own_line, false, false, false};
+
+class PROMETHEUS_ASYNC_LOCAL landing_format final : public page_format {
+public:
+    explicit landing_format(const std::string& filter) noexcept : page_format(landing_rules), filter_(filter) {}
+
+    bool wants(const family_head& f) override {
+        const auto same = [](char a, char b) { return lower(a) == lower(b); };
+        return filter_.empty() || std::search(f.name.begin(), f.name.end(), filter_.begin(), filter_.end(), same) != f.name.end();
+    }
+    void begin_family(page_text& to, const family_head& f, std::string_view help, std::string_view unit) override {
+        enough = false;
+        counted = shown_ = 0;
+        to.text("<section><h2><bdi>");
+        escape(to, f.name, 300);
+        to.text("</bdi></h2><p class=m><span class=t>");
+        to.text(f.row().name);
+        to.text("</span>");
+        if (!unit.empty()) {
+            to.text(" in ");
+            escape(to, unit, 100);
+        }
+        if (!help.empty()) {
+            to.text("<p dir=auto>");
+            escape(to, help, 1000);
+        }
+        to.text("<table aria-label=\"Series of ");
+        escape(to, f.name, 300);
+        to.text("\"><thead><tr><th scope=col>Labels<th scope=col>Value<tbody>\n");
+    }
+    void series(page_text& to, const family_head& f, const shown_series& s) override {
+        ++counted;
+        if (enough) return;
+        enough = ++shown_ == most_series;
+        to.text("<tr><th scope=row>");
+        labels(to, s.labels);
+        to.text("<td>");
+        switch (f.row().shape) {
+        case value_shape::number:
+        case value_shape::facts:
+            to.number([&](char* at) { return s.number.whole == 0 ? put_double(at, s.number.real) : put_counter(at, s.number); });
+            break;
+        case value_shape::points:
+            for (const shown_point& p : s.points) {
+                to.text(&p == s.points.begin() ? "<bdi>" : ", <bdi>");
+                escape(to, p.label, longest_value);
+                to.text(p.value != 0 ? "</bdi>: <b>1</b>" : "</bdi>: 0");
+            }
+            break;
+        case value_shape::histogram: histogram(to, s); break;
+        case value_shape::summary:
+            for (const auto& q : s.quantiles) {
+                to.number(q.q);
+                to.text(": ");
+                to.number(q.value);
+                to.text("<br>");
+            }
+            sum_and_count(to, s);
+        }
+        to.text("\n");
+    }
+    void end_family(page_text& to) override {
+        to.text("</table><p class=m>");
+        to.count(counted);
+        to.text(" series");
+        if (counted > shown_) {
+            to.text(", the first ");
+            to.count(shown_);
+            to.text(" of them above");
+        }
+        to.text("</section>\n");
+    }
+
+private:
+    static constexpr std::size_t most_series = 100, longest_value = 200, longest_labels = 1500;
+    static constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+    static void escape(page_text& to, std::string_view text, std::size_t most) {
+        put_html(text, most, [&](std::string_view part) { to.text(part); });
+    }
+    void labels(page_text& to, std::string_view of) {
+        if (of.empty()) return to.text("<span class=m>no labels</span>");
+        const std::size_t all = of.size();
+        for (const char* between = ""; next_label(of, name_, value_); between = " ") {
+            to.text(between);
+            escape(to, name_, longest_value);
+            to.text("=&quot;<bdi>");
+            escape(to, value_, longest_value);
+            to.text("</bdi>&quot;");
+            if (!of.empty() && all - of.size() > longest_labels) return to.text(" \xE2\x80\xA6");
+        }
+    }
+    void sum_and_count(page_text& to, const shown_series& s) {
+        to.count(s.count);
+        to.text(" observed, sum ");
+        to.number(s.sum);
+        if (s.count == 0) return;
+        to.text(", mean ");
+        to.number(s.sum / static_cast<double>(s.count));
+    }
+    /// A bar for each bucket, as high as what it alone holds, and the same in words.
+    void histogram(page_text& to, const shown_series& s) {
+        const std::size_t buckets = s.upper.size();
+        const auto alone = [&](std::size_t i) { return s.cumulative[i] - (i == 0 ? 0 : s.cumulative[i - 1]); };
+        std::size_t fullest = 0;
+        for (std::size_t i = 1; i != buckets; ++i) if (alone(i) > alone(fullest)) fullest = i;
+        const double most = static_cast<double>(alone(fullest));
+        if (most > 0) {
+            to.text("<svg role=img viewBox=\"0 0 ");
+            to.count(buckets * 8);
+            to.text(" 32\" width=");
+            to.count(buckets * 8);
+            to.text(" height=32 preserveAspectRatio=none aria-label=\"");
+            to.count(buckets);
+            to.text(" buckets; the fullest, up to ");
+            to.number(s.upper[fullest]);
+            to.text(", has ");
+            to.count(alone(fullest));
+            to.text("\"><path d=\"");
+            for (std::size_t i = 0; i != buckets; ++i) {
+                if (alone(i) == 0) continue;
+                const auto high = 1 + static_cast<std::uint64_t>(31 * (static_cast<double>(alone(i)) / most));
+                to.text("M");
+                to.count(i * 8);
+                to.text(" 32v-");
+                to.count(high);
+                to.text("h7v");
+                to.count(high);
+                to.text("z");
+            }
+            to.text("\"/></svg><br>");
+        }
+        sum_and_count(to, s);
+        if (buckets < 2) return;
+        to.text("<br><span class=m>buckets up to ");
+        to.number(s.upper[0]);
+        to.text(" \xE2\x80\xA6 ");
+        to.number(s.upper[buckets - 2]);
+        to.text(", +Inf</span>");
+    }
+
+    const std::string& filter_;
+    std::size_t shown_ = 0;
+    std::string name_, value_;
+};
+
+class PROMETHEUS_ASYNC_LOCAL landing_view final : public page_view {
+public:
+    std::string_view start(cursor& page, http_service& of, std::string& target, list<registry*> registries) override {
+        service_ = &of;
+        std::string_view as;
+        query_fields(target, [&](std::string_view key, std::string_view value) {
+            if (key == "q") filter_ = value.substr(0, 128);
+            if (key == "as") as = value;
+            return true;
+        });
+        page_options what{.registries = registries, .created = of.created, .on_event = &event_of, .context = this};
+        for (const format_row& row : format_rows) {
+            if (!offers(row) || row.name != as) continue;
+            what.as = row.as;
+            if (row.as != format::text_0_0_4) what.names = escaping::allow_utf8;
+            raw_ = true;
+            page.start(what);
+            return "Content-Type: text/plain; charset=utf-8\r\n";
+        }
+        what.names = escaping::allow_utf8;
+        what.created = created_series::off;
+        cursor::state::of(page).start(what, &format_);  // which outlives the page
+        begin();
+        return landing_fields;
+    }
+    pulled next(cursor& page, std::span<char> into) noexcept override {
+        if (raw_) return page.next(into);
+        // 1. What stands before the families; 2. they; 3. what stands after, which tells what became of them.
+        const std::size_t n = frame_.copy(into.data(), into.size(), done_);
+        done_ += n;
+        if (ended_) return {n, done_ == frame_.size() ? pull::done : pull::more};
+        if (into.size() - n < 64) return {n, pull::more};
+        pulled got = page.next(into.subspan(n));
+        got.bytes += n;
+        if (got.what != pull::done) return got;
+        got.what = pull::failed;
+        contain("a page", [&] {
+            end();
+            got.what = pull::more;
+        }, [](const error&) {});
+        return got;
+    }
+
+private:
+    static constexpr std::size_t most_notes = 20;
+
+    bool offers(const format_row& row) const noexcept {  // and a person can read it
+        const auto& all = service_->formats;
+        return row.media.find("text") != row.media.npos &&
+               (all.empty() || row.as == format::text_0_0_4 || std::find(all.begin(), all.end(), row.as) != all.end());
+    }
+    void put(std::string_view text) { frame_.append(text); }
+    void escape(std::string_view text, std::size_t most) {
+        put_html(text, most, [this](std::string_view part) { put(part); });
+    }
+    void link(std::string_view path) {
+        put("<a href=\"");
+        for (char c : path) {
+            if (ascii_letter_or_digit(c) || std::string_view("/-._~").find(c) != std::string_view::npos) {
+                frame_ += c;
+                continue;
+            }
+            frame_ += '%';
+            for (unsigned shift : {4U, 0U}) frame_ += "0123456789ABCDEF"[static_cast<unsigned char>(c) >> shift & 15];
+        }
+        put("\">");
+        escape(path, 100);
+        put("</a> ");
+    }
+    void uptime(double seconds) {
+        auto rest = static_cast<std::uint64_t>(positive(seconds));
+        put("Up ");
+        bool begun = false;
+        for (const auto& [unit, size] : {std::pair(" d ", 86400U), std::pair(" h ", 3600U), std::pair(" min ", 60U), std::pair(" s ", 1U)}) {
+            begun |= rest >= size || size == 1;
+            if (begun) frame_.append(std::to_string(rest / size)).append(unit);
+            rest %= size;
+        }
+        put("\xC2\xB7 ");
+    }
+    void begin() {
+        put("<!DOCTYPE html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">"
+            "<title>Metrics</title><style>");
+        put(landing_style);
+        put("</style></head><body><header><h1>Metrics</h1><p class=m>");
+        if (const double started = process_facts("/proc").started; started > 0) uptime(wall_now() - started);
+        put("prometheus_async ");
+        put(version());
+        put("<nav aria-label=Pages>");
+        for (const http_route& r : service_->routes) if (r.path.substr(0, 2) != "//") link(r.path);
+        put("</nav><nav aria-label=Formats>");
+        for (const format_row& row : format_rows) {
+            if (!offers(row)) continue;
+            put("<a href=\"?as=");
+            put(row.name);
+            put("\">");
+            put(row.media == "text/plain" ? "text " : "OpenMetrics ");
+            put(row.version);
+            put("</a> ");
+        }
+        put("</nav><form><label for=q>Filter by name</label> <input id=q name=q type=search maxlength=128 autocomplete=off spellcheck=false> "
+            "<button>Filter</button></form>");
+        if (!filter_.empty()) put("<p role=status>Only families whose name has the filter's text. <a href=\"?\">Show all</a>");
+        put("</header><main>\n");
+    }
+    void end() {
+        frame_.clear();
+        done_ = 0;
+        put("</main><footer class=m>");
+        put(notes_.empty() ? "<p>Nothing was left out of this page." : "<p>Left out of this page, or noticed while it was made:<ul>");
+        for (const std::string& note : notes_) {
+            put("<li dir=auto>");
+            escape(note, 200);
+        }
+        if (notes_.size() == most_notes) put("<li>and perhaps more");
+        if (!notes_.empty()) put("</ul>");
+        char date[29];
+        http_date(wall_now(), date);
+        put("<p>Made on ");
+        put({date, sizeof date});
+        put("</footer></body></html>\n");
+        ended_ = true;
+    }
+    static void event_of(const event& e, void* self) {
+        auto& v = *static_cast<landing_view*>(self);
+        if (v.notes_.size() != most_notes) v.notes_.emplace_back(e.why.describe());
+        http_service::page_event(e, v.service_);
+    }
+
+    http_service* service_ = nullptr;
+    std::string filter_, frame_;
+    landing_format format_{filter_};
+    std::size_t done_ = 0;  // of frame_
+    bool raw_ = false, ended_ = false;
+    std::vector<std::string> notes_;
+};
+
+}  // namespace detail
+
+detail::page_view* landing_page() { return new detail::landing_view; }
 PROMETHEUS_ASYNC_END
 
 // =============================================================================

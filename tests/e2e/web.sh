@@ -1,6 +1,6 @@
 #!/bin/sh
-# Curl and real Prometheus servers against health checks (23) and a web configuration file (25), which promtool and Prometheus
-# itself are given too.
+# Curl and real Prometheus servers against health checks (23), a landing page (27) and a web configuration file (25), which
+# promtool and Prometheus itself are given too.
 . "$(dirname "$0")/lib.sh"
 
 answer_is() { want=$1; shift; [ "$(curl -sS -m 5 -o "$tmp/page" -w '%{http_code}' "$@")" = "$want" ]; }
@@ -22,6 +22,33 @@ ok "HEAD says the same" answer_is 200 -I $here/-/ready
 ok "the page is beside it" answer_is 200 $here/metrics
 kill -STOP "$pid"; sleep 0.1; kill -CONT "$pid"
 ok "a program that was stopped for a moment is healthy" answer_is 200 $here/-/healthy
+
+# ---- 27_landing_page ----
+port=$(free_port)
+start 27 "$B/examples/27_landing_page" "$port"
+here=http://localhost:$port
+ok "27_landing_page starts" within 10 logged 27 "^http://127.0.0.1:$port/\$"
+ok "/ is for people" answer_is 200 -D "$tmp/head" $here/
+ok "it draws the histogram" grep -q '<svg role=img .*aria-label="15 buckets; the fullest, up to ' "$tmp/page"
+ok "the policy allows the style that the page has, and no other" python3 -c '
+import base64, hashlib, re, sys
+style = re.search(rb"<style>(.*?)</style>", open(sys.argv[2], "rb").read(), re.S).group(1)
+want = "style-src \x27sha256-" + base64.b64encode(hashlib.sha256(style).digest()).decode() + "\x27;"
+sys.exit(want not in open(sys.argv[1]).read())' "$tmp/head" "$tmp/page"
+ok "every element of it is closed where HTML asks for that" python3 -c '
+import html.parser, sys
+may_stay, void, open_now = {"p", "li", "tr", "td", "th", "tbody", "thead"}, {"meta", "input", "br", "path"}, []
+class check(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attrs):
+        if tag not in void | may_stay: open_now.append(tag)
+    def handle_endtag(self, tag):
+        if tag not in void | may_stay: assert open_now.pop() == tag, tag
+check().feed(open(sys.argv[1]).read())
+assert not open_now, open_now' "$tmp/page"
+ok "a filter chooses" answer_is 200 "$here/?q=waiting"
+ok "what it has" grep -q '<h2><bdi>jobs_waiting' "$tmp/page"
+ok "and nothing else" sh -c "! grep -q '<h2><bdi>job_seconds' $tmp/page"
+ok "the page for scrapers is beside it" answer_is 200 $here/metrics
 
 # ---- 25_web_config ----
 certs=$tmp/certs
