@@ -2453,10 +2453,10 @@ PROMETHEUS_ASYNC_DECL constexpr decltype(auto) invoke(Member C::*member, Object&
 /// threads  a value like any other
 /// errors   value() raises: throws the exception itself, or, without exceptions, PROMETHEUS_ASYNC_FATAL
 template <class T>
-class outcome : detail::value_or_why<std::conditional_t<std::is_void_v<T>, detail::nothing, T>, fault> {
-    using stored = std::conditional_t<std::is_void_v<T>, detail::nothing, T>;
+class outcome : detail::value_or_why<std::conditional_t<std::is_object_v<T>, T, detail::nothing>, fault> {
+    using stored = std::conditional_t<std::is_object_v<T>, T, detail::nothing>;
     using base = detail::value_or_why<stored, fault>;
-    static_assert(std::is_object_v<stored>, "a deferred holds a value or void: use a pointer for a reference");
+    static_assert(std::is_object_v<T> || std::is_void_v<T>, "a deferred holds a value or void: use a pointer for a reference");
 
 public:
     using value_type = T;
