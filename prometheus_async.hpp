@@ -14149,7 +14149,7 @@ result<void> threaded_metrics_http_server::close() {
 
 PROMETHEUS_ASYNC_END
 
-#if !PROMETHEUS_ASYNC_NO_DISCOVERY  // rooms [68], which the others use
+#if !PROMETHEUS_ASYNC_NO_DISCOVERY  // rooms [68] to [74]
 
 // =============================================================================
 // [68] http client                                  one request, one response, deadlines
@@ -14618,10 +14618,6 @@ task<result<http_response>> http_client::receive() {
 
 }  // namespace detail
 PROMETHEUS_ASYNC_END
-
-#endif  // rooms [68]
-
-#if !PROMETHEUS_ASYNC_NO_DISCOVERY  // rooms [69] to [74]
 
 // =============================================================================
 // [69] pushgateway                                  pages that are checked, sent, and sent again
@@ -16566,7 +16562,7 @@ task<result<registration>> file_sd::register_server(event_loop&,
 
 PROMETHEUS_ASYNC_END
 
-#endif  // rooms [70] to [74]
+#endif  // rooms [68] to [74]
 
 #endif  // rooms [56] to [74]
 
