@@ -1734,7 +1734,7 @@ PROMETHEUS_ASYNC_DECL inline std::uint64_t load_little(const char* from) noexcep
     return w;
 }
 
-inline void store_little(char* to, std::uint64_t word) noexcept {
+PROMETHEUS_ASYNC_DECL inline void store_little(char* to, std::uint64_t word) noexcept {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     word = __builtin_bswap64(word);
 #endif
@@ -8531,7 +8531,7 @@ struct shown_point {
 };
 /// One series, whole. What its type has none of is empty.
 struct shown_series {
-    std::string_view labels;              // `a="b",`: names as this page shows them, values escaped; label_reader takes it apart
+    std::string_view labels;              // `a="b",`: names as this page shows them, values escaped; next_label() takes it apart
     double timestamp = 0, created = 0;    // seconds since 1970; timestamp 0: none
     bool has_created = false;
     run_sum number{};                     // value_shape::number and facts: the sum of both
