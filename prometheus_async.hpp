@@ -274,6 +274,7 @@ namespace detail {
 template <class T, class Why>
 class value_or_why {
 public:
+    PROMETHEUS_ASYNC_DECL value_or_why() noexcept : good_(false), why_() {}
     PROMETHEUS_ASYNC_DECL value_or_why(T value) : good_(true) { ::new (static_cast<void*>(&value_)) T(static_cast<T&&>(value)); }
     PROMETHEUS_ASYNC_DECL value_or_why(const Why& why) noexcept : good_(false), why_(why) {}
     PROMETHEUS_ASYNC_DECL value_or_why(value_or_why&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : good_(other.good_) {
@@ -2253,6 +2254,27 @@ using thrown = std::exception_ptr;
 #else
 struct thrown {};
 #endif
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+/// What a task returns to fail with an exception that was thrown before: nothing is thrown again.
+struct failed_end {
+    thrown why;
+    PROMETHEUS_ASYNC_DECL explicit failed_end(const thrown& of) noexcept : why(of) {}  // no `co_return {}` is one
+};
+/// The same in a task without a value, which then returns.
+struct fails_with {
+    const thrown& why;
+
+    PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    PROMETHEUS_ASYNC_DECL bool await_suspend(std::coroutine_handle<Promise> self) const noexcept {
+        self.promise().exception = why;
+        return false;
+    }
+    PROMETHEUS_ASYNC_DECL void await_resume() const noexcept {}
+};
+#endif
+template <class A>
+struct task_end;
 
 template <class T>
 struct task_promise_value : promise_base {
@@ -2270,6 +2292,10 @@ struct task_promise_value : promise_base {
             end.put(static_cast<U&&>(u));
         }
     }
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    PROMETHEUS_ASYNC_DECL void return_value(const failed_end& failed) noexcept { end.put_why(failed.why); }
+    PROMETHEUS_ASYNC_DECL thrown take_why() noexcept { return end ? thrown{} : end.take_why(); }
+#endif
     PROMETHEUS_ASYNC_DECL void unhandled_exception() noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         end.put_why(std::current_exception());
@@ -2292,7 +2318,7 @@ struct task_promise_value : promise_base {
         return bool(end);
     }
 
-    value_or_why<stored, thrown> end{thrown{}};  // as long as it has not ended, neither a value nor an exception
+    value_or_why<stored, thrown> end;  // as long as it has not ended, neither a value nor an exception
 };
 
 template <>
@@ -2307,6 +2333,9 @@ struct task_promise_value<void> : promise_base {
         std::abort();
 #endif
     }
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    PROMETHEUS_ASYNC_DECL thrown take_why() noexcept { return std::exchange(exception, nullptr); }
+#endif
     PROMETHEUS_ASYNC_DECL void take() {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         if (exception) std::rethrow_exception(std::exchange(exception, nullptr));
@@ -2377,9 +2406,26 @@ private:
         }
         PROMETHEUS_ASYNC_DECL T await_resume() const { return child.promise().take(); }
     };
+    friend struct detail::task_end<task>;
     PROMETHEUS_ASYNC_DECL explicit task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
     std::coroutine_handle<promise_type> frame_;
 };
+
+namespace detail {
+
+template <class A>
+constexpr bool is_task = false;
+template <class T>
+constexpr bool is_task<task<T>> = true;
+
+/// Waits until a task has ended, and gives its promise: value and exception stay where they are.
+template <class T>
+struct task_end<task<T>> : task<T>::awaiter {
+    PROMETHEUS_ASYNC_DECL explicit task_end(task<T>& of) : task<T>::awaiter(static_cast<task<T>&&>(of).operator co_await()) {}
+    PROMETHEUS_ASYNC_DECL auto& await_resume() const noexcept { return this->child.promise(); }
+};
+
+}  // namespace detail
 
 PROMETHEUS_ASYNC_END
 
@@ -3439,6 +3485,19 @@ template <class A, class Scope>
 PROMETHEUS_ASYNC_DECL A wrap(Scope scope, A a) {
     Scope during(static_cast<Scope&&>(scope));
     during.start();
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+    if constexpr (is_task<A> && !Scope::sees_results) {  // its exception goes on as a pointer: to throw it again would cost more than all else
+        auto& end = co_await task_end<A>(a);
+        const thrown why = end.take_why();
+        if (why) during.failed_with(why);
+        if constexpr (!std::is_void_v<awaited<A>>) {
+            if (why) co_return failed_end(why);
+            co_return end.take();
+        } else if (why) {
+            co_await fails_with{why};
+        }
+    } else
+#endif
     if constexpr (Scope::sees_results) {
         static_assert(!std::is_void_v<awaited<A>>,
                       "count_failures() needs a result to look at, and this has none");

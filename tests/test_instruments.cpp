@@ -273,6 +273,39 @@ TEST_CASE("4: an exception of the decorated function is observed, and is the sam
     CHECK(o.seen == seen{1, 1});
 }
 
+TEST_CASE("an exception goes through all verbs on a task, with and without a value, as the same object") {
+    struct some {
+        static prom::task<> nothing(std::exception_ptr e) {
+            if (e) std::rethrow_exception(e);
+            co_return;
+        }
+        static prom::task<int&> reference(std::exception_ptr e, int& x) {
+            if (e) std::rethrow_exception(e);
+            co_return x;
+        }
+    };
+    prom::registry mine;
+    const prom::histogram h{"h", "h", {.registry = &mine}};
+    const prom::counter all{"all_total", "h", {.registry = &mine}}, arguments{"arguments_total", "h", {.registry = &mine}}, other{"other_total", "h", {.registry = &mine}};
+    const prom::gauge g{"g", "h", {.registry = &mine}};
+    const auto under = [&](auto&& x) {
+        return prom::time(h, prom::count_exceptions(all, prom::count_exceptions<std::invalid_argument>(arguments,
+                             prom::count_exceptions<std::bad_alloc>(other, prom::track_inprogress(g, std::move(x))))));
+    };
+    const auto e = the_fault();
+    int x = 0;
+    CHECK(thrown_by(under(some::nothing(e))) == e);
+    CHECK(thrown_by(under(some::reference(e, x))) == e);
+    CHECK(thrown_by(under(fails_with(e))) == e);
+    CHECK(thrown_by(under(some::nothing(nullptr))) == nullptr);
+    CHECK(thrown_by(under(some::reference(nullptr, x))) == nullptr);
+    CHECK(h.count() == 5);
+    CHECK(all.value() == 3);
+    CHECK(arguments.value() == 3);
+    CHECK(other.value() == 0);
+    CHECK(g.value() == 0);
+}
+
 TEST_CASE("6: a future that fails is observed, and the exception is the same object") {
     counting_clock clock;
     fake_observer o;

@@ -115,6 +115,7 @@ TEST_CASE("values, references, move-only values and nothing come out of a task")
         static task<std::unique_ptr<int>> unique() { co_return std::make_unique<int>(3); }
         static task<std::string> text() { co_return "text"; }
         static task<std::string> empty() { co_return {}; }
+        static task<std::exception_ptr> no_exception() { co_return {}; }
         static task<void> nothing() { co_return; }
         static task<void> all(int& x, bool& checked) {
             int& same = co_await reference(x);
@@ -124,6 +125,7 @@ TEST_CASE("values, references, move-only values and nothing come out of a task")
             CHECK(*co_await unique() == 3);
             CHECK(co_await text() == "text");
             CHECK((co_await empty()).empty());
+            CHECK(co_await no_exception() == nullptr);
             co_await nothing();
             checked = true;
         }

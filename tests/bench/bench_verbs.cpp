@@ -5,6 +5,7 @@
 #include "prometheus_async.hpp"
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
 
 namespace prom = prometheus_async;
 
@@ -34,6 +35,14 @@ struct ready {
 };
 prom::task<int> coroutine(int v) { co_return v; }
 int function(int v) { return v; }
+
+prom::counter failures("bench_failures_total", "", {.registry = &mine});
+prom::gauge running("bench_running", "", {.registry = &mine});
+prom::task<int> throwing() {
+    throw std::runtime_error("no");
+    co_return 0;
+}
+[[gnu::noinline]] void throws() { throw std::runtime_error("no"); }
 
 // A coroutine that runs n times before it ends, so that its own frame is not counted.
 template <class Make>
@@ -70,6 +79,20 @@ void measure(figure& f, Work work) {
 template <class Make>
 auto awaiting(Make make) {
     return [make](int n) { run(awaits(make, n)); };
+}
+/// Each of the n fails, and is caught where it is awaited.
+template <class Make>
+prom::task<> failing(Make make, int n) {
+    for (int i = 0; i != n; ++i) {
+        try {
+            co_await make();
+        } catch (const std::runtime_error&) {
+        }
+    }
+}
+template <class Make>
+auto catching(Make make) {
+    return [make](int n) { run(failing(make, n / 20)); };  // each takes microseconds
 }
 template <class Make>
 auto calling(Make make) {
@@ -111,6 +134,28 @@ int main() {
         std::printf("%-20s bare %6.1f  timed %6.1f ns   cost / floor %4.2f   allocations +%.0f\n", names[i], bare[i].ns, timed[i].ns,
                     (timed[i].ns - bare[i].ns) / floor.ns, extra);
         as_promised = as_promised && static_cast<int>(extra + 0.5) == (i == 3 ? 1 : 0);
+    }
+    figure plain, thrown[4];
+    const char* const throwing_names[] = {"a task that throws", "  under count_exceptions", "  under time", "  under these and track_inprogress"};
+    for (int r = 0; r != rounds; ++r) {
+        measure(plain, [](int n) {
+            for (int i = 0; i != n / 20; ++i) {
+                try {
+                    throws();
+                } catch (const std::runtime_error&) {
+                }
+            }
+        });
+        measure(thrown[0], catching([] { return throwing(); }));
+        measure(thrown[1], catching([] { return prom::count_exceptions(failures, throwing()); }));
+        measure(thrown[2], catching([] { return prom::time(h, throwing()); }));
+        measure(thrown[3], catching([] { return prom::time(h, prom::count_exceptions(failures, prom::track_inprogress(running, throwing()))); }));
+    }
+    for (int i = 0; i != 4; ++i) {
+        std::printf("%-36s %6.0f ns   x%.2f of a plain throw and catch", throwing_names[i], thrown[i].ns * 20, thrown[i].ns / plain.ns);
+        const double ratio = i == 0 ? thrown[0].ns / plain.ns : thrown[i].ns / thrown[0].ns, goal = i == 0 ? 1.6 : 1.15;
+        if (i != 0) std::printf(", x%.2f of the bare task", ratio);
+        std::printf(" (goal %.2f%s)\n", goal, ratio > goal ? ", MISSED" : "");
     }
     if (!as_promised) std::puts("FAILED: no allocation but one frame for a coroutine type");
     return as_promised ? 0 : 1;
