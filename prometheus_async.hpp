@@ -27,19 +27,21 @@
 //   [10] config       switches, ABI             [40] platform     system calls, fd, clock
 //   [12] errors       error, result             [41] process      process_* from /proc
 //   [14] vocabulary   names, list, seconds      [42] core         cells, records, threads
-//   [16] cells        where an update goes      [44] numbers      doubles and integers as text
-//   [18] registry     types, registry, options  [45] text         UTF-8, names, escaping, labels
-//   [20] metrics      counter, gauge, ...       [46] families     names, bounds, tables of series
-//   [22] families     labelled metrics          [47] series       made, found, removed
-//   [24] collectors   metrics made at scrape    [48] declaring    metrics and registries
-//   [26] exposition   cursor, expose            [49] gzip         a deflater of our own
-//   [28] tasks        task<T>, awaitables       [50] formats      how each writes a page
-//   [30] deferreds    deferred<T>, completion   [52] cursor       a page out of registries
-//   [32] instruments  time, count, track        [53] collectors   what they yield, waiting for them
-//   [34] loop         event_loop                [54] negotiation  Accept, one sample, one page
-//   [36] server       start_http_server, TLS    [55] unhandled    failures that nobody saw
-//   [38] discovery    consul_agent, file_sd     [56] pollers      epoll, kqueue, poll: one shape
-//   [39] push         pushgateway               [58] loop         timers, posting, closing work
+//   [16] cells        where an update goes      [43] native       native histograms
+//   [18] registry     types, registry, options  [44] numbers      doubles and integers as text
+//   [20] metrics      counter, gauge, ...       [45] text         UTF-8, names, escaping, labels
+//   [22] families     labelled metrics          [46] families     names, bounds, tables of series
+//   [24] collectors   metrics made at scrape    [47] series       made, found, removed
+//   [26] exposition   cursor, expose            [48] declaring    metrics and registries
+//   [28] tasks        task<T>, awaitables       [49] gzip         a deflater of our own
+//   [30] deferreds    deferred<T>, completion   [50] formats      how each writes a page
+//   [32] instruments  time, count, track        [51] wire formats protobuf, OpenMetrics 2.0
+//   [34] loop         event_loop                [52] cursor       a page out of registries
+//   [36] server       start_http_server, TLS    [53] collectors   what they yield, waiting for them
+//   [38] discovery    consul_agent, file_sd     [54] negotiation  Accept, one sample, one page
+//   [39] push         pushgateway               [55] unhandled    failures that nobody saw
+//                                               [56] pollers      epoll, kqueue, poll: one shape
+//                                               [58] loop         timers, posting, closing work
 //                                               [60] http syntax  hosts, URLs, paths, dates
 //                                               [61] http heads   requests and responses
 //                                               [62] sessions     plain and TLS byte streams
@@ -64,6 +66,7 @@
 //   PROMETHEUS_ASYNC_EXCEPTIONS      detected  0 builds without throw; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_THREADS      0         no locks, no thread_local; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_GZIP         0         1 in the implementation's file: pages are never compressed; drops [49]
+//   PROMETHEUS_ASYNC_NO_NATIVE       0         in the implementation's file: no native histograms, protobuf, OpenMetrics 2.0; drops [51]
 //   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[39], [56]-[74]
 //   PROMETHEUS_ASYNC_NO_DISCOVERY    0         no consul_agent, file_sd and pushgateway: drops [39], [68]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
@@ -93,6 +96,9 @@
 #endif
 #ifndef PROMETHEUS_ASYNC_NO_GZIP
 #define PROMETHEUS_ASYNC_NO_GZIP 0
+#endif
+#ifndef PROMETHEUS_ASYNC_NO_NATIVE
+#define PROMETHEUS_ASYNC_NO_NATIVE 0
 #endif
 #ifndef PROMETHEUS_ASYNC_NO_NETWORK
 #define PROMETHEUS_ASYNC_NO_NETWORK 0
@@ -641,6 +647,7 @@ enum class event_kind : std::uint8_t {
     exemplar_dropped,     // more than 128 code points, or a label's name that may not be
     names_collided,       // a family or series was left out: on this page its name is another's
     sum_left_out,         // a sum is negative or NaN: OpenMetrics has neither _sum nor _count of that series
+    native_left_out,      // the parts of a native histogram did not agree: a page has its classic part alone
     connection_lost       // a peer reset its connection; counted only, on_event is not told
 };
 /// "connection_evicted", ...
@@ -778,6 +785,19 @@ PROMETHEUS_ASYNC_END
 //
 // tests/model/protocol.cpp checks all orders in which these steps can take effect.
 PROMETHEUS_ASYNC_BEGIN
+
+/// Buckets of a native histogram, which needs no list of bounds: each is at most `factor` times as wide as the one before,
+/// for all values above and below zero, and is made when it is first hit. Prometheus takes them by its protobuf format.
+///
+/// shape    the bounds are 2^(n / 2^schema): a factor of 1.1 is schema 3, with 8 buckets from 1 to 2
+struct native_buckets {
+    double factor = 0;                     // above 1; 0: the histogram is not native
+    double zero_threshold = 0x1p-128;      // what is no farther from zero is in the zero bucket; a power of two, or 0
+    std::uint32_t max_buckets = 160;       // that a page shows, without the zero bucket; then the limits below; 0: no limit
+    double max_zero_threshold = 0;         // first the zero bucket is widened, at most to this; then buckets are halved
+    seconds min_reset = 0;                 // a histogram that was widened or halved starts anew after this; 0: never
+};
+
 namespace detail {
 
 enum : unsigned { page_cells = 512 };  // 4 KiB; a run never crosses a page
@@ -992,6 +1012,7 @@ PROMETHEUS_ASYNC_DECL inline void widen_run(cell* run, const record& r, double v
 /// Adds `d` to the double and `n` to cell `at`.
 PROMETHEUS_ASYNC_DECL void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept;
 PROMETHEUS_ASYNC_DECL void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept;
+PROMETHEUS_ASYNC_DECL void observe_native(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void set_slowly(const series& s, double v) noexcept;
 PROMETHEUS_ASYNC_DECL void widen_slowly(const series& s, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void count_event(event_kind what) noexcept;
@@ -1001,9 +1022,15 @@ PROMETHEUS_ASYNC_DECL void count_event(event_kind what) noexcept;
 struct bucket_bounds {
     std::uint32_t count;
     bool direct;         // no table entry holds more than one bound
+    bool native;         // there are native buckets too, or, when count is 0, alone
+    std::uint8_t coarser;  // 8 less the schema of those
+    std::uint32_t round;   // 2^coarser - 1
+    std::uint64_t least, most;  // of those: the first size that is not in the zero bucket, and so many sizes are usual ones
     std::int32_t first;  // what the first table entry stands for
     std::uint8_t table[256];
     const double* upper;  // count, then +Inf up to a power of two; ascending
+    double zero_threshold, max_zero_threshold, min_reset, factor;  // as native_buckets
+    std::uint32_t max_buckets;
     std::uint32_t half;   // half of that power
     std::uint32_t users;  // families, and removed series that some thread may be updating; without any it is freed
     std::size_t hash;
@@ -1163,6 +1190,7 @@ struct metric_options {
     std::string_view subsystem{};
     list<label> labels{};                            // the same on every series
     list<double> buckets{};                          // upper bounds, ascending; empty: upstream's
+    native_buckets native{};                         // of a histogram: {.factor = 1.1}; without `buckets` it has no others
     list<std::string_view> states{};                 // of a state_set; the first is its start
     std::size_t max_series = 0;                      // of a family; what comes then is one series, whose labels
                                                      // are all "_overflow", and is counted; 0: no limit
@@ -1523,7 +1551,8 @@ inline auto counter::count_exceptions() const noexcept { return detail::exceptio
 /// Counts observations in buckets of upper bounds, and sums them.
 ///
 /// unit     upstream's default buckets suit seconds: 5 ms to 10 s
-/// shape    at most 250 bounds; one series for each, and +Inf, _sum and _count
+/// shape    at most 250 bounds; one series for each, and +Inf, _sum and _count; or native buckets (metric_options::native),
+///          beside those or alone
 /// threads  any; observe() takes no lock
 /// errors   none: NaN counts in +Inf and makes the sum NaN
 class histogram {
@@ -1540,6 +1569,7 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
         value = detail::settled(value);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
+            if (bounds_->native) return detail::observe_native(series_, bounds_, run, value);
             run[1].add(value);
             run[2 + bounds_->bucket(value)].add(std::uint64_t{1});
         } else {
@@ -2091,16 +2121,20 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 
-/// The four that Prometheus knows. In a text format `unknown` is `untyped`, infos and state sets are gauges, and
+/// Those that Prometheus knows. In a text format `unknown` is `untyped`, infos and state sets are gauges, and
 /// exemplars and units are left out.
-enum class format : std::uint8_t { text_0_0_4, text_1_0_0, openmetrics_0_0_1, openmetrics_1_0_0 };
+///
+/// The two that have native histograms are given only to who asks for them by name: protobuf is the delimited
+/// io.prometheus.client.MetricFamily, and OpenMetrics 2.0 is what Prometheus 3.15 reads behind a flag.
+enum class format : std::uint8_t { text_0_0_4, text_1_0_0, openmetrics_0_0_1, openmetrics_1_0_0, protobuf, openmetrics_2_0_0 };
 /// What becomes of a name outside the legacy grammar, a.b: a_b, a_dot_b, U__a_2e_b, or "a.b" in quotes.
 enum class escaping : std::uint8_t { underscores, dots, values, allow_utf8 };
 
 /// skip leaves a failed collector's families out; fail ends the page: pull::failed.
 enum class collector_errors : std::uint8_t { skip, fail };
 /// Whether counters, histograms and summaries show when they were made: doubles a counter's lines. Prometheus 3.5 can make
-/// samples of 0 of it (created-timestamp-zero-ingestion), also for each bucket of a classic histogram.
+/// samples of 0 of it (created-timestamp-zero-ingestion), also for each bucket of a classic histogram. Protobuf and OpenMetrics
+/// 2.0, where it is part of the sample, always show it.
 enum class created_series : std::uint8_t { off, openmetrics, all };
 
 /// What a page shows, and how.
@@ -2112,6 +2146,7 @@ struct page_options {
     list<registry*> registries{};    // several are merged on one page; empty: the default registry
     list<std::string_view> only{};   // name[]: by family or sample name; empty: everything
     created_series created = created_series::off;
+    bool native_histograms = true;   // false leaves native buckets out of the formats that have them
     collector_errors on_collector_error = collector_errors::skip;
     std::size_t collector_bytes = 4 << 20;  // what one collector may yield
     event_handler on_event = nullptr;       // what was left out, and what updates had to swallow
@@ -2178,6 +2213,7 @@ struct stats_request {
     list<std::string_view> only{};
     created_series created = created_series::off;
     list<format> formats{};        // empty: all; text 0.0.4 always remains
+    bool native_histograms = true;  // as page_options
 };
 /// What to send back.
 ///
@@ -4321,6 +4357,8 @@ struct server_options {
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
     created_series created = created_series::off;
     list<format> formats{};            // empty: whichever the client asks for; text 0.0.4 always remains
+    bool native_histograms = true;     // false: without native buckets, for a server that asks for protobuf and does not store
+                                       // them: 2.42 refuses the page then, 2.53 stores zeros, 3.5 nothing of the histogram
     bool gzip = true;                  // pages of 1500 octets or more are compressed for a scraper that asks; 64 KiB for
                                        // each answer on its way. false where label values that strangers choose stand
                                        // beside secrets: the length of a compressed page tells of both, also over TLS
@@ -5590,6 +5628,96 @@ struct cell_block {
 /// Whether updates of shared runs need no lock. Where 64 bits take two additions, a thread has own runs from the first.
 constexpr bool adds_to_shared = PROMETHEUS_ASYNC_DETAIL_WIDE && !PROMETHEUS_ASYNC_NO_THREADS;
 
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+// A native histogram's run has two integers more, for zeros and NaN. Its buckets are in windows: runs of 32 keys side by
+// side, made when the first of them is hit, and sums of what was observed there. A window is found through a table that
+// belongs to the record and only grows, so whoever may use the record may use the window. Its tag is the series' id with
+// its own length: a place is given back with its series only, so that no other series ever has this tag here.
+constexpr unsigned window_keys = 32, window_kind = run_kind(cell_rule::sum, window_keys + 2);
+/// How far a page has coarsened a histogram since its last reset. Only ever further: to a scraper anything else is a reset.
+struct native_reduction {
+    std::uint8_t coarser;
+    std::int32_t zeros;  // the key of schema 8 up to which all is in the zero bucket
+    static constexpr std::int32_t none = -2147483647;
+};
+struct native_window {
+    std::uint32_t name;   // 0: none; written last
+    std::uint32_t place;
+    static std::uint32_t name_of(std::uint32_t biased, bool negative, unsigned level) noexcept {
+        return level << 24 | std::uint32_t{negative} << 20 | biased / window_keys;  // which is not 0
+    }
+    bool negative() const noexcept { return (name >> 20 & 1) != 0; }
+    unsigned level() const noexcept { return name >> 24 & 15; }
+    std::uint32_t first_biased() const noexcept { return (name & 0xfffff) * window_keys; }
+    std::uint32_t seen() const noexcept { return __atomic_load_n(&name, __ATOMIC_ACQUIRE); }
+    void publish(std::uint32_t as, std::uint32_t at) noexcept {
+        place = at;
+        __atomic_store_n(&name, as, __ATOMIC_RELEASE);
+    }
+};
+struct native_table {
+    native_table* older;  // freed with the record: an update may be reading it
+    std::uint32_t mask, used;
+
+    native_window* windows() noexcept { return reinterpret_cast<native_window*>(this + 1); }
+    static std::size_t bytes(std::uint32_t size) noexcept { return sizeof(native_table) + size * sizeof(native_window); }
+    /// The window of this name, or the place for it.
+    native_window& at(std::uint32_t name) noexcept {
+        for (std::uint32_t i = name ^ name >> 17;; ++i) {
+            native_window& w = windows()[i & mask];
+            const std::uint32_t have = w.seen();
+            if (have == name || have == 0) return w;
+        }
+    }
+    void put(std::uint32_t name, std::uint32_t place) noexcept {
+        at(name).publish(name, place);
+        ++used;
+    }
+};
+/// What a record of a native histogram has at its end.
+struct native_cells {
+    native_table* table;      // of windows whose place in `near` was taken; may be null
+    native_reduction shown;   // on pages, since the last reset
+    native_window near[16];
+
+    static native_cells& of(const record& r) noexcept {
+        return reinterpret_cast<native_cells*>(reinterpret_cast<char*>(const_cast<record*>(&r)) + r.units * std::size_t{16})[-1];
+    }
+    native_window& home(std::uint32_t name) noexcept { return near[(name ^ name >> 17) % std::size(near)]; }
+    native_window* find(std::uint32_t name) noexcept {
+        native_window& w = home(name);
+        if (w.seen() == name) return &w;
+        native_table* more = __atomic_load_n(&table, __ATOMIC_ACQUIRE);
+        if (!more) return nullptr;
+        native_window& other = more->at(name);
+        return other.seen() != 0 ? &other : nullptr;
+    }
+    template <class F>
+    void each(F f) const {
+        for (const native_window& w : near) if (w.name != 0) f(w);
+        for (std::uint32_t i = 0; table && i <= table->mask; ++i) if (const native_window& w = table->windows()[i]; w.name != 0) f(w);
+    }
+    void add(std::uint32_t name, std::uint32_t place) {
+        if (native_window& w = home(name); w.name == 0) return w.publish(name, place);
+        const std::uint32_t size = table ? table->mask + 1 : 0;
+        if (!table || (table->used + 1) * 2 > size) {
+            const std::uint32_t more = table ? size * 2 : 8;
+            auto* wider = static_cast<native_table*>(sys::realloc(nullptr, native_table::bytes(more)));
+            if (!wider) no_memory();
+            std::memset(static_cast<void*>(wider), 0, native_table::bytes(more));
+            wider->older = table;
+            wider->mask = more - 1;
+            for (std::uint32_t i = 0; i != size; ++i) if (const native_window& w = table->windows()[i]; w.name != 0) wider->put(w.name, w.place);
+            __atomic_store_n(&table, wider, __ATOMIC_RELEASE);
+        }
+        table->put(name, place);
+    }
+    void release() noexcept {
+        while (table) std::free(static_cast<void*>(std::exchange(table, table->older)));
+    }
+};
+#endif
+
 struct thread_record {
     cell_block block;
     thread_cells* cells;  // what the thread itself sees of the block
@@ -5852,6 +5980,9 @@ struct library {
     /// One fewer that may be updating it.
     void drop(record* r) noexcept {
         if (--r->owed != 0) return;
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+        if (r->bounds && r->bounds->native) native_cells::of(*r).release();
+#endif
         if (r->bounds) drop(r->bounds);
         give_record(r);
     }
@@ -5874,6 +6005,9 @@ struct library {
                 record* r = resting;
                 resting = reinterpret_cast<record*>(r->extra);
                 give_run(r->place, r->id);
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+                if (r->bounds && r->bounds->native) native_cells::of(*r).each([&](const native_window& w) { give_run(w.place, window_kind); });
+#endif
                 drop(r);
             }
         }
@@ -6092,7 +6226,13 @@ void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcep
         if (n != 0) run[at].add_shared(n);
     });
 }
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+void observe_native_slowly(const series& s, const bucket_bounds& b, double value) noexcept;
+#endif
 void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    if (bounds && bounds->native) return observe_native_slowly(s, *bounds, value);
+#endif
     update(s, [&](cell* run) {
         run[1].add_shared(value);
         run[2 + bounds->bucket(value)].add_shared(std::uint64_t{1});
@@ -6198,6 +6338,334 @@ std::vector<double> exponential_buckets(double start, double factor, std::size_t
     }
     return out;
 }
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [43] native                                       native histograms: keys, bounds, cells, limits
+//      needs [42]
+// =============================================================================
+//
+// A native histogram has buckets whose bounds grow by one factor: of schema n the upper bounds are 2^(key / 2^n), for
+// each whole key, of values above zero and, with the same bounds, below. Each schema has every second bound of the next
+// one, so a bucket of schema n + 1 lies within one of schema n, and the key becomes half of it, rounded up. Bounds are
+// those of the Go library and of the server, to the bit.
+//
+// Threads always count at the declared schema, and the clock is never read. What limits make of that (fewer buckets, a
+// wider zero bucket, a new start) is a view of the cells that a page makes.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+
+constexpr int least_schema = -4, most_schema = 8;
+
+/// The bounds of schema 8 between 1/2 and 1. They are not the numbers 2^(n / 256) rounded correctly, but what others
+/// have computed once: the square root of two is one unit too low, and each bound is a product of one before it.
+struct native_table_8 {
+    std::uint64_t mantissa[257];  // in the upper 52 bits; ascending; then one above all
+    std::uint16_t below[512];     // how many have a smaller one than all numbers of this 512th part
+};
+consteval native_table_8 make_native_table() {
+    constexpr double factors[] = {0x1.6a09e667f3bccp+0, 0x1.306fe0a31b715p+0, 0x1.172b83c7d517bp+0, 0x1.0b5586cf9890fp+0,
+                                  0x1.059b0d3158574p+0, 0x1.02c9a3e778061p+0, 0x1.0163da9fb3335p+0, 0x1.00b1afa5abcbfp+0};
+    double bound[256] = {.5};
+    int apart = 256;
+    for (double factor : factors) {
+        for (int i = apart / 2; i < 256; i += apart) bound[i] = bound[i - apart / 2] * factor;
+        apart /= 2;
+    }
+    native_table_8 t{};
+    for (int i = 0; i != 256; ++i) t.mantissa[i] = __builtin_bit_cast(std::uint64_t, bound[i]) << 12;
+    t.mantissa[256] = ~std::uint64_t{0};
+    unsigned passed = 0;
+    for (unsigned part = 0; part != 512; ++part) {
+        while (passed != 256 && t.mantissa[passed] >> 55 < part) ++passed;
+        t.below[part] = static_cast<std::uint16_t>(passed);  // at most one is within: they are farther apart than a 512th
+    }
+    return t;
+}
+static constexpr native_table_8 native_bounds = make_native_table();
+
+/// Keys of windows and cells begin so far below 0 that none is negative.
+constexpr std::uint32_t native_bias(int coarser) noexcept { return std::uint32_t{1} << 19 >> coarser; }
+/// The biased key of a normal finite size, given by its bits; `coarser` is 8 less the schema, `round` one less than a
+/// bucket of that has of schema 8.
+inline std::uint32_t biased_key(std::uint64_t size, std::uint32_t round, int coarser) noexcept {
+    const std::uint64_t mantissa = size << 12;
+    std::uint32_t key = native_bounds.below[mantissa >> 55];
+    key += native_bounds.mantissa[key] < mantissa;
+    return (key + static_cast<std::uint32_t>(size >> 52) * 256 + (native_bias(0) - 1023 * 256) + round) >> coarser;
+}
+/// The bucket of a value that is not zero and not NaN, by its size. Infinity is one above the greatest finite one.
+inline std::int32_t native_key(double value, int coarser) noexcept {
+    std::uint64_t size = bits_of(value) << 1 >> 1;
+    const bool endless = size == infinite;
+    size -= endless;
+    int down = 0;  // octaves that a subnormal was moved up by
+    if (size >> 52 == 0) {
+        down = __builtin_clzll(size) - 11;
+        size <<= down;  // the bit that is left out of a normal one is now where an exponent of 1 is
+    }
+    const auto key_8 = static_cast<std::int32_t>(biased_key(size, 0, 0) - native_bias(0)) - down * 256;
+    return ((key_8 + (1 << coarser) - 1) >> coarser) + endless;
+}
+/// The upper bound of a bucket, as a double can say it: at most the greatest one, but for the bucket of infinity.
+static double native_bound(std::int32_t key, int coarser) noexcept {
+    const std::int64_t key_8 = static_cast<std::int64_t>(key) << coarser;
+    if (key_8 > 1024 * 256) return __builtin_bit_cast(double, infinite);
+    if (key_8 == 1024 * 256) return __builtin_bit_cast(double, infinite - 1);
+    const std::int64_t exponent = (key_8 >> 8) + 1023;
+    const std::uint64_t mantissa = native_bounds.mantissa[key_8 & 255] >> 12;
+    if (exponent > 0) return __builtin_bit_cast(double, static_cast<std::uint64_t>(exponent) << 52 | mantissa);
+    if (exponent < -200) return 0;
+    return __builtin_bit_cast(double, static_cast<std::uint64_t>(exponent + 200) << 52 | mantissa) * 0x1p-200;
+}
+/// The coarsest schema whose buckets grow by no more than `factor`, above 1.
+static int schema_of(double factor) noexcept {
+    for (int schema = least_schema; schema != most_schema; ++schema)
+        if (native_bound(1, most_schema - schema) <= factor) return schema;
+    return most_schema;
+}
+
+/// What one cell holds: of windows at `coarser` (8 less the schema) that may differ from cell to cell.
+struct native_cell {
+    std::int32_t key;
+    std::uint8_t coarser;
+    bool negative;
+    std::uint64_t count;
+    std::int32_t fine() const noexcept { return key << coarser; }  // the key of schema 8 with the same upper bound
+};
+struct native_count {
+    std::int32_t key;
+    std::uint64_t count;
+};
+/// A native histogram as a page shows it.
+struct native_view {
+    int schema = 0;
+    double zero_threshold = 0;
+    std::uint64_t count = 0, zero_count = 0;
+    std::uint64_t nans = 0;  // part of count, and in no bucket
+    std::vector<native_count> negative{}, positive{};  // ascending keys, none of them empty
+    std::vector<native_cell> cells{};                  // what it is made of: kept for its memory
+    double created = 0;                                // when what it shows began
+};
+
+/// Makes the view of its cells. More than `most` buckets (0: no limit) become fewer: the zero bucket takes in those
+/// nearest to it, while its threshold stays within `most_threshold`; or else two buckets each become one, and so on.
+/// At schema -4 the zero bucket is widened beyond that: the limit holds whatever was observed.
+static void reduce(native_view& v, native_reduction& done, double threshold, std::uint32_t most, double most_threshold) {
+    std::sort(v.cells.data(), v.cells.data() + v.cells.size(), [](const native_cell& a, const native_cell& b) { return a.fine() < b.fine(); });
+    for (const native_cell& c : v.cells)
+        if (c.fine() > done.zeros && c.coarser > done.coarser) done.coarser = c.coarser;
+    for (;;) {
+        v.negative.clear();
+        v.positive.clear();
+        std::uint64_t near = 0, far = 0;
+        const int coarser = done.coarser;
+        for (const native_cell& c : v.cells) {
+            if (c.fine() <= done.zeros) {
+                near += c.count;
+                continue;
+            }
+            far += c.count;
+            const std::int32_t key = (c.fine() + (1 << coarser) - 1) >> coarser;
+            auto& to = c.negative ? v.negative : v.positive;
+            if (!to.empty() && to.back().key == key) to.back().count += c.count;
+            else to.push_back({key, c.count});
+        }
+        const std::size_t have = v.negative.size() + v.positive.size();
+        if (most == 0 || have <= most) {
+            v.zero_count += near;
+            v.count = v.zero_count + far + v.nans;
+            break;
+        }
+        // The key up to which there are as many as are too many.
+        std::size_t n = 0, p = 0;
+        std::int32_t key = 0;
+        while (n + p != have - most) {
+            const bool from_negative = p == v.positive.size() || (n != v.negative.size() && v.negative[n].key <= v.positive[p].key);
+            key = from_negative ? v.negative[n++].key : v.positive[p++].key;
+        }
+        if (coarser == most_schema - least_schema || native_bound(key, coarser) <= most_threshold) done.zeros = key << coarser;
+        else ++done.coarser;
+    }
+    v.schema = most_schema - done.coarser;
+    v.zero_threshold = done.zeros == native_reduction::none ? threshold : native_bound(done.zeros, 0);
+}
+
+struct native_span {
+    std::int32_t offset;   // of the first: its key; of others: how many buckets are left out before it
+    std::uint32_t length;
+};
+/// Buckets as the formats have them: spans, and the count of each bucket in them. A gap of one or two is filled with
+/// empty ones: that takes less room than another span.
+static void native_spans(const std::vector<native_count>& from, std::vector<native_span>& spans, std::vector<std::uint64_t>& counts) {
+    spans.clear();
+    counts.clear();
+    std::int32_t next = 0;
+    for (const native_count& b : from) {
+        const std::int32_t gap = b.key - next;
+        if (spans.empty() || gap > 2) {
+            spans.push_back({gap, 0});
+        } else {
+            counts.insert(counts.end(), static_cast<std::size_t>(gap), 0);
+            spans.back().length += static_cast<std::uint32_t>(gap);
+        }
+        ++spans.back().length;
+        counts.push_back(b.count);
+        next = b.key + 1;
+    }
+}
+/// Whether the parts agree. A scraper refuses the whole page for one histogram that does not.
+static bool consistent(const native_view& v) noexcept {
+    std::uint64_t sum = v.zero_count + v.nans;
+    for (const auto* side : {&v.negative, &v.positive})
+        for (std::size_t i = 0; i != side->size(); ++i) {
+            if (i != 0 && (*side)[i - 1].key >= (*side)[i].key) return false;
+            sum += (*side)[i].count;
+        }
+    return sum == v.count && v.schema >= least_schema && v.schema <= most_schema && is_finite(v.zero_threshold) && from_zero(v.zero_threshold);
+}
+
+
+// ---- cells ----
+
+static series window_series(const series& s, std::uint32_t place) noexcept {
+    return {(s.id & ~std::uint64_t{0xfff}) | window_kind, page_of(place), offset_of(place), s.rec};
+}
+/// How many windows a level may have: those that come then are coarser. The last level, of schema -4, has room for all.
+static std::uint32_t most_windows(const bucket_bounds& b, unsigned level) noexcept {
+    const std::uint32_t most = b.max_buckets;
+    if (most == 0 || level + b.coarser == most_schema - least_schema) return ~std::uint32_t{0};
+    return level != 0 ? 4 : most < 64 ? 16 : most / 4;
+}
+/// Where an observation is counted.
+struct native_spot {
+    std::uint32_t biased = 0;  // key of the declared schema
+    bool negative = false;
+    unsigned cell = 0;     // of the main run, for zero and NaN; else 0
+
+    native_spot(const bucket_bounds& b, double value) noexcept {
+        const std::uint64_t size = bits_of(value) << 1 >> 1;
+        if (size > infinite) {
+            cell = b.count + 4;
+        } else if (size < b.least) {
+            cell = b.count + 3;
+        } else {
+            biased = static_cast<std::uint32_t>(native_key(value, b.coarser)) + native_bias(b.coarser);
+            negative = bits_of(value) >> 63 != 0;
+        }
+    }
+    std::uint32_t at(unsigned level) const noexcept { return (biased + (1U << level) - 1) >> level; }
+    std::uint32_t name(unsigned level) const noexcept { return native_window::name_of(at(level), negative, level); }
+    unsigned in_window(unsigned level) const noexcept { return 2 + at(level) % window_keys; }
+    /// The finest window that there is for it.
+    const native_window* find(native_cells& in, const bucket_bounds& b, unsigned& level) const noexcept {
+        for (level = 0; level + b.coarser <= most_schema - least_schema; ++level)
+            if (const native_window* w = in.find(name(level))) return w;
+        return nullptr;
+    }
+    /// That window, made if need be. The lock is held.
+    const native_window* make(const series& s, const bucket_bounds& b, unsigned& level) const {
+        native_cells& in = native_cells::of(*s.rec);
+        if (const native_window* w = find(in, b, level)) return w;
+        std::uint32_t have[16] = {};
+        in.each([&](const native_window& w) { ++have[w.level()]; });
+        for (level = 0; have[level] >= most_windows(b, level);) ++level;
+        state.ensure_run(run_length(window_kind));
+        const std::uint32_t place = state.take_run(run_length(window_kind));
+        undo taken{[&] { state.give_run(place, window_kind); }};
+        state.shared.run(place)->store(window_series(s, place).id);
+        in.add(name(level), place);
+        taken.done = true;
+        return in.find(name(level));
+    }
+};
+__attribute__((__noinline__)) void observe_native_slowly(const series& s, const bucket_bounds& b, double value) noexcept {
+    const native_spot spot(b, value);
+    unsigned level = 0;
+    const auto add_classic = [&](cell* run) { if (b.count != 0) run[2 + b.bucket(value)].add_shared(std::uint64_t{1}); };
+    const auto add_to = [&](cell* run, cell* bucket_run, unsigned at) {
+        bucket_run[1].add_shared(value);
+        bucket_run[at].add_shared(std::uint64_t{1});
+        add_classic(run);
+    };
+    bool found = true;
+    const auto without_lock = [&](cell* run) {
+        if (spot.cell != 0) return add_to(run, run, spot.cell);
+        const native_window* w = spot.find(native_cells::of(*s.rec), b, level);
+        if (!w) return void(found = false);
+        cell* page = __atomic_load_n(&__atomic_load_n(&state.shared.pages, __ATOMIC_ACQUIRE)[page_of(w->place)], __ATOMIC_RELAXED);
+        add_to(run, page + offset_of(w->place), spot.in_window(level));
+    };
+    if (known_stale(s)) return;
+    const bool rarely = add_without_lock(s, without_lock);
+    if (rarely && found) return;
+    const global_lock lock;
+    cell* const shared = state.shared.run(place_of(s.page, s.offset));
+    cell* const run = !rarely ? adopt(s) : shared->own() == s.id ? shared : nullptr;
+    if (!run) return;
+    if (spot.cell != 0) return add_to(run, run, spot.cell);
+    contain("a bucket", [&] {
+        const native_window* w = spot.make(s, b, level);
+        cell* const own = run == shared ? nullptr : adopt(window_series(s, w->place));
+        add_to(run, own ? own : state.shared.run(w->place), spot.in_window(level));
+    }, [](const error&) {});  // no memory: it is not counted anywhere
+}
+/// Of values that are not usual (zero, NaN, infinite), and of windows that are not where they should be.
+__attribute__((__noinline__)) static void observe_elsewhere(const series& s, const bucket_bounds& b, cell* run, double value) noexcept {
+    const native_spot spot(b, value);
+    unsigned level = 0, index = spot.cell;
+    cell* at = run;
+    if (index == 0) {
+        const native_window* w = spot.find(native_cells::of(*s.rec), b, level);
+        at = w ? own_run(window_series(s, w->place)) : nullptr;
+        if (!at) return observe_native_slowly(s, b, value);
+        index = spot.in_window(level);
+    }
+    at[1].add(value);
+    at[index].add(std::uint64_t{1});
+    if (b.count != 0) run[2 + b.bucket(value)].add(std::uint64_t{1});
+}
+void observe_native(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept {
+    const std::uint64_t bits = bits_of(value), size = bits << 1 >> 1;
+    if (size - bounds->least >= bounds->most) [[unlikely]] return observe_elsewhere(s, *bounds, run, value);
+    const std::uint32_t key = biased_key(size, bounds->round, bounds->coarser);
+    const std::uint32_t name = native_window::name_of(key, bits >> 63 != 0, 0);
+    const native_window& w = native_cells::of(*s.rec).home(name);
+    if (w.seen() != name) [[unlikely]] return observe_elsewhere(s, *bounds, run, value);
+    const thread_cells& mine = this_thread;
+    if (page_of(w.place) >= mine.count) [[unlikely]] return observe_native_slowly(s, *bounds, value);
+    cell* at = mine.pages[page_of(w.place)] + offset_of(w.place);
+    if ((at->own() ^ s.id) > 0xfff) [[unlikely]] return observe_native_slowly(s, *bounds, value);
+    at[1].add(value);
+    at[2 + key % window_keys].add(std::uint64_t{1});
+    if (bounds->count != 0) run[2 + bounds->bucket(value)].add(std::uint64_t{1});
+}
+/// What the cells of a native histogram hold, all threads together: the sum and the count, in `integers` those of the
+/// main run, in `cells` those of the windows that are not empty. The lock is held.
+template <class Each>
+static run_sum sum_native(const record& r, std::uint32_t place, const bucket_bounds& b, std::uint64_t* integers, std::vector<native_cell>* cells, Each each_run) {
+    run_sum sum = sum_run(r.id, place, integers);
+    each_run(r.id, place, integers);
+    sum.whole = integers[b.count + 1] + integers[b.count + 2];
+    native_cells::of(r).each([&](const native_window& w) {
+        std::uint64_t counts[window_keys] = {};
+        const std::uint64_t id = (r.id & ~std::uint64_t{0xfff}) | window_kind;
+        const run_sum in = sum_run(id, w.place, counts);
+        each_run(id, w.place, counts);
+        sum.real += in.real;
+        sum.whole += in.whole;
+        const auto coarser = static_cast<std::uint8_t>(b.coarser + w.level());
+        for (unsigned i = 0; cells && i != window_keys; ++i)
+            if (counts[i] != 0)
+                cells->push_back({static_cast<std::int32_t>(w.first_biased() + i - native_bias(coarser)), coarser, w.negative(), counts[i]});
+    });
+    return sum;
+}
+#else
+void observe_native(const series&, const bucket_bounds*, cell*, double) noexcept {}
+#endif
+}  // namespace detail
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
@@ -6663,15 +7131,16 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [46] families                                     what registries hold, names, bounds, tables of series
-//      needs [42] [44] [45]
+//      needs [43] [44] [45]
 // =============================================================================
 //
 // The locked side of registries: what was declared, which names it takes, and how lookups find its series.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+constexpr unsigned first_native_exemplar = 256, native_exemplars = 10;
 struct kept_exemplar {
-    unsigned at;  // which bucket
+    unsigned at;  // which bucket, or place for native ones
     double value, timestamp;
     std::string labels;  // `a="b",c="d"`
 };
@@ -6762,7 +7231,10 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head {
     std::size_t living = 0, entries = 0;  // series; those in the table
     bool special = false;      // a series of it was reset or has an exemplar
 
-    unsigned run_kind() const noexcept { return detail::run_kind(row().cells, 2 + row().more_cells + (bounds ? bounds->count : 0)); }
+    /// A native histogram has two integers more, for zeros and NaN.
+    unsigned run_kind() const noexcept {
+        return detail::run_kind(row().cells, 2 + row().more_cells + (bounds ? bounds->count + (bounds->native ? 2U : 0U) : 0));
+    }
 };
 
 struct PROMETHEUS_ASYNC_LOCAL registry_state {
@@ -6873,8 +7345,22 @@ static family_state* clash(registry_state& home, const family_head& f, Counts co
 
 // ---- bounds ----
 
+static bool alike(const bucket_bounds& a, const native_buckets& b) noexcept {
+    return a.factor == b.factor && a.zero_threshold == b.zero_threshold && a.max_buckets == b.max_buckets &&
+           a.max_zero_threshold == b.max_zero_threshold && a.min_reset == b.min_reset.count();
+}
+/// What is wrong with them, or null.
+static const char* native_fault(const native_buckets& n) noexcept {
+    if (PROMETHEUS_ASYNC_NO_NATIVE) return "this build has no native histograms (PROMETHEUS_ASYNC_NO_NATIVE)";
+    if (!is_finite(n.factor) || !(n.factor > 1)) return "native.factor is above 1, as 1.1";
+    if (!is_finite(n.zero_threshold) || n.zero_threshold < 0) return "native.zero_threshold is negative or not finite";
+    if (!is_finite(n.max_zero_threshold) || n.max_zero_threshold < 0) return "native.max_zero_threshold is negative or not finite";
+    if (n.max_buckets == 1) return "native.max_buckets is 0, for no limit, or 2 and more";
+    if (!possible_time(n.min_reset.count())) return "native.min_reset is no time";
+    return nullptr;
+}
 /// With one more use, which is the caller's.
-static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
+static bucket_bounds* intern_bounds(const std::vector<double>& upper, const native_buckets& native) {
     state.take_seed();
     const auto hash = static_cast<std::size_t>(state.fingerprint_of({reinterpret_cast<const char*>(upper.data()), upper.size() * sizeof(double)}).low);
     auto& chains = state.bounds;
@@ -6888,11 +7374,25 @@ static bucket_bounds* intern_bounds(const std::vector<double>& upper) {
     bucket_bounds*& chain = chains[hash & (chains.size - 1)];
     for (bucket_bounds* b = chain; b; b = b->next) {
         PROMETHEUS_ASYNC_DETAIL_STEP();
-        if (b->hash == hash && b->count == upper.size() && std::equal(upper.begin(), upper.end(), b->upper)) return ++b->users, b;
+        if (b->hash == hash && b->count == upper.size() && std::equal(upper.begin(), upper.end(), b->upper) && alike(*b, native)) return ++b->users, b;
     }
     auto* b = new bucket_bounds{};
     undo made{[b] { state.destroy(b); }};
     b->count = static_cast<std::uint32_t>(upper.size());
+    b->factor = native.factor;
+    b->zero_threshold = native.zero_threshold;
+    b->max_zero_threshold = native.max_zero_threshold;
+    b->min_reset = native.min_reset.count();
+    b->max_buckets = native.max_buckets;
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    if ((b->native = native.factor != 0)) {
+        b->coarser = static_cast<std::uint8_t>(most_schema - schema_of(native.factor));
+        b->round = (std::uint32_t{1} << b->coarser) - 1;
+        b->least = __builtin_bit_cast(std::uint64_t, native.zero_threshold) + 1;
+        // The usual ones are normal and finite; a threshold among the subnormals makes none usual.
+        b->most = b->least >> 52 != 0 ? infinite - b->least : 0;
+    }
+#endif
     std::uint32_t power = 1;
     while (power <= b->count) power *= 2;
     b->half = power / 2;
@@ -7070,9 +7570,10 @@ static double steady(record& r, double now) noexcept {
     if (is_finite(last) && is_finite(now) && now < last && last - now <= rounding(held)) return last;
     return r.word.last_shown = now;
 }
+/// Of a living series.
+static bool is_native(const record& r) noexcept { return r.family->bounds && r.family->bounds->native; }
 /// The sums of a series, all threads together, since it was reset.
-static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
-    run_sum sum = sum_run(r.id, place, integers);
+static run_sum since_reset(record& r, run_sum sum) noexcept {
     if (r.extra) {
         sum.real -= r.extra->base;
         if (is_finite(sum.real) && sum.real <= rounding(r.extra->base) && -sum.real <= rounding(r.extra->base)) sum.real = 0;
@@ -7080,6 +7581,63 @@ static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* in
     if (order(sum.real) != 0) sum.real = steady(r, sum.real);
     return sum;
 }
+static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    std::uint64_t none[256] = {};
+    if (is_native(r))
+        return since_reset(r, sum_native(r, place, *r.family->bounds, integers ? integers : none, nullptr, [](std::uint64_t, std::uint32_t, const std::uint64_t*) {}));
+#endif
+    return since_reset(r, sum_run(r.id, place, integers));
+}
+/// Takes these counts out of a series, for a reset. Integers can be made zero exactly, the double cannot: it goes to the base.
+static double take_out(std::uint64_t id, std::uint32_t place, const std::uint64_t* counts) noexcept {
+    cell* run = state.shared.run(place);
+    // Nothing can be subtracted from what is not finite: that goes, even if a thread is just adding to it.
+    const auto make_finite = [&](cell* of) {
+        if (of->load() == id && !is_finite(of[1].real())) of[1].store(0);
+    };
+    make_finite(run);
+    for (thread_record* t = state.threads; t; t = t->next)
+        if (PROMETHEUS_ASYNC_DETAIL_WIDE || t->cells == &this_thread)  // a cell of two words has one writer, whatever happens
+            make_finite(t->block.run(place));
+    for (unsigned i = 2; i < run_length(id); ++i) run[i].add_shared(0 - counts[i - 2]);
+    return sum_run(id, place).real;
+}
+static void start_again(record& r, double now) noexcept {
+    r.word.last_shown = 0;
+    r.created = now;
+    r.extra->sum_told = false;
+    r.family->special = true;
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    if (is_native(r)) native_cells::of(r).shown = {r.family->bounds->coarser, native_reduction::none};
+#endif
+}
+
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+/// A native histogram as pages show it, its sum, and in `integers` its classic buckets. One that was reduced and is old
+/// enough is shown for the last time: then it is reset, and what this page shows is what is taken out. The lock is held.
+static run_sum view_native(record& r, std::uint32_t place, std::uint64_t* integers, native_view& v, double now) {
+    const bucket_bounds& b = *r.family->bounds;
+    native_reduction& shown = native_cells::of(r).shown;
+    const auto reduced = [&] { return shown.coarser != b.coarser || shown.zeros != native_reduction::none; };
+    const double least = b.min_reset;
+    const bool last = least > 0 && reduced() && now - r.created >= least;
+    if (last && !r.extra) r.extra = new series_extra;
+    double base = 0;
+    v.cells.clear();
+    const run_sum sum = since_reset(r, sum_native(r, place, b, integers, &v.cells, [&](std::uint64_t id, std::uint32_t at, const std::uint64_t* counts) {
+        if (last) base += take_out(id, at, counts);
+    }));
+    v.zero_count = integers[b.count + 1];
+    v.nans = integers[b.count + 2];
+    reduce(v, shown, b.zero_threshold, b.max_buckets, b.max_zero_threshold);
+    v.created = r.created;
+    if (!last) return sum;
+    r.extra->base = base;
+    start_again(r, now);
+    return sum;
+}
+#endif
 
 /// The extremes of a series at `now`: when half a window has passed since its last turn, the older half is forgotten and the
 /// next one begins. Updates read no clock, so it is whoever reads that turns; to read again changes nothing.
@@ -7154,7 +7712,14 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     state.ensure_run(length);
     std::size_t units = (sizeof(record) + words * 8 + 15) / 16;
     if (f.row().cells != cell_rule::sum) units = (units + 3) / 4 * 4;  // two threads that set two gauges share no cache line
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    const bool native = f.bounds && f.bounds->native;
+    if (native) units += (sizeof(native_cells) + 15) / 16;
     record* r = state.take_record(static_cast<std::uint32_t>(units));
+    if (native) ::new (static_cast<void*>(&native_cells::of(*r))) native_cells{nullptr, {f.bounds->coarser, native_reduction::none}, {}};
+#else
+    record* r = state.take_record(static_cast<std::uint32_t>(units));
+#endif
     const std::uint32_t place = state.take_run(length);
     const std::uint64_t id = state.next_id(kind);
     release(r->id, id);
@@ -7398,23 +7963,20 @@ void reset_series(const series& s) {
     const global_lock lock;
     series_extra* extra = extra_of(s);
     if (!extra) return;
+    record& r = *s.rec;
+    double base = 0;
     std::uint64_t counts[256] = {};
-    cell* run = state.shared.run(s.rec->place);
-    // Nothing can be subtracted from what is not finite: that goes, even if a thread is just adding to it.
-    const auto make_finite = [&](cell* of) {
-        if (of->load() == s.id && !is_finite(of[1].real())) of[1].store(0);
-    };
-    make_finite(run);
-    for (thread_record* t = state.threads; t; t = t->next)
-        if (PROMETHEUS_ASYNC_DETAIL_WIDE || t->cells == &this_thread)  // a cell of two words has one writer, whatever happens
-            make_finite(t->block.run(s.rec->place));
-    extra->base = sum_run(s.id, s.rec->place, counts).real;
+    const auto empty = [&](std::uint64_t id, std::uint32_t place, const std::uint64_t* held) { base += take_out(id, place, held); };
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    if (is_native(r)) sum_native(r, r.place, *r.family->bounds, counts, nullptr, empty);
+#endif
+    if (!is_native(r)) {
+        sum_run(r.id, r.place, counts);
+        empty(r.id, r.place, counts);
+    }
+    extra->base = base;
     extra->exemplars.clear();
-    for (unsigned i = 2; i < run_length(s.id); ++i) run[i].add_shared(0 - counts[i - 2]);
-    s.rec->word.last_shown = 0;
-    s.rec->created = now;
-    extra->sum_told = false;
-    s.rec->family->special = true;
+    start_again(r, now);
 }
 /// `a="b",c="d"`; false when OpenMetrics forbids it.
 static bool exemplar_text(list<label> labels, std::string& text) {
@@ -7444,11 +8006,20 @@ static void put_exemplar(const series& s, const bucket_bounds* bounds, double va
     series_extra* extra = extra_of(s);
     if (!extra) return;
     s.rec->family->special = true;
-    const unsigned at = bounds ? bounds->bucket(value) : 0;
     auto& kept = extra->exemplars;
-    const auto k = std::lower_bound(kept.begin(), kept.end(), at, [](const kept_exemplar& have, unsigned bucket) { return have.at < bucket; });
-    if (k != kept.end() && k->at == at) *k = {at, value, now, std::move(text)};
-    else kept.insert(k, {at, value, now, std::move(text)});
+    const auto keep = [&](unsigned at, std::string&& labels) {
+        const auto k = std::lower_bound(kept.begin(), kept.end(), at, [](const kept_exemplar& have, unsigned place) { return have.at < place; });
+        if (k != kept.end() && k->at == at) *k = {at, value, now, std::move(labels)};
+        else kept.insert(k, {at, value, now, std::move(labels)});
+    };
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    // Of native buckets there may be any number: neighbours have different places, of which each keeps its newest.
+    if (bounds && bounds->native) {
+        const std::uint32_t key = bits_of(value) << 1 == 0 || is_nan(value) ? 0 : static_cast<std::uint32_t>(native_key(value, bounds->coarser)) + native_bias(0);
+        keep(first_native_exemplar + key % native_exemplars, std::string(text));
+    }
+#endif
+    keep(bounds ? bounds->bucket(value) : 0, std::move(text));
 }
 void keep_exemplar(const series& s, const bucket_bounds* bounds, double value, const exemplar& e) noexcept {
     contain("an exemplar", [&] { put_exemplar(s, bounds, value, e); }, [](const error&) { count_event(event_kind::exemplar_dropped); });
@@ -7639,17 +8210,22 @@ result<declared> declare(const declaration& what) {
 
     if (f.row().shape == value_shape::histogram) {
         static constexpr double usual[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
-        const list<double> asked = o.buckets.empty() ? list<double>(usual) : o.buckets;
+        native_buckets native = o.native;
+        const bool is_native = order(native.factor) != 0;
+        if (!is_native) native = {};
+        else if (const char* why = native_fault(native)) return bad(errc::invalid_option, name, why);
+        if (order(native.zero_threshold) == 0) native.zero_threshold = 0;  // no -0
+        const list<double> asked = o.buckets.empty() && !is_native ? list<double>(usual) : o.buckets;
         std::vector<double> upper(asked.begin(), asked.end());
-        if (bits_of(upper.back()) == infinite) upper.pop_back();
-        if (upper.empty() || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
+        if (!upper.empty() && bits_of(upper.back()) == infinite) upper.pop_back();
+        if ((upper.empty() && !is_native) || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
         for (std::size_t i = 0; i != upper.size(); ++i) {
             if (!is_finite(upper[i])) return bad(errc::invalid_option, name, "a bound is not finite");
             if (i != 0 && !(upper[i - 1] < upper[i])) return bad(errc::invalid_option, name, "the bounds do not ascend");
             if (order(upper[i]) == 0) upper[i] = 0;  // no -0
         }
-        f.bounds = bounds.of = intern_bounds(upper);
-    } else if (!o.buckets.empty()) {
+        f.bounds = bounds.of = intern_bounds(upper, native);
+    } else if (!o.buckets.empty() || order(o.native.factor) != 0) {
         return bad(errc::invalid_option, name, "only a histogram has buckets");
     }
     if (f.row().labels_itself) {
@@ -7761,7 +8337,7 @@ const char* event_name(event_kind kind) noexcept {
     static constexpr const char* names[] = {
         "accept_failed", "connection_evicted", "connection_refused", "connection_stalled", "handshake_failed", "certificate_rejected",
         "credentials_in_clear", "authorization_failed", "callback_failed", "step_ignored", "text_sanitized", "series_overflowed",
-        "registration_failed", "registration_lost", "deregistration_failed", "push_failed", "exemplar_dropped", "names_collided", "sum_left_out", "connection_lost"};
+        "registration_failed", "registration_lost", "deregistration_failed", "push_failed", "exemplar_dropped", "names_collided", "sum_left_out", "native_left_out", "connection_lost"};
     static_assert(std::size(names) == static_cast<unsigned>(event_kind::connection_lost) + 1);
     return names[static_cast<unsigned>(kind)];
 }
@@ -8461,7 +9037,8 @@ static double value_of(const run_sum& v) noexcept {
 /// Where a page shows when a series was made.
 enum class created_place : std::uint8_t {
     own_family,  // in a family `x_created` that follows
-    own_line     // in a sample `x_created` of the same family
+    own_line,    // in a sample `x_created` of the same family
+    beside       // in the sample itself
 };
 /// What whoever tells a page to a format has to know of it.
 struct format_rules {
@@ -8469,6 +9046,8 @@ struct format_rules {
     bool exemplars;
     bool sums_from_zero;  // a negative sum or NaN is forbidden
     bool copies_lines;    // a series of one sample is its prepared text, a value and a newline
+    bool native = false;  // native histograms
+    bool summary_sums_from_zero = false;
 };
 /// How the formats of lines differ.
 struct line_style {
@@ -8509,7 +9088,11 @@ static constexpr format_row format_rows[] = {
     {format::openmetrics_0_0_1, "openmetrics_0_0_1", "application/openmetrics-text", "0.0.1", true,
      PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("0.0.1"), "")},
     {format::openmetrics_1_0_0, "openmetrics_1_0_0", "application/openmetrics-text", "1.0.0", true,
-     PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("1.0.0"), "; escaping=underscores")}};
+     PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("1.0.0"), "; escaping=underscores")},
+    {format::protobuf, "protobuf", "application/vnd.google.protobuf", "", false,
+     PROMETHEUS_ASYNC_DETAIL_TYPES("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", "; escaping=underscores")},
+    {format::openmetrics_2_0_0, "openmetrics_2_0_0", "application/openmetrics-text", "2.0.0", false,
+     PROMETHEUS_ASYNC_DETAIL_TYPES(PROMETHEUS_ASYNC_DETAIL_OM("2.0.0"), "; escaping=underscores")}};
 #undef PROMETHEUS_ASYNC_DETAIL_TYPES
 #undef PROMETHEUS_ASYNC_DETAIL_TEXT
 #undef PROMETHEUS_ASYNC_DETAIL_OM
@@ -8584,6 +9167,7 @@ private:
 
 // ---- what a format is told ----
 
+struct native_view;
 struct shown_point {
     std::string_view label;  // the value of the type's own label
     double value;
@@ -8603,6 +9187,8 @@ struct shown_series {
     double sum = 0;
     std::uint64_t count = 0;
     list<kept_exemplar> exemplars{};      // ascending by bucket
+    const native_view* native = nullptr;  // whose count is `count`
+    list<kept_exemplar> native_exemplars{};
 };
 
 /// Takes the first `name="value",` off the labels of a series. Quotes and escapes are undone.
@@ -8627,7 +9213,7 @@ static bool next_label(std::string_view& labels, std::string& name, std::string&
 static bool set_sum(shown_series& s, const format_rules& as, metric_type type, double sum, std::uint64_t count) noexcept {
     s.sum = sum;
     s.count = count;
-    if (!as.sums_from_zero) return false;
+    if (!as.sums_from_zero && !(as.summary_sums_from_zero && type == metric_type::summary)) return false;
     const bool below = !s.upper.empty() && order(s.upper[0]) < 0, gauges = has_suffix(type, suffix::gsum);
     const bool good = from_zero(sum) || (below && !is_nan(sum)), expected = below && !gauges;
     s.summed = good && !expected;
@@ -8882,8 +9468,390 @@ std::string_view content_type(format as, escaping names) noexcept {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
+// [51] wire formats                                 protobuf and OpenMetrics 2.0: series with composite values
+//      needs [50]
+// =============================================================================
+//
+// What these show and the older formats cannot: native histograms, exemplars of those, and start timestamps in the sample.
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+
+/// Buckets as text and as deltas, one sign at a time; kept for its memory.
+struct native_sides {
+    std::vector<native_span> spans;
+    std::vector<std::uint64_t> counts;
+};
+/// A histogram that is only native has no classic buckets: the +Inf that each has is its count.
+static bool shows_buckets(const shown_series& s) noexcept { return !s.native || s.upper.size() != 1; }
+
+/// OpenMetrics 2.0: one line for each series, whatever its type.
+class PROMETHEUS_ASYNC_LOCAL openmetrics_2_format final : public page_format {
+public:
+    openmetrics_2_format() noexcept : page_format(how_) {}
+
+    void begin_family(page_text& to, const family_head& f, std::string_view help, std::string_view unit) override {
+        const auto line = [&](std::string_view what, std::string_view text) {
+            to.text(what);
+            to.name(f, f.name);
+            to.text(" ");
+            to.text(text);
+            to.text("\n");
+        };
+        line("# TYPE ", f.row().om_name);
+        if (!unit.empty()) line("# UNIT ", unit);
+        if (help.empty()) return;
+        help_.clear();
+        append_escaped_help(help_, help, true);
+        line("# HELP ", help_);
+    }
+    void series(page_text& to, const family_head& f, const shown_series& s) override {
+        switch (f.row().shape) {
+        case value_shape::points:
+            for (const shown_point& p : s.points) {
+                to.quoted.clear();
+                append_escaped_label(to.quoted, p.label);
+                own_.assign(s.labels);
+                to.add_label(own_, f.own_label(), to.quoted);
+                begin(to, f, own_);
+                to.number(p.value);
+                end(to, s);
+            }
+            return;
+        case value_shape::summary:
+            if (!s.summed) return;  // one without a sum is none
+            begin(to, f, s.labels);
+            to.text("{count:");
+            to.count(s.count);
+            to.text(",sum:");
+            to.number(s.sum);
+            to.text(",quantile:[");
+            for (const auto& q : s.quantiles) pair(to, q.q, &q != s.quantiles.begin(), [&] { to.number(q.value); });
+            to.text("]}");
+            break;
+        case value_shape::histogram:
+            begin(to, f, s.labels);
+            histogram(to, f, s);
+            break;
+        default:
+            begin(to, f, s.labels);
+            to.number([&](char* at) { return s.number.whole == 0 ? put_double(at, s.number.real) : put_counter(at, s.number); });
+        }
+        end(to, s);
+    }
+    void end_page(page_text& to) override { to.text("# EOF\n"); }
+
+private:
+    static constexpr format_rules how_{created_place::beside, true, false, true, true, true};
+
+    static void begin(page_text& to, const family_head& f, std::string_view own) {
+        if (!own.empty()) own.remove_suffix(1);
+        if (to.names == escaping::allow_utf8 && needs_quotes(f.name, false)) {
+            to.text("{");
+            to.name(f, f.name);
+            if (!own.empty()) to.text(",");
+            to.text(own);
+            to.text("} ");
+            return;
+        }
+        to.name(f, f.name);
+        if (!own.empty()) {
+            to.text("{");
+            to.text(own);
+            to.text("}");
+        }
+        to.text(" ");
+    }
+    template <class Put>
+    static void pair(page_text& to, double key, bool more, Put put) {
+        if (more) to.text(",");
+        to.number(key);
+        to.text(":");
+        put();
+    }
+    void histogram(page_text& to, const family_head& f, const shown_series& s) {
+        const bool gauges = f.type == metric_type::gauge_histogram;
+        to.text(gauges ? "{gcount:" : "{count:");
+        to.count(s.count);
+        to.text(gauges ? ",gsum:" : ",sum:");
+        to.number(s.sum);
+        if (s.native) {
+            to.text(",schema:");
+            to.number(static_cast<double>(s.native->schema));
+            to.text(",zero_threshold:");
+            to.number(s.native->zero_threshold);
+            to.text(",zero_count:");
+            to.count(s.native->zero_count);
+            side(to, s.native->negative, ",negative_spans:[", "],negative_buckets:[");
+            side(to, s.native->positive, ",positive_spans:[", "],positive_buckets:[");
+        }
+        if (shows_buckets(s)) {
+            to.text(",bucket:[");
+            for (std::size_t i = 0; i != s.upper.size(); ++i) pair(to, s.upper[i], i != 0, [&] { to.count(s.cumulative[i]); });
+            to.text("]");
+        }
+        to.text("}");
+    }
+    void side(page_text& to, const std::vector<native_count>& from, std::string_view spans, std::string_view counts) {
+        if (from.empty()) return;
+        native_spans(from, side_.spans, side_.counts);
+        to.text(spans);
+        for (const native_span& x : side_.spans) {
+            if (&x != side_.spans.data()) to.text(",");
+            to.number(static_cast<double>(x.offset));
+            to.text(":");
+            to.count(x.length);
+        }
+        to.text(counts);
+        for (const std::uint64_t& c : side_.counts) {
+            if (&c != side_.counts.data()) to.text(",");
+            to.count(c);
+        }
+        to.text("]");
+    }
+    static void time(page_text& to, std::string_view before, double when) {
+        if (when == 0) return;
+        to.text(before);
+        to.number([&](char* at) { return put_timestamp(at, when); });
+    }
+    /// An exemplar without a time is forbidden. Those of classic buckets go before native ones, where there are both.
+    static void end(page_text& to, const shown_series& s) {
+        time(to, " ", s.timestamp);
+        if (s.has_created) time(to, " st@", s.created);
+        const list<kept_exemplar> kept = shows_buckets(s) ? s.exemplars : s.native_exemplars;
+        for (const kept_exemplar& e : kept) {
+            if (e.timestamp == 0) continue;
+            to.text(" # {");
+            to.text(e.labels);
+            to.text("} ");
+            to.number(e.value);
+            time(to, " ", e.timestamp);
+        }
+        to.text("\n");
+    }
+    std::string own_, help_;
+    native_sides side_;
+};
+
+/// Delimited messages io.prometheus.client.MetricFamily. A length stands before each message, so a family is held back, at
+/// most some kilobytes of it: a large one is several messages of one name, which scrapers take as one.
+class PROMETHEUS_ASYNC_LOCAL protobuf_format final : public page_format {
+public:
+    protobuf_format() noexcept : page_format(how_) {}
+
+    void reset() noexcept override { held_.clear(); }
+    void begin_family(page_text& to, const family_head& f, std::string_view help, std::string_view unit) override {
+        at_ = &head_;
+        head_.clear();
+        to.shown_name(f, f.name);
+        string(1, to.word);
+        if (!help.empty()) string(2, help);
+        integer(3, type_of(f.type));  // 0, which others may leave out, is a counter
+        end_of_head_ = head_.size();
+        to.shown_name(f, f.base_name());
+        // Before 3.9 a server refuses the page for a unit that is not the end of the name.
+        if (!unit.empty() && ends_with(to.word, unit) && to.word[to.word.size() - unit.size() - 1] == '_') string(5, unit);
+        at_ = &held_;
+    }
+    void series(page_text& to, const family_head& f, const shown_series& s) override {
+        switch (f.row().shape) {
+        case value_shape::points:
+            for (const shown_point& p : s.points) {
+                const std::size_t metric = begin(s);
+                name_.clear();
+                append_name(name_, f.own_label(), to.names, true);
+                pair(name_, p.label);
+                gauge(2, p.value);
+                end(metric, s);
+            }
+            break;
+        default:
+            const std::size_t metric = begin(s);
+            switch (f.type) {
+            case metric_type::counter: {
+                const std::size_t value = open(3);
+                real(1, value_of(s.number));
+                if (!s.exemplars.empty()) example(2, s.exemplars[0]);
+                if (s.has_created) time(3, s.created);
+                close(value);
+                break;
+            }
+            case metric_type::histogram:
+            case metric_type::gauge_histogram: histogram(s); break;
+            case metric_type::summary: summary(s); break;
+            case metric_type::unknown: gauge(5, value_of(s.number)); break;
+            default: gauge(2, value_of(s.number));
+            }
+            end(metric, s);
+        }
+        if (held_.size() >= 4096) end_family(to);
+    }
+    void end_family(page_text& to) override {
+        if (held_.empty()) return;
+        length_.clear();
+        put_varint(length_, head_.size() + held_.size());
+        to.text(length_);
+        to.text(std::string_view(head_).substr(0, end_of_head_));
+        to.text(held_);
+        to.text(std::string_view(head_).substr(end_of_head_));
+        held_.clear();
+    }
+
+private:
+    static constexpr format_rules how_{created_place::beside, true, false, false, true, false};
+
+    static std::uint64_t type_of(metric_type type) noexcept {
+        switch (type) {
+        case metric_type::counter: return 0;
+        case metric_type::summary: return 2;
+        case metric_type::unknown: return 3;
+        case metric_type::histogram:
+        case metric_type::gauge_histogram: return 4;  // of classic buckets: servers misread those of type 5
+        default: return 1;
+        }
+    }
+    static void put_varint(std::string& to, std::uint64_t n) {
+        for (; n > 127; n >>= 7) to.push_back(static_cast<char>(n | 128));
+        to.push_back(static_cast<char>(n));
+    }
+    static std::uint64_t zigzag(std::int64_t n) noexcept { return static_cast<std::uint64_t>(n) << 1 ^ static_cast<std::uint64_t>(n >> 63); }
+    void tag(unsigned field, unsigned wire) { put_varint(*at_, field << 3 | wire); }
+    void integer(unsigned field, std::uint64_t n) {
+        tag(field, 0);
+        put_varint(*at_, n);
+    }
+    void real(unsigned field, double x) {
+        tag(field, 1);
+        const std::uint64_t bits = bits_of(x);
+        for (int i = 0; i != 64; i += 8) at_->push_back(static_cast<char>(bits >> i));
+    }
+    void string(unsigned field, std::string_view text) {
+        tag(field, 2);
+        put_varint(*at_, text.size());
+        at_->append(text);
+    }
+    /// A message within: its length is known where it is closed, and is mostly one octet.
+    std::size_t open(unsigned field) {
+        tag(field, 2);
+        at_->push_back(0);
+        return at_->size();
+    }
+    void close(std::size_t from) {
+        const std::size_t size = at_->size() - from;
+        if (size < 128) {
+            (*at_)[from - 1] = static_cast<char>(size);
+            return;
+        }
+        length_.clear();
+        put_varint(length_, size);
+        at_->replace(from - 1, 1, length_);
+    }
+    void pair(std::string_view name, std::string_view value) {
+        const std::size_t label = open(1);
+        string(1, name);
+        string(2, value);
+        close(label);
+    }
+    void pairs(std::string_view labels) { while (next_label(labels, name_, value_)) pair(name_, value_); }
+    void time(unsigned field, double when) {
+        if (when == 0) return;
+        const auto whole = static_cast<std::uint64_t>(when);
+        const auto nanos = static_cast<std::uint64_t>((when - static_cast<double>(whole)) * 1e9);
+        const std::size_t timestamp = open(field);
+        integer(1, whole);
+        if (nanos != 0) integer(2, nanos);
+        close(timestamp);
+    }
+    void example(unsigned field, const kept_exemplar& e) {
+        const std::size_t exemplar = open(field);
+        if (!e.labels.empty()) pairs(own_.assign(e.labels).append(","));
+        real(2, e.value);
+        time(3, e.timestamp);
+        close(exemplar);
+    }
+    std::size_t begin(const shown_series& s) {
+        const std::size_t metric = open(4);
+        pairs(s.labels);
+        return metric;
+    }
+    void end(std::size_t metric, const shown_series& s) {
+        if (s.timestamp != 0) integer(6, static_cast<std::uint64_t>(s.timestamp * 1e3 + 0.5));
+        close(metric);
+    }
+    void gauge(unsigned field, double x) {
+        const std::size_t value = open(field);
+        real(1, x);
+        close(value);
+    }
+    void summary(const shown_series& s) {
+        const std::size_t value = open(4);
+        integer(1, s.count);
+        real(2, s.sum);
+        for (const auto& q : s.quantiles) {
+            const std::size_t quantile = open(3);
+            real(1, q.q);
+            real(2, q.value);
+            close(quantile);
+        }
+        if (s.has_created) time(4, s.created);
+        close(value);
+    }
+    void histogram(const shown_series& s) {
+        const std::size_t value = open(7);
+        integer(1, s.count);
+        real(2, s.sum);
+        const kept_exemplar* e = s.exemplars.begin();
+        for (std::size_t i = 0; shows_buckets(s) && i != s.upper.size(); ++i) {
+            const std::size_t bucket = open(3);
+            integer(1, s.cumulative[i]);
+            real(2, s.upper[i]);
+            if (e != s.exemplars.end() && e->at == i) example(3, *e++);
+            close(bucket);
+        }
+        if (s.native) {
+            const native_view& v = *s.native;
+            integer(5, zigzag(v.schema));
+            real(6, v.zero_threshold);
+            integer(7, v.zero_count);
+            side(9, v.negative);
+            side(12, v.positive);
+            // Nothing else marks it as native; then its siblings would be read as classic too.
+            if (v.negative.empty() && v.positive.empty() && v.zero_count == 0 && order(v.zero_threshold) == 0) span(12, {0, 0});
+        }
+        if (s.has_created) time(15, s.created);
+        for (const kept_exemplar& x : s.native_exemplars) example(16, x);
+        close(value);
+    }
+    void span(unsigned field, const native_span& x) {
+        const std::size_t message = open(field);
+        integer(1, zigzag(x.offset));
+        integer(2, x.length);
+        close(message);
+    }
+    void side(unsigned field, const std::vector<native_count>& from) {
+        if (from.empty()) return;
+        native_spans(from, side_.spans, side_.counts);
+        for (const native_span& x : side_.spans) span(field, x);
+        const std::size_t deltas = open(field + 1);
+        std::uint64_t last = 0;
+        for (std::uint64_t c : side_.counts) {
+            put_varint(*at_, zigzag(static_cast<std::int64_t>(c - last)));
+            last = c;
+        }
+        close(deltas);
+    }
+    std::string head_, held_, name_, value_, own_, length_;
+    std::string* at_ = &held_;
+    std::size_t end_of_head_ = 0;  // the unit comes after the metrics
+    native_sides side_;
+};
+#endif
+}  // namespace detail
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
 // [52] cursor                                       a page pulled out of registries, piece by piece
-//      needs [47] [50]
+//      needs [47] [51]
 // =============================================================================
 //
 // A page is pulled. Each pull takes the lock once, goes to where the last one stopped (by id, so that
@@ -8975,6 +9943,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     std::uint64_t at_family, at_line;
     std::uint64_t limit;     // what was made after the start is not shown: it could be shown twice
     double now;              // of the whole page, by the monotonic clock
+    double began;            // when, since 1970
     std::size_t at_twin;     // the registry whose series of this family are being shown
     bool begun;              // the head of at_family was shown, and its end was not
     bool doubled;            // a series of it was left out
@@ -8994,6 +9963,11 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
 
     // ---- the formats ----
     detail::line_format text{detail::text_style}, openmetrics{detail::openmetrics_style};
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    detail::protobuf_format protobuf{};
+    detail::openmetrics_2_format openmetrics_2{};
+    detail::native_view view{};  // of the histogram that is being shown
+#endif
 
     detail::page_format& format_of(format which) noexcept {
         switch (which) {
@@ -9001,6 +9975,13 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         case format::text_1_0_0: break;
         case format::openmetrics_0_0_1:
         case format::openmetrics_1_0_0: return openmetrics;
+#if PROMETHEUS_ASYNC_NO_NATIVE
+        case format::protobuf:
+        case format::openmetrics_2_0_0: failed = true;
+#else
+        case format::protobuf: return protobuf;
+        case format::openmetrics_2_0_0: return openmetrics_2;
+#endif
         }
         return text;
     }
@@ -9040,7 +10021,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     /// Whether the series of a type show when they were made.
     bool shows_created(metric_type type) const noexcept {
         return detail::row_of(type).created &&
-               (asked.created == created_series::all ||
+               (asked.created == created_series::all || rules().created == detail::created_place::beside ||
                 (asked.created == created_series::openmetrics && rules().created != detail::created_place::own_family));
     }
     void sum_and_count(detail::shown_series& s, const family_state& f, detail::record& r, double sum, std::uint64_t observed) {
@@ -9052,6 +10033,26 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         if (!own.empty()) own.remove_suffix(1);
         note(event_kind::sum_left_out, f.name, '{' + std::string(own) + "}: a negative sum or NaN is left out of OpenMetrics");
     }
+    static void exemplars(detail::shown_series& s, const std::vector<detail::kept_exemplar>& kept) {
+        std::size_t classic = kept.size();
+        while (classic != 0 && kept[classic - 1].at >= detail::first_native_exemplar) --classic;
+        s.exemplars = {kept.data(), classic};
+        s.native_exemplars = {kept.data() + classic, kept.size() - classic};
+    }
+    detail::run_sum histogram_sum([[maybe_unused]] detail::shown_series& s, [[maybe_unused]] const family_state& f, detail::record& r, std::uint64_t* counts) {
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+        if (detail::is_native(r) && rules().native && asked.native_histograms) {
+            detail::run_sum sum = detail::view_native(r, r.place, counts, view, began);
+            if (view.nans != 0) sum.real = __builtin_bit_cast(double, std::uint64_t{0x7ff8'0000'0000'0000});  // else the counts would not agree
+            sum.whole = view.count;
+            s.created = view.created;
+            if (detail::consistent(view)) s.native = &view;
+            else note(event_kind::native_left_out, f.name, ": native buckets are left out: their parts do not agree");
+            return sum;
+        }
+#endif
+        return detail::sum_since_reset(r, r.place, counts);
+    }
     /// Tells the format one series of a registry.
     void series(const family_state& f, record& r) {
         detail::shown_series s;
@@ -9059,7 +10060,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         s.created = r.created;
         s.has_created = shows_created(f.type);
         if (created_part) return as->created(unit, f, s);
-        if (rules().exemplars && r.extra) s.exemplars = r.extra->exemplars;
+        if (rules().exemplars && r.extra) exemplars(s, r.extra->exemplars);
         std::uint64_t counts[256];
         switch (f.row().shape) {
         case detail::value_shape::number:
@@ -9088,9 +10089,13 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             s.points = points;
             break;
         case detail::value_shape::histogram: {
-            std::memset(counts, 0, (f.bounds->count + 1) * sizeof counts[0]);
-            const detail::run_sum sum = detail::sum_since_reset(r, r.place, counts);
+            std::memset(counts, 0, (f.bounds->count + 1 + (f.bounds->native ? 2U : 0U)) * sizeof counts[0]);
+            const detail::run_sum sum = histogram_sum(s, f, r, counts);
             for (unsigned i = 1; i <= f.bounds->count; ++i) counts[i] += counts[i - 1];
+            if (f.bounds->native) {  // the count is that of the native part, and what a thread is just adding may be in one of both
+                for (unsigned i = 0; i != f.bounds->count; ++i) counts[i] = (std::min)(counts[i], sum.whole);
+                counts[f.bounds->count] = sum.whole;
+            }
             s.upper = {f.bounds->upper, f.bounds->count + std::size_t{1}};
             s.cumulative = counts;
             s.texts = f.bounds;
@@ -9412,6 +10417,7 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
     asked = options;
     asked.registries = {};
     asked.only = {};
+    began = wall_now();
     only.resize(options.only.size());
     for (std::size_t i = 0; i != only.size(); ++i) only[i] = options.only[i];
     std::sort(only.begin(), only.end());
@@ -9903,7 +10909,8 @@ namespace detail {
 // One element of Accept or Accept-Encoding, with the parameters that matter here.
 struct clause {
     std::string_view type, version, escaping;
-    std::uint32_t q;  // millionths
+    bool family, delimited;  // proto=io.prometheus.client.MetricFamily; encoding=delimited
+    std::uint32_t q;         // millionths
 };
 
 constexpr std::uint32_t no_q = 0xffffffff;
@@ -9931,7 +10938,7 @@ constexpr std::uint32_t parse_q(std::string_view s) noexcept {
 // Takes an element off the list; a comma or semicolon in quotes divides nothing. Every octet is
 // looked at once, whatever it is.
 constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
-    c = {{}, {}, {}, 1000000};
+    c = {{}, {}, {}, false, false, 1000000};
     if (list.empty()) return false;
     for (bool first = true, more = true; more; first = false) {
         std::size_t end = 0, equals = std::string_view::npos;
@@ -9955,9 +10962,11 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
             if (same_word(name, "q")) c.q = parse_q(value);
             else if (same_word(name, "version")) c.version = value;
             else if (same_word(name, "escaping")) c.escaping = value;
+            else if (same_word(name, "proto")) c.family = value == "io.prometheus.client.MetricFamily";
+            else if (same_word(name, "encoding")) c.delimited = value == "delimited";
         }
     }
-    if (c.q == no_q) c = {{}, {}, {}, 0};  // no number: neither an offer nor a refusal
+    if (c.q == no_q) c = {{}, {}, {}, false, false, 0};  // no number: neither an offer nor a refusal
     return true;
 }
 
@@ -9969,14 +10978,18 @@ constexpr unsigned formats_of(const clause& c) noexcept {
     for (const format_row& f : format_rows) {
         const bool meant = same_word(c.type, "*/*") ? f.by_wildcard
                            : same_word(c.type, "text/*") ? f.by_wildcard && f.media.starts_with("text/")
-                           : same_word(c.type, f.media) && (c.version.empty() || c.version == f.version);
+                           : same_word(c.type, f.media) && (f.as == format::protobuf ? c.family && c.delimited
+                                                            : c.version.empty() ? f.by_wildcard : c.version == f.version);
         if (meant) all |= bit_of(f.as);
     }
     return all;
 }
 // Of several the first of these: a person with curl is to see text, and no version means the newest
 // OpenMetrics but the oldest text.
-constexpr format preferred[] = {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0, format::openmetrics_0_0_1};
+constexpr format preferred[] = {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0, format::openmetrics_0_0_1,
+                                format::openmetrics_2_0_0, format::protobuf};
+// Those that only an explicit clause asks for.
+constexpr unsigned explicit_formats = bit_of(format::protobuf) | bit_of(format::openmetrics_2_0_0);
 static_assert(std::size(preferred) == std::size(format_rows));
 constexpr format first_of(unsigned formats) noexcept {
     for (format f : preferred) if (formats & bit_of(f)) return f;
@@ -10015,6 +11028,7 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding,
 
     unsigned ours = offered.empty() ? ~0u : detail::bit_of(format::text_0_0_4);
     for (format f : offered) ours |= detail::bit_of(f);
+    if (PROMETHEUS_ASYNC_NO_NATIVE) ours &= ~detail::explicit_formats;
     unsigned refused = 0;
     detail::clause c{};
     for (std::string_view list = accept; detail::next_clause(list, c);)
@@ -10046,6 +11060,11 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding,
         nearest = c.q;
         agreed.names = named;
     }
+    // Prometheus says nothing of escaping in these clauses, and takes any name in these formats if it takes one in another:
+    // a metric must not have another name because native histograms are wanted.
+    if (detail::bit_of(agreed.as) & detail::explicit_formats)
+        for (std::string_view list = accept; detail::next_clause(list, c);)
+            if (c.q != 0 && c.escaping == detail::escaping_names[static_cast<std::size_t>(escaping::allow_utf8)]) agreed.names = escaping::allow_utf8;
     return agreed;
 }
 
@@ -10130,6 +11149,7 @@ stats_page server_stats(const stats_request& request) {
     page.registries = request.registries;
     page.only = request.only;
     page.created = request.created;
+    page.native_histograms = request.native_histograms;
     stats_page out{200, content_type(agreed.as, agreed.names), {}};
     // An empty page would end every series.
     if (!detail::render(page, out.body)) return {500, "text/plain; charset=utf-8", "the page could not be made\n"};
@@ -12483,6 +13503,7 @@ struct http_service {
     std::vector<std::string> allowed_hosts;
     collector_errors on_collector_error = collector_errors::skip;
     created_series created = created_series::off;
+    bool native_histograms = true;
     std::vector<format> formats;             // none: all
     bool gzip = !PROMETHEUS_ASYNC_NO_GZIP;
     std::string process_start;               // the whole field, or empty
@@ -13157,6 +14178,7 @@ void http_connection::answer_page(const http_route& route) {
                         .registries = route.registries,
                         .only = service_.names,
                         .created = service_.created,
+                        .native_histograms = service_.native_histograms,
                         .on_collector_error = service_.on_collector_error,
                         .on_event = service_.metrics || service_.on_event ? &http_service::page_event : nullptr,
                         .context = &service_},
@@ -13763,6 +14785,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     if (const auto opened = auth.open(o.credentials, o.authorizer); !opened) valid = opened;
     on_collector_error = o.on_collector_error;
     created = o.created;
+    native_histograms = o.native_histograms;
     formats.assign(o.formats.begin(), o.formats.end());
     gzip = gzip && o.gzip;
     on_event = o.on_event;

@@ -23,6 +23,8 @@ const std::string openmetrics_0 = "application/openmetrics-text; version=0.0.1; 
 const std::string openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores";
 const std::string openmetrics_utf8 = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8";
 const std::string protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+const std::string protobuf_type = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=";
+const std::string openmetrics_2 = "application/openmetrics-text; version=2.0.0; charset=utf-8; escaping=";
 
 }  // namespace
 
@@ -32,16 +34,16 @@ TEST_CASE("each Prometheus that was measured gets the format it wants most") {
     CHECK(agreed("application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
                  "text/plain;version=0.0.4;q=0.5,*/*;q=0.1") == openmetrics);
     CHECK(agreed(protobuf + ",application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,"
-                 "text/plain;version=0.0.4;q=0.5,*/*;q=0.1") == openmetrics);
+                 "text/plain;version=0.0.4;q=0.5,*/*;q=0.1") == protobuf_type + "underscores");
     CHECK(agreed("application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
                  "text/plain;version=0.0.4;q=0.3,*/*;q=0.2") == openmetrics);
     CHECK(agreed(protobuf + ";q=0.5,application/openmetrics-text;version=1.0.0;q=0.4,application/openmetrics-text;version=0.0.1;q=0.3,"
-                 "text/plain;version=0.0.4;q=0.2,*/*;q=0.1") == openmetrics);
+                 "text/plain;version=0.0.4;q=0.2,*/*;q=0.1") == protobuf_type + "underscores");
     CHECK(agreed("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
                  "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2") == openmetrics_utf8);
     CHECK(agreed(protobuf + ";q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
                  "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
-                 "text/plain;version=0.0.4;q=0.2,*/*;q=0.1") == openmetrics_utf8);
+                 "text/plain;version=0.0.4;q=0.2,*/*;q=0.1") == protobuf_type + "allow-utf-8");
     CHECK(agreed("text/plain;version=0.0.4;q=1,*/*;q=0.1") == text);
 }
 
@@ -104,8 +106,8 @@ TEST_CASE("q=0 refuses a format; when nothing is left it is text 0.0.4 all the s
 TEST_CASE("a version that is not known is not supported, none is the usual one") {
     CHECK(agreed("application/openmetrics-text") == openmetrics);
     CHECK(agreed("application/openmetrics-text;version=") == openmetrics);
-    CHECK(agreed("application/openmetrics-text;version=2.0.0, text/plain;q=0.1") == text);
-    CHECK(agreed("application/openmetrics-text;version=2.0.0;q=0.9, application/openmetrics-text;version=1.0.0;q=0.1") == openmetrics);
+    CHECK(agreed("application/openmetrics-text;version=2.1.0, text/plain;q=0.1") == text);
+    CHECK(agreed("application/openmetrics-text;version=2.1.0;q=0.9, application/openmetrics-text;version=1.0.0;q=0.1") == openmetrics);
     CHECK(agreed("application/openmetrics-text;version=0.0.1") == openmetrics_0);
     CHECK(agreed("application/openmetrics-text;version=1.0.0, application/openmetrics-text;version=0.0.1") == openmetrics);
     CHECK(agreed("text/plain;version=1.0.0") == text_1);
@@ -129,7 +131,7 @@ TEST_CASE("the last valid escaping on the way to the chosen clause counts") {
     const std::string text_utf8 = text + "; escaping=allow-utf-8";
     CHECK(agreed("text/plain;version=0.0.4;escaping=allow-utf-8") == text_utf8);
     CHECK(agreed("application/json;escaping=allow-utf-8, text/plain;version=0.0.4") == text_utf8);
-    CHECK(agreed(protobuf + ";escaping=values, text/plain;version=1.0.0;q=0.9") == "text/plain; version=1.0.0; charset=utf-8; escaping=values");
+    CHECK(agreed("application/vnd.google.protobuf;escaping=values, text/plain;version=1.0.0;q=0.9") == "text/plain; version=1.0.0; charset=utf-8; escaping=values");
     CHECK(agreed("application/json;escaping=values;q=0.9, image/png;escaping=dots;q=0.8, text/plain;q=0.7") == text + "; escaping=dots");
     CHECK(agreed("image/png;escaping=dots;q=0.8, application/json;escaping=values;q=0.9, text/plain;q=0.7") == text + "; escaping=dots");
     CHECK(agreed("text/plain;q=0.7, application/json;escaping=values;q=0.6") == text);
@@ -203,4 +205,32 @@ TEST_CASE("a hostile field is read in linear time and does no harm") {
     for (int i = 0; i != 256; ++i) octets += static_cast<char>(static_cast<unsigned char>(i));
     CHECK(agreed(octets) == text);
     CHECK(agreed(octets + "," + octets + ",application/openmetrics-text") == openmetrics);
+}
+
+TEST_CASE("protobuf is for who asks for these messages, delimited, whatever the order and the case of the words") {
+    CHECK(agreed(protobuf) == protobuf_type + "underscores");
+    CHECK(agreed("Application/Vnd.Google.Protobuf ; Encoding=\"delimited\" ; Proto=io.prometheus.client.MetricFamily") == protobuf_type + "underscores");
+    for (const std::string other : {"application/vnd.google.protobuf", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily",
+                                    "application/vnd.google.protobuf;encoding=delimited", "application/*", "*/*",
+                                    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text",
+                                    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=compact-text",
+                                    "application/vnd.google.protobuf;proto=foo.Bar;encoding=delimited"})
+        CHECK(agreed(other) == text);
+    CHECK(agreed(protobuf + ";q=0") == text);
+    CHECK(agreed(protobuf + ";q=0.3,text/plain;version=0.0.4;q=0.4") == text);
+    CHECK(agreed("text/plain;version=0.0.4;q=0.4," + protobuf + ";q=0.4") == text);
+    CHECK(agreed(protobuf + ";escaping=dots") == protobuf_type + "dots");
+    const prom::format offered[] = {format::openmetrics_1_0_0};
+    CHECK(prom::negotiate(protobuf + ",application/openmetrics-text;q=0.1", {}, offered).as == format::openmetrics_1_0_0);
+}
+
+TEST_CASE("OpenMetrics 2.0 is for who asks for that version, and is no answer to any other") {
+    CHECK(agreed("application/openmetrics-text;version=2.0.0") == openmetrics_2 + "underscores");
+    CHECK(agreed("application/openmetrics-text") == openmetrics);
+    CHECK(agreed("application/openmetrics-text;version=2") == text);
+    CHECK(agreed("application/openmetrics-text;version=3.0.0,*/*;q=0.1") == text);
+    // Prometheus 3.15 with openmetrics2, as its source has it: no escaping in the clause.
+    CHECK(agreed("application/openmetrics-text;version=2.0.0;q=0.8,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.7,"
+                 "application/openmetrics-text;version=0.0.1;q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+                 "text/plain;version=0.0.4;q=0.4,*/*;q=0.3") == openmetrics_2 + "allow-utf-8");
 }

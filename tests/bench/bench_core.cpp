@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -289,6 +290,26 @@ int main() {
                    .Add({}, prometheus::Histogram::BucketBoundaries{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10});
     compare("histogram.observe(), 14 buckets, spread", n, {{"ours", 0, [&] { for (int i = 0; i < n; ++i) h.observe(spread[i & 1023]); }},
         {"prometheus-cpp", 0.1, [&] { for (int i = 0; i < n; ++i) ph.Observe(spread[i & 1023]); }}});
+
+    const prom::histogram native{"n", "h", {.registry = &mine, .native = {.factor = 1.1}}};
+    compare("native histogram.observe(), spread", n, {{"ours", 0, [&] { for (int i = 0; i < n; ++i) native.observe(spread[i & 1023]); }},
+        {"our classic one, 14 buckets", 1.5, [&] { for (int i = 0; i < n; ++i) h.observe(spread[i & 1023]); }},
+        {"prometheus-cpp, classic", 0.12, [&] { for (int i = 0; i < n; ++i) ph.Observe(spread[i & 1023]); }}});
+    {
+        prom::registry r;
+        const prom::histogram full{"full", "h", {.registry = &r, .native = {.factor = 1.1}}};
+        for (int i = 0; i < 160; ++i) full.observe(std::exp2(i / 8.0));
+        prom::registry* const shown[] = {&r};
+        prom::cursor cur;
+        static char window[16384];
+        const auto pull = [&](prom::format as) {
+            cur.start({.as = as, .registries = shown});
+            while (cur.next(window).what == prom::pull::more) {}
+            keep(window);
+        };
+        compare("a page of one native histogram, 160 buckets", 1, {{"protobuf", 0, [&] { pull(prom::format::protobuf); }},
+            {"OpenMetrics 2.0", 0, [&] { pull(prom::format::openmetrics_2_0_0); }}}, 2000);
+    }
 
     for (const int children : {1, 100, 10000}) {
         prom::registry r;

@@ -5,6 +5,7 @@
 #   consul              bullseye   1.8.7, the newest that Debian has
 #   prometheus-2.24     bullseye   the newest in Debian built with consul_sd_configs
 #   prometheus-2.42     bookworm   with promtool-2.42
+#   prometheus-2.53     trixie     stores native histograms, interpolates linearly
 #   prometheus-3        sid        with promtool-3
 #   victoria-metrics    sid
 #   nginx               bookworm
@@ -16,7 +17,7 @@
 # and DIR/mbedtls3 mbedTLS 3 of trixie, to build with. Packages of older releases are checked against the SHA-256
 # below, those of sid and trixie by apt against the signed index; what is there already is kept.
 set -eu
-[ $# -eq 1 ] || { sed -n '2,17p' "$0"; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,18p' "$0"; exit 2; }
 mkdir -p "$1/bin" "$1/apt" "$1/debs"
 dir=$(cd "$1" && pwd)
 : > "$dir/apt/no-status"
@@ -62,6 +63,7 @@ get consul bullseye e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c
 get prom224 bullseye 7f98887c0fa36e0dd81bb39abc57a9e2535c2a0dc20442a431255ebc0b87b73a prometheus
 get prom242 bookworm 81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55 prometheus=2.42.0+ds-5+deb12u1
 get prom3 sid - prometheus
+get prom253 trixie - prometheus
 get promtool3 sid - promtool
 get mbedtls3 trixie - libmbedtls-dev
 get victoria sid - victoria-metrics
@@ -74,6 +76,7 @@ run_as consul consul/usr/bin/consul 'Consul v1.8'
 run_as prometheus-2.24 prom224/usr/bin/prometheus 'version 2.24'
 run_as prometheus-2.42 prom242/usr/bin/prometheus 'version 2.42'
 run_as promtool-2.42 prom242/usr/bin/promtool 'version 2.42'
+run_as prometheus-2.53 prom253/usr/bin/prometheus 'version 2.53'
 run_as prometheus-3 prom3/usr/bin/prometheus 'version 3'
 run_as promtool-3 promtool3/usr/bin/promtool 'version 3'
 run_as victoria-metrics victoria/usr/bin/victoria-metrics
