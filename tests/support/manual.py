@@ -213,9 +213,11 @@ def blocks(all_rooms, readme, uses):
                 if m.deleted or m.kind == "operator" and not m.doc:
                     continue
                 said, mkeys = m.parts()
-                words = " ".join(said) or " ".join(n for _, n in m.heads if n)
+                heads = [(h, n) for h, n in m.heads if "= delete" not in h and "(const detail::" not in h and "(detail::" not in h]
+                words = " ".join(said) or " ".join(n for _, n in heads if n)
                 words += "".join(f" {k}: {v}." for k, v in mkeys.items())
-                rows.append(([h for h, _ in m.heads if "= delete" not in h], words))
+                if heads:
+                    rows.append(([h for h, _ in heads], words))
             if rows:
                 yield "members", rows
     yield "h2", ("tables", "Tables of the README")
