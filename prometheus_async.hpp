@@ -33,14 +33,14 @@
 //   [22] families     labelled metrics          [46] families     names, bounds, tables of series
 //   [24] collectors   metrics made at scrape    [47] series       made, found, removed
 //   [26] exposition   cursor, expose            [48] declaring    metrics and registries
-//   [28] tasks        task<T>, awaitables       [49] gzip         a deflater of our own
-//   [30] deferreds    deferred<T>, completion   [50] formats      how each writes a page
-//   [32] instruments  time, count, track        [51] wire formats protobuf, OpenMetrics 2.0
-//   [34] loop         event_loop                [52] cursor       a page out of registries
-//   [36] server       start_http_server, TLS    [53] collectors   what they yield, waiting for them
-//   [38] discovery    consul_agent, file_sd     [54] negotiation  Accept, one sample, one page
-//   [39] push         pushgateway               [55] unhandled    failures that nobody saw
-//                                               [56] pollers      epoll, kqueue, poll: one shape
+//   [27] textfile     for node_exporter         [49] gzip         a deflater of our own
+//   [28] tasks        task<T>, awaitables       [50] formats      how each writes a page
+//   [30] deferreds    deferred<T>, completion   [51] wire formats protobuf, OpenMetrics 2.0
+//   [32] instruments  time, count, track        [52] cursor       a page out of registries
+//   [34] loop         event_loop                [53] collectors   what they yield, waiting for them
+//   [36] server       start_http_server, TLS    [54] negotiation  Accept, one sample, one page
+//   [38] discovery    consul_agent, file_sd     [55] unhandled    failures that nobody saw
+//   [39] push         pushgateway               [56] pollers      epoll, kqueue, poll: one shape
 //                                               [58] loop         timers, posting, closing work
 //                                               [60] http syntax  hosts, URLs, paths, dates
 //                                               [61] http heads   requests and responses
@@ -56,6 +56,7 @@
 //                                               [71] landing page the registries as HTML, for people
 //                                               [72] consul       registration that stays
 //                                               [74] file_sd      an atomic target file
+//                                               [76] textfile     written beside, renamed
 //                                               [88] epilogue     macros that end with the file
 
 // =============================================================================
@@ -67,7 +68,7 @@
 //   PROMETHEUS_ASYNC_NO_THREADS      0         no locks, no thread_local; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_GZIP         0         1 in the implementation's file: pages are never compressed; drops [49]
 //   PROMETHEUS_ASYNC_NO_NATIVE       0         in the implementation's file: no native histograms, protobuf, OpenMetrics 2.0; drops [51]
-//   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[39], [56]-[74]
+//   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [27], [34]-[39], [56]-[76]
 //   PROMETHEUS_ASYNC_NO_DISCOVERY    0         no consul_agent, file_sd and pushgateway: drops [39], [68]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
@@ -2229,6 +2230,58 @@ struct stats_page {
 PROMETHEUS_ASYNC_DECL stats_page server_stats(const stats_request& request = {});
 
 PROMETHEUS_ASYNC_END
+
+// =============================================================================
+// [27] textfile                                     a page in a file, for node_exporter
+//      needs [26]
+// =============================================================================
+#if !PROMETHEUS_ASYNC_NO_NETWORK
+PROMETHEUS_ASYNC_BEGIN
+
+struct textfile_options {
+    std::string_view path;         // ends in ".prom": node_exporter reads no other name
+    list<registry*> registries{};  // several as one page. Empty: the default registry
+    list<std::string_view> only{}; // by family or sample name; empty: everything
+    collector_errors on_collector_error = collector_errors::skip;  // fail: write() fails, the file stays as it was
+    bool keep_file = false;        // the file outlives the object: for a batch job, whose last values are to stay
+};
+static_assert(std::is_trivially_destructible_v<textfile_options>);
+
+namespace detail {
+struct textfile_state;
+}
+
+/// Writes a page where node_exporter's textfile collector finds it. For a batch job: once, at its end, with keep_file.
+///
+/// Each write() makes a file beside it, of mode 0644, and renames it: node_exporter, which reads it as another user,
+/// finds a whole page or the one before. The page is text 0.0.4, piece by piece from the cursor, never whole in memory.
+///
+/// Of several files that have one family, each must have the same HELP and TYPE: node_exporter drops the series of the
+/// second one, without an error, where only one has a HELP. Their series must differ in a label.
+///
+/// lifetime copies the options; the registries outlive each write(). The destructor removes the file, unless keep_file is
+///          set, another has replaced it, or the process is a child that was forked since
+/// threads  one at a time; each file needs an object of its own
+/// errors   invalid_option for the path; system when the file cannot be written; unsupported for a sample with a
+///          timestamp, for which node_exporter would refuse the whole file. The file that was there stays
+class textfile {
+public:
+    PROMETHEUS_ASYNC_DECL explicit textfile(const textfile_options& options);
+    textfile(const textfile&) = delete;
+    textfile& operator=(const textfile&) = delete;
+    PROMETHEUS_ASYNC_DECL ~textfile();
+
+    /// Blocks until the file is on the disk. On a loop: after each `co_await loop.sleep(15)`, if that may block it.
+    PROMETHEUS_ASYNC_DECL result<void> write();
+    /// Removes the file, whatever keep_file says, if it is ours. There is none, or another's: success.
+    PROMETHEUS_ASYNC_DECL result<void> remove();
+
+private:
+    detail::textfile_state* state_;
+};
+
+PROMETHEUS_ASYNC_END
+#endif
 
 // =============================================================================
 // [28] tasks                                        task<T>, what is awaitable
@@ -5038,7 +5091,8 @@ namespace detail {
 
 namespace sys {
 using PROMETHEUS_ASYNC_DETAIL_SYS::bind, PROMETHEUS_ASYNC_DETAIL_SYS::close,
-    PROMETHEUS_ASYNC_DETAIL_SYS::connect, PROMETHEUS_ASYNC_DETAIL_SYS::fcntl,
+    PROMETHEUS_ASYNC_DETAIL_SYS::connect, PROMETHEUS_ASYNC_DETAIL_SYS::fchmod,
+    PROMETHEUS_ASYNC_DETAIL_SYS::fcntl, PROMETHEUS_ASYNC_DETAIL_SYS::fsync,
     PROMETHEUS_ASYNC_DETAIL_SYS::fstat, PROMETHEUS_ASYNC_DETAIL_SYS::getpeername,
     PROMETHEUS_ASYNC_DETAIL_SYS::getpid, PROMETHEUS_ASYNC_DETAIL_SYS::getsockname,
     PROMETHEUS_ASYNC_DETAIL_SYS::getsockopt, PROMETHEUS_ASYNC_DETAIL_SYS::listen,
@@ -5094,6 +5148,57 @@ auto uninterrupted(Call&& call) noexcept {
     auto got = call();
     while (got < 0 && errno == EINTR) got = call();
     return got;
+}
+
+/// A file that others see whole or not at all: written under a name beside its own, then renamed.
+class replaced_file {
+public:
+    /// The name of the unfinished file ends in .tmp, which no reader of the directory looks for.
+    explicit replaced_file(const std::string& path) : path_(path), beside_(path + '.' + std::to_string(sys::getpid()) + ".tmp") {
+        constexpr int how = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+        fd_.reset(uninterrupted([&] { return sys::open(beside_.c_str(), how, 0644); }));
+        if (!fd_) failed_ = errno;
+        opened_ = left_ = failed_ == 0;
+    }
+    replaced_file(const replaced_file&) = delete;
+    replaced_file& operator=(const replaced_file&) = delete;
+    ~replaced_file() { if (left_) sys::unlink(beside_.c_str()); }
+
+    bool write(std::string_view text) noexcept {
+        while (!text.empty() && failed_ == 0) {
+            const ssize_t n = uninterrupted([&] { return sys::write(fd_.get(), text.data(), text.size()); });
+            if (n >= 0) text.remove_prefix(static_cast<std::size_t>(n));
+            else failed_ = errno;
+        }
+        return failed_ == 0;
+    }
+    /// For readers that are other users, and so that a power cut leaves no empty file.
+    void publish() noexcept {
+        if (failed_ == 0 && (sys::fchmod(fd_.get(), 0644) != 0 || uninterrupted([&] { return sys::fsync(fd_.get()); }) != 0)) failed_ = errno;
+    }
+    /// Takes the place of the file that was there.
+    result<struct stat> replace() noexcept {
+        struct stat made {};
+        if (failed_ == 0 && sys::fstat(fd_.get(), &made) != 0) failed_ = errno;
+        if (opened_ && sys::close(fd_.release()) != 0 && failed_ == 0) failed_ = errno;
+        if (failed_ == 0 && sys::rename(beside_.c_str(), path_.c_str()) != 0) failed_ = errno;
+        if (failed_ != 0) return error::from_errno(opened_ ? path_ : beside_, failed_);
+        left_ = false;
+        return made;
+    }
+
+private:
+    std::string path_, beside_;
+    descriptor fd_;
+    int failed_ = 0;
+    bool opened_, left_;  // left_: the unfinished file is there
+};
+/// Whether the file there is the one that was made, and not a successor's.
+inline result<bool> still_there(const std::string& path, dev_t device, ino_t inode) noexcept {
+    struct stat there {};
+    if (sys::lstat(path.c_str(), &there) == 0) return there.st_dev == device && there.st_ino == inode;
+    if (errno != ENOENT) return error::from_errno(path, errno);
+    return false;
 }
 
 #if defined(__linux__)
@@ -17565,37 +17670,19 @@ struct file_sd_target : counted<file_sd_target> {
 };
 
 result<void> file_sd_target::write(std::string_view text) {
-    const digits process(static_cast<unsigned>(sys::getpid()));
-    const std::string beside = text_of({how.path, ".", process, ".tmp"});  // *.json does not match it
-    constexpr int how_opened = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
-    descriptor fd(uninterrupted([&] { return sys::open(beside.c_str(), how_opened, 0644); }));
-    if (!fd) return error::from_errno(beside, errno);
-    int failed = 0;
-    while (!text.empty() && failed == 0) {
-        const ssize_t n = uninterrupted([&] { return sys::write(fd.get(), text.data(), text.size()); });
-        if (n >= 0) text.remove_prefix(static_cast<std::size_t>(n));
-        else failed = errno;
-    }
-    struct stat made;
-    if (failed == 0 && sys::fstat(fd.get(), &made) != 0) failed = errno;
-    if (sys::close(fd.release()) != 0 && failed == 0) failed = errno;
-    if (failed == 0 && sys::rename(beside.c_str(), how.path.c_str()) != 0) failed = errno;
-    if (failed == 0) {
-        device = made.st_dev;
-        inode = made.st_ino;
-        return {};
-    }
-    sys::unlink(beside.c_str());
-    return error::from_errno(how.path, failed);
+    replaced_file file(how.path);
+    file.write(text);
+    const result<struct stat> made = file.replace();
+    if (!made) return made.why();
+    device = made->st_dev;
+    inode = made->st_ino;
+    return {};
 }
 
 result<void> file_sd_target::remove() {
-    struct stat there;
-    if (sys::lstat(how.path.c_str(), &there) != 0) {
-        if (errno != ENOENT) return error::from_errno(how.path, errno);
-        return {};
-    }
-    if (there.st_dev != device || there.st_ino != inode) return {};
+    const result<bool> ours = still_there(how.path, device, inode);
+    if (!ours) return ours.why();
+    if (!*ours) return {};
     if (how.keep_file) return write("[]\n");
     return sys::unlink(how.path.c_str()) == 0 ? result<void>() : error::from_errno(how.path, errno);
 }
@@ -17647,6 +17734,105 @@ PROMETHEUS_ASYNC_END
 #endif  // rooms [68] to [74]
 
 #endif  // rooms [56] to [74]
+
+// =============================================================================
+// [76] textfile                                     written beside its place, then renamed
+//      needs [27] [40]
+// =============================================================================
+#if !PROMETHEUS_ASYNC_NO_NETWORK
+PROMETHEUS_ASYNC_BEGIN
+namespace detail {
+
+struct PROMETHEUS_ASYNC_LOCAL textfile_state {
+    std::string path;
+    std::vector<registry*> registries;
+    std::vector<std::string> only;
+    collector_errors on_collector_error;
+    bool keep_file;
+    cursor page{};       // keeps its memory
+    dev_t device = 0;
+    ino_t inode = 0;
+    pid_t process = 0;   // that wrote the file; 0: none did
+};
+
+/// Finds a sample with a timestamp: after the last brace of its line there are two blanks.
+class timestamp_finder {
+public:
+    /// False at the end of such a line; name() is its sample's.
+    bool none_in(std::string_view text) noexcept {
+        for (char c : text) {
+            if (c == '\n') {
+                if (blanks_ > 1 && name_[0] != '#') return false;
+                size_ = blanks_ = 0;
+                named_ = false;
+                continue;
+            }
+            if (c == '}') blanks_ = 0;
+            else if (c == ' ') ++blanks_;
+            named_ = named_ || c == '{' || c == ' ';
+            if (!named_ && size_ < sizeof name_) name_[size_++] = c;
+        }
+        return true;
+    }
+    std::string_view name() const noexcept { return {name_, size_}; }
+
+private:
+    char name_[48] = {};
+    std::size_t size_ = 0, blanks_ = 0;
+    bool named_ = false;
+};
+
+}  // namespace detail
+
+textfile::textfile(const textfile_options& o)
+    : state_(new detail::textfile_state{std::string(o.path), {o.registries.begin(), o.registries.end()}, {o.only.begin(), o.only.end()},
+                                        o.on_collector_error, o.keep_file}) {}
+textfile::~textfile() {
+    if (!state_->keep_file) static_cast<void>(remove());
+    delete state_;
+}
+
+result<void> textfile::write() {
+    detail::textfile_state& s = *state_;
+    if (s.path.size() < 6 || !std::string_view(s.path).ends_with(".prom"))
+        return error(errc::invalid_option, "textfile: the path must end in .prom, or node_exporter does not read it");
+    const std::vector<std::string_view> only(s.only.begin(), s.only.end());
+    page_options options;
+    options.registries = s.registries;
+    options.only = only;
+    options.on_collector_error = s.on_collector_error;
+    s.page.start(options);
+    detail::replaced_file file(s.path);
+    detail::timestamp_finder timestamps;
+    char piece[4096];
+    for (pulled got{0, pull::more}; got.what == pull::more;) {
+        got = s.page.next(piece);
+        if (got.what == pull::failed) return error(errc::canceled, "textfile: a collector failed: the file is as it was");
+        const std::string_view text(piece, got.bytes);
+        if (!timestamps.none_in(text))
+            return error(errc::unsupported, "textfile: node_exporter refuses a file with a timestamp, as of " + std::string(timestamps.name()));
+        if (!file.write(text)) break;
+    }
+    file.publish();
+    const result<struct stat> made = file.replace();
+    if (!made) return made.why();
+    s.device = made->st_dev;
+    s.inode = made->st_ino;
+    s.process = detail::sys::getpid();
+    return {};
+}
+
+result<void> textfile::remove() {
+    const detail::textfile_state& s = *state_;
+    if (s.process != detail::sys::getpid()) return {};
+    const result<bool> ours = detail::still_there(s.path, s.device, s.inode);
+    if (!ours) return ours.why();
+    if (*ours && detail::sys::unlink(s.path.c_str()) != 0) return error::from_errno(s.path, errno);
+    return {};
+}
+
+PROMETHEUS_ASYNC_END
+#endif
 
 // =============================================================================
 // [88] epilogue                                     the file leaves no macros but its switches

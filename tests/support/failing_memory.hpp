@@ -39,7 +39,7 @@ inline bool fails() noexcept { return done++ == chosen; }
 
 // All else is the system's.
 using ::bind, ::close, ::connect, ::fcntl, ::fstat, ::getpeername, ::getpid, ::getsockname, ::getsockopt, ::listen, ::lstat, ::open,
-    ::poll, ::read, ::recv, ::rename, ::send, ::setsockopt, ::shutdown, ::socket, ::unlink, ::write;
+    ::fchmod, ::fsync, ::poll, ::read, ::recv, ::rename, ::send, ::setsockopt, ::shutdown, ::socket, ::unlink, ::write;
 #if defined(__linux__)
 using ::accept4, ::epoll_create1, ::epoll_ctl, ::epoll_wait, ::eventfd, ::getauxval, ::getrandom, ::pipe2, ::timerfd_create,
     ::timerfd_settime;

@@ -121,6 +121,8 @@ inline int close(int fd) {
     return failed ? -1 : done;
 }
 inline int connect(int fd, const sockaddr* a, socklen_t n) { return fails("connect") ? -1 : ::connect(fd, a, n); }
+inline int fchmod(int fd, mode_t mode) { return fails("fchmod") ? -1 : ::fchmod(fd, mode); }
+inline int fsync(int fd) { return fails("fsync", true) ? -1 : ::fsync(fd); }
 inline int fcntl(int fd, int what, int value = 0) { return fails("fcntl") ? -1 : ::fcntl(fd, what, value); }
 inline int fstat(int fd, struct ::stat* to) { return fails("fstat") ? -1 : ::fstat(fd, to); }
 inline int getpeername(int fd, sockaddr* a, socklen_t* n) { return fails("getpeername") ? -1 : ::getpeername(fd, a, n); }
