@@ -2,7 +2,7 @@
 # Real node_exporters read what the textfile example writes.
 . "$(dirname "$0")/lib.sh"
 
-job=$B/examples/26_textfile
+job=$B/examples/29_textfile
 [ -x "$job" ] || { echo "FAILED  $job is not built"; exit 1; }
 mkdir "$tmp/metrics"
 page() { curl -sS -m 10 "http://127.0.0.1:$port/metrics"; }

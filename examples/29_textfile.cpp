@@ -1,6 +1,6 @@
-// 26_textfile: a batch job leaves its values to node_exporter, in a file.
+// 29_textfile: a batch job leaves its values to node_exporter, in a file.
 //
-//     c++ -std=c++20 examples/26_textfile.cpp -o textfile && mkdir -p metrics && ./textfile metrics/backup.prom
+//     c++ -std=c++20 examples/29_textfile.cpp -o textfile && mkdir -p metrics && ./textfile metrics/backup.prom
 //     prometheus-node-exporter --collector.textfile.directory=metrics
 //
 // The file stays when the job has ended: the last values are scraped until the next run replaces them.
