@@ -107,6 +107,7 @@ YML
     ok "$prometheus scrapes with the right password" within 30 is 'up{job="good"}' 1
     ok "$prometheus finds us down with a wrong one" within 20 is 'up{job="wrong"}' 0
     ok "$prometheus has the value" within 20 is 'answers_total{job="good"}' 42
+    kill "$pid"  # its wrong password is hashed each second
 done
 fill server2 TLS13 alice:changed:5
 ok "a changed file is read: the new password" within 10 answer_is 200 $ca -u alice:changed $https/metrics
