@@ -102,14 +102,13 @@ for version in 2.42 2.53 3; do
 done
 ok "3 has the name of UTF-8 as it is" is "$port" '{"dotted.name","a.b"="c"}' 1
 
-serve jobs 3 native-histograms,created-timestamp-zero-ingestion "{job_name: classic, always_scrape_classic_histograms: true, $targets},
+serve jobs 3 native-histograms "{job_name: classic, always_scrape_classic_histograms: true, $targets},
     {job_name: text, scrape_protocols: [OpenMetricsText1.0.0], $targets}"
 for job in classic text; do ok "3 scrapes it, job $job" within 60 is "$port" "up{job=\"$job\"}" 1; done
 ok "always_scrape_classic_histograms: both are there" within 20 is "$port" 'both_seconds_bucket{job="classic",le="2.0"}' 3
 ok "always_scrape_classic_histograms: both are there, the native one" is "$port" 'histogram_count(both_seconds{job="classic"})' 5
 ok "OpenMetrics 1.0 has the classic buckets" within 20 is "$port" 'both_seconds_bucket{job="text",le="2.0"}' 3
 ok "OpenMetrics 1.0 has the count of a histogram that is only native" is "$port" 'ds1_bucket{job="text",le="+Inf"}' 5
-ok "start timestamps: a counter begins with a sample of zero" within 30 is "$port" 'min_over_time(starts_total{job="classic"}[1m])' 0
 
 serve nhcb 3 native-histograms "{job_name: nhcb, convert_classic_histograms_to_nhcb: true, $no_native}"
 ok "classic buckets become native ones with custom bounds" within 60 near "$port" 'histogram_quantile(0.5, both_seconds)' 1.75
