@@ -2238,6 +2238,9 @@ PROMETHEUS_ASYNC_END
 #if !PROMETHEUS_ASYNC_NO_NETWORK
 PROMETHEUS_ASYNC_BEGIN
 
+/// Which file is written, and what it shows.
+///
+/// lifetime lists and texts live until the file is written
 struct textfile_options {
     std::string_view path;         // ends in ".prom": node_exporter reads no other name
     list<registry*> registries{};  // several as one page. Empty: the default registry

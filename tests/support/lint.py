@@ -131,7 +131,7 @@ check(sorted(listed) == [e[:2] for e in examples], f"README lists each example o
 # Public names. These are not in the README: the type of a value that one gets or of an option that one fills by braces.
 UNTYPED = """fixed_string metric_name any_name label_names system_clock monotonic_now wall_now event_handler notify owned
     collector_handle collector_errors pulled stats_request stats_page unhandled_handler completion_handler composed
-    tls_status tls_io tls_peer credential authorization_request file_sd_options""".split()
+    tls_status tls_io tls_peer credential authorization_request file_sd_options textfile_options""".split()
 sys.path.insert(0, os.path.dirname(__file__))
 import manual
 public = [(n, e) for n, _, _, found in manual.rooms(text) for e in found]
