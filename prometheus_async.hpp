@@ -15638,6 +15638,7 @@ task<result<void>> http_client::connect_to(const net_address& address) {
     hang_up();
     fd_.reset(loop_state::of(loop_).opened([&] { return make_socket(address.family()).release(); }));
     if (!fd_) co_return error::from_errno("socket", errno);
+    no_delay(fd_.get());  // the end of a request does not wait until the peer has acknowledged its begin
     if (const auto held = held_.set(fd_.get(), interest::none); !held) co_return held;
     if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
     if (errno != EINPROGRESS && errno != EINTR) co_return error::from_errno("connect", errno);
