@@ -4,12 +4,11 @@
 //     c++ -std=c++20 examples/26_pushgateway.cpp -o backup -pthread && ./backup
 //     curl -s http://127.0.0.1:9091/metrics | grep backup_
 //
-// prints
+// prints this line, and to stderr why the gateway does not have it if it is not there; the job itself has succeeded all the same:
 //
 //     backed up 3 files
 //
-// or, to stderr, why the gateway does not have it; the job itself has succeeded all the same. Prometheus must scrape the gateway
-// with honor_labels: true. The argument is another gateway: ./backup http://push.example:9091
+// Prometheus must scrape the gateway with honor_labels: true. The argument is another gateway: ./backup http://push.example:9091
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"

@@ -22,6 +22,13 @@ start() { # name command...: in the background, output in $tmp/name.log, process
     pid=$!
     started="$started $pid"
 }
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+# One that no other script of this run was given, while several run at once.
+free_port() {
+    while :; do
+        given=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+        mkdir "${PORTS:-$tmp}/port-$given" 2> /dev/null && break
+    done
+    echo "$given"
+}
 answers() { curl -sS -m 5 -o /dev/null "$@"; }
 finish() { echo "$passed passed, $failed failed"; [ $failed = 0 ]; exit; }
