@@ -6141,7 +6141,7 @@ struct library {
 };
 
 /// Of every shared_value, where the machine does not move 64 bits at once; taken last.
-static constinit mutex values_lock;
+[[maybe_unused]] static constinit mutex values_lock;
 
 static constinit library state;
 static_assert(std::is_trivially_destructible_v<library>);
@@ -6334,18 +6334,14 @@ void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcep
         if (n != 0) run[at].add_shared(n);
     });
 }
-#if !PROMETHEUS_ASYNC_NO_NATIVE
-void observe_native_slowly(const series& s, const bucket_bounds& b, double value) noexcept;
-#endif
+#if PROMETHEUS_ASYNC_NO_NATIVE
 void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
-#if !PROMETHEUS_ASYNC_NO_NATIVE
-    if (bounds && bounds->native) return observe_native_slowly(s, *bounds, value);
-#endif
     update(s, [&](cell* run) {
         run[1].add_shared(value);
         run[2 + bounds->bucket(value)].add_shared(std::uint64_t{1});
     });
 }
+#endif
 void set_slowly(const series& s, double v) noexcept {
     update(s, [&](cell*) { s.rec->word.last_set.set(v); });
 }
@@ -6688,19 +6684,22 @@ struct native_spot {
         return in.find(name(level));
     }
 };
-__attribute__((__noinline__)) void observe_native_slowly(const series& s, const bucket_bounds& b, double value) noexcept {
-    const native_spot spot(b, value);
+/// The bounds are there as long as the series is, so they are read only where that is certain: in an update of the shared
+/// run, whose tag was compared, and under the lock.
+__attribute__((__noinline__)) void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
     unsigned level = 0;
-    const auto add_classic = [&](cell* run) { if (b.count != 0) run[2 + b.bucket(value)].add_shared(std::uint64_t{1}); };
+    const auto add_classic = [&](cell* run) { if (bounds->count != 0) run[2 + bounds->bucket(value)].add_shared(std::uint64_t{1}); };
     const auto add_to = [&](cell* run, cell* bucket_run, unsigned at) {
         bucket_run[1].add_shared(value);
-        bucket_run[at].add_shared(std::uint64_t{1});
+        if (at != 0) bucket_run[at].add_shared(std::uint64_t{1});
         add_classic(run);
     };
     bool found = true;
     const auto without_lock = [&](cell* run) {
+        if (!bounds->native) return add_to(run, run, 0);
+        const native_spot spot(*bounds, value);
         if (spot.cell != 0) return add_to(run, run, spot.cell);
-        const native_window* w = spot.find(native_cells::of(*s.rec), b, level);
+        const native_window* w = spot.find(native_cells::of(*s.rec), *bounds, level);
         if (!w) return void(found = false);
         cell* page = __atomic_load_n(&__atomic_load_n(&state.shared.pages, __ATOMIC_ACQUIRE)[page_of(w->place)], __ATOMIC_RELAXED);
         add_to(run, page + offset_of(w->place), spot.in_window(level));
@@ -6712,9 +6711,11 @@ __attribute__((__noinline__)) void observe_native_slowly(const series& s, const 
     cell* const shared = state.shared.run(place_of(s.page, s.offset));
     cell* const run = !rarely ? adopt(s) : shared->own() == s.id ? shared : nullptr;
     if (!run) return;
+    if (!bounds->native) return add_to(run, run, 0);
+    const native_spot spot(*bounds, value);
     if (spot.cell != 0) return add_to(run, run, spot.cell);
     contain("a bucket", [&] {
-        const native_window* w = spot.make(s, b, level);
+        const native_window* w = spot.make(s, *bounds, level);
         cell* const own = run == shared ? nullptr : adopt(window_series(s, w->place));
         add_to(run, own ? own : state.shared.run(w->place), spot.in_window(level));
     }, [](const error&) {});  // no memory: it is not counted anywhere
@@ -6727,7 +6728,7 @@ __attribute__((__noinline__)) static void observe_elsewhere(const series& s, con
     if (index == 0) {
         const native_window* w = spot.find(native_cells::of(*s.rec), b, level);
         at = w ? own_run(window_series(s, w->place)) : nullptr;
-        if (!at) return observe_native_slowly(s, b, value);
+        if (!at) return observe_slowly(s, &b, value);
         index = spot.in_window(level);
     }
     at[1].add(value);
@@ -6742,9 +6743,9 @@ void observe_native(const series& s, const bucket_bounds* bounds, cell* run, dou
     const native_window& w = native_cells::of(*s.rec).home(name);
     if (w.seen() != name) [[unlikely]] return observe_elsewhere(s, *bounds, run, value);
     const thread_cells& mine = this_thread;
-    if (page_of(w.place) >= mine.count) [[unlikely]] return observe_native_slowly(s, *bounds, value);
+    if (page_of(w.place) >= mine.count) [[unlikely]] return observe_slowly(s, bounds, value);
     cell* at = mine.pages[page_of(w.place)] + offset_of(w.place);
-    if ((at->own() ^ s.id) > 0xfff) [[unlikely]] return observe_native_slowly(s, *bounds, value);
+    if ((at->own() ^ s.id) > 0xfff) [[unlikely]] return observe_slowly(s, bounds, value);
     at[1].add(value);
     at[2 + key % window_keys].add(std::uint64_t{1});
     if (bounds->count != 0) run[2 + bounds->bucket(value)].add(std::uint64_t{1});

@@ -132,7 +132,7 @@ TEST_CASE("names, help, units and label values are text, whatever they hold") {
     p.own.make_info(prom::utf8("<i>"), evil).set({{"x", evil}});
     auto kept = p.own.add_collector([&](prom::sample_sink& out) {
         out.family(prom::metric_type::gauge, "broken", "");
-        throw std::runtime_error(evil);
+        out.fail(evil);
     });
     const std::string body = body_of(p.ask());
     std::vector<std::string> tags;

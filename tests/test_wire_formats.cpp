@@ -386,7 +386,8 @@ TEST_CASE("random registries: every format says the same") {
                     for (std::size_t t = 0; t != times; ++t) how(one);
                 }
             };
-            const prom::label_names labels{"first", prom::utf8("second.label")};
+            static const prom::any_name label_texts[] = {"first", prom::utf8("second.label")};
+            const prom::label_names labels(label_texts);
             switch (random() % 7) {
             case 0: children(r.make_family<prom::counter>(name, text(), labels, o), [&](const auto& m) { m.inc(std::abs(value())); }); break;
             case 1: children(r.make_family<prom::gauge>(name, text(), labels, o), [&](const auto& m) { m.set(value()); }); break;
