@@ -13622,7 +13622,7 @@ struct http_service {
     tls_config tls{};
     authenticator auth;
     event_loop* runs_on = nullptr;           // what its connections run on
-    double read_time() const noexcept { return loop_state::of(*runs_on).read_time(); }
+    double read_time(double of_turn) const noexcept { return runs_on ? loop_state::of(*runs_on).read_time() : of_turn; }
     void (*decided)(http_connection& who) = nullptr;  // an asynchronous authoriser or check has ended: must call decide()
 
     http_queue waiting;                      // for the peer's octets: evicted first
@@ -14181,7 +14181,7 @@ void http_connection::begin_head(int status) {
     since_ = moved_ = now_;
     answer_ = {};
     answer_.status = status;
-    if (service_.metrics) answer_.began = service_.read_time();  // not the turn's time: most answers end in the turn that they begin in
+    if (service_.metrics) answer_.began = service_.read_time(now_);  // not the turn's time: most answers end in the turn that they begin in
     answer_.head_only = parser_.head.verb == "HEAD";
     answer_.sent_before = stream_.sent();
     answer_.head = {block_->head, block_->body()};
@@ -14407,7 +14407,7 @@ bool http_connection::write_on() {
 void http_connection::finished() {
     if (service_.metrics) {
         service_.metrics->requests(answer_.status, answer_.page ? format_name(answer_.as) : std::string_view()).inc();
-        service_.metrics->duration.observe(positive(service_.read_time() - answer_.began));
+        service_.metrics->duration.observe(positive(service_.read_time(now_) - answer_.began));
         service_.metrics->in_flight.dec();
         if (answer_.page && !answer_.head_only) service_.metrics->series.set(static_cast<double>(block_->page.samples));
     }
