@@ -76,6 +76,9 @@ private:
 inline std::string queued_error() {
     const unsigned long code = ERR_get_error();
     ERR_clear_error();
+#ifdef ERR_SYSTEM_ERROR  // OpenSSL 3 has no words for errno's
+    if (ERR_SYSTEM_ERROR(code)) return prom::error::from_errno("the system", ERR_GET_REASON(code)).describe();
+#endif
     const char* reason = ERR_reason_error_string(code);
     return reason ? reason : code ? "error " + std::to_string(code) : "out of memory";
 }

@@ -253,6 +253,7 @@ private:
         const std::string who = "basic_auth_users." + std::string(name.substr(0, 40));
         if (name.empty() || name.size() > longest_name || name.find(':') != name.npos)
             return no("basic_auth_users: a name is empty, longer than 128 octets, or has a colon");
+        if (made_.users.size() == 1000) return no("basic_auth_users: more than 1000");
         for (const user& other : made_.users) if (other.name == name) return no(who + " is there twice");
         if (!is_bcrypt(hash)) return no(who + ": not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)");  // never shown: it may be a password
         if (cost_of(hash) < 4 || cost_of(hash) > highest_cost) return no(who + ": a cost from 4 to 16 is taken");
@@ -405,6 +406,9 @@ public:
         const std::lock_guard hold(lock_);
         loaded_ = seen;  // a bad file is read and told of once
         if (!how) return how;
+        for (user& u : read_now->users)  // who was let in is still known, if the password is the same
+            for (const user& was : now_.users)
+                if (was.known && was.name == u.name && was.hash == u.hash) u.known = true, std::memcpy(u.digest, was.digest, sizeof u.digest);
         now_ = std::move(*read_now);
         tls_ = std::move(tls);
         return {};

@@ -257,6 +257,29 @@ TEST_CASE("users with the right password get in, and are then known without hash
     CHECK(status(basic("alice:" + std::string(511, 'x'))) == 401);
 }
 
+TEST_CASE("who was let in is still known when the file is read again, unless the password is another") {
+    const file f(users("  alice: " + cheap + "\n  eve: " + other + "\n"));
+    auto web = web_config::load(f.path).value();
+    served at({.authorizer = web.authorizer(), .routes = open_too});
+    caller who(at);
+    const auto hashed = [&](const char* pair) {
+        const int before = hashes.calls;
+        who.ask("/metrics", basic(pair));
+        CHECK(who.status() == 200);
+        return hashes.calls - before;
+    };
+    CHECK(hashed("alice:secret") == 1);
+    CHECK(hashed("eve:other") == 1);
+    f.write(users("  eve: " + sample + "\n  alice: " + cheap + "\n"));
+    REQUIRE(web.reload());
+    CHECK(hashed("alice:secret") == 0);
+    CHECK(hashed("eve:secret") == 1);
+    std::string many;
+    for (int i = 0; i != 1001; ++i) many += "  u" + std::to_string(i) + ": " + cheap + "\n";
+    f.write(users(many));
+    CHECK(std::string(web.reload().why().describe()).find("more than 1000") != std::string::npos);
+}
+
 TEST_CASE("while a password is hashed others are served, at most 32 wait, and who waited with the same is not hashed again") {
     const file f(users("  alice: " + cheap + "\n"));
     const auto web = web_config::load(f.path).value();

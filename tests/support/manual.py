@@ -238,7 +238,7 @@ def markdown(found):
         elif kind == "keys": out += ["| | |", "|---|---|", *(f"| {k} | {cell(v)} |" for k, v in what), ""]
         elif kind == "members": out += ["| member | |", "|---|---|", *("| " + "<br>".join(f"`{cell(h)}`" for h in heads) + f" | {cell(words)} |" for heads, words in what), ""]
         elif kind == "toc": out += [*(f"- [{t}](#{a}): " + " ".join(f"[{n}](#{n})" for n in dict.fromkeys(names)) for a, t, names in what), ""]
-        elif kind == "table": out += [f"### {what[0]}", "", *("| " + " | ".join(row) + " |" for row in what[1]), ""]
+        elif kind == "table": out += [f"### {what[0]}", "", *(re.sub(r"\]\((?=#|examples/|tests/|findings/)(#?)", lambda m: "](../../" + ("README.md#" if m[1] else ""), "| " + " | ".join(row) + " |") for row in what[1]), ""]
     return "\n".join(out)
 
 STYLE = """:root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#57606a;--line:#d0d7de;--code:#f2f4f7;--link:#0550ae}
