@@ -278,37 +278,37 @@ PROMETHEUS_ASYNC_DECL void remake(Object& to, Object& from, [[maybe_unused]] Fai
 
 namespace detail {
 /// A T, or what kept it from being: result, outcome, and what a task ends with.
-template <class T, class Why>
+template <class Value, class Why>
 class value_or_why {
 public:
     PROMETHEUS_ASYNC_DECL value_or_why() noexcept : good_(false), why_() {}
-    PROMETHEUS_ASYNC_DECL value_or_why(T value) : good_(true) { ::new (static_cast<void*>(&value_)) T(static_cast<T&&>(value)); }
+    PROMETHEUS_ASYNC_DECL value_or_why(Value value) : good_(true) { ::new (static_cast<void*>(&value_)) Value(static_cast<Value&&>(value)); }
     PROMETHEUS_ASYNC_DECL value_or_why(const Why& why) noexcept : good_(false), why_(why) {}
-    PROMETHEUS_ASYNC_DECL value_or_why(value_or_why&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : good_(other.good_) {
-        if (good_) ::new (static_cast<void*>(&value_)) T(static_cast<T&&>(other.value_));
+    PROMETHEUS_ASYNC_DECL value_or_why(value_or_why&& other) noexcept(std::is_nothrow_move_constructible_v<Value>) : good_(other.good_) {
+        if (good_) ::new (static_cast<void*>(&value_)) Value(static_cast<Value&&>(other.value_));
         else ::new (static_cast<void*>(&why_)) Why(other.why_);
     }
-    PROMETHEUS_ASYNC_DECL value_or_why(const value_or_why& other) requires std::copy_constructible<T> : good_(other.good_) {
-        if (good_) ::new (static_cast<void*>(&value_)) T(other.value_);
+    PROMETHEUS_ASYNC_DECL value_or_why(const value_or_why& other) requires std::copy_constructible<Value> : good_(other.good_) {
+        if (good_) ::new (static_cast<void*>(&value_)) Value(other.value_);
         else ::new (static_cast<void*>(&why_)) Why(other.why_);
     }
     PROMETHEUS_ASYNC_DECL ~value_or_why() {
-        if (good_) value_.~T();
+        if (good_) value_.~Value();
         else why_.~Why();
     }
 
     PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
-    PROMETHEUS_ASYNC_DECL T& operator*() & noexcept { return value_; }
-    PROMETHEUS_ASYNC_DECL const T& operator*() const& noexcept { return value_; }
-    PROMETHEUS_ASYNC_DECL T&& operator*() && noexcept { return static_cast<T&&>(value_); }
-    PROMETHEUS_ASYNC_DECL T* operator->() noexcept { return &value_; }
-    PROMETHEUS_ASYNC_DECL const T* operator->() const noexcept { return &value_; }
+    PROMETHEUS_ASYNC_DECL Value& operator*() & noexcept { return value_; }
+    PROMETHEUS_ASYNC_DECL const Value& operator*() const& noexcept { return value_; }
+    PROMETHEUS_ASYNC_DECL Value&& operator*() && noexcept { return static_cast<Value&&>(value_); }
+    PROMETHEUS_ASYNC_DECL Value* operator->() noexcept { return &value_; }
+    PROMETHEUS_ASYNC_DECL const Value* operator->() const noexcept { return &value_; }
     PROMETHEUS_ASYNC_DECL const Why& why() const noexcept { return why_; }
 
     // What it holds until then is an empty Why, which needs no destructor.
     template <class From>
     PROMETHEUS_ASYNC_DECL void put(From&& from) {
-        ::new (static_cast<void*>(&value_)) T(static_cast<From&&>(from));
+        ::new (static_cast<void*>(&value_)) Value(static_cast<From&&>(from));
         good_ = true;
     }
     PROMETHEUS_ASYNC_DECL void put_why(const Why& why) noexcept { ::new (static_cast<void*>(&why_)) Why(why); }
@@ -317,7 +317,7 @@ public:
 private:
     bool good_;
     union {
-        T value_;
+        Value value_;
         Why why_;
     };
 };
@@ -5784,14 +5784,14 @@ struct native_table {
 };
 /// What a record of a native histogram has at its end.
 struct native_cells {
-    native_table* table;      // of windows whose place in `near` was taken; may be null
+    native_table* table;      // of windows whose place in `first` was taken; may be null
     native_reduction shown;   // on pages, since the last reset
-    native_window near[16];
+    native_window first[16];
 
     static native_cells& of(const record& r) noexcept {
         return reinterpret_cast<native_cells*>(reinterpret_cast<char*>(const_cast<record*>(&r)) + r.units * std::size_t{16})[-1];
     }
-    native_window& home(std::uint32_t name) noexcept { return near[(name ^ name >> 17) % std::size(near)]; }
+    native_window& home(std::uint32_t name) noexcept { return first[(name ^ name >> 17) % std::size(first)]; }
     native_window* find(std::uint32_t name) noexcept {
         native_window& w = home(name);
         if (w.seen() == name) return &w;
@@ -5802,7 +5802,7 @@ struct native_cells {
     }
     template <class F>
     void each(F f) const {
-        for (const native_window& w : near) if (w.name != 0) f(w);
+        for (const native_window& w : first) if (w.name != 0) f(w);
         for (std::uint32_t i = 0; table && i <= table->mask; ++i) if (const native_window& w = table->windows()[i]; w.name != 0) f(w);
     }
     void add(std::uint32_t name, std::uint32_t place) {
@@ -6563,14 +6563,14 @@ static void reduce(native_view& v, native_reduction& done, double threshold, std
     for (;;) {
         v.negative.clear();
         v.positive.clear();
-        std::uint64_t near = 0, far = 0;
+        std::uint64_t close_count = 0, others = 0;
         const int coarser = done.coarser;
         for (const native_cell& c : v.cells) {
             if (c.fine() <= done.zeros) {
-                near += c.count;
+                close_count += c.count;
                 continue;
             }
-            far += c.count;
+            others += c.count;
             const std::int32_t key = (c.fine() + (1 << coarser) - 1) >> coarser;
             auto& to = c.negative ? v.negative : v.positive;
             if (!to.empty() && to.back().key == key) to.back().count += c.count;
@@ -6578,8 +6578,8 @@ static void reduce(native_view& v, native_reduction& done, double threshold, std
         }
         const std::size_t have = v.negative.size() + v.positive.size();
         if (most == 0 || have <= most) {
-            v.zero_count += near;
-            v.count = v.zero_count + far + v.nans;
+            v.zero_count += close_count;
+            v.count = v.zero_count + others + v.nans;
             break;
         }
         // The key up to which there are as many as are too many.
@@ -7274,13 +7274,13 @@ void await_calls(const collector_hook& h) noexcept;
 
 /// A living series as a scrape sees it, in the order of making. A removed one leaves its id until there are too many.
 struct line {
-    std::uint64_t word;  // an odd one has the id
+    std::uint64_t held_;  // an odd one has the id
 
-    explicit line(record* r) noexcept : word(reinterpret_cast<std::uintptr_t>(r)) {}
-    record* living() const noexcept { return (word & 1) != 0 ? nullptr : reinterpret_cast<record*>(static_cast<std::uintptr_t>(word)); }
+    explicit line(record* r) noexcept : held_(reinterpret_cast<std::uintptr_t>(r)) {}
+    record* living() const noexcept { return (held_ & 1) != 0 ? nullptr : reinterpret_cast<record*>(static_cast<std::uintptr_t>(held_)); }
     /// Without the kind of its run, when it was removed.
-    std::uint64_t id() const noexcept { return (word & 1) != 0 ? word >> 1 << 12 : living()->id; }
-    void remove() noexcept { word = living()->id >> 12 << 1 | 1; }
+    std::uint64_t id() const noexcept { return (held_ & 1) != 0 ? held_ >> 1 << 12 : living()->id; }
+    void remove() noexcept { held_ = living()->id >> 12 << 1 | 1; }
 
     /// The first in [from, end) whose id is at least that.
     static line* first_from(line* from, line* end, std::uint64_t id) noexcept {
@@ -8586,12 +8586,12 @@ public:
 
 private:
     std::uint32_t slices(std::uint32_t crc, const char* from, std::size_t size) const noexcept {
-        const auto byte = [&](std::size_t i) { return std::uint32_t{static_cast<unsigned char>(from[i])}; };
+        const auto octet_at = [&](std::size_t i) { return std::uint32_t{static_cast<unsigned char>(from[i])}; };
         for (; size >= 4; from += 4, size -= 4) {
-            crc ^= byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24;
+            crc ^= octet_at(0) | octet_at(1) << 8 | octet_at(2) << 16 | octet_at(3) << 24;
             crc = table_[3][crc & 255] ^ table_[2][crc >> 8 & 255] ^ table_[1][crc >> 16 & 255] ^ table_[0][crc >> 24];
         }
-        for (; size > 0; ++from, --size) crc = (crc >> 8) ^ table_[0][(crc ^ byte(0)) & 255];
+        for (; size > 0; ++from, --size) crc = (crc >> 8) ^ table_[0][(crc ^ octet_at(0)) & 255];
         return crc;
     }
 
@@ -8708,7 +8708,7 @@ private:
     void literal_run(std::uint32_t from, std::uint32_t to) noexcept;
     void match(std::uint32_t length, std::uint32_t distance) noexcept;
     std::uint32_t common(std::uint32_t at, std::uint32_t there, std::uint32_t n) const noexcept;
-    std::uint32_t probe(std::uint32_t at, std::uint32_t& distance) noexcept;
+    std::uint32_t match_at(std::uint32_t at, std::uint32_t& distance) noexcept;
     void begin_block() noexcept;
     char* put_tokens(char* to, const char* last) noexcept;
     char* flush(char* to) noexcept;
@@ -8733,7 +8733,7 @@ private:
         const auto k = static_cast<std::uint32_t>(31 - __builtin_clz(d));
         return 2 * k + (d >> (k - 1) & 1);
     }
-    static std::uint32_t word(const char* at) noexcept {
+    static std::uint32_t load_word(const char* at) noexcept {
         std::uint32_t w;
         std::memcpy(&w, at, 4);
         return w;
@@ -8839,12 +8839,12 @@ inline std::uint32_t gzip_stream::common(std::uint32_t at, std::uint32_t there, 
 }
 
 /// How much repeats here of the newest place with this hash, which this place becomes; 0 when it is not worth a match.
-inline std::uint32_t gzip_stream::probe(std::uint32_t at, std::uint32_t& distance) noexcept {
-    const std::uint32_t here = word(text_ + at);
+inline std::uint32_t gzip_stream::match_at(std::uint32_t at, std::uint32_t& distance) noexcept {
+    const std::uint32_t here = load_word(text_ + at);
     std::uint16_t& newest = newest_[hash(here)];
     distance = static_cast<std::uint16_t>(gone_ + at - newest);
     newest = static_cast<std::uint16_t>(gone_ + at);
-    if (distance == 0 || distance >= at || word(text_ + at - distance) != here) return 0;
+    if (distance == 0 || distance >= at || load_word(text_ + at - distance) != here) return 0;
     const std::uint32_t n = common(at, at - distance, 4);
     return n < 4 || (n == 4 && distance > 2048) ? 0 : n;
 }
@@ -8864,7 +8864,7 @@ void gzip_stream::parse() noexcept {
             continue;
         }
         std::uint32_t distance = 0;
-        std::uint32_t length = probe(at, distance);
+        std::uint32_t length = match_at(at, distance);
         if (at == line_) {
             // Labels may come in turn: the line after the one that the last line was like. (The hash has the last line.)
             const std::size_t reach = at - source_ < 512 ? at - source_ : 512;
@@ -8882,9 +8882,9 @@ void gzip_stream::parse() noexcept {
         }
         if (prose_) {
             std::uint32_t later = 0, other = 0;
-            while (length < 32 && at + 1 < limit && (later = probe(at + 1, other)) > length) ++at, length = later, distance = other;
+            while (length < 32 && at + 1 < limit && (later = match_at(at + 1, other)) > length) ++at, length = later, distance = other;
             const std::uint32_t until = at + length < unit_end_ ? at + length : unit_end_;
-            for (std::uint32_t i = at + 1; i < until; ++i) newest_[hash(word(text_ + i))] = static_cast<std::uint16_t>(gone_ + i);
+            for (std::uint32_t i = at + 1; i < until; ++i) newest_[hash(load_word(text_ + i))] = static_cast<std::uint16_t>(gone_ + i);
         }
         // What came before, and is not a token yet, may repeat, too: the digits of a value that did not change.
         while (at > from && at - distance > 1 && length < 258 && text_[at - 1] == text_[at - 1 - distance]) --at, ++length;
@@ -8923,12 +8923,12 @@ void gzip_stream::begin_block() noexcept {
     std::uint8_t lengths[literals + distances];
     ++often_[end_of_block];
     code_lengths(often_, literals, 15, lengths);
-    unsigned many = literals, far = distances;
+    unsigned many = literals, reach = distances;
     while (lengths[many - 1] == 0) --many;
     codes_of(lengths, many, codes_);
     code_lengths(distance_often_, distances, 15, lengths + many);
-    while (lengths[many + far - 1] == 0) --far;
-    codes_of(lengths + many, far, distance_codes_);
+    while (lengths[many + reach - 1] == 0) --reach;
+    codes_of(lengths + many, reach, distance_codes_);
     std::memset(often_, 0, sizeof often_);
     std::memset(distance_often_, 0, sizeof distance_often_);
     for (std::uint32_t l = 0; l < 256; ++l) {
@@ -8940,9 +8940,9 @@ void gzip_stream::begin_block() noexcept {
     std::uint16_t runs[literals + distances];  // a symbol of the code of lengths, and its extra bits above
     unsigned count = 0;
     std::uint16_t run_often[19] = {};
-    for (unsigned i = 0, n = 1; i < many + far; i += n) {
+    for (unsigned i = 0, n = 1; i < many + reach; i += n) {
         const unsigned here = lengths[i];
-        for (n = 1; i + n < many + far && lengths[i + n] == here && n < (here ? 7u : 138u);) ++n;
+        for (n = 1; i + n < many + reach && lengths[i + n] == here && n < (here ? 7u : 138u);) ++n;
         unsigned symbol = here, extra = 0;
         if (here == 0 && n >= 3) symbol = n < 11 ? 17 : 18, extra = n < 11 ? n - 3 : n - 11;
         else if (here != 0 && i > 0 && lengths[i - 1] == here && n >= 3) {
@@ -8960,7 +8960,7 @@ void gzip_stream::begin_block() noexcept {
     while (run_lengths[order[shown - 1]] == 0) --shown;
 
     last_ = finished_ && at_ == end_;
-    spill_bits(std::uint64_t{last_} | 2 << 1 | std::uint64_t{many - 257} << 3 | std::uint64_t{far - 1} << 8 | std::uint64_t{shown - 4} << 13, 17);
+    spill_bits(std::uint64_t{last_} | 2 << 1 | std::uint64_t{many - 257} << 3 | std::uint64_t{reach - 1} << 8 | std::uint64_t{shown - 4} << 13, 17);
     for (unsigned i = 0; i < shown; ++i) spill_bits(run_lengths[order[i]], 3);
     for (unsigned i = 0; i < count; ++i) {
         const unsigned symbol = runs[i] & 255;
@@ -9017,7 +9017,7 @@ char* gzip_stream::put_tokens(char* to, const char* last) noexcept {
 gzip_stream::piece gzip_stream::next(std::span<char> into) noexcept {
     char *to = into.data(), *const end = to + into.size();
     for (;;) {
-        const std::size_t spilled = std::min(static_cast<std::size_t>(spill_end_ - spill_at_), static_cast<std::size_t>(end - to));
+        const std::size_t spilled = (std::min)(static_cast<std::size_t>(spill_end_ - spill_at_), static_cast<std::size_t>(end - to));
         if (spilled > 0) std::memcpy(to, spill_at_, spilled);
         to += spilled;
         spill_at_ += spilled;
@@ -10333,7 +10333,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             if (n > static_cast<std::size_t>(end - from)) n = static_cast<std::size_t>(end - from);
             std::uint32_t low = ~std::uint32_t{0}, high = 0;  // places
             for (std::size_t i = 0; i != n; ++i) {
-                const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[i + ahead < n ? i + ahead : i].word));
+                const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[i + ahead < n ? i + ahead : i].held_));
                 __builtin_prefetch(later);
                 __builtin_prefetch(later + 64);
                 record* const r = recs[i] = from[i].living();
@@ -13789,7 +13789,7 @@ private:
     verdict decide_later(task<bool> asked);
     static verdict verdict_of(deferred_state<bool>& decided) noexcept;
     void judge(verdict is);
-    void check();
+    void check_route();
     static task<bool> checked(task<result<void>> running, error& reason);
     void answer_check(verdict is);
     void end();
@@ -14099,7 +14099,7 @@ void http_connection::authorize() {
     });
 }
 
-void http_connection::check() {
+void http_connection::check_route() {
     const health_check& asked = route_->check;
     checking_ = true;
     decide_by("the check", [&] {
@@ -14167,7 +14167,7 @@ void http_connection::answer() {
     if (!route_ && h.target != "*") return answer_fixed(404);
     if (h.method == http_method::options) return answer_fixed(204);
     if (h.method == http_method::other) return answer_fixed(405);
-    if (route_->check) return check();
+    if (route_->check) return check_route();
     if (route_->is_text) return answer_text(*route_);
     if (route_->view) return answer_view(*route_);
     answer_page(*route_);
@@ -16148,7 +16148,7 @@ result<void> push_member::over(push_end how, const error& why) {
 /// A gateway of version 1.5 takes a request that was cut at the end of a line for whole. So no piece ends there but the
 /// last, and what must not be stored is made a page that no gateway takes, instead of being cut.
 struct push_page {
-    explicit push_page(push_member& of) : m(of), check(of.group) {}
+    explicit push_page(push_member& of) : m(of), checked(of.group) {}
 
     /// Makes what fits the buffer, the whole page if it does. A longer one is made twice: what is wrong at its end is found
     /// before its beginning is sent.
@@ -16182,7 +16182,7 @@ struct push_page {
         how.on_event = m.numbers.on_event;
         how.context = m.numbers.context;
         page.start(how);
-        check = push_check(m.group);
+        checked = push_check(m.group);
         held = false;
         octets = 0;
         fill();
@@ -16220,14 +16220,14 @@ struct push_page {
         const pulled got = page.next(into);
         if (got.what == pull::failed) good = error(errc::canceled, "a collector failed, or there was no memory for the page");
         contain("a page", [&] {
-            if (good && !check.feed({into.data(), got.bytes})) good = error(errc::invalid_option, check.fault());
+            if (good && !checked.feed({into.data(), got.bytes})) good = error(errc::invalid_option, checked.fault());
         }, [this](const error& why) { good = why; });
         return good ? got : pulled{spoils.copy(into.data(), into.size()), pull::done};
     }
 
     push_member& m;
     cursor page;
-    push_check check;
+    push_check checked;
     result<void> good;                     // or why it must not be pushed
     std::vector<std::string_view> names;
     std::string text;                      // the beginning, as it is sent
@@ -16749,7 +16749,7 @@ private:
     void escape(std::string_view text, std::size_t most) {
         put_html(text, most, [this](std::string_view part) { put(part); });
     }
-    void link(std::string_view path) {
+    void link_to(std::string_view path) {
         put("<a href=\"");
         for (char c : path) {
             if (ascii_letter_or_digit(c) || std::string_view("/-._~").find(c) != std::string_view::npos) {
@@ -16783,7 +16783,7 @@ private:
         put("prometheus_async ");
         put(version());
         put("<nav aria-label=Pages>");
-        for (const http_route& r : service_->routes) if (r.path.substr(0, 2) != "//") link(r.path);
+        for (const http_route& r : service_->routes) if (r.path.substr(0, 2) != "//") link_to(r.path);
         put("</nav><nav aria-label=Formats>");
         for (const format_row& row : format_rows) {
             if (!offers(row)) continue;

@@ -130,20 +130,20 @@ private:
         if (rest[0] == '-' && (rest.size() == 1 || rest[1] == ' ')) return no("a list: no option that is taken has one");
 
         std::string key, value;
-        if (!scalar(rest, true, key)) return false;
+        if (!take_scalar(rest, true, key)) return false;
         if (rest.empty() || rest[0] != ':' || (rest.size() > 1 && rest[1] != ' ')) return no("not a line of the form key: value");
         rest.remove_prefix(1);
         const bool has_value = !blank(rest);
         if (has_value) {
             rest.remove_prefix(rest.find_first_not_of(' '));
-            if (!scalar(rest, false, value)) return false;
+            if (!take_scalar(rest, false, value)) return false;
             if (!blank(rest)) return no("more after the value of " + key.substr(0, 60));
         }
         return place(indent) && take(std::move(key), value, has_value);
     }
 
     /// Takes a key or a value from the front of `rest`.
-    bool scalar(std::string_view& rest, bool is_key, std::string& into) {
+    bool take_scalar(std::string_view& rest, bool is_key, std::string& into) {
         const char quote = rest[0];
         if (quote == '"' || quote == '\'') {
             rest.remove_prefix(1);
@@ -402,7 +402,7 @@ public:
         std::shared_ptr<openssl_server> tls;
         prom::result<void> how;
         if (!read_now) how = read_now.why();
-        else how = check(*read_now, tls);
+        else how = check_settings(*read_now, tls);
         const std::lock_guard hold(lock_);
         loaded_ = seen;  // a bad file is read and told of once
         if (!how) return how;
@@ -484,7 +484,7 @@ private:
         bool await_resume() const noexcept { return asked->good; }
     };
 
-    prom::result<void> check(const settings& read_now, std::shared_ptr<openssl_server>& tls) {
+    prom::result<void> check_settings(const settings& read_now, std::shared_ptr<openssl_server>& tls) {
         const auto no = [this](prom::errc code, const char* why) {
             return prom::error(code, path_.substr(path_.rfind('/') + 1).substr(0, 40) + ": " + why);
         };
