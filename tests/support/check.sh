@@ -69,7 +69,7 @@ mkdir -p build/check
     config kqueue-tls   clang++-19 "-O0 -g1" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' TESTS="$tls" test-real
     # g++ compiles slowly with sanitizers and optimisation: what is most delicate under it
     long config gcc-asan     g++        "-O0 -g1 $san" TESTS="$(some options tasks core families instruments deferreds)" test
-    config gcc-tsan     g++        "-O0 -g1 -fsanitize=thread" TESTS="$(some core families instruments deferreds loop)" test
+    long config gcc-tsan     g++        "-O0 -g1 -fsanitize=thread" TESTS="$(some core families instruments deferreds loop)" test
     # 32 bits, the big end first, and no 64-bit atomics
     config mips mips-linux-gnu-g++ "-O0 -g1 -Wno-psabi -idirafter /usr/include" LDFLAGS=-static RUN=qemu-mips \
         TESTS="$(some core families encoder numbers text instruments tasks deferreds http_server http_syntax loop hash)" test
