@@ -183,6 +183,9 @@
 
 PROMETHEUS_ASYNC_BEGIN
 /// The version of the implementation that was linked, e.g. "0.1.0".
+///
+/// lifetime static
+/// threads  any
 PROMETHEUS_ASYNC_DECL const char* version() noexcept;
 namespace detail {
 /// Undefined when no source file defines the macro that it names, defined twice when two do.
@@ -202,6 +205,8 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 
 /// What kind of error it is.
+///
+/// source   error::code(); a value's comment says when it is given
 enum class errc : std::uint8_t {
     invalid_name,     // a metric or label name that the format forbids
     invalid_option,   // an option, or a combination, that makes no sense
@@ -386,6 +391,9 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 
 /// A string as a template argument: family<counter, "method", "status">.
+///
+/// shape    its N octets, the last one a NUL; made of a literal alone
+/// lifetime that of a template argument: static
 template <std::size_t N>
 struct fixed_string {
     char text[N] = {};
@@ -534,6 +542,8 @@ private:
 };
 
 /// A label's name and value, for constant labels, exemplars and run-time declarations.
+///
+/// lifetime of a view: the texts live until the call that is given it has returned
 struct label {
     any_name name;
     std::string_view value;
@@ -608,6 +618,9 @@ struct clock {
     double (*wall)();
 };
 /// CLOCK_MONOTONIC and CLOCK_REALTIME.
+///
+/// unit     seconds
+/// threads  any
 PROMETHEUS_ASYNC_DECL clock system_clock() noexcept;
 /// The clock that metrics and verbs read: one per process, system_clock() by default. Loops have
 /// their own (loop_options::time).
@@ -615,8 +628,16 @@ PROMETHEUS_ASYNC_DECL clock system_clock() noexcept;
 /// threads  set it before threads that read it are started
 PROMETHEUS_ASYNC_DECL void set_clock(clock c) noexcept;
 /// What that clock tells, in seconds from any origin: for measuring spans.
+///
+/// unit     seconds
+/// threads  any
+/// errors   none: what a set clock may tell wrong, see clock
 PROMETHEUS_ASYNC_DECL double monotonic_now() noexcept;
 /// What that clock tells, in seconds since 1970.
+///
+/// unit     seconds
+/// threads  any
+/// errors   none, see clock
 PROMETHEUS_ASYNC_DECL double wall_now() noexcept;
 namespace detail {
 /// The bits of what is negative, infinite or NaN are the higher ones.
@@ -628,6 +649,8 @@ PROMETHEUS_ASYNC_DECL inline double seconds_since(double start) noexcept {
 }  // namespace detail
 
 /// What the library noticed and went on from: it never writes to stdout or stderr.
+///
+/// source   event::kind; event_count() tells how often
 enum class event_kind : std::uint8_t {
     accept_failed,        // accept(2) failed; the server goes on
     connection_evicted,   // a connection made room for a new one
@@ -652,6 +675,9 @@ enum class event_kind : std::uint8_t {
     connection_lost       // a peer reset its connection; counted only, on_event is not told
 };
 /// "connection_evicted", ...
+///
+/// lifetime static
+/// threads  any
 PROMETHEUS_ASYNC_DECL const char* event_name(event_kind kind) noexcept;
 
 /// What on_event is told.
@@ -663,8 +689,15 @@ struct event {
     const error& why;
 };
 /// Called by whoever noticed it, on its thread; it may use the library. What it throws is dropped.
+///
+/// lifetime the context lives as long as what it was given to
+/// threads  that of whoever noticed it
+/// errors   none: see above
 using event_handler = void (*)(const event&, void* context);
 /// Tells on_event, if there is one; what that throws is dropped. The library's only way to one, and its adapters'.
+///
+/// threads  on_event is called on the caller's
+/// errors   none
 PROMETHEUS_ASYNC_DECL void notify(event_handler on_event, void* context, const event& what) noexcept;
 
 /// A move-only function object: std::move_only_function for those who do not have it, without
@@ -1060,6 +1093,9 @@ struct bucket_bounds {
 }  // namespace detail
 
 /// How often the library noticed something since it started, all threads and registries together.
+///
+/// unit     a number of events, which only goes up
+/// threads  any; it takes the lock
 PROMETHEUS_ASYNC_DECL std::uint64_t event_count(event_kind what) noexcept;
 PROMETHEUS_ASYNC_END
 
@@ -1070,10 +1106,15 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 
 /// The types of OpenMetrics. Text formats know fewer: see format.
+///
+/// source   the member `type` of each class of metrics
 enum class metric_type : std::uint8_t {
     counter, gauge, histogram, summary, info, state_set, unknown, gauge_histogram, min_max_gauge
 };
 /// "counter", "gauge", ... as OpenMetrics writes them, and "min_max_gauge", which it writes as a gauge.
+///
+/// lifetime static
+/// threads  any
 PROMETHEUS_ASYNC_DECL const char* type_name(metric_type type) noexcept;
 
 namespace detail {
@@ -1286,6 +1327,9 @@ private:
 };
 
 /// Where metrics are declared by default. Never destroyed.
+///
+/// lifetime static
+/// threads  any
 PROMETHEUS_ASYNC_DECL registry& default_registry() noexcept;
 PROMETHEUS_ASYNC_END
 
@@ -1429,6 +1473,7 @@ public:
     template <class Step> void operator+=(Step) const = delete;  // inc(step)
     void operator++() const = delete;                            // inc()
     void operator++(int) const = delete;                         // inc()
+    template <class... X> void Increment(X...) const = delete;   // inc(step)
     /// To zero, and made anew as far as _created tells.
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -1496,6 +1541,10 @@ public:
     void operator++(int) const = delete;                         // inc()
     void operator--() const = delete;                            // dec()
     void operator--(int) const = delete;                         // dec()
+    template <class... X> void Increment(X...) const = delete;   // inc(step)
+    template <class... X> void Decrement(X...) const = delete;   // dec(step)
+    template <class... X> void Set(X...) const = delete;         // set(value)
+    void SetToCurrentTime() const = delete;                      // set_to_current_time()
     template <class Value>
         requires std::is_arithmetic_v<Value>
     void operator=(Value) const = delete;                        // set(value): what is assigned is the handle
@@ -1509,6 +1558,9 @@ private:
 };
 
 /// A gauge whose type nobody knows: for values passed on from elsewhere.
+///
+/// threads  as a gauge
+/// errors   none
 class unknown : public gauge {
 public:
     static constexpr metric_type type = metric_type::unknown;
@@ -1585,6 +1637,7 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value, const exemplar& e) const noexcept { observe(value.count(), e); }
+    template <class... X> void Observe(X...) const = delete;  // observe(value)
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
@@ -1596,8 +1649,14 @@ private:
 };
 
 /// Upper bounds for metric_options::buckets: start, start + width, ...
+///
+/// shape    `count` bounds, without +Inf
+/// errors   none here: a declaration refuses bounds that do not go up
 PROMETHEUS_ASYNC_DECL std::vector<double> linear_buckets(double start, double width, std::size_t count);
 /// start, start * factor, ...
+///
+/// shape    `count` bounds, without +Inf
+/// errors   none here: a declaration refuses bounds that do not go up
 PROMETHEUS_ASYNC_DECL std::vector<double> exponential_buckets(double start, double factor, std::size_t count);
 
 /// Counts observations and sums them.
@@ -1626,6 +1685,7 @@ public:
     }
     PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
+    template <class... X> void Observe(X...) const = delete;  // observe(value)
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
@@ -1661,6 +1721,7 @@ public:
     }
     PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
+    template <class... X> void Observe(X...) const = delete;  // observe(value)
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<min_max_gauge>(*this); }
     /// As a scrape would show them now.
     PROMETHEUS_ASYNC_DECL double smallest() const noexcept;
@@ -1686,6 +1747,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit info(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void set(list<label> labels) const { detail::set_info(series_, labels); }
+    void Set(list<label>) const = delete;  // set(labels)
 
 private:
     detail::series series_;
@@ -1710,6 +1772,7 @@ public:
     PROMETHEUS_ASYNC_DECL bool set(const State& state) const noexcept {
         return detail::set_state(series_, detail::label_text(state).view());
     }
+    template <class State> void Set(const State&) const = delete;  // set(state)
 
 private:
     detail::series series_;
@@ -1906,6 +1969,7 @@ public:
     }
     template <class... Values> void labels(const Values&...) const = delete;       // family(values...)
     template <class... Values> void with_labels(const Values&...) const = delete;  // family(values...)
+    void Add(list<label>) const = delete;                                          // family(values...)
     /// False when there is no such series. Handles of it drop their updates from now on.
     template <class... Values>
     PROMETHEUS_ASYNC_DECL bool remove(const Values&... values) const {
@@ -1991,6 +2055,9 @@ struct sink_state;
 }
 
 /// What a collected series may have besides its value.
+///
+/// unit     seconds since 1970; 0: none
+/// lifetime copied by the sink's function
 struct sample_details {
     double timestamp = 0;  // seconds since 1970; 0: none. With one, Prometheus shows a vanished series for five minutes more
     double created = 0;
@@ -2106,6 +2173,9 @@ private:
 };
 
 /// The metric prometheus_async_build_info: version, compiler, and how the library was built.
+///
+/// threads  any; it takes the lock
+/// errors   raises if the registry has a metric of that name and another kind
 PROMETHEUS_ASYNC_DECL void declare_build_info(registry& in = default_registry());
 
 /// process_* as the official clients name them: CPU time, memory, files, threads, start time; read from
@@ -2127,15 +2197,23 @@ PROMETHEUS_ASYNC_BEGIN
 ///
 /// The two that have native histograms are given only to who asks for them by name: protobuf is the delimited
 /// io.prometheus.client.MetricFamily, and OpenMetrics 2.0 is what Prometheus 3.15 reads behind a flag.
+///
+/// source   negotiate(), from the client's Accept; or page_options::as
 enum class format : std::uint8_t { text_0_0_4, text_1_0_0, openmetrics_0_0_1, openmetrics_1_0_0, protobuf, openmetrics_2_0_0 };
 /// What becomes of a name outside the legacy grammar, a.b: a_b, a_dot_b, U__a_2e_b, or "a.b" in quotes.
+///
+/// source   negotiate(), from `escaping=` in the client's Accept; or page_options::names
 enum class escaping : std::uint8_t { underscores, dots, values, allow_utf8 };
 
 /// skip leaves a failed collector's families out; fail ends the page: pull::failed.
+///
+/// source   page_options, server_options, push_options and textfile_options::on_collector_error; skip by default
 enum class collector_errors : std::uint8_t { skip, fail };
 /// Whether counters, histograms and summaries show when they were made: doubles a counter's lines. Prometheus 3.5 can make
 /// samples of 0 of it (created-timestamp-zero-ingestion), also for each bucket of a classic histogram. Protobuf and OpenMetrics
 /// 2.0, where it is part of the sample, always show it.
+///
+/// source   page_options, stats_request and server_options::created; off by default
 enum class created_series : std::uint8_t { off, openmetrics, all };
 
 /// What a page shows, and how.
@@ -2156,8 +2234,12 @@ struct page_options {
 static_assert(std::is_trivially_destructible_v<page_options>);
 
 /// How a pull ended: there is more, the page is whole, or it cannot be made.
+///
+/// source   pulled::what
 enum class pull : std::uint8_t { more, done, failed };
 /// What cursor::next() did.
+///
+/// unit     octets
 struct pulled {
     std::size_t bytes;  // written to the span, also when done; few or none, with more to come, after much work for nothing
     pull what;
@@ -2187,6 +2269,8 @@ private:
 };
 
 /// What a client asked for.
+///
+/// source   negotiate()
 struct negotiation {
     format as = format::text_0_0_4;
     escaping names = escaping::underscores;
@@ -2195,13 +2279,21 @@ struct negotiation {
 };
 /// What to answer to these two fields of a request, of the formats that are offered (none: all). Never fails:
 /// nothing acceptable is text 0.0.4, offered or not.
+///
+/// threads  any
+/// errors   none
 PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string_view accept_encoding = {},
                                             list<format> offered = {}) noexcept;
 /// The exact Content-Type of a page, e.g. "text/plain; version=0.0.4; charset=utf-8".
+///
+/// lifetime static
+/// threads  any
 PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) noexcept;
 
 /// The whole page as one string; empty when it could not be made: a collector failed that must not
 /// (page_options::on_collector_error), or there was no memory.
+///
+/// threads  any; collectors are called on the caller's
 PROMETHEUS_ASYNC_DECL std::string expose(const page_options& options = {});
 
 /// What a page is made of: two fields of the request, and what is shown.
@@ -2227,6 +2319,9 @@ struct stats_page {
 };
 /// A page for a program with an HTTP server of its own: give it the request's Accept field. With Accept-Encoding too the
 /// body is gzip where that was asked for and is worth it: send content_encoding, and Vary: Accept, Accept-Encoding.
+///
+/// threads  any; collectors are called on the caller's
+/// errors   a status of 500; a collector that fails is left out
 PROMETHEUS_ASYNC_DECL stats_page server_stats(const stats_request& request = {});
 
 PROMETHEUS_ASYNC_END
@@ -2533,6 +2628,9 @@ template <class T>
 class outcome;
 
 /// Why a deferred failed: an exception, or, in a build without exceptions, an error.
+///
+/// lifetime shared by who holds it
+/// threads  any
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 using fault = std::exception_ptr;
 #else
@@ -2545,6 +2643,8 @@ using fault = error;
 /// threads  set it before threads that use deferreds are started; called where that last handle goes
 using unhandled_handler = void (*)(const fault& why, void* context);
 /// Sets that handler; null: none.
+///
+/// threads  before those that use deferreds are started
 PROMETHEUS_ASYNC_DECL void on_unhandled_failure(unhandled_handler handler, void* context = nullptr) noexcept;
 
 namespace detail {
@@ -3156,6 +3256,9 @@ private:
 /// Says that x is a handler that an operation will call once, and not a function to decorate:
 ///
 ///     async_read(fd, prom::time(read_time, prom::completion(handler)));
+///
+/// lifetime the handler is moved or copied into the result, which is move-only
+/// threads  called where the operation calls it
 template <class Handler>
 PROMETHEUS_ASYNC_DECL auto completion(Handler&& handler) {
     return completion_handler<std::decay_t<Handler>>({}, static_cast<Handler&&>(handler));
@@ -3182,17 +3285,26 @@ PROMETHEUS_ASYNC_BEGIN
 ///         prometheus::Histogram& theirs;
 ///         void observe(double s) const { theirs.Observe(s); }
 ///     };
+///
+/// unit     seconds
+/// threads  observe() is called where the work ends
 template <class M>
 concept observer = requires(M& m) { m.observe(0.5); };
 /// What count_exceptions() and count_failures() ask.
+///
+/// threads  inc() is called where the work ends
 template <class M>
 concept incrementer = requires(M& m) { m.inc(); };
 /// What track_inprogress() asks.
+///
+/// threads  inc() is called where the work starts, dec() where it ends
 template <class M>
 concept up_down = incrementer<M> && requires(M& m) { m.dec(); };
 
 /// What count_failures() takes for a failure unless it is told: an expected, result or outcome without its
 /// value, an error_code that is set, an exception_ptr that points to one.
+///
+/// errors   of another type: the program does not compile, and says to give a predicate
 struct failed {
     template <class R, class... Rest>
     PROMETHEUS_ASYNC_DECL bool operator()(const R& r, const Rest&...) const {
@@ -3724,6 +3836,8 @@ private:
 };
 
 /// Says that only the call of f is to be measured, whatever it returns: time(start_time)(call_only(start)).
+///
+/// lifetime f is moved or copied into it
 template <class F>
 struct call_only {
     PROMETHEUS_ASYNC_DECL explicit call_only(F f) : function(static_cast<F&&>(f)) {}
@@ -3883,6 +3997,9 @@ PROMETHEUS_ASYNC_DECL auto count_exceptions(M&& metric) {
 
 /// Raises the metric now (a decorated function: when its work starts) and lowers it when x is over:
 /// finished, thrown, destroyed half way, or dropped without having been awaited.
+///
+/// lifetime as of time()
+/// threads  the metric is lowered where x ends
 template <class M, class X>
 PROMETHEUS_ASYNC_DECL auto track_inprogress(M&& metric, X&& x) {
     return detail::measure(detail::tracking<detail::kept_metric<M>>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
@@ -3894,6 +4011,9 @@ PROMETHEUS_ASYNC_DECL auto track_inprogress(M&& metric) {
 
 /// Counts the results for which the predicate is true. A handler's predicate gets all its arguments, or
 /// the first. Exceptions are not results: (count_failures(a) | count_exceptions(b))(f) counts both.
+///
+/// lifetime as of time(); the predicate is copied
+/// threads  the predicate is called, and the metric counts, where x ends
 template <class M, class X, class Predicate = failed>
 PROMETHEUS_ASYNC_DECL auto count_failures(M&& metric, X&& x, Predicate predicate = {}) {
     return detail::measure(detail::failing<detail::kept_metric<M>, Predicate>{static_cast<M&&>(metric), std::move(predicate)},
@@ -3917,6 +4037,8 @@ struct pollfd;  // <poll.h>, for event_loop::fill
 PROMETHEUS_ASYNC_BEGIN
 
 /// What a descriptor is watched for.
+///
+/// source   event_loop::readable() waits for read, writable() for write
 enum class interest : std::uint8_t { none = 0, read = 1, write = 2, both = 3 };
 PROMETHEUS_ASYNC_DECL constexpr interest operator|(interest a, interest b) noexcept {
     return static_cast<interest>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
@@ -4241,6 +4363,8 @@ class service_discovery;
 // ---- TLS: a session is pure memory. The library feeds and drains it; no descriptor is ever seen. ----
 
 /// How a call of a session ended.
+///
+/// source   the functions of tls_session
 enum class tls_status : std::uint8_t {
     ok,           // progress: see consumed and produced
     need_input,   // feed more of the peer's octets before calling again
@@ -4249,12 +4373,17 @@ enum class tls_status : std::uint8_t {
     failed        // fatal and sticky; what can still be drained is the alert
 };
 /// How many octets a call took and gave.
+///
+/// unit     octets
 struct tls_io {
     tls_status status = tls_status::failed;
     std::size_t consumed = 0;
     std::size_t produced = 0;
 };
-struct tls_peer {             // filled after the handshake
+/// Who is at the other end of a TLS connection, and how it is protected.
+///
+/// lifetime copied; filled after the handshake
+struct tls_peer {
     std::string protocol;     // "TLSv1.3"
     std::string cipher;
     std::string alpn;         // "" or "http/1.1"
@@ -4298,6 +4427,9 @@ struct tls_config {
 // ---- authorisation ----
 
 /// A user and password, or a token, that is accepted. Compared in constant time; never printed.
+///
+/// lifetime of a view: the texts live until the start has been awaited
+/// errors   the start fails with invalid_option for one that is empty, longer than 512 octets, or whose user has a colon
 struct credential {
     enum class scheme : std::uint8_t { basic, bearer };
     scheme kind;
@@ -4305,10 +4437,16 @@ struct credential {
     std::string_view secret;
 };
 /// A user and a password, for server_options::credentials. Views: they live until the start has been awaited.
+///
+/// lifetime the texts live until the start has been awaited
+/// errors   none here: see credential
 PROMETHEUS_ASYNC_DECL constexpr credential basic(std::string_view user, std::string_view password) noexcept {
     return {credential::scheme::basic, user, password};
 }
 /// A token, sent as `Authorization: Bearer ...`.
+///
+/// lifetime the text lives until the start has been awaited
+/// errors   none here: see credential
 PROMETHEUS_ASYNC_DECL constexpr credential bearer(std::string_view token) noexcept { return {credential::scheme::bearer, {}, token}; }
 
 /// What an authorisation callback decides on.
@@ -4323,6 +4461,10 @@ struct authorization_request {
 };
 /// One of the two functions; neither may end the server that asks (post() that). `later` may take its time, on another thread too, as long as it is
 /// resumed on the loop's.
+///
+/// lifetime the context outlives the server
+/// threads  called on the loop's
+/// errors   what it throws is told to on_event (callback_failed) without its text, and the answer is 500
 struct authorizer {
     bool (*now)(const authorization_request&, void* context) = nullptr;
     task<bool> (*later)(const authorization_request&, void* context) = nullptr;  // destroyed when its connection ends first
@@ -4358,6 +4500,9 @@ class page_view;
 PROMETHEUS_ASYNC_DECL detail::page_view* landing_page();
 
 /// A path and what is served there: one or several registries merged on one page, a text, or whether a check succeeds.
+///
+/// lifetime texts and lists live until the start has been awaited; registries, and what a check needs, outlive the server
+/// errors   the start fails with invalid_option for a path without its slash, and for a route that serves two things
 struct route {
     std::string_view path;             // matched whole, the first that does
     list<registry*> registries{};      // empty, with no text and no check: the default registry
@@ -4493,6 +4638,9 @@ private:
 };
 
 /// Returns once the server listens (and is registered), or with the error that kept it from that.
+///
+/// threads  any; the calling one waits
+/// errors   as start_http_server
 PROMETHEUS_ASYNC_DECL result<threaded_metrics_http_server> start_http_server_in_thread(const server_options& options);
 #endif
 
@@ -4529,6 +4677,8 @@ protected:
 
 #if !PROMETHEUS_ASYNC_NO_DISCOVERY
 /// How Consul learns whether a server lives.
+///
+/// source   consul_options::check
 enum class consul_check : std::uint8_t {
     automatic,  // http where it passes; ttl where it could not, or where only you know: beside credentials, for a
                 // server without check_path, over TLS unless tls_skip_verify is set
@@ -4537,6 +4687,8 @@ enum class consul_check : std::uint8_t {
     none
 };
 /// What the start of a server does when its registration fails.
+///
+/// source   consul_options::on_failure
 enum class on_failure : std::uint8_t {
     retry,  // the start returns once registered, or after 0.5 s; the watchdog goes on trying unless the agent called
             // the request bad

@@ -2,8 +2,8 @@
 """lint.py HEADER README: proves the rooms by compiling each with only the rooms that it names (and those that
 these name) before it, and that it does not compile when one of these is left out; checks the contents table against the
 banners, and compiles the README's C++ blocks and the code of its table "Everything at a glance". Every link of the README leads
-somewhere, every example has a number of its own and stands in the README. Every public name has a comment, every class that
-has state says its threads, and each name stands in the README or below among those that nobody types.
+somewhere, every example has a number of its own and stands in the README. Every public name has a comment with keys (shape,
+unit, threads, ...), every class that has state says its threads, and each name stands in the README or below among those that nobody types.
 Ends with "N passed, N failed"."""
 import glob, os, re, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -139,6 +139,7 @@ check(len(public) > 110, f"manual.py finds the public names: {len(public)}")
 for n, e in public:
     prose, keys = e.parts()
     check(any(prose) or e.heads[0][1], f"[{n}] {e.name} says what it is")
+    check(keys, f"[{n}] {e.name} says its shape, unit, clock, lifetime, threads, errors or source: one of them at least")
     check(not e.private or "threads" in keys, f"[{n}] {e.name} has state and says its threads")
     said = re.search(rf"\b{e.name}\b", page) is not None
     check(said or e.name in UNTYPED, f"[{n}] {e.name} stands in the README")

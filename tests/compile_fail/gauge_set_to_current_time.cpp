@@ -1,0 +1,7 @@
+// expect: // set_to_current_time()
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#include "prometheus_async.hpp"
+
+namespace prom = prometheus_async;
+prom::gauge m{"a", "A."};
+void f() { m.SetToCurrentTime(); }

@@ -1,0 +1,7 @@
+// expect: // set(value)
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#include "prometheus_async.hpp"
+
+namespace prom = prometheus_async;
+prom::unknown m{"a", "A."};
+void f() { m.Set(3); }
