@@ -170,19 +170,18 @@ def rooms(text):
 
 def examples():
     """[(file, its text)] of the examples, those with a number first."""
-    files = sorted(glob.glob("examples/[0-9]*.cpp")) + sorted(glob.glob("examples/migration/*.cpp")) + sorted(glob.glob("examples/*.hpp"))
+    files = sorted(glob.glob("examples/[0-9]*.cpp")) + sorted(glob.glob("examples/migration/*_after.cpp")) + sorted(glob.glob("examples/*.hpp"))
     return [(f, open(f).read()) for f in files]
 
 def used_in(e, uses):
-    """The files that name it; of a struct that is made of braces, those that name its members."""
+    """The files that name it; of a struct that is made of braces, the programs that name its members. What another library's
+    namespace or a variable has of the same name is none."""
     found = [f for f, text in uses if re.search(rf"\b(prom|prometheus_async)::{e.name}\b", text)]
     if not found and e.kind == "struct":
-        fields = "|".join(m.name for m in e.members)
-        about = e.name.split("_")[0]  # server_options: of files that say "server"
-        score = {f: len(set(re.findall(rf"[{{(, ]\.({fields}) = ", text))) * (about in text) for f, text in uses}
+        fields = "|".join(m.name for m in e.members if m.name not in ("name", "value")) or "-"
+        about = e.name.rsplit("_", 1)[0]  # server_options: of files that say "server"
+        score = {f: len(set(re.findall(rf"[{{(, ]\.({fields}) = ", text))) * (about in text) for f, text in uses if f.endswith(".cpp")}
         found = sorted((f for f in score if score[f]), key=lambda f: -score[f])
-    if not found:
-        found = [f for f, text in uses if re.search(rf"(\.|->|::){e.name}\b", text)]
     return found
 
 # ---- Writing: one list of blocks, two formats ----
@@ -225,8 +224,20 @@ def blocks(all_rooms, readme, uses):
         if heading not in ("All examples", "Compared"):
             yield "table", (heading, [re.split(r"(?<!\\) ?\| ?", line.strip().strip("|")) for line in table.strip().split("\n")])
 
+def unique(found):
+    """The blocks, with one anchor for a name that two rooms declare parts of."""
+    seen = set()
+    for kind, what in found:
+        if kind == "h3":
+            name = what[0]
+            if name in seen:
+                what = (f"{name}-{sum(s.startswith(name + '-') for s in seen) + 2}", *what[1:])
+            seen.add(what[0])
+        yield kind, what
+
 def markdown(found):
     out = []
+    found = unique(found)
     cell = lambda s: s.replace("|", "\\|")
     for kind, what in found:
         if kind == "h1": out += [f"# {what}", ""]
@@ -262,6 +273,7 @@ def inline(s):
 
 def page(found):
     out = []
+    found = unique(found)
     def text(lines):
         """Paragraphs, and code where four blanks or a table's bar say so."""
         for part in re.split(r"\n\s*\n", "\n".join(lines)):
