@@ -1789,6 +1789,9 @@ PROMETHEUS_ASYNC_END
 // table, compares the key, and reads the version again: whoever takes a record or table away unlinks it
 // first, then bumps the version, and only then lets the memory be used again, so a lookup that saw any
 // recycled word also sees the bump. Only hits count; a miss is confirmed, or made, under the lock.
+//
+// A table that becomes too small is not copied at once: while the next one is filled, a part with each series that is
+// made, a lookup that finds nothing there also probes the older one.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -1804,6 +1807,7 @@ struct alignas(64) family_face {
     std::uint64_t id;
     family_state* family;
     hash_seed seed;
+    std::uintptr_t older;  // the table before, while not all of it has been copied; or 0
 };
 
 /// The halves of the whole product, folded.
@@ -1877,6 +1881,34 @@ PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, co
 /// happens all the same, the table gets another seed.
 PROMETHEUS_ASYNC_DECL constexpr std::size_t most_probes(std::size_t log2) noexcept { return 16 + 8 * log2; }
 
+/// Looks into one table. What it finds counts if the version is still the one that was read before.
+PROMETHEUS_ASYNC_DECL inline bool find_in(std::uintptr_t table, std::uint64_t hash, const key_pair* keys, const std::string_view* values,
+                                          std::size_t count, bool any_long, series& found) noexcept {
+    const auto* entries = reinterpret_cast<const std::uintptr_t*>(table & ~std::uintptr_t{63});
+    const std::size_t mask = (std::size_t{1} << (table & 63)) - 1;
+    for (std::size_t i = static_cast<std::size_t>(hash) & mask, probes = most_probes(table & 63); probes != 0; --probes, i = (i + 1) & mask) {
+        const std::uintptr_t entry = __atomic_load_n(&entries[i], __ATOMIC_ACQUIRE);
+        if (entry == 0) return false;
+        if ((entry & 15) != hash >> 60) continue;
+        const auto& r = *reinterpret_cast<const record*>(entry & ~std::uintptr_t{15});
+        if (__atomic_load_n(&r.hash, __ATOMIC_ACQUIRE) != static_cast<std::uint32_t>(hash)) continue;
+        std::uint64_t differs = 0;
+        for (std::size_t k = 0; k != count; ++k)
+            differs |= (acquire(r.key()[2 * k]) ^ keys[k].low) | (acquire(r.key()[2 * k + 1]) ^ keys[k].high);
+        if (differs != 0 || (any_long && !long_keys_equal(r, values, count))) continue;
+        found.id = acquire(r.id);
+        const std::uint32_t place = __atomic_load_n(&r.place, __ATOMIC_ACQUIRE);
+        found.page = page_of(place);
+        found.offset = offset_of(place);
+        found.rec = const_cast<record*>(&r);
+        return true;
+    }
+    return false;
+}
+/// The same in the older table, if there is one.
+PROMETHEUS_ASYNC_DECL bool find_in_older(const family_face& face, std::uint64_t hash, const key_pair* keys, const std::string_view* values,
+                                         std::size_t count, bool any_long, series& found) noexcept;
+
 /// True and the series, or false: not there, or too much was removed meanwhile.
 PROMETHEUS_ASYNC_DECL inline bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys,
                                              const std::string_view* values, std::size_t count, series& found) noexcept {
@@ -1886,28 +1918,10 @@ PROMETHEUS_ASYNC_DECL inline bool find_child(const family_face& face, std::uint6
         const std::uintptr_t version = __atomic_load_n(&face.version, __ATOMIC_ACQUIRE);
         const std::uintptr_t table = __atomic_load_n(&face.table, __ATOMIC_ACQUIRE);
         if (acquire(face.id) != family || table == 0) return false;
-        const auto* entries = reinterpret_cast<const std::uintptr_t*>(table & ~std::uintptr_t{63});
-        const std::size_t mask = (std::size_t{1} << (table & 63)) - 1;
         const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, count, any_long);
-        for (std::size_t i = static_cast<std::size_t>(hash) & mask, probes = most_probes(table & 63); probes != 0; --probes, i = (i + 1) & mask) {
-            const std::uintptr_t entry = __atomic_load_n(&entries[i], __ATOMIC_ACQUIRE);
-            if (entry == 0) break;
-            if ((entry & 15) != hash >> 60) continue;
-            const auto& r = *reinterpret_cast<const record*>(entry & ~std::uintptr_t{15});
-            if (__atomic_load_n(&r.hash, __ATOMIC_ACQUIRE) != static_cast<std::uint32_t>(hash)) continue;
-            std::uint64_t differs = 0;
-            for (std::size_t k = 0; k != count; ++k)
-                differs |= (acquire(r.key()[2 * k]) ^ keys[k].low) | (acquire(r.key()[2 * k + 1]) ^ keys[k].high);
-            if (differs != 0 || (any_long && !long_keys_equal(r, values, count))) continue;
-            found.id = acquire(r.id);
-            const std::uint32_t place = __atomic_load_n(&r.place, __ATOMIC_ACQUIRE);
-            found.page = page_of(place);
-            found.offset = offset_of(place);
-            found.rec = const_cast<record*>(&r);
-            if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return true;
-            break;
-        }
-        if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return false;
+        const bool hit = find_in(table, hash, keys, values, count, any_long, found) ||
+                         find_in_older(face, hash, keys, values, count, any_long, found);
+        if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return hit;
     }
     return false;
 }
@@ -5140,7 +5154,7 @@ void contain(std::string_view where, F&& f, Failed&& failed) noexcept {
 }
 
 namespace sys {
-using PROMETHEUS_ASYNC_DETAIL_SYS::aligned_alloc, PROMETHEUS_ASYNC_DETAIL_SYS::realloc;
+using PROMETHEUS_ASYNC_DETAIL_SYS::aligned_alloc, PROMETHEUS_ASYNC_DETAIL_SYS::mmap, PROMETHEUS_ASYNC_DETAIL_SYS::realloc;
 #if defined(__linux__)
 using PROMETHEUS_ASYNC_DETAIL_SYS::getauxval, PROMETHEUS_ASYNC_DETAIL_SYS::getrandom;
 #else
@@ -5163,6 +5177,16 @@ static void take_secret(std::uint64_t (&to)[2]) noexcept {
 #endif
 }
 
+/// Zeros, aligned to a page, which cost nothing until they are written; null when there is no memory. Never given back as a whole.
+static void* map_zeros(std::size_t bytes) noexcept {
+#if defined(MAP_ANONYMOUS)
+    constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+#else
+    constexpr int flags = MAP_PRIVATE | MAP_ANON;
+#endif
+    void* const made = sys::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    return made == MAP_FAILED ? nullptr : made;
+}
 /// What holds zeros costs no memory until it is written again, where the system can take pages back.
 static void give_back_zeros([[maybe_unused]] void* from, [[maybe_unused]] std::size_t bytes) noexcept {
 #if defined(__linux__) || defined(MADV_FREE)
@@ -6071,7 +6095,10 @@ struct library {
     record* resting = nullptr;  // until each thread has left the epoch that it was seen in
     family_face* free_faces = nullptr;
     pod_vector<std::uintptr_t*> free_tables[48] = {};
-    std::uint32_t tables_made[48] = {};  // each has its place in free_tables
+    std::uint32_t tables_made[48] = {}, all_tables_made = 0;  // each has its place in free_tables, and in
+    pod_vector<std::uintptr_t> worn_tables = {};  // that nobody uses, not all cleared; with the log2 of their sizes
+    std::size_t cleared = 0;                      // of the last of them
+    record* nobody = nullptr;                     // no lookup takes it for what it looks for
 
     pod_vector<bucket_bounds*> bounds = {};  // chains by hash
     std::size_t bounds_count = 0;
@@ -6155,6 +6182,8 @@ struct library {
 
     // ---- records and tables ----
 
+    static constexpr std::size_t cleared_at_once = 65536 / sizeof(std::uintptr_t);  // places of a table
+
     static unsigned record_class(std::uint32_t units) noexcept {
         return units <= 128 ? units : 128 + static_cast<unsigned>(32 - __builtin_clz(units - 1)) - 7;
     }
@@ -6176,16 +6205,44 @@ struct library {
         auto& pool = free_tables[log2];
         if (!pool.empty()) return pool[--pool.size];
         pool.reserve(tables_made[log2] + 1);
+        worn_tables.reserve(all_tables_made + 1);
         const std::size_t bytes = sizeof(std::uintptr_t) << log2;
-        auto* table = static_cast<std::uintptr_t*>(type_stable(bytes < 64 ? 64 : bytes));
-        std::memset(table, 0, bytes);
-        ++tables_made[log2];
+        const bool large = bytes >= sizeof(std::uintptr_t) * cleared_at_once;
+        auto* table = static_cast<std::uintptr_t*>(large ? map_zeros(bytes) : type_stable(bytes < 64 ? 64 : bytes));
+        if (!table) no_memory();
+        if (!large) std::memset(table, 0, bytes);
+        ++tables_made[log2], ++all_tables_made;
         return table;
     }
+    /// It is used again when it has been cleared; a small one is now, if no other waits.
     void give_table(std::uintptr_t* table, unsigned log2) noexcept {
-        for (std::size_t i = 0; i != std::size_t{1} << log2; ++i) __atomic_store_n(&table[i], std::uintptr_t{0}, __ATOMIC_RELEASE);
-        give_back_zeros(table, sizeof *table << log2);
+        worn_tables.push(reinterpret_cast<std::uintptr_t>(table) | log2);
+        if (worn_tables.size > 1) std::swap(worn_tables.back(), (&worn_tables.back())[-1]);  // the one that was begun stays the last
+        clear_tables();
+    }
+    /// A portion. True when there is more.
+    bool clear_tables() noexcept {
+        if (worn_tables.empty()) return false;
+        const auto log2 = static_cast<unsigned>(worn_tables.back() & 63);
+        auto* table = reinterpret_cast<std::uintptr_t*>(worn_tables.back() & ~std::uintptr_t{63});
+        const std::size_t begin = cleared, size = std::size_t{1} << log2, end = (std::min)(begin + cleared_at_once, size);
+        for (; cleared != end; ++cleared) {
+            if (cleared % 64 == 0) PROMETHEUS_ASYNC_DETAIL_STEP();
+            __atomic_store_n(&table[cleared], std::uintptr_t{0}, __ATOMIC_RELEASE);
+        }
+        give_back_zeros(&table[begin], (end - begin) * sizeof *table);
+        if (end != size) return true;
         free_tables[log2].push(table);
+        --worn_tables.size;
+        cleared = 0;
+        return !worn_tables.empty();
+    }
+    /// What stands in an older table instead of a record that was removed: with keys that no value has.
+    void make_nobody() {
+        if (nobody) return;
+        nobody = take_record((sizeof(record) + 2 * 64 * 8 + 15) / 16);
+        for (unsigned i = 0; i != 2 * 64; ++i) release(nobody->key()[i], std::uint64_t{0x80} << 56);
+        __atomic_store_n(&nobody->hash, 0U, __ATOMIC_RELEASE);
     }
 
     // ---- threads ----
@@ -6205,16 +6262,16 @@ struct library {
                     widen(to + half, turn, from[half + 1].real(), from[half + 2].real());
         }
     }
-    /// Adds what the block holds for living series to the shared cells.
-    void fold(const cell_block& block) noexcept {
-        for (std::uint32_t p = 0; p != block.count; ++p) {
-            if (block.pages[p] == nowhere) continue;
-            const cell* from = block.pages[p];
-            cell* to = shared.pages[p];
-            for (unsigned at = 0; at < page_cells && to[at].own() != 0; at += run_length(to[at].own())) {
-                if (const std::uint64_t id = to[at].own(); from[at].load() == id) fold_run(to + at, from + at, id);
-            }
+    /// Adds what one page of a block holds for living series to the shared cells; the block then has it no more.
+    void fold(cell_block& block, std::uint32_t page) noexcept {
+        cell* const from = std::exchange(block.pages[page], nowhere);
+        if (from == nowhere) return;
+        cell* to = shared.pages[page];
+        for (unsigned at = 0; at < page_cells && to[at].own() != 0; at += run_length(to[at].own())) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            if (const std::uint64_t id = to[at].own(); from[at].load() == id) fold_run(to + at, from + at, id);
         }
+        std::free(from);
     }
     void drop(bucket_bounds* b) noexcept {
         if (--b->users != 0) return;
@@ -6249,7 +6306,8 @@ struct library {
     /// Uses again what no update can touch any more, in small portions. Never waits: what a thread is in the middle of is left
     /// for later.
     void recycle() noexcept {
-        for (int portion = 1024; portion != 0;) {
+        clear_tables();
+        for (int portion = 1024; portion > 0;) {
             if (!resting) {
                 if (!removed) return;
                 resting = removed;
@@ -6261,30 +6319,38 @@ struct library {
                 if (__atomic_load_n(&t->epoch, __ATOMIC_ACQUIRE) == t->seen_epoch) return;
                 t->seen_epoch = 0;
             }
-            for (; resting && portion != 0; --portion) {
+            for (; resting && portion > 0; --portion) {
+                PROMETHEUS_ASYNC_DETAIL_STEP();
                 record* r = resting;
                 resting = reinterpret_cast<record*>(r->extra);
                 give_run(r->place, r->id);
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-                if (r->bounds && r->bounds->native) native_cells::of(*r).each([&](const native_window& w) { give_run(w.place, window_kind); });
+                if (r->bounds && r->bounds->native) native_cells::of(*r).each([&](const native_window& w) { give_run(w.place, window_kind), --portion; });
 #endif
                 drop(r);
             }
         }
     }
     /// The thread is between updates, so it is not updating any of these now; that it will not do so again is what
-    /// forgetting the tag is for.
-    void settle(thread_record& t) noexcept {
-        for (record* r : t.owes) {
+    /// forgetting the tag is for. A portion: true when there is more.
+    bool settle(thread_record& t) noexcept {
+        for (int portion = 512; portion != 0 && !t.owes.empty(); --portion) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            record* r = t.owes[--t.owes.size];
             if (cell* run = t.block.run(r->place); run != nowhere && run->own() == r->id) run->store(0);
             drop(r);
         }
-        t.owes.size = 0;
+        return !t.owes.empty();
     }
-    void forget(thread_record* t) noexcept {
-        settle(*t);
+    /// Of a thread that updates nothing any more. `rest` may let others in: at any time each count is in one place.
+    template <class Rest>
+    void forget(thread_record* t, Rest rest) noexcept {
+        for (std::uint32_t page = 0; page != t->block.count;) {
+            fold(t->block, page);
+            if (++page % 2 == 0) rest();
+        }
+        while (settle(*t)) rest();  // it has no pages, so nothing is added to that
         t->owes.release();
-        fold(t->block);
         t->block.release();
         if ((*t->link = t->next)) t->next->link = t->link;
         --thread_count;
@@ -6345,7 +6411,7 @@ static void end_thread(void* keyed = nullptr) noexcept {
     if (keyed) state.stays = true;
     this_thread = {nullptr, 0, true};
     if (state.keyed) pthread_setspecific(state.key, nullptr);
-    if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t);
+    if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t, global_lock::give_way);
 }
 
 /// While one waits for its thread to end, glibc does not unload this shared object. Made when the destructors of
@@ -6380,7 +6446,7 @@ static void hook_process() noexcept {
                        values_lock.unlock();
                        for (thread_record *t = state.threads, *next; t; t = next) {
                            next = t->next;
-                           if (t != this_record) state.forget(t);
+                           if (t != this_record) state.forget(t, [] {});
                        }
                        collectors_after_fork();
                        state.waiting = state.let_in = 0;
@@ -7489,7 +7555,10 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head {
     family_face* face = nullptr;
     label_frame frame{};
     pod_vector<line> lines{};
+    pod_vector<line> compacted{};            // the living of the first `copied` of them, until it is all
+    std::size_t copied = 0;
     std::size_t living = 0, entries = 0;  // series; those in the table
+    std::size_t moved = 0;                // places of the older table that were copied
     bool special = false;      // a series of it was reset or has an exemplar
 
     /// A native histogram has two integers more, for zeros and NaN.
@@ -7755,23 +7824,71 @@ static void new_seed(family_face& face) noexcept {
     release(face.seed.low, fresh.low);
     release(face.seed.high, fresh.high);
 }
+static std::uintptr_t* entries_of(std::uintptr_t table) noexcept { return reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}); }
+static std::size_t size_of(std::uintptr_t table) noexcept { return table == 0 ? 0 : std::size_t{1} << (table & 63); }
+
+bool find_in_older(const family_face& face, std::uint64_t hash, const key_pair* keys, const std::string_view* values, std::size_t count,
+                   bool any_long, series& found) noexcept {
+    const std::uintptr_t older = __atomic_load_n(&face.older, __ATOMIC_ACQUIRE);
+    return older != 0 && find_in(older, hash, keys, values, count, any_long, found);
+}
+/// Copies what so many places of the older table hold. It stays there too, so that lookups find what stands behind it,
+/// until all is copied and nobody looks there any more.
+static void move_entries(family_state& f, std::size_t places) noexcept {
+    family_face& face = *f.face;
+    const std::uintptr_t older = face.older;
+    if (older == 0) return;
+    for (; f.moved != size_of(older); ++f.moved) {
+        if (places-- == 0) return;
+        PROMETHEUS_ASYNC_DETAIL_STEP();
+        const std::uintptr_t entry = entries_of(older)[f.moved];
+        // If no place is near enough, which chance never brings about, the next growth takes another seed.
+        if (entry != 0 && record_of(entry) != state.nobody && !insert(entries_of(face.table), face.table & 63, entry)) return;
+    }
+    __atomic_store_n(&face.older, std::uintptr_t{0}, __ATOMIC_RELEASE);
+    bump(face);
+    state.give_table(entries_of(older), older & 63);
+}
+constexpr unsigned least_moved = 10;             // log2 of the size from which a table is copied by and by
+constexpr std::size_t places_a_series = 64;      // that are copied with each that is made: all are long before the next growth
+
 static void publish(family_state& f, record* r) {
     family_face& face = *f.face;
+    move_entries(f, places_a_series);
     const auto log2 = static_cast<unsigned>(face.table & 63);
-    auto* entries = reinterpret_cast<std::uintptr_t*>(face.table & ~std::uintptr_t{63});
-    const std::size_t size = face.table == 0 ? 0 : std::size_t{1} << log2;
+    auto* entries = entries_of(face.table);
+    const std::size_t size = size_of(face.table);
     const bool room = ++f.entries * 2 <= size;
     std::uintptr_t added = hash_record(f, r);
     if (room && insert(entries, log2, added)) return;
     unsigned wider = size == 0 ? 3 : room ? log2 : log2 + 1;
     std::uintptr_t* grown = nullptr;
+    const std::uintptr_t older = face.older;
+    if (!room && log2 >= least_moved && older == 0) {
+        undo counted{[&] { --f.entries; }};
+        state.make_nobody();
+        grown = state.take_table(wider);
+        counted.done = true;
+        f.moved = 0;
+        static_cast<void>(insert(grown, wider, added));  // it is empty
+        __atomic_store_n(&face.older, face.table, __ATOMIC_RELEASE);
+        __atomic_store_n(&face.table, reinterpret_cast<std::uintptr_t>(grown) | wider, __ATOMIC_RELEASE);
+        return;
+    }
+    // All at once: it is small, or an entry has no place.
+    const auto each = [&](auto take) {
+        for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0 && !take(entries[i])) return false;
+        for (std::size_t i = f.moved; i < size_of(older); ++i)
+            if (const std::uintptr_t e = entries_of(older)[i]; e != 0 && record_of(e) != state.nobody && !take(e)) return false;
+        return true;
+    };
     // When there is no memory, all is as it was.
     undo old{[&, seed = face.seed] {
         --f.entries;
         if (face.seed.low == seed.low && face.seed.high == seed.high) return;
         release(face.seed.low, seed.low);
         release(face.seed.high, seed.high);
-        for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0) hash_record(f, record_of(entries[i]));
+        each([&](std::uintptr_t entry) { return hash_record(f, record_of(entry)) != 0; });
     }};
     // Whoever does not know the seeds cannot make this fail twice; a wider table ends it even so.
     for (bool good = false, again = room; !good; again = true) {
@@ -7780,23 +7897,40 @@ static void publish(family_state& f, record* r) {
             added = hash_record(f, r);
         }
         grown = state.take_table(wider);
-        good = insert(grown, wider, added);
-        for (std::size_t i = 0; i != size && good; ++i)
-            if (entries[i] != 0) good = insert(grown, wider, again ? hash_record(f, record_of(entries[i])) : entries[i]);
+        good = insert(grown, wider, added) && each([&](std::uintptr_t entry) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            return insert(grown, wider, again ? hash_record(f, record_of(entry)) : entry);
+        });
         if (!good) state.give_table(grown, wider++);
     }
     old.done = true;
     __atomic_store_n(&face.table, reinterpret_cast<std::uintptr_t>(grown) | wider, __ATOMIC_RELEASE);
+    __atomic_store_n(&face.older, std::uintptr_t{0}, __ATOMIC_RELEASE);
     bump(face);
     if (size != 0) state.give_table(entries, log2);
+    if (older != 0) state.give_table(entries_of(older), older & 63);
 }
 
-/// Takes `r` out of the table. Linear probing without tombstones: what follows is moved back.
+/// Takes `r` out of the table. Linear probing without tombstones: what follows is moved back. Not in an older table,
+/// whose places are copied in their order.
 static void unlink(family_state& f, record* r) noexcept {
-    auto* entries = reinterpret_cast<std::uintptr_t*>(f.face->table & ~std::uintptr_t{63});
-    const std::size_t mask = (std::size_t{1} << (f.face->table & 63)) - 1;
-    std::size_t hole = static_cast<std::size_t>(r->hash) & mask;
-    while (record_of(entries[hole]) != r) hole = (hole + 1) & mask;
+    --f.entries;
+    const auto place_in = [r](std::uintptr_t table) -> std::uintptr_t* {
+        const std::size_t mask = size_of(table) - 1;
+        for (std::size_t i = static_cast<std::size_t>(r->hash) & mask;; i = (i + 1) & mask) {
+            std::uintptr_t& entry = entries_of(table)[i];
+            if (entry == 0) return nullptr;
+            if (record_of(entry) == r) return &entry;
+        }
+    };
+    if (f.face->older != 0)
+        if (std::uintptr_t* const there = place_in(f.face->older))
+            __atomic_store_n(there, reinterpret_cast<std::uintptr_t>(state.nobody), __ATOMIC_RELEASE);
+    std::uintptr_t* const here = place_in(f.face->table);
+    if (!here) return;  // it was not copied yet
+    auto* entries = entries_of(f.face->table);
+    const std::size_t mask = size_of(f.face->table) - 1;
+    auto hole = static_cast<std::size_t>(here - entries);
     for (std::size_t i = hole;;) {
         i = (i + 1) & mask;
         if (entries[i] == 0) break;
@@ -7806,7 +7940,6 @@ static void unlink(family_state& f, record* r) noexcept {
         hole = i;
     }
     __atomic_store_n(&entries[hole], std::uintptr_t{0}, __ATOMIC_RELEASE);
-    --f.entries;
 }
 
 }  // namespace detail
@@ -7957,6 +8090,34 @@ static void append_series_text(std::string& to, const family_state& f, const rec
     }
 }
 
+constexpr std::size_t lines_at_once = 512;  // what is done without letting others in
+
+/// When half of the lines are of removed series, the others are copied to a list that then takes their place: a portion at
+/// each call. True when there is more. Without memory it is not done.
+static bool compact(family_state& f) noexcept {
+    if (f.copied == 0 && (f.lines.size < 64 || f.living * 2 > f.lines.size)) return false;
+    const std::size_t all = f.copied == 0 ? f.living : f.compacted.size + (std::min)(f.lines.size - f.copied, lines_at_once);
+    if (!f.compacted.try_reserve(all)) {
+        f.compacted.release();
+        f.copied = 0;
+        return false;
+    }
+    for (std::size_t left = lines_at_once; f.copied != f.lines.size; ++f.copied) {
+        if (left-- == 0) return true;
+        PROMETHEUS_ASYNC_DETAIL_STEP();
+        if (f.lines[f.copied].living()) f.compacted.push(f.lines[f.copied]);
+    }
+    std::swap(f.lines, f.compacted);
+    f.compacted.release();
+    f.copied = 0;
+    return false;
+}
+/// What growing and removing left to do, a little of it: with each piece of a page.
+static void tidy(family_state& f) noexcept {
+    move_entries(f, 256);
+    if (f.copied != 0) compact(f);
+}
+
 /// Makes the series of these values, which must be new; or throws, and nothing has changed. The lock is held.
 static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
     std::size_t words = 2 * count;
@@ -7967,6 +8128,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
         escapes |= values[i].find_first_of("\\\"\n") != values[i].npos;
         if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
     }
+    if (f.copied != 0) compact(f);
     f.lines.reserve(f.lines.size + 1);
     state.recycle();
     const unsigned kind = f.run_kind(), length = run_length(kind);
@@ -8022,12 +8184,11 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     return r;
 }
 
-static line* line_of(family_state& f, std::uint64_t id) noexcept {
-    line* at = line::first_from(f.lines.begin(), f.lines.end(), id);
-    return at != f.lines.end() && at->id() == id && at->living() ? at : nullptr;
+static line* line_of(const pod_vector<line>& in, std::uint64_t id) noexcept {
+    line* at = line::first_from(in.begin(), in.end(), id);
+    return at != in.end() && at->id() == id && at->living() ? at : nullptr;
 }
 
-constexpr std::size_t lines_at_once = 512;  // what is removed without letting others in
 
 /// Order matters: 1. take it out of the table, 2. change the table's version, 3. let its memory be used again. A lookup that
 /// saw anything of what replaces it then also sees the version.
@@ -8038,6 +8199,8 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
         unlink(f, r);
         bump(*f.face);
     }
+    if (f.copied != 0)
+        if (line* const copy = line_of(f.compacted, r->id)) copy->remove();
     l.remove();
     --f.living;
     r->owed = 0;
@@ -8058,13 +8221,6 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
     if (this_record) state.settle(*this_record);
 #endif
 }
-static void compact(family_state& f) noexcept {
-    if (f.lines.size < 64 || f.living * 2 > f.lines.size) return;
-    line* to = f.lines.begin();
-    for (line l : f.lines) if (l.living()) *to++ = l;
-    f.lines.size = f.living;
-}
-
 
 // ---- children ----
 
@@ -8128,7 +8284,7 @@ bool remove_child(const declared& family, const std::string_view* values, std::s
     if (family.face->id != family.id || count != family.face->family->labels.size()) return false;
     family_state& f = *family.face->family;
     const series s = find_or_make(f, clean_values(values, count).views, count, nullptr);
-    line* l = s.id == 0 ? nullptr : line_of(f, s.id);
+    line* l = s.id == 0 ? nullptr : line_of(f.lines, s.id);
     if (!l) return false;
     remove_series(f, *l, true);
     state.recycle();
@@ -8190,8 +8346,8 @@ std::size_t remove_children(const declared& family, list<label> where) {
                 ++removed;
             }
             state.recycle();
-            if (next == limit) compact(f);
         }
+        while (known && family.face->id == family.id && compact(*family.face->family)) global_lock::give_way();
     }
     known.value();
     return removed;
@@ -8549,8 +8705,9 @@ static void destroy_family(family_state* f) noexcept {
         return;
     }
     family_face& face = *f->face;
-    const std::uintptr_t table = face.table;
+    const std::uintptr_t table = face.table, older = face.older;
     __atomic_store_n(&face.table, std::uintptr_t{0}, __ATOMIC_RELEASE);
+    __atomic_store_n(&face.older, std::uintptr_t{0}, __ATOMIC_RELEASE);
     release(face.id, 0);
     bump(face);
     for (std::size_t i = 0; i != f->lines.size;) {
@@ -8559,12 +8716,14 @@ static void destroy_family(family_state* f) noexcept {
         state.recycle();
         global_lock::give_way();  // nobody finds it any more
     }
-    if (table != 0) state.give_table(reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}), static_cast<unsigned>(table & 63));
+    for (std::uintptr_t gone : {table, older}) if (gone != 0) state.give_table(entries_of(gone), gone & 63);
     face.family = reinterpret_cast<family_state*>(state.free_faces);
     state.free_faces = &face;
     f->lines.release();
+    f->compacted.release();
     if (f->bounds) state.drop(f->bounds);
     delete f;
+    while (state.clear_tables()) global_lock::give_way();
 }
 /// Returns a hook that is now to be deleted, once the lock is given back, or null.
 static collector_hook* drop(registry_state& home, family_state* f) noexcept {
@@ -10659,6 +10818,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
                 at_family = f.id;
                 if (!drain(out)) return pull::more;
                 if (f.source == detail::family_source::lines) {
+                    detail::tidy(**next);
                     if (!detail::is_target(f) && !one(f, out)) return pull::more;
                 } else {
                     if (f.hook->run && (f.source == detail::family_source::collector || wanted(f))) call(lock, f);

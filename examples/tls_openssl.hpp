@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 
 #include <cstdio>
+#include <memory>
 #include <mutex>
 
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
@@ -252,15 +253,15 @@ public:
     // Everything is loaded and checked before anything is replaced.
     prom::result<void> load() {
         const stamps seen = look_at_files();
-        SSL_CTX* fresh = nullptr;
-        prom::result<void> made = build(fresh);
-        if (!made) {
-            SSL_CTX_free(fresh);
-            fresh = nullptr;
-        }
+        ERR_clear_error();
+        const std::unique_ptr<SSL_CTX, context_free> fresh(SSL_CTX_new(server_ ? TLS_server_method() : TLS_client_method()));
+        prom::result<void> made = build(fresh.get());
         const std::lock_guard hold(lock_);
         loaded_ = seen;  // a bad pair is tried and reported once, not with every connection
-        if (fresh) SSL_CTX_free(std::exchange(context_, fresh));
+        if (made) {
+            SSL_CTX_up_ref(fresh.get());
+            SSL_CTX_free(std::exchange(context_, fresh.get()));
+        }
         return made;
     }
     prom::owned<prom::tls_session> open(std::string_view host) noexcept {
@@ -333,9 +334,7 @@ private:
         if (!file.empty()) text.append(" ").append(file);
         return {prom::errc::tls, text.append(": ").append(queued_error())};
     }
-    prom::result<void> build(SSL_CTX*& c) const {
-        ERR_clear_error();
-        c = SSL_CTX_new(server_ ? TLS_server_method() : TLS_client_method());
+    prom::result<void> build(SSL_CTX* c) const {
         if (!c || !SSL_CTX_set_min_proto_version(c, min_version_)) return bad("OpenSSL cannot start", {});
         SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
         SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);

@@ -1,15 +1,29 @@
 // Whoever chooses a label value, a name or a page: what is equal, how far a look-up goes, and what one pull does.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 
+#include <algorithm>
+#include <condition_variable>
 #include <cstring>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 // The source of all seeds, as a test wants it.
 namespace fixed {
 static int asked = 0;
 using ::aligned_alloc, ::realloc;
-static bool fails = false;
+static bool fails = false, maps = true;
+static void* mmap(void* at, std::size_t n, int protection, int flags, int fd, ::off_t from) {
+    return maps ? ::mmap(at, n, protection, flags, fd, from) : MAP_FAILED;
+}
 static unsigned char given[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, by_kernel[16] = {77};
 #if defined(__linux__)
 static ssize_t getrandom(void* to, std::size_t n, unsigned) {
@@ -29,19 +43,16 @@ static void arc4random_buf(void* to, std::size_t n) {
 #define PROMETHEUS_ASYNC_DETAIL_SYS ::fixed
 static long steps = 0;
 static void (*at_step)() = nullptr;
-#define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(++steps, at_step ? at_step() : void())
+static long held = 0, most_held = 0;  // steps since the lock was given back, and the most of them that were done until then
+[[maybe_unused]] static void unlocked() {
+    most_held = std::max(most_held, held);
+    held = 0;
+}
+#define pthread_mutex_unlock(m) (unlocked(), pthread_mutex_unlock(m))
+#define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(++steps, ++held, at_step ? at_step() : void())
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include <doctest/doctest.h>
-
-#include <algorithm>
-#include <condition_variable>
-#include <memory>
-#include <mutex>
-#include <set>
-#include <string>
-#include <thread>
-#include <vector>
 
 namespace prom = prometheus_async;
 using namespace prom::detail;
@@ -492,6 +503,300 @@ TEST_CASE("series that are made while others are removed stay, and a family may 
         CHECK(f.size() == (going ? 0 : 100));
         CHECK(lines_with(page_of(*mine), "f{") == (going ? 0 : 100));
     }
+}
+#endif
+
+// ---- what is done while the lock is held ----
+
+static bool there(const declared& f, std::string_view value) {
+    const key_pair key = make_key(value);
+    series s;
+    return find_child(*f.face, f.id, &key, &value, 1, s) && s.id == s.rec->id;
+}
+namespace {
+struct grown {  // a family of one label, by number
+    prom::registry mine;
+    declared f;
+    family_state* state_of;
+    grown() {
+        static constexpr std::string_view label_names[] = {"l"};
+        const prom::label_names labels(label_names);
+        f = declare_or_raise({prom::metric_type::gauge, "f", "h", {.registry = &mine}, &labels});
+        state_of = f.face->family;
+    }
+    void make(int n) const {
+        const std::string text = std::to_string(n);
+        const std::string_view value = text;
+        REQUIRE(make_child(f, &value, 1).id != 0);
+    }
+    bool remove(int n) const {
+        const std::string text = std::to_string(n);
+        const std::string_view value = text;
+        return remove_child(f, &value, 1);
+    }
+    bool has(int n) const { return there(f, std::to_string(n)); }
+    /// Makes series from `n` on until a table is being copied that has so many places; returns what is next.
+    int until_growing(int n, std::size_t places) const {
+        while (f.face->older == 0 || size_of(f.face->older) != places) make(n++);
+        return n;
+    }
+};
+}  // namespace
+
+TEST_CASE("a table that grows is copied by and by: each series that is made does a little of it, and all are found meanwhile") {
+    grown g;
+    long most = 0;
+    int tables = 0;
+    bool was = false;
+    for (int n = 0; n != 18000; ++n) {
+        steps = 0;
+        g.make(n);
+        most = std::max(most, steps);
+        const bool copied = g.f.face->older != 0;
+        if (copied && (!was || n % 500 == 0)) for (int i = 0; i <= n; i += 7) CHECK(g.has(i));
+        if (was && !copied) {
+            ++tables;
+            for (int i = 0; i <= n; i += 7) CHECK(g.has(i));
+        }
+        was = copied;
+    }
+    CHECK(tables == 6);  // of 2^10 to 2^15 places
+    CHECK(most <= 600);  // 512 of them are a small table's, which is copied at once
+    CHECK(longest_way(*g.state_of) < 100);
+    CHECK(count_children(g.f) == 18000);
+}
+
+TEST_CASE("what is removed while a table is copied is gone from both tables, and may come again") {
+    grown g;
+    const int all = g.until_growing(0, 16384);
+    for (int n = 0; n < 20; ++n) g.make(all + n);  // some places are copied
+    REQUIRE(g.f.face->older != 0);
+    REQUIRE(g.state_of->moved > 1000);
+    for (int n = 0; n < all; n += 3) CHECK(g.remove(n));
+    for (int n = 0; n < all; ++n) CHECK(g.has(n) == (n % 3 != 0));
+    for (int n = 0; n < all; n += 30) CHECK_FALSE(g.remove(n));
+    REQUIRE(g.f.face->older != 0);
+    for (int n = 0; n < 100 * 3; n += 3) g.make(n);  // with the records of those
+    for (int n = 0; n < all; ++n) CHECK(g.has(n) == (n % 3 != 0 || n < 300));
+    // Pages finish it, where no more are made.
+    while (g.f.face->older != 0) {
+        const std::size_t before = g.state_of->moved;
+        CHECK(lines_with(page_of(g.mine), "f{") == count_children(g.f));
+        REQUIRE((g.f.face->older == 0 || g.state_of->moved > before));
+    }
+    for (int n = 0; n < all; ++n) CHECK(g.has(n) == (n % 3 != 0 || n < 300));
+    CHECK(g.state_of->entries == count_children(g.f));
+    CHECK(longest_way(*g.state_of) < 100);
+}
+
+TEST_CASE("values that meet in one place while a table is copied: all of both tables gets another seed") {
+    grown g;
+    const int all = g.until_growing(0, 16384);
+    CHECK(g.remove(5));
+    const hash_seed known = g.f.face->seed;
+    std::vector<std::string> values;
+    for (std::uint64_t n = 0; values.size() != 190; ++n) {
+        std::string value = printable(n);
+        const std::string_view view = value;
+        const key_pair key = make_key(view);
+        if ((hash_values(known, &key, &view, 1, true) & 32767) >> 5 == 5) values.push_back(std::move(value));
+    }
+    const family_face& face = *g.f.face;
+    std::size_t made = 0;
+    for (; face.seed.low == known.low; ++made) {
+        REQUIRE(made != values.size());
+        REQUIRE(face.older != 0);
+        const std::string_view view = values[made];
+        make_child(g.f, &view, 1);
+    }
+    CHECK(face.older == 0);
+    CHECK(log2_of(*g.state_of) == 15);
+    for (std::size_t i = 0; i != made; ++i) CHECK(there(g.f, values[i]));
+    for (int n = 0; n != all; ++n) CHECK(g.has(n) == (n != 5));
+    CHECK(longest_way(*g.state_of) < most_probes(15));
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("without memory for the next table all is as it was") {
+    grown g;
+    for (int n = 0; n != 8192; ++n) g.make(n);  // one more is too many
+    const std::size_t kept = std::exchange(state.free_tables[15].size, 0);  // what earlier tests left
+    for (const bool again : {false, true}) {
+        fixed::maps = false;
+        const std::string_view value = "one more";
+        CHECK_THROWS_AS(make_child(g.f, &value, 1), std::bad_alloc);
+        fixed::maps = true;
+        CHECK(g.f.face->older == 0);
+        CHECK(g.state_of->entries == 8192);
+        CHECK(count_children(g.f) == 8192);
+        CHECK_FALSE(there(g.f, value));
+        if (again) make_child(g.f, &value, 1);
+        CHECK(there(g.f, value) == again);
+        for (int n = 0; n != 8192; ++n) CHECK(g.has(n));
+    }
+    state.free_tables[15].size = kept;
+}
+#endif
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+/// The most that was done at once while the lock was held.
+template <class Work>
+static long at_once(Work work) {
+    held = most_held = steps = 0;
+    work();
+    return most_held;
+}
+
+TEST_CASE("however many series there are, the lock is given back after a bounded piece of work") {
+    constexpr int many = 12000;
+    constexpr long bound = 512 + 512 + 1024 + 512 + 300;  // removed or copied, settled, recycled, compacted, cleared
+    const auto filled = [](grown& g) {
+        for (int n = 0; n != many; ++n) g.make(n);
+    };
+    auto g = std::make_unique<grown>();
+    CHECK(at_once([&] { filled(*g); }) <= 700);
+    // Compaction: by one removal after another, by those who remove the rest, and by those who make more.
+    CHECK(at_once([&] { for (int n = 0; n != many / 2; ++n) CHECK(g->remove(n)); }) <= bound);
+    CHECK(g->state_of->copied != 0);
+    CHECK(at_once([&] { CHECK(lines_with(page_of(g->mine), "f{") == many / 2); }) <= 5200);
+    for (int n = 0; n != 200; ++n) g->make(n);
+    CHECK(g->state_of->copied == 0);
+    CHECK(g->state_of->lines.size < many / 2 + 300);
+    CHECK(at_once([&] { clear_children(g->f); }) <= bound);
+    CHECK(steps >= many / 2);
+    CHECK(g->state_of->lines.size < 64);
+    CHECK(lines_with(page_of(g->mine), "f{") == 0);
+    filled(*g);
+    CHECK(at_once([&] { g.reset(); }) <= bound);
+    CHECK(steps >= many);
+    CHECK(state.worn_tables.empty());
+}
+
+TEST_CASE("series that are removed and made while their lines are compacted are shown as they are") {
+    grown g;
+    for (int n = 0; n != 8000; ++n) g.make(n);
+    for (int n = 0; n != 4000; ++n) CHECK(g.remove(2 * n));
+    REQUIRE(g.state_of->copied != 0);
+    REQUIRE(g.state_of->copied < g.state_of->lines.size);
+    CHECK(g.remove(1));     // is copied
+    CHECK(g.remove(7999));  // is not
+    g.make(0);
+    std::string expected;
+    for (int n = 3; n < 7999; n += 2) expected += "f{l=\"" + std::to_string(n) + "\"} 0\n";
+    expected += "f{l=\"0\"} 0\n";
+    for (int i = 0; i != 3; ++i) {
+        const std::string page = page_of(g.mine);
+        CHECK(page.substr(page.find("f{")) == expected);
+    }
+    CHECK(g.state_of->copied == 0);
+    CHECK(g.state_of->lines.size == count_children(g.f) + 1);  // and the one that went after it had been copied
+}
+
+TEST_CASE("lookups without the lock find what is there, and only that, while tables grow and others are removed") {
+    grown g;
+    std::vector<std::string> kept;
+    std::vector<std::uint64_t> ids;
+    for (int n = 0; n != 100; ++n) {
+        kept.push_back("kept " + std::to_string(n));
+        const std::string_view value = kept.back();
+        ids.push_back(make_child(g.f, &value, 1).id);
+    }
+    bool over = false;
+    long wrong = 0, found = 0, missed = 0;
+    std::vector<std::thread> readers;
+    for (int t = 0; t != 2; ++t)
+        readers.emplace_back([&] {
+            long strange = 0, good = 0, none = 0;
+            do {
+                for (std::size_t i = 0; i != kept.size(); ++i) {
+                    const std::string_view value = kept[i];
+                    const key_pair key = make_key(value);
+                    series s;
+                    if (!find_child(*g.f.face, g.f.id, &key, &value, 1, s)) ++none;  // would be confirmed under the lock
+                    else if (s.id == ids[i]) ++good;
+                    else ++strange;
+                }
+            } while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE));
+            const global_lock lock;
+            wrong += strange, found += good, missed += none;
+        });
+    for (int n = 0; n != 3000; ++n) {
+        g.make(n);
+        if (n % 2 == 0) CHECK(g.remove(n / 2));
+    }
+    __atomic_store_n(&over, true, __ATOMIC_RELEASE);
+    for (std::thread& t : readers) t.join();
+    CHECK(wrong == 0);
+    CHECK(found > missed);
+    for (std::size_t i = 0; i != kept.size(); ++i) CHECK(there(g.f, kept[i]));
+    CHECK(count_children(g.f) == 100 + 3000 - 1500);
+}
+
+TEST_CASE("the counts of a thread that ends are folded in portions, and so is what it owes settled") {
+    constexpr int many = 6000;
+    prom::registry mine;
+    const prom::family<prom::counter, "l"> f{"f", "h", {.registry = &mine}};
+    const prom::family<prom::gauge, "l"> g{"g", "h", {.registry = &mine}};
+    std::vector<prom::counter> counts;
+    std::vector<prom::gauge> gauges;
+    for (int n = 0; n != many; ++n) counts.push_back(f(n)), gauges.push_back(g(n));
+    const auto update = [&](bool twice) {
+        for (int n = 0; n != many; ++n)
+            for (int i = 0; i != (twice ? 80 : 40); ++i) {
+                counts[static_cast<std::size_t>(n)].inc();
+                gauges[static_cast<std::size_t>(n)].inc();
+            }
+    };
+    update(false);
+    std::thread other([&] {
+        update(true);
+        std::size_t own = 0;
+        for (std::uint32_t p = 0; p != this_record->block.count; ++p) own += this_record->block.pages[p] != nowhere;
+        CHECK(own * page_cells > many * 2);
+        for (int n = 0; n != many; ++n) CHECK(g.remove(n));
+        held = most_held = steps = 0;
+    });
+    other.join();
+    CHECK(steps >= many);
+    CHECK(most_held <= 1100);
+    double all = 0;
+    for (const prom::counter& c : counts) all += c.value();
+    CHECK(all == 120.0 * many);
+    CHECK(at_once([&] { prom::gauge("other", "h", {.registry = &mine}).set(1); }) <= 2000);
+    g.clear();
+
+    // Owed by a thread that lives: what others removed.
+    std::mutex turn;
+    std::condition_variable changed;
+    int step = 0;
+    const auto wait = [&](int until) {
+        std::unique_lock hold(turn);
+        changed.wait(hold, [&] { return step == until; });
+    };
+    const auto go = [&](int to) {
+        const std::lock_guard hold(turn);
+        step = to;
+        changed.notify_all();
+    };
+    gauges.clear();
+    for (int n = 0; n != many; ++n) gauges.push_back(g(n));
+    std::thread third([&] {
+        for (const prom::gauge& one : gauges) for (int i = 0; i != 40; ++i) one.inc();
+        go(1);
+        wait(2);
+        held = most_held = steps = 0;
+        prom::counter last = f("new");
+        for (int i = 0; i != 100; ++i) last.inc();
+        CHECK(most_held <= 1700);
+        held = most_held = steps = 0;
+    });
+    wait(1);
+    for (int n = 0; n != many; ++n) CHECK(g.remove(n));
+    go(2);
+    third.join();
+    CHECK(steps >= many / 2);
+    CHECK(most_held <= 1100);
+    CHECK(f("new").value() == 100);
 }
 #endif
 

@@ -2,7 +2,7 @@
 set -u
 : "${B:?set B to the build directory}" "${LAB:?set LAB to the directory of fetch.sh}"
 tmp=$(mktemp -d) || exit 1
-started= passed=0 failed=0
+started= passed=0 failed=0 skipped=0
 cleanup() { for pid in $started; do kill "$pid" 2> /dev/null; done; sleep 0.2; for pid in $started; do kill -9 "$pid" 2> /dev/null; done; rm -rf "$tmp"; }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
@@ -11,6 +11,10 @@ ok() { # sentence command...: counts, and shows the output of what failed
     sentence=$1; shift
     if "$@" > "$tmp/out" 2>&1; then passed=$((passed + 1)); echo "ok      $sentence"
     else failed=$((failed + 1)); echo "FAILED  $sentence: $*"; tail -n 20 "$tmp/out"; fi
+}
+skip() { # what, what is missing: counted as skipped; in CI, which is to have all, as failed
+    if [ "${CI:-}" = true ]; then failed=$((failed + 1)); echo "FAILED  $1: missing in CI: $2"
+    else skipped=$((skipped + 1)); echo "SKIPPED $1: missing: $2"; echo "$0: SKIPPED $1: missing: $2" >&2; fi
 }
 within() { # seconds command...: tries until it succeeds
     until=$(($(date +%s) + $1)); shift
@@ -31,4 +35,8 @@ free_port() {
     echo "$given"
 }
 answers() { curl -sS -m 5 -o /dev/null "$@"; }
-finish() { echo "$passed passed, $failed failed"; [ $failed = 0 ]; exit; }
+finish() {
+    if [ $skipped != 0 ]; then echo "$passed passed, $failed failed, $skipped skipped"; else echo "$passed passed, $failed failed"; fi
+    [ $failed = 0 ]
+    exit
+}

@@ -4,15 +4,34 @@ while RATE (4,800) connections a second that say nothing come from the scraper's
 answered: the server sees a connection when the third packet of the handshake has come, and the request is right behind.
 
 Server and client are in network namespaces of their own, joined by a veth pair for the attacker and by two tun devices for
-the scraper, between which this program passes packets. Needs root and /dev/net/tun. Last line: 'N passed, N failed'."""
-import ctypes, fcntl, heapq, os, resource, select, signal, socket, struct, subprocess, sys, threading, time
+the scraper, between which this program passes packets. Last line: 'N passed, N failed'.
 
-server = sys.argv[1]
-rate, seconds, away = [float(given) for given in sys.argv[2:5]] + [4800, 6, 0.05][len(sys.argv[2:5]):]
+It needs root (a network namespace of its own), /dev/net/tun and the command `ip`. distant.py --missing prints which of them are
+not there, or nothing."""
+import ctypes, fcntl, heapq, os, resource, select, shutil, signal, socket, struct, subprocess, sys, threading, time
+
 NEWNET, PORT = 0x40000000, 9464
 libc = ctypes.CDLL(None, use_errno=True)
 def checked(result):
     if result != 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+def missing():
+    """what is not there, in words. Each is tried, in a process of its own: a file that is there may not open"""
+    found = []
+    def needs(what, tried):
+        child = os.fork()
+        if child == 0:
+            try: tried()
+            except OSError as e: os._exit(e.errno)
+            os._exit(0)
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]): found.append(f"{what} ({os.strerror(code)})")
+    def make_device():
+        checked(libc.unshare(NEWNET))
+        tun("tun_try")
+    needs("root, to make a network namespace", lambda: checked(libc.unshare(NEWNET)))
+    if os.path.exists("/dev/net/tun"): needs("a tun device, made in one", make_device)
+    else: found.append("/dev/net/tun")
+    if not shutil.which("ip"): found.append("the command ip (iproute2)")
+    return ", ".join(found)
 
 def configure(commands):
     for line in commands.strip().split("\n"): subprocess.run(line.split(), check=True)
@@ -93,6 +112,9 @@ def client():
     print(f"{far + good} passed, {2 - far - good} failed")
     return 0 if far and good else 1
 
+if sys.argv[1:] == ["--missing"]: sys.exit(print(missing()))
+server = sys.argv[1]
+rate, seconds, away = [float(given) for given in sys.argv[2:5]] + [4800, 6, 0.05][len(sys.argv[2:5]):]
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(8000, most), most))
 checked(libc.unshare(NEWNET))

@@ -1,5 +1,5 @@
 // Memory that fails as it is told: include this before the header, with PROMETHEUS_ASYNC_DETAIL_SYS ::failing. Every allocation of the
-// program (operator new, and what the library takes by realloc and aligned_alloc) is counted, and one can fail.
+// program (operator new, and what the library takes by realloc, aligned_alloc and mmap) is counted, and one can fail.
 //
 //     each_allocation([] { ... });   // runs it again and again: the first allocation fails, then the second, ...
 //
@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -50,6 +51,9 @@ using ::accept, ::arc4random_buf, ::pipe;
 using ::kevent, ::kqueue;
 #endif
 inline void* realloc(void* p, std::size_t n) noexcept { return fails() ? nullptr : ::realloc(p, n); }
+inline void* mmap(void* at, std::size_t n, int protection, int flags, int fd, ::off_t from) noexcept {
+    return fails() ? MAP_FAILED : ::mmap(at, n, protection, flags, fd, from);
+}
 inline void* aligned_alloc(std::size_t alignment, std::size_t n) noexcept { return fails() ? nullptr : ::aligned_alloc(alignment, n); }
 
 #ifdef __cpp_exceptions

@@ -23,6 +23,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -127,7 +128,7 @@ inline int fcntl(int fd, int what, int value = 0) { return fails("fcntl") ? -1 :
 inline int fstat(int fd, struct ::stat* to) { return fails("fstat") ? -1 : ::fstat(fd, to); }
 inline int getpeername(int fd, sockaddr* a, socklen_t* n) { return fails("getpeername") ? -1 : ::getpeername(fd, a, n); }
 inline pid_t getpid() { return ::getpid(); }
-using ::aligned_alloc, ::realloc;
+using ::aligned_alloc, ::mmap, ::realloc;
 #if defined(__linux__)
 inline ssize_t getrandom(void* to, std::size_t n, unsigned flags) { return fails("getrandom") ? -1 : ::getrandom(to, n, flags); }
 inline unsigned long getauxval(unsigned long what) { return fails("getauxval") ? 0 : ::getauxval(what); }

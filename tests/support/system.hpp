@@ -94,7 +94,7 @@ PASS(int, kevent, (int q, const struct ::kevent* c, int n, struct ::kevent* v, i
 #endif
 #undef PASS
 using ::getpid;
-using ::aligned_alloc, ::realloc;
+using ::aligned_alloc, ::mmap, ::realloc;
 #if defined(__linux__)
 using ::getauxval, ::getrandom;
 #else
