@@ -24,7 +24,8 @@ $(foreach v,B LAB,$(if $(filter 1,$(words $($v))),,$(error $v='$($v)': give one 
 # names of the implementation half, or one that replaces system calls (support/faults.hpp, support/system.hpp), writes
 # "#define PROMETHEUS_ASYNC_IMPLEMENTATION" before it. Such tests are compiled together as one unit, each file in a
 # namespace of its own (so no "namespace std {" in them, and no operator new but that of support/allocations.hpp).
-# A test that defines a PROMETHEUS_ASYNC_DETAIL_ or PROMETHEUS_ASYNC_NO_ macro of its own is compiled alone.
+# A test that defines a PROMETHEUS_ASYNC_DETAIL_ macro is compiled alone. One that defines PROMETHEUS_ASYNC_NO_NETWORK
+# needs no network: together with others it has one all the same.
 # Each file runs in a process of its own. "make build/tests/test_x.log" builds and runs just one, of any form.
 WITHOUT  ?=
 ONLY     ?= .
@@ -35,7 +36,7 @@ $(foreach t,$(filter-out $(wildcard $(TESTS)),$(TESTS)),$(error there is no test
 REAL     := $(shell grep -lE '^// libs:' $(TESTS) /dev/null)
 PRIVATE  := $(shell grep -lE '^.define PROMETHEUS_ASYNC_IMPLEMENTATION' tests/test_*.cpp)
 PUBLIC   := $(filter-out $(PRIVATE),$(wildcard tests/test_*.cpp))
-TOGETHER := $(filter-out $(shell grep -lE '^.define PROMETHEUS_ASYNC_(DETAIL_|NO_)' tests/test_*.cpp),$(PRIVATE))
+TOGETHER := $(filter-out $(shell grep -lE '^.define PROMETHEUS_ASYNC_DETAIL_' tests/test_*.cpp),$(PRIVATE))
 together_test := $(filter $(TOGETHER),$(filter-out $(REAL),$(TESTS)))
 together_real := $(filter $(TOGETHER),$(REAL))
 logs      = $(patsubst tests/%.cpp,$B/together/%.log,$(filter $(TOGETHER),$1)) $(patsubst %.cpp,$B/%.log,$(filter-out $(TOGETHER),$1))
@@ -43,7 +44,8 @@ EXAMPLES := $(wildcard examples/[0-9]*.cpp)
 REAL_EXAMPLES := $(shell grep -lE '^// libs:' $(EXAMPLES) /dev/null)
 SUPPORT  := $(wildcard tests/support/*.hpp examples/*.hpp)
 BENCHES  := $(wildcard tests/bench/bench_*.cpp)
-test_logs := $(call logs,$(filter-out $(REAL),$(TESTS))) $B/tests/compile_fail.log
+# What must not compile says nothing of a flag or a switch: it is left out where tests are chosen.
+test_logs := $(call logs,$(filter-out $(REAL),$(TESTS))) $(if $(filter command,$(origin TESTS) $(origin ONLY)),,$B/tests/compile_fail.log)
 real_logs := $(call logs,$(REAL))
 libs      = $$(sed -n 's,^// libs:,,p' $(filter %.cpp,$^) | sort -u)
 
@@ -51,11 +53,12 @@ libs      = $$(sed -n 's,^// libs:,,p' $(filter %.cpp,$^) | sort -u)
 # up to date is left out.
 programs = $B/tests/runner.o $(if $(filter $(PUBLIC:%.cpp=$B/%.log),$1),$B/tests/implementation.o) \
     $(patsubst %.log,%,$(filter $B/tests/test_%,$1)) $(if $(filter $B/together/%,$1),$B/together/$2)
-steps_examples  := $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))
+steps_examples  := $B/shared/O0.o $B/shared/O2.o $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))
 steps_test      := $(call programs,$(test_logs),test) $(test_logs)
-steps_test-real := $(call programs,$(real_logs),real) $(real_logs) $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))
+steps_test-real := $(call programs,$(real_logs),real) $(real_logs) $B/shared/O0.o $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))
 steps_bench     := $(patsubst tests/bench/%.cpp,$B/bench/%,$(BENCHES))
-steps_e2e       := $(patsubst %.cpp,$B/%,$(EXAMPLES)) $B/bench/our_server $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp)) $B/soak
+steps_e2e       := $(patsubst %.cpp,$B/%,$(EXAMPLES)) $(patsubst tests/e2e/%.cpp,$B/e2e/%,$(wildcard tests/e2e/*.cpp)) $B/e2e/our_server
+LOADED          := $B/examples/01_quickstart $B/e2e/our_server $B/e2e/tls_server $B/e2e/gzip_server $B/e2e/soak
 steps := $(words $(sort $(foreach g,$(or $(MAKECMDGOALS),examples),$(steps_$g))))
 far    = $(if $(filter-out 0,$(steps)),$(eval begun += x)$(words $(begun)) of $(steps)  )
 $(foreach g,$(filter test test-real check e2e,$(MAKECMDGOALS)),\
@@ -86,7 +89,7 @@ check:  ## the tests under other compilers, sanitizers and switches
 e2e: $(LAB)/.ready $(steps_e2e)  ## a real Prometheus, Consul and curl against the examples
 	$(Q)tests/support/e2e.sh
 
-soak: $B/soak  ## mixed load, abuse and churn for MINUTES: memory and descriptors flat, no scrape lost
+soak: $B/e2e/soak  ## mixed load, abuse and churn for MINUTES: memory and descriptors flat, no scrape lost
 	$(Q)python3 tests/support/soak.py $< $(if $(MINUTES),$(MINUTES),60)
 
 mutants: test  ## changes the header N times, and lists the changes that no test notices
@@ -111,6 +114,7 @@ deps:  ## installs doctest, and nothing else; make test does it by itself
 quoted = '$(subst ','\'',$1)'
 stamp  = $(Q)mkdir -p $(@D); printf '%s\n' $(call quoted,$1) > $@.new; cmp -s $@.new $@ || cp $@.new $@
 $B/compiler:      FORCE; $(call stamp,$(CXX))
+$B/objects:       FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS))
 $B/flags:         FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(LDFLAGS))
 $B/tests/objects: FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(CXXFLAGS))
 $B/tests/flags:   FORCE; $(call stamp,$(CXX) $(STRICT) $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS))
@@ -145,22 +149,27 @@ $B/together/%: $B/together/%.cpp $B/tests/runner.o $(SUPPORT) $(HEADER) $B/tests
 	$(call say,CXX,$(words $(together_$*)) tests as one unit: $(together_$*:tests/test_%.cpp=%))
 	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. -Itests $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
 
-$B/soak: tests/support/soak.cpp $(HEADER) $B/flags
+# A program to read or to run end to end holds the implementation, as a user's does. Here such programs share one that is
+# compiled once: an optimised one if they are put under load, which also shows what g++ warns of only then.
+$(LOADED): $B/shared/O2.o
+$(filter-out $(LOADED) $B/e2e/random_registry,$(steps_e2e)): $B/shared/O0.o  # it asks the implementation how a bound is written
+$B/shared/%.o: $(HEADER) $B/objects
+	$(call say,CXX,$< (the implementation, -$*))
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CXX) $(STRICT) -$* $(CPPFLAGS) -DPROMETHEUS_ASYNC_IMPLEMENTATION -x c++ -c $< -o $@
+define program
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(STRICT) -O1 $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread
-
-# Optimised is only what is put under load: each of these compiles the whole implementation.
-level = $(if $(filter 01_quickstart tls_server gzip_server,$(notdir $@)),-O1,-O0)
+	$(Q){ echo '#line 1 "$<"'; $(if $(filter %.o,$^),sed '/^#define PROMETHEUS_ASYNC_IMPLEMENTATION$$/s/.*//',cat) $<; } | \
+	    $(CXX) $(STRICT) $(or $(patsubst %.o,-%,$(notdir $(filter %.o,$^))),-O0) \
+	    $(CPPFLAGS) -iquote $(<D) -I. -x c++ - -x none $(filter %.o,$^) -o $@ $(LDFLAGS) -pthread $(libs)
+endef
 $B/examples/%: examples/%.cpp $(wildcard examples/*.hpp) $(HEADER) $B/flags
-	$(call say,CXX,$<)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(STRICT) $(level) $(CPPFLAGS) $< -o $@ $(LDFLAGS) -pthread $(libs)
-
+	$(program)
 $B/e2e/%: tests/e2e/%.cpp $(wildcard examples/*.hpp) $(HEADER) $B/flags
-	$(call say,CXX,$<)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(STRICT) $(level) $(CPPFLAGS) -I. $< -o $@ $(LDFLAGS) -pthread $(libs)
+	$(program)
+$B/e2e/%: tests/bench/%.cpp $(HEADER) $B/flags
+	$(program)
 
 $B/bench/%: tests/bench/%.cpp $(HEADER) $B/flags
 	$(call say,CXX,$<)

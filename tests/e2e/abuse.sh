@@ -26,7 +26,7 @@ done
 
 # A page of 1.9 MB, whose readers are slow in one way or another.
 port=$(free_port)
-start long "$B/bench/our_server" 27000 "$port"
+start long "$B/e2e/our_server" 27000 "$port"
 ok "a page of 1.9 MB serves" within 20 answers "http://127.0.0.1:$port/metrics"
 for scenario in slowreader stalledreader slowtakers freshstall; do
     ok "a scraper is served a page of 1.9 MB through $scenario" python3 "$abuse" --port "$port" --pid "$pid" --only $scenario --scale "$scale" --hold "$hold" --p99-ms "$p99" --rss-mb 8
@@ -44,7 +44,7 @@ fi
 
 # 100,000 series, 200 readers that take nothing: a few MB, and once they were reset a scraper has its page.
 port=$(free_port)
-start large "$B/bench/our_server" 100000 "$port"
+start large "$B/e2e/our_server" 100000 "$port"
 ok "a page of 100,000 series serves" within 20 answers "http://127.0.0.1:$port/metrics"
 ok "200 slow readers of it cost a few MB" python3 "$(dirname "$0")/slow_readers.py" "$port" "$pid" 200 5
 finish

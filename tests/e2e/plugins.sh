@@ -220,7 +220,6 @@ if [ "${PLUGINS:-}" = full ]; then
 else
     tries g++ -O0 ""
     tries clang++-16 -O1 $none
-    tries g++ -O2 $none
     tries g++ "-O0 -fsanitize=address" $none  # a leak fails
     shares g++ -O0 $none
 fi

@@ -1,5 +1,5 @@
 #!/bin/sh
 # The short form of `make soak`: half a minute of mixed load, abuse and churn.
 . "$(dirname "$0")/lib.sh"
-ok "no scrape is lost, memory and descriptors stay flat, every count arrives" python3 "$(dirname "$0")/../support/soak.py" "$B/soak" 0.4
+ok "no scrape is lost, memory and descriptors stay flat, every count arrives" python3 "$(dirname "$0")/../support/soak.py" "$B/e2e/soak" 0.4
 finish

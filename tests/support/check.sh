@@ -13,6 +13,7 @@ config() { # name compiler CXXFLAGS [make variables]
     name=$1 cxx=$2 flags=$3; shift 3
     case " ${CONFIGS:-$name} " in *" $name "*) ;; *) return ;; esac
     n=$((n + 1))
+    late "$name" && return
     command -v "$cxx" > /dev/null || { echo "==== $name: no $cxx"; echo "0 passed, 1 failed"; return; }
     echo "==== $n of $all: $name: $cxx $flags $*" >&2
     make -k -j"$jobs" B="build/check/$name" CXX="$cxx" CXXFLAGS="$flags" "$@" > "build/check/$name.out" 2>&1 ||
@@ -20,17 +21,21 @@ config() { # name compiler CXXFLAGS [make variables]
     tail -n 80 "build/check/$name.out"
     echo "==== $name: $(($(date +%s) - began)) s so far" >&2
 }
+# .ci/run says until when something may begin.
+late() { [ "$(date +%s)" -ge "${UNTIL:-9999999999}" ] && echo "==== $1: SKIPPED, too late" && echo "0 passed, 0 failed, 1 skipped"; }
 long() { case " ${CONFIGS:-} " in *" $2 "*) "$@" ;; esac; }
-# NaN, infinity and -0 where the compiler is told that there are none: the tests of values, as one unit.
+# NaN, infinity and -0 where the compiler is told that there are none: the tests of values, as one unit. The flags alone
+# when the configuration is named.
 fast_math() {
     names="core families encoder numbers" dir=build/check/fast-math
     rm -rf $dir && mkdir -p $dir
     tests/support/together.sh $(some $names) > $dir/unit.cpp
     g++ -std=c++20 -c tests/support/runner.cpp -o $dir/runner.o
-    for cxx in g++ clang++-19; do
-        for o in -Ofast "-O0 $([ $cxx = g++ ] && echo -ffast-math || echo -ffinite-math-only)"; do
+    for o in -Ofast ${CONFIGS:+-O0}; do
+        for cxx in g++ clang++-19; do
             {
-                made=$dir/$cxx-${o%% *}
+                made=$dir/$cxx-$o
+                [ "$o" = -Ofast ] || { [ $cxx = g++ ] && o="-O0 -ffast-math" || o="-O0 -ffinite-math-only"; }
                 # g++ 12 sees overlaps where there are none (its bug 105651)
                 $cxx ${STRICT:--std=c++20} -Wno-unknown-warning-option -Wno-restrict -Wno-nan-infinity-disabled -Wno-deprecated-ofast $o \
                     -DPROMETHEUS_ASYNC_NO_NETWORK=1 -I. -Itests $dir/unit.cpp $dir/runner.o -o $made -pthread
@@ -55,27 +60,25 @@ done
 n=0 all=$(echo ${CONFIGS:-$(sed -n 's/^ *config \([a-z][^ ]*\) .*/\1/p' "$0") fast-math model forms} | wc -w)
 mkdir -p build/check
 {
-    config clang16      clang++-16 "-O0 -g1" test
-    config clang19-asan clang++-19 "-O0 -g1 $san -fno-sanitize=function" test test-real
-    config clang19-tsan clang++-19 "-O0 -g1 -fsanitize=thread" test
-    long config clang19-tsan-real clang++-19 "-O0 -g1 -fsanitize=thread" test-real
-    config gcc-noexcept g++        "-O0 -g1 $noexc" WITHOUT=exceptions test
-    config no-threads   g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_THREADS=1 WITHOUT=threads test
+    config clang16-asan clang++-16 "-O0 -g1 $san -fno-sanitize=function" test test-real
+    config clang19-tsan clang++-19 "-O0 -g1 -fsanitize=thread" ONLY=. test
+    config gcc-noexcept g++        "-O0 -g1 $noexc" WITHOUT=exceptions ONLY=. test
+    # Every poller, under plain streams and TLS.
+    network="$(grep -lE '^// needs-network' tests/test_*.cpp | tr '\n' ' ')"
+    config poll         clang++-19 "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_POLLER_POLL=1 TESTS="$network" test test-real
+    config kqueue       clang++-19 "-O0 -g1" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' TESTS="$network" test test-real
+    config no-threads   g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_THREADS=1 WITHOUT=threads ONLY=. test
     config no-discovery g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_DISCOVERY=1 TESTS="$(some http_server auth)" test
-    config poll         clang++-19 "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_POLLER_POLL=1 ONLY='^// needs-network' test
-    config kqueue       clang++-19 "-O0 -g1" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' ONLY='^// needs-network' test
-    tls=$(some tls_server tls_client tls_stream faults_tls)
-    config poll-tls     clang++-19 "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_POLLER_POLL=1 TESTS="$tls" test-real
-    config kqueue-tls   clang++-19 "-O0 -g1" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' TESTS="$tls" test-real
-    # g++ compiles slowly with sanitizers and optimisation: what is most delicate under it
-    long config gcc-asan     g++        "-O0 -g1 $san" TESTS="$(some options tasks core families instruments deferreds)" test
-    long config gcc-tsan     g++        "-O0 -g1 -fsanitize=thread" TESTS="$(some core families instruments deferreds loop)" test
     # 32 bits, the big end first, and no 64-bit atomics
     config mips mips-linux-gnu-g++ "-O0 -g1 -Wno-psabi -idirafter /usr/include" LDFLAGS=-static RUN=qemu-mips \
         TESTS="$(some core families encoder numbers text instruments tasks deferreds http_server http_syntax loop hash)" test
-    config gcc-O2       g++        "-O2 -g1" TESTS="$(some core encoder instruments)" test
-    case " ${CONFIGS:-fast-math} " in *" fast-math "*) n=$((n + 1)); echo "==== $n of $all: fast-math: the tests of values, four times" >&2; fast_math ;; esac
-    case " ${CONFIGS:-model} " in *" model "*) n=$((n + 1)); echo "==== $n of $all: model: the protocol of the cells" >&2; model ;; esac
-    case " ${CONFIGS:-forms} " in *" forms "*) echo "==== $all of $all: forms: each way to include the header" >&2; tests/support/forms.sh ;; esac
+    # g++ compiles slowly with sanitizers and optimisation: what is most delicate under it
+    long config gcc-asan     g++   "-O0 -g1 $san" TESTS="$(some options tasks core families instruments deferreds)" test
+    long config gcc-tsan     g++   "-O0 -g1 -fsanitize=thread" TESTS="$(some core families instruments deferreds loop)" test
+    long config gcc-O2       g++   "-O2 -g1" TESTS="$(some core encoder instruments)" test
+    long config clang19-tsan-real clang++-19 "-O0 -g1 -fsanitize=thread" test-real
+    case " ${CONFIGS:-fast-math} " in *" fast-math "*) n=$((n + 1)); echo "==== $n of $all: fast-math: the tests of values" >&2; late fast-math || fast_math ;; esac
+    case " ${CONFIGS:-model} " in *" model "*) n=$((n + 1)); echo "==== $n of $all: model: the protocol of the cells" >&2; late model || model ;; esac
+    case " ${CONFIGS:-forms} " in *" forms "*) echo "==== $all of $all: forms: each way to include the header" >&2; late forms || tests/support/forms.sh ;; esac
 } | awk '/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5 } { print }
          END { printf "%d passed, %d failed%s\n", p, f, s ? ", " s " skipped" : ""; exit f != 0 }'
