@@ -15,6 +15,16 @@ ok "protobuf is given who asks for it" type_is "$protobuf" \
 ok "OpenMetrics 2.0 is given who asks for it" type_is 'application/openmetrics-text;version=2.0.0' \
     'application/openmetrics-text; version=2.0.0; charset=utf-8; escaping=underscores'
 
+same_when_gunzipped() {
+    page() { curl -sS -m 5 -g -H "Accept: $protobuf" "$@" "http://127.0.0.1:$app/metrics?name[]=counters_total"; }
+    page > "$tmp/whole" && page -H 'Accept-Encoding: gzip' > "$tmp/zipped" && gunzip < "$tmp/zipped" | cmp - "$tmp/whole" &&
+        [ "$(wc -c < "$tmp/zipped")" -lt "$(($(wc -c < "$tmp/whole") / 3))" ]
+}
+ok "a protobuf page is compressed for who asks, to the same octets" same_when_gunzipped
+python=python3
+"$python" -c 'import google.protobuf' 2> /dev/null || python=/usr/bin/python3  # Debian's, where another stands before it
+ok "Google's library decodes the protobuf page, to the values of the text page" "$python" "$(dirname "$0")/protobuf_page.py" "http://127.0.0.1:$app/metrics"
+
 query() { # port expression -> value
     curl -sS -m 5 -G "http://127.0.0.1:$1/api/v1/query" --data-urlencode "query=$2" |
         python3 -c 'import json, sys; r = json.load(sys.stdin)["data"]["result"]; print(r[0]["value"][1] if r and "value" in r[0] else "none")'
