@@ -13119,8 +13119,8 @@ int request_parser::field() {
         return 400;
     }
     case expect:
-        do if (next_element(value, word); !same_word(word, "100-continue")) head.expects_other = true;
-        while (!value.empty());
+        head.expects_other |= !next_element(value, word);
+        for (; !word.empty(); next_element(value, word)) head.expects_other |= !same_word(word, "100-continue");
         return 0;
     case accept:
     case accept_encoding: {
