@@ -4472,9 +4472,13 @@ struct authorization_request {
     std::string_view authorization;  // the field's value; empty without one
     const tls_peer* peer;            // null on a plain connection
     event_loop* loop = nullptr;      // the server's: post() to it from another thread
+    std::uint64_t from = 0;          // where it comes from: equal for one IPv4 address, for one /64 of IPv6, and for all unix sockets
+    bool* busy = nullptr;            // set it to true when nothing can be decided now: the answer is 503 with Retry-After, whatever
+                                     // is returned, and it counts as no refusal. Null only outside of a server
 };
 /// One of the two functions; neither may end the server that asks (post() that). `later` may take its time, on another thread too, as long as it is
-/// resumed on the loop's.
+/// resumed on the loop's. False is answered by 401: the first ten of a second at once, the others after a second, and at most 32
+/// wait for that. For one more, a connection of the address with most of them is closed.
 ///
 /// lifetime the context outlives the server
 /// threads  called on the loop's
@@ -4491,9 +4495,11 @@ struct authorizer {
 /// What a route asks each time that it is requested: one of the two functions, as of an authorizer. Success is answered by
 /// 200 and "ok", an error by 503 and its text (describe(): one line of at most 119 octets).
 ///
-/// lifetime `later` is destroyed when its connection ends first, or after server_limits::response: within() gives it less
+/// lifetime `later` is destroyed when its connection ends first, or after server_limits::response, when the answer is 503 "the
+///          check has not ended in time": within() gives it less
 /// threads  called on the loop's; `later` may take its time, on another thread too, as long as it is resumed on the loop's
-/// errors   what it throws is told to on_event (callback_failed), and the answer is 503 without it
+/// errors   what it throws is told to on_event (callback_failed, with the route's path), and the answer is 503 without it. So it
+///          is with a check that has not ended in time
 struct health_check {
     result<void> (*now)(void* context) = nullptr;
     task<result<void>> (*later)(void* context) = nullptr;
@@ -13883,6 +13889,7 @@ struct http_peer {
     std::uint64_t address;
     std::size_t connections = 0;
     std::size_t answers = 0;      // being sent to them
+    std::size_t delayed = 0;      // answers 401 that wait
     http_peer* next = nullptr;
     std::uint64_t turn = 0;       // the last in which one of them ran
     std::size_t octets_left = 0;  // what they may still send in that turn
@@ -13942,6 +13949,7 @@ struct http_service {
     http_queue writing;                      // answers being sent
     std::size_t connections = 0;
     std::size_t delayed = 0;                 // answers 401 that wait
+    static constexpr std::size_t most_delayed = 32;
     std::uint64_t turn = 0;                  // of the loop; 0: there is none
     bool handshake_done = false;             // one step of a handshake, in this turn
     std::vector<std::string_view> names;     // of one request, while it is answered
@@ -13977,6 +13985,9 @@ struct http_service {
     ///   2. else the oldest that has not sent enough for an answer;
     ///   3. else the oldest. So many new handshakes do not end one that makes progress.
     http_connection* handshake_victim(double now) const noexcept;
+    /// The connection to drop after one more 401 waits than may: of the address that has most of them the oldest, or the
+    /// newcomer, if no address has more than its own.
+    http_connection* delayed_victim(http_connection* newcomer) const noexcept;
     /// The reader that lags most, of the address that has most connections.
     http_connection* slowest(double now, const http_connection* but = nullptr) const noexcept;
     http_peer* peer(std::uint64_t address) const noexcept;
@@ -14068,8 +14079,6 @@ private:
     static constexpr int turn_requests = 8;
     static constexpr std::size_t few_answers = 8;
 
-    static constexpr std::size_t most_delayed = 32;
-
     /// What one call of run() may do, and has done.
     struct budget {
         std::size_t octets = 0;   // left
@@ -14095,7 +14104,7 @@ private:
 
     void respond();
     void authorize();
-    enum class verdict : std::uint8_t { waiting, no, yes, failed };
+    enum class verdict : std::uint8_t { waiting, no, yes, failed, late };
     template <class Ask>
     void decide_by(std::string_view what, Ask ask);
     verdict decide_later(task<bool> asked);
@@ -14144,6 +14153,7 @@ private:
     bool shut_ = false;                    // our side is closed
     bool last_octet_ = false;
     bool checking_ = false;                // what is decided is the route's check
+    bool busy_ = false;                    // the authoriser can decide nothing now
 };
 
 // ---- one connection ----
@@ -14167,8 +14177,10 @@ void http_connection::enter(phase next) {
                            : next == phase::writing                         ? &service_.writing
                            : next == phase::handshake && stream_.handshaking() ? &service_.handshaking
                                                                             : &service_.waiting;
-    service_.delayed += next == phase::delaying;
-    service_.delayed -= phase_ == phase::delaying;
+    for (std::size_t* delayed : {&service_.delayed, &peer_->delayed}) {
+        *delayed += next == phase::delaying;
+        *delayed -= phase_ == phase::delaying;
+    }
     // One whole page in the system's memory for each of many slow readers would be much of it, and much work at once.
     if (next == phase::writing && phase_ != phase::writing && ++peer_->answers > few_answers) keep_little_unsent(fd_);
     peer_->answers -= phase_ == phase::writing && next != phase::writing;
@@ -14243,7 +14255,12 @@ void http_connection::expire(double now) {
     case phase::delaying:
         answer_fixed(401);
         return run(now);
-    case phase::deciding:
+    case phase::deciding: {
+        if (!checking_) return close();
+        const auto ends_here = std::exchange(decision_, {});  // after the answer has begun
+        judge(verdict::late);
+        return run(now);
+    }
     case phase::lingering: return close();
     case phase::closed: return;
     }
@@ -14405,7 +14422,8 @@ void http_connection::authorize() {
     if (service_.auth.matches(h.authorization)) return answer();
     const authorizer& asked = service_.auth.asked();
     if (!asked) return judge(verdict::no);
-    asking_ = {h.verb, h.path(), h.authorization, stream_.peer(), service_.runs_on};
+    busy_ = false;
+    asking_ = {h.verb, h.path(), h.authorization, stream_.peer(), service_.runs_on, peer_->address, &busy_};
     decide_by("the authoriser", [&] {
         return !asked.now ? decide_later(asked.later(asking_, asked.context)) : asked.now(asking_, asked.context) ? verdict::yes : verdict::no;
     });
@@ -14458,15 +14476,21 @@ void http_connection::decide(double now) {
     run(now);
 }
 
+constexpr std::string_view late_check = " has not ended in time";
+
 void http_connection::judge(verdict is) {
-    if (is == verdict::failed)
-        service_.report(event_kind::callback_failed, {errc::canceled, checking_ ? "a route's check threw" : "the authoriser threw"});
+    if (checking_ && (is == verdict::failed || is == verdict::late))
+        service_.report(event_kind::callback_failed, is == verdict::late ? error_of(errc::timeout, {"the check of ", route_->path, late_check})
+                                                                         : error_of(errc::canceled, {"the check of ", route_->path, " threw"}));
     if (checking_) return answer_check(is);
+    if (is == verdict::failed) {
+        service_.report(event_kind::callback_failed, {errc::canceled, "the authoriser threw"});
+        return answer_fixed(500);
+    }
+    if (busy_) return answer_fixed(503);
     if (is == verdict::yes) return answer();
-    if (is == verdict::failed) return answer_fixed(500);
     service_.report(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
     if (service_.auth.delay(now_) == 0) return answer_fixed(401);
-    if (service_.delayed == most_delayed) return close();  // an answer now would make the delay useless
     since_ = now_;
     wants_ = interest::none;
     enter(phase::delaying);
@@ -14572,7 +14596,8 @@ void http_connection::answer_check(verdict is) {
     begin_head(is == verdict::yes ? 200 : 503);
     answer_.head.put("Content-Type: text/plain; charset=utf-8\r\n");
     head_writer body{block_->body(), block_->body() + block_->room()};
-    body.put(is == verdict::yes ? "ok" : is == verdict::no ? block_->reason.describe() : "the check threw");
+    body.put(is == verdict::yes ? "ok" : is == verdict::no ? block_->reason.describe() : is == verdict::late ? "the check" : "the check threw");
+    if (is == verdict::late) body.put(late_check);
     body.put("\n");
     const auto size = static_cast<std::size_t>(body.at - block_->body());
     put_length(size);
@@ -14866,6 +14891,14 @@ http_connection* http_service::victim(double now, std::size_t newcomers) const n
     http_connection* const slow = slowest(now);
     return slow && (newcomers < most || slow->lag(now) >= 0.1) ? slow : nullptr;
 }
+http_connection* http_service::delayed_victim(http_connection* newcomer) const noexcept {
+    std::size_t most = newcomer->peer_->delayed;
+    for (const http_peer* p = peers_; p; p = p->next) most = p->delayed > most ? p->delayed : most;
+    if (newcomer->peer_->delayed == most) return newcomer;
+    http_connection* c = waiting.first;
+    while (c->phase_ != http_connection::phase::delaying || c->peer_->delayed != most) c = c->next_;
+    return c;
+}
 std::string_view http_service::date() noexcept {
     const double now = wall_now();
     if (now < date_second_ || now >= date_second_ + 1) {
@@ -14983,8 +15016,9 @@ void server_connection::ready(void* self, interest) {
     c.move(&http_connection::run);
 }
 
-// 1. The connection runs; an exception ends only this connection. 2. If it began one handshake or answer too many, another
-// connection is dropped, never this one. 3. It waits again, or is deleted: *this may be gone at the end.
+// 1. The connection runs; an exception ends only this connection. 2. If one more 401 waits than may, this connection or
+// another is dropped. If it began one handshake or answer too many, another one is, never this one. 3. It waits again, or is
+// deleted: *this may be gone at the end.
 void server_connection::move(void (http_connection::*how)(double)) {
     const http_server::entered scope(server_);
     const double now = server_.loop().now();
@@ -15001,6 +15035,10 @@ void server_connection::move(void (http_connection::*how)(double)) {
 #else
     (this->*how)(now);
 #endif
+    if (server_.delayed > http_service::most_delayed) {  // an answer now would make the delay useless
+        http_connection* const out = server_.delayed_victim(this);
+        out == this ? close() : server_.evict(out);
+    }
     if (server_.handshaking.size > server_.limits.handshakes)
         if (http_connection* const out = server_.handshake_victim(now); out != this) server_.evict(out);
     if (server_.writing.size > server_.limits.answers)

@@ -243,6 +243,36 @@ TEST_CASE("after ten refusals in a second the next ones wait for one, and good r
     for (std::size_t i = 1; i != 33; ++i) CHECK(late[i]->hears("HTTP/1.1 401"));
 }
 
+TEST_CASE("when too many refusals wait, the oldest of the address that has most of them is closed") {
+    served at({.credentials = accepted});
+    caller who(at);
+    for (int i = 0; i != 10; ++i) who.ask("/metrics", wrong);
+    std::vector<std::unique_ptr<caller>> late;
+    const auto refused = [&](unsigned from) {
+        late.push_back(std::make_unique<caller>(at, 0, from));
+        const int before = at.told(prom::event_kind::authorization_failed);
+        late.back()->send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + wrong + "\r\n");
+        REQUIRE(at.until([&] { return at.told(prom::event_kind::authorization_failed) == before + 1; }));
+        turns(at);
+    };
+    for (int i = 0; i != 31; ++i) refused(1);
+    refused(2);
+    for (const auto& one : late) CHECK_FALSE((one->take(), one->over()));
+    CHECK(at.told(prom::event_kind::connection_evicted) == 0);
+    refused(2);
+    CHECK(late[0]->ends());
+    CHECK(late[0]->got.empty());
+    refused(3);
+    CHECK(late[1]->ends());
+    CHECK(at.told(prom::event_kind::connection_evicted) == 2);
+    refused(1);  // its own address has most: it is the one
+    CHECK(late[34]->ends());
+    CHECK(at.told(prom::event_kind::connection_evicted) == 2);
+    at.pass(1.1);
+    for (std::size_t i = 2; i != 34; ++i) CHECK(late[i]->hears("HTTP/1.1 401"));
+    for (std::size_t i : {0u, 1u, 34u}) CHECK(late[i]->got.empty());
+}
+
 TEST_CASE("an authoriser decides now, knowing the request") {
     struct seen {
         std::string method, path, authorization;
@@ -345,6 +375,60 @@ TEST_CASE("a decision that is never made ends with the server, or with the time 
         REQUIRE(at.until([&] { return s.waiting.size() == 2; }));
     }
     CHECK(s.destroyed == 2);
+}
+
+namespace {
+bool busy_now(const prom::authorization_request& r, void* answer) {
+    *r.busy = r.path != "/metrics";
+    return *static_cast<bool*>(answer);
+}
+prom::task<bool> busy_later(const prom::authorization_request& r, void* context) {
+    const bool is = co_await decide_later(r, context);
+    *r.busy = r.method == "HEAD";
+    co_return is;
+}
+}  // namespace
+
+TEST_CASE("an authoriser that is busy answers 503, which is no refusal, and the next request is decided anew") {
+    for (bool answer : {false, true}) {
+        served at({.authorizer = {.now = busy_now, .context = &answer}});
+        caller who(at);
+        for (int i = 0; i != 20; ++i) {
+            who.ask("/");
+            CHECK(who.status() == 503);
+            CHECK(who.got.find("\r\nRetry-After: 1\r\n") != std::string::npos);
+            CHECK(who.got.find("WWW-Authenticate") == std::string::npos);
+        }
+        CHECK(at.events.empty());
+        who.ask("/metrics");  // the twenty have not used up the ten of a second
+        CHECK(who.status() == (answer ? 200 : 401));
+    }
+    slow s;
+    served at({.authorizer = {.later = busy_later, .context = &s}});
+    caller who(at);
+    for (const char* method : {"HEAD", "GET"}) {
+        who.got.clear();
+        who.send(std::string(method) + " /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
+        std::exchange(s.waiting, {})[0].resume();
+        CHECK(who.hears(*method == 'H' ? "503 Service Unavailable" : "200 OK"));
+        turns(at);
+        who.take();
+    }
+}
+
+TEST_CASE("an authoriser knows which requests come from one address") {
+    std::vector<std::uint64_t> from;
+    const auto note = [](const prom::authorization_request& r, void* to) {
+        static_cast<std::vector<std::uint64_t>*>(to)->push_back(r.from);
+        return true;
+    };
+    served at({.authorizer = {.now = note, .context = &from}});
+    for (unsigned last : {1u, 1u, 2u}) caller(at, 0, last).ask("/metrics");
+    REQUIRE(from.size() == 3);
+    CHECK(from[0] == from[1]);
+    CHECK(from[0] != from[2]);
+    CHECK(from[0] != 0);
 }
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS

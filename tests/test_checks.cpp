@@ -132,7 +132,7 @@ TEST_CASE("a check that decides later may decide at once") {
     CHECK(who.ask("/ready").ends_with("\r\n\r\nno\n"));
 }
 
-TEST_CASE("a check that never ends is destroyed with its connection, with the server, or after the time for an answer") {
+TEST_CASE("a check that never ends is destroyed with the server, or is 503 after the time for an answer, and says so") {
     state s;
     const prom::route routes[] = {{.path = "/ready", .check = {.later = later, .context = &s}}};
     {
@@ -141,14 +141,23 @@ TEST_CASE("a check that never ends is destroyed with its connection, with the se
         who.send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
         REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
         at.pass(61);
-        CHECK(who.ends());
-        CHECK(who.got.empty());
+        CHECK(who.hears("\r\n\r\nthe check has not ended in time\n"));
+        CHECK(who.status() == 503);
         CHECK(s.destroyed == 1);
+        REQUIRE(at.events.size() == 1);
+        CHECK(at.events[0] == std::pair(prom::event_kind::callback_failed, std::string("the check of /ready has not ended in time")));
+        s.waiting.clear();
+        who.got.clear();
+        who.send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");  // the connection goes on, and the next check is a new one
+        REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
+        go_on(s);
+        CHECK(who.hears("\r\n\r\nok\n"));
+        CHECK(s.destroyed == 2);
         caller other(at);
         other.send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
-        REQUIRE(at.until([&] { return s.waiting.size() == 2; }));
+        REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
     }
-    CHECK(s.destroyed == 2);
+    CHECK(s.destroyed == 3);
 }
 
 TEST_CASE("credentials are asked for before a check is, unless its route is open") {
@@ -221,7 +230,9 @@ TEST_CASE("a check that throws is 503 without what it threw, and the server goes
         go_on(s);
         CHECK(who.hears("\r\n\r\nthe check threw\n"));
         CHECK(at.told(prom::event_kind::callback_failed) == 2);
-        for (const auto& e : at.events) CHECK(e.second == "a route's check threw");
+        REQUIRE(at.events.size() == 2);
+        CHECK(at.events[0].second == "the check of /now threw");
+        CHECK(at.events[1].second == "the check of /later threw");
         who.ask("/fine");
         CHECK(who.status() == 200);
     }

@@ -98,10 +98,15 @@ struct caller {
     bool bare = false;
     char scratch[16384];
 
-    explicit caller(served& on, int receive_buffer = 0) : at(on), fd(::socket(AF_INET, SOCK_STREAM, 0)), s(fd) {
+    /// `from` is the last part of the address 127.0.0.x that it calls from.
+    explicit caller(served& on, int receive_buffer = 0, unsigned from = 1) : at(on), fd(::socket(AF_INET, SOCK_STREAM, 0)), s(fd) {
         if (receive_buffer) ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
         sockaddr_in to{};
         to.sin_family = AF_INET;
+        if (from != 1) {
+            to.sin_addr.s_addr = htonl(0x7F000000 + from);
+            REQUIRE(::bind(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0);
+        }
         to.sin_port = htons(at.server.port());
         to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         REQUIRE(::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0);
