@@ -2,6 +2,7 @@
 # Bounded abuse of a server while well-behaved clients scrape it, from another address and from the attacker's.
 # SCALE=1 HOLD=12 P99=250 is full scale; CI has a busy machine and takes a tenth of it, with room in the latencies.
 . "$(dirname "$0")/lib.sh"
+needs_speed
 scale=${SCALE:-0.1} hold=${HOLD:-3} p99=${P99:-500}
 abuse=$(dirname "$0")/../http/abuse.py
 port=$(free_port)
