@@ -1,4 +1,4 @@
-// 02_labels: counters, a gauge and a histogram with labels, printed the way a scraper reads them.
+// 02_labels: counters, gauges, a histogram and a summary with labels, printed the way a scraper reads them.
 //
 //     c++ -std=c++20 examples/02_labels.cpp -o labels -pthread && ./labels
 //
@@ -23,6 +23,10 @@
 //     job_seconds_bucket{queue="mail",le="+Inf"} 2
 //     job_seconds_sum{queue="mail"} 2.55
 //     job_seconds_count{queue="mail"} 2
+//     # HELP job_bytes Size of a job.
+//     # TYPE job_bytes summary
+//     job_bytes_sum{queue="print"} 1500
+//     job_bytes_count{queue="print"} 1
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #define PROMETHEUS_ASYNC_NO_NETWORK 1  // metrics and text only
@@ -39,6 +43,7 @@ prom::family<prom::counter, "queue", "result"> jobs{"jobs_total", "Jobs finished
 prom::family<prom::gauge, "queue"> length{"queue_length", "Jobs that wait."};
 prom::family<prom::min_max_gauge, "queue"> peak{"queue_peak", "Jobs that waited, at the least and at the most, in the last minute."};
 prom::family<prom::histogram, "queue"> took{"job_seconds", "Time to do a job.", {.buckets = {0.1, 1}}};
+prom::family<prom::summary, "queue"> size{"job_bytes", "Size of a job."};
 
 int main() {
     jobs("mail", result::ok).inc(3);
@@ -54,6 +59,8 @@ int main() {
 
     took("mail").observe(0.05);
     took("mail").observe(2.5);
+
+    size("print").observe(1500);
 
     std::fputs(prom::expose().c_str(), stdout);
 }

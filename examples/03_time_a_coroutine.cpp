@@ -7,7 +7,7 @@
 //     handle(2) = 4, 1 in progress
 //     handle(-2): negative
 //     handle(3) within 1 ms: what was awaited did not end in time
-//     3 timed, 1 failed, 0 in progress
+//     4 timed, 1 failed, 0 in progress
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
@@ -32,6 +32,10 @@ prom::task<int> handle(prom::event_loop& loop, int x) {
 }
 
 prom::task<int> run(prom::event_loop& loop) {
+    {
+        auto timer = took.timer();  // times this scope
+        co_await loop.sleep(1ms);
+    }
     auto measured = prom::time(took) | prom::count_exceptions<std::domain_error>(failures) | prom::track_inprogress(running);
     auto measured_handle = measured(handle);
     const int y = co_await measured_handle(loop, 2);

@@ -6,7 +6,7 @@
 // prints
 //
 //     9 lives_total: not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()
-//     2 series after a third client and remove_matching
+//     2 series after a third client and remove_matching, 0 after clear
 //     # HELP sensor_reads_total Reads of the sensor.
 //     # TYPE sensor_reads_total counter
 //     sensor_reads_total{kind="thermometer",unit="3"} 2
@@ -14,6 +14,8 @@
 //     # TYPE client_requests_total counter
 //     client_requests_total{client="b"} 1
 //     client_requests_total{client="_overflow"} 1
+//     # HELP worker_jobs Jobs of a worker.
+//     # TYPE worker_jobs gauge
 //     # HELP mode What the program does.
 //     # TYPE mode gauge
 //     mode{mode="idle"} 0
@@ -53,7 +55,10 @@ int main() {
     prom::family<prom::counter, "client"> clients{"client_requests_total", "Requests by client.", {.max_series = 2}};
     for (const char* client : {"a", "b", "c"}) clients(client).inc();
     clients.remove_matching({{"client", "a"}});
-    std::printf("%zu series after a third client and remove_matching\n", clients.size());
+    prom::family<prom::gauge, "worker"> workers{"worker_jobs", "Jobs of a worker."};
+    for (const char* worker : {"1", "2"}) workers(worker).set(1);
+    workers.clear();
+    std::printf("%zu series after a third client and remove_matching, %zu after clear\n", clients.size(), workers.size());
 
     prom::state_set mode{"mode", "What the program does.", {.states = {"idle", "busy"}}};
     mode.set("busy");

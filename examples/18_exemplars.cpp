@@ -5,6 +5,7 @@
 //
 // prints
 //
+//     1 failure
 //     # HELP request_seconds Time spent in requests.
 //     # TYPE request_seconds histogram
 //     # UNIT request_seconds seconds
@@ -41,5 +42,7 @@ int main() {
     now += 1;
     failures.inc(1, {.labels = {{"trace_id", "00f067aa0ba902b7"}}});
 
+    // What a test asks for, without a page.
+    std::printf("%.0f failure\n", prom::default_registry().sample_value("failures_total").value());
     std::fputs(prom::expose({.as = prom::format::openmetrics_1_0_0, .created = prom::created_series::openmetrics}).c_str(), stdout);
 }

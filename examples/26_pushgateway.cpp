@@ -8,14 +8,26 @@
 //
 //     backed up 3 files
 //
-// Prometheus must scrape the gateway with honor_labels: true. The argument is another gateway: ./backup http://push.example:9091
+// Prometheus must scrape the gateway with honor_labels: true. The first argument is another gateway:
+// ./backup http://push.example:9091; with "loop" after it the job runs on a loop, which pushes while it works.
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
 
 #include <cstdio>
+#include <cstring>
 
 namespace prom = prometheus_async;
+
+prom::task<int> on_loop(prom::event_loop& loop, prom::push_options options, prom::counter files) {
+    options.interval = 0.5;
+    prom::pushgateway gateway(loop, options);
+    co_await loop.sleep(1);  // the work
+    files.inc();
+    const auto told = co_await gateway.close();  // pushes a last time
+    if (!told) std::fprintf(stderr, "%s\n", gateway.why().c_str());
+    co_return 0;
+}
 
 int main(int argc, char** argv) {
     prom::registry job;  // what is pushed, and nothing else
@@ -28,7 +40,13 @@ int main(int argc, char** argv) {
     std::printf("backed up %.0f files\n", files.value());
 
     prom::registry* const pushed[] = {&job};
-    const auto told = prom::push_to_gateway({.gateway = argc > 1 ? argv[1] : "127.0.0.1:9091", .job = "backup",
-                                             .grouping = {{"instance", "host1"}}, .registries = pushed});
+    const prom::label group[] = {{"instance", "host1"}};
+    const prom::push_options options{.gateway = argc > 1 ? argv[1] : "127.0.0.1:9091", .job = "backup",
+                                     .grouping = group, .registries = pushed};
+    if (argc > 2 && std::strcmp(argv[2], "loop") == 0) {
+        prom::event_loop loop;
+        return loop.run(on_loop(loop, options, files));
+    }
+    const auto told = prom::push_to_gateway(options);
     if (!told) std::fprintf(stderr, "%s\n", told.why().describe());
 }
