@@ -53,7 +53,7 @@ libs      = $$(sed -n 's,^// libs:,,p' $(filter %.cpp,$^) | sort -u)
 # up to date is left out.
 programs = $B/tests/runner.o $(if $(filter $(PUBLIC:%.cpp=$B/%.log),$1),$B/tests/implementation.o) \
     $(patsubst %.log,%,$(filter $B/tests/test_%,$1)) $(if $(filter $B/together/%,$1),$B/together/$2)
-steps_examples  := $B/shared/O0.o $B/shared/O2.o $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))
+steps_examples  := $B/shared/O0.o $B/shared/O1.o $(patsubst %.cpp,$B/%,$(filter-out $(REAL_EXAMPLES),$(EXAMPLES)))
 steps_test      := $(call programs,$(test_logs),test) $(test_logs)
 steps_test-real := $(call programs,$(real_logs),real) $(real_logs) $B/shared/O0.o $(patsubst %.cpp,$B/%,$(REAL_EXAMPLES))
 steps_bench     := $(patsubst tests/bench/%.cpp,$B/bench/%,$(BENCHES))
@@ -150,8 +150,8 @@ $B/together/%: $B/together/%.cpp $B/tests/runner.o $(SUPPORT) $(HEADER) $B/tests
 	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. -Itests $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
 
 # A program to read or to run end to end holds the implementation, as a user's does. Here such programs share one that is
-# compiled once: an optimised one if they are put under load, which also shows what g++ warns of only then.
-$(LOADED): $B/shared/O2.o
+# compiled once: an optimised one if they are put under load.
+$(LOADED): $B/shared/O1.o
 $(filter-out $(LOADED) $B/e2e/random_registry,$(steps_e2e)): $B/shared/O0.o  # it asks the implementation how a bound is written
 $B/shared/%.o: $(HEADER) $B/objects
 	$(call say,CXX,$< (the implementation, -$*))

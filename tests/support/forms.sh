@@ -25,6 +25,8 @@ for cxx in g++ clang++-16 clang++-19; do
     done
 done
 
+ok "the implementation has nothing that g++ warns of when it optimises" g++ $strict -I. -O2 -c "$dir/impl.cpp" -o /dev/null
+
 cat > "$dir/use.cpp" <<'CPP'
 #include "prometheus_async.hpp"
 prometheus_async::counter other{"other_total", "Made in a unit without the implementation."};
