@@ -80,7 +80,7 @@ test-real: $(real_logs) $(if $(filter command,$(origin TESTS)),,$(patsubst %.cpp
 
 check-long:  ## matrices that take long: run it once before a release
 	$(Q)tests/support/fuzz.sh $(if $(SECONDS),$(SECONDS),300)
-	$(Q)CXX= CONFIGS="gcc-asan gcc-tsan clang19-tsan-real" tests/support/check.sh
+	$(Q)CXX= CONFIGS="gcc-asan gcc-tsan gcc-O2 clang19-tsan-real fast-math" tests/support/check.sh
 	$(Q)PLUGINS=full sh tests/e2e/plugins.sh
 
 check:  ## the tests under other compilers, sanitizers and switches

@@ -24,8 +24,8 @@ config() { # name compiler CXXFLAGS [make variables]
 # .ci/run says until when something may begin.
 late() { [ "$(date +%s)" -ge "${UNTIL:-9999999999}" ] && echo "==== $1: SKIPPED, too late" && echo "0 passed, 0 failed, 1 skipped"; }
 long() { case " ${CONFIGS:-} " in *" $2 "*) "$@" ;; esac; }
-# NaN, infinity and -0 where the compiler is told that there are none: the tests of values, as one unit. The flags alone
-# when the configuration is named.
+# NaN, infinity and -0 where the compiler is told that there are none: the tests of values, as one unit. When the
+# configuration is named, also with those flags and no optimisation.
 fast_math() {
     names="core families encoder numbers" dir=build/check/fast-math
     rm -rf $dir && mkdir -p $dir
