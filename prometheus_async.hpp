@@ -4050,9 +4050,8 @@ struct pollfd;  // <poll.h>, for event_loop::fill
 
 PROMETHEUS_ASYNC_BEGIN
 
+namespace detail {
 /// What a descriptor is watched for.
-///
-/// source   event_loop::readable() waits for read, writable() for write
 enum class interest : std::uint8_t { none = 0, read = 1, write = 2, both = 3 };
 PROMETHEUS_ASYNC_DECL constexpr interest operator|(interest a, interest b) noexcept {
     return static_cast<interest>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
@@ -4060,6 +4059,7 @@ PROMETHEUS_ASYNC_DECL constexpr interest operator|(interest a, interest b) noexc
 PROMETHEUS_ASYNC_DECL constexpr interest operator&(interest a, interest b) noexcept {
     return static_cast<interest>(static_cast<unsigned>(a) & static_cast<unsigned>(b));
 }
+}  // namespace detail
 
 /// How a loop is made.
 ///
@@ -4339,8 +4339,8 @@ T event_loop::run(task<T> main) {
 }
 
 inline auto event_loop::sleep(seconds span) noexcept { return detail::sleeping{*this, span}; }
-inline auto event_loop::readable(int fd) noexcept { return detail::readiness{*this, fd, interest::read}; }
-inline auto event_loop::writable(int fd) noexcept { return detail::readiness{*this, fd, interest::write}; }
+inline auto event_loop::readable(int fd) noexcept { return detail::readiness{*this, fd, detail::interest::read}; }
+inline auto event_loop::writable(int fd) noexcept { return detail::readiness{*this, fd, detail::interest::write}; }
 
 /// Awaits an awaitable for at most `span`. If it does not end in time, it is destroyed where it is suspended, and the
 /// result is errc::timeout:
@@ -12463,7 +12463,7 @@ event_loop::event_loop(const loop_options& options) {
     owned<detail::loop_state> made(new detail::loop_state(options));
     if (!made->wake.open()) detail::raise(error::from_errno("event_loop", errno));
     made->polled.open().value();
-    made->polled.set(made->wake.fd(), interest::none, interest::read).value();
+    made->polled.set(made->wake.fd(), detail::interest::none, detail::interest::read).value();
     state_ = made.release();
 }
 event_loop::~event_loop() {

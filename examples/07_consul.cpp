@@ -31,7 +31,11 @@ prom::event_loop* running;
 void say(const prom::event& e, void*) { std::fprintf(stderr, "%s\n", e.why.describe()); }
 
 prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
-    prom::consul_agent consul{{.name = "hello", .tags = {"demo"}, .status = "passing", .on_event = say}};
+    prom::consul_agent consul{{.name = "hello", .tags = {"demo"},
+                               .check = prom::consul_check::automatic,      // by HTTP where that can pass, else a heartbeat
+                               .status = "passing",
+                               .on_failure = prom::on_failure::retry,       // an agent that is down keeps nobody waiting
+                               .on_event = say}};
     auto server = co_await prom::start_http_server(loop, {.port = port, .service_discovery = &consul});
     if (!server) {
         std::fprintf(stderr, "%s\n", server.why().describe());
@@ -48,7 +52,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
 }
 
 int main(int argc, char** argv) {
-    prom::event_loop loop;
+    prom::event_loop loop({.on_event = say, .closing_budget = 1});  // the time that de-registration may take at the end
     running = &loop;
     for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { running->stop(); });
     return loop.run(run(loop, port_of(argc, argv)));

@@ -45,7 +45,7 @@ int main() {
     if (auto bad = all.try_counter("9 lives", "."); !bad) std::printf("%s\n", bad.why().describe());
     std::vector<std::string> keys, values;
     for (const auto& [key, value] : labels) keys.push_back(key), values.push_back(value);
-    const auto reads = all.make_family<prom::counter>(name, "Reads of the sensor.", keys);
+    const prom::dynamic_family<prom::counter> reads = all.make_family<prom::counter>(name, "Reads of the sensor.", keys);
     const std::vector<std::string_view> these(values.begin(), values.end());
     reads(these).inc(2);
     reads({"hygrometer", "1"}).inc();

@@ -31,7 +31,8 @@ namespace prom = prometheus_async;
 
 int main() {
     static double now = 1700000000;
-    prom::set_clock({[] { return now; }, [] { return now; }});  // so that it prints the same each time; in tests too
+    const prom::clock stands{[] { return now; }, [] { return now; }};
+    prom::set_clock(stands);  // so that it prints the same each time; in tests too
 
     prom::histogram took{"request_seconds", "Time spent in requests.", {.unit = "seconds", .buckets = {0.1, 1}}};
     prom::counter failures{"failures_total", "Requests that failed."};
@@ -45,4 +46,5 @@ int main() {
     // What a test asks for, without a page.
     std::printf("%.0f failure\n", prom::default_registry().sample_value("failures_total").value());
     std::fputs(prom::expose({.as = prom::format::openmetrics_1_0_0, .created = prom::created_series::openmetrics}).c_str(), stdout);
+    prom::set_clock(prom::system_clock());  // what a test leaves to the next one
 }

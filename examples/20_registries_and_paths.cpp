@@ -42,7 +42,9 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
         {.path = "/version", .text = "1.2.3\n", .open = true},
     };
     auto server = co_await prom::start_http_server(
-        loop, {.addr = "localhost", .port = port, .routes = routes, .self_metrics = true, .process_start_header = true});
+        loop, {.addr = "localhost", .port = port, .routes = routes,
+               .limits = {.connections = 64, .response = 20},  // what few scrapers need; a page that takes longer is reset
+               .self_metrics = true, .process_start_header = true});
     if (!server) {
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;

@@ -5,6 +5,8 @@
 //
 // prints
 //
+//     prometheus_async.hpp is as its implementation says
+//     counter, gauge and min_max_gauge are types
 //     buckets: 0.001 0.01 0.1 1, and 0 5 10
 //     theirs: 1 call
 //     1 start of a thread was timed; it gave 42
@@ -36,6 +38,10 @@ struct seconds_of {
 static_assert(prom::observer<seconds_of> && prom::incrementer<prom::counter> && prom::up_down<prom::gauge>);
 
 int main() {
+    const bool same = std::string_view(prom::version()) == PROMETHEUS_ASYNC_VERSION_STRING;  // what was linked, what is included
+    std::printf("prometheus_async.hpp is %s\n", same ? "as its implementation says" : "another version than its implementation");
+    std::printf("%s, %s and %s are types\n", prom::type_name(prom::counter::type), prom::type_name(prom::gauge::type),
+                prom::type_name(prom::min_max_gauge::type));
     const std::vector<double> fine = prom::exponential_buckets(0.001, 10, 4), even = prom::linear_buckets(0, 5, 3);
     std::printf("buckets: %g %g %g %g, and %g %g %g\n", fine[0], fine[1], fine[2], fine[3], even[0], even[1], even[2]);
     prom::registry registry;

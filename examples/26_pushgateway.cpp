@@ -9,13 +9,14 @@
 //     backed up 3 files
 //
 // Prometheus must scrape the gateway with honor_labels: true. The first argument is another gateway:
-// ./backup http://push.example:9091; with "loop" after it the job runs on a loop, which pushes while it works.
+// ./backup http://push.example:9091; with "loop" after it the job runs on a loop, which pushes while it works; with "add" only the
+// families of this job are replaced in the group, which others may share; with "remove" the group is taken away at the end.
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
 
 #include <cstdio>
-#include <cstring>
+#include <string_view>
 
 namespace prom = prometheus_async;
 
@@ -43,10 +44,13 @@ int main(int argc, char** argv) {
     const prom::label group[] = {{"instance", "host1"}};
     const prom::push_options options{.gateway = argc > 1 ? argv[1] : "127.0.0.1:9091", .job = "backup",
                                      .grouping = group, .registries = pushed};
-    if (argc > 2 && std::strcmp(argv[2], "loop") == 0) {
+    const std::string_view how = argc > 2 ? argv[2] : "";
+    if (how == "loop") {
         prom::event_loop loop;
         return loop.run(on_loop(loop, options, files));
     }
-    const auto told = prom::push_to_gateway(options);
+    const auto told = how == "add"      ? prom::push_add_to_gateway(options)
+                      : how == "remove" ? prom::remove_from_gateway(options)
+                                        : prom::push_to_gateway(options);
     if (!told) std::fprintf(stderr, "%s\n", told.why().describe());
 }

@@ -24,7 +24,9 @@ int main(int argc, char** argv) {
     took.set(steady_clock::now() - begin);
     finished.set(system_clock::now().time_since_epoch());
 
-    prom::textfile file({.path = argc > 1 ? argv[1] : "backup.prom", .keep_file = true});
+    prom::textfile file({.path = argc > 1 ? argv[1] : "backup.prom",
+                         .on_collector_error = prom::collector_errors::fail,  // rather the file of the last run than half of this one
+                         .keep_file = true});
     const auto written = file.write();
     if (!written) std::fprintf(stderr, "%s\n", written.why().describe());
     return written ? 0 : 1;

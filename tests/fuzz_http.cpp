@@ -54,7 +54,7 @@ std::string answers(service& s, std::string_view octets, bool cut) {
             p.room = cut ? pick(9000) : ~std::size_t{0};
             p.piece = cut ? pick(5000) : ~std::size_t{0};
             c.run(1000);
-            if (c.wants() == prom::interest::none && !c.closed()) __builtin_trap();
+            if (c.wants() == prom::detail::interest::none && !c.closed()) __builtin_trap();
             all += std::exchange(p.from_server, {});
         }
     }

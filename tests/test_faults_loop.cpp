@@ -16,7 +16,7 @@ namespace prom = prometheus_async;
 namespace detail = prom::detail;
 using namespace std::chrono_literals;
 using prom::event_loop;
-using prom::interest;
+using prom::detail::interest;
 using prom::task;
 
 namespace {

@@ -57,7 +57,7 @@ struct wire {
     ~wire() { test_system::peers.erase(fd); }
 
     bool due() const {
-        using prom::interest;
+        using prom::detail::interest;
         const bool can_read = !peer.to_server.empty() || peer.fin || peer.recv_error != 0;
         const bool can_write = peer.room != 0 || peer.send_error != 0;
         return !c.closed() && (((c.wants() & interest::read) != interest::none && can_read) || ((c.wants() & interest::write) != interest::none && can_write));
@@ -621,7 +621,7 @@ TEST_CASE("a turn writes 64 kB and the piece that was begun, then others come fi
     const std::size_t first = w.peer.from_server.size();
     CHECK(first >= 65536);
     CHECK(first <= 2 * 65536);
-    CHECK(w.c.wants() == prom::interest::write);
+    CHECK(w.c.wants() == prom::detail::interest::write);
     w.c.run(w.now);
     CHECK(w.peer.from_server.size() - first >= 65536);
     CHECK(w.peer.from_server.size() - first <= 2 * 65536);
@@ -644,7 +644,7 @@ TEST_CASE("of several addresses the readers at one share what it may send in a t
     other.peer.to_server = get();
     CHECK(turn(&other) <= 5 * 65536);
     CHECK(other.peer.from_server.size() >= 65536);
-    for (const wire& w : many) CHECK(w.c.wants() == prom::interest::write);  // all go on
+    for (const wire& w : many) CHECK(w.c.wants() == prom::detail::interest::write);  // all go on
     const std::size_t first = other.peer.from_server.size();
     CHECK(turn(&other) >= 4 * 65536);  // the next turn has a share of its own
     CHECK(other.peer.from_server.size() - first >= 65536);
@@ -684,7 +684,7 @@ TEST_CASE("while output is pending nothing is read") {
     for (int i = 0; i != 50; ++i) w.give(get("/"));
     CHECK(w.peer.from_server.size() == 1000);
     CHECK(w.peer.receives == 1);
-    CHECK(w.c.wants() == prom::interest::write);
+    CHECK(w.c.wants() == prom::detail::interest::write);
     w.peer.room = ~std::size_t{0};
     w.go();
     CHECK(w.got().size() == 52);

@@ -20,7 +20,7 @@ namespace prom = prometheus_async;
 namespace detail = prom::detail;
 using namespace std::chrono_literals;
 using prom::event_loop;
-using prom::interest;
+using prom::detail::interest;
 using prom::loop_options;
 using prom::task;
 

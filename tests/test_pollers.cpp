@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 
 namespace prom = prometheus_async;
-using prom::interest;
+using prom::detail::interest;
 namespace detail = prom::detail;
 
 namespace {

@@ -86,6 +86,10 @@ for v in 1.5 1; do
     ok "$v: what it did" shows 'backup_files_total{instance="host1",job="backup"} 3'
     ok "$v: the example pushes from a loop" sh -c "[ \"\$('$B/examples/26_pushgateway' 127.0.0.1:$port loop 2>&1)\" = 'backed up 3 files' ]"
     ok "$v: what it counted there has come" sh -c "curl -sS -m 5 http://127.0.0.1:$port/metrics | grep -q '^backup_files_total{.*} 4$'"
+    ok "$v: the example adds to its group" sh -c "'$B/examples/26_pushgateway' 127.0.0.1:$port add | grep -qx 'backed up 3 files'"
+    ok "$v: which has the newer value" shows 'backup_files_total{instance="host1",job="backup"} 3'
+    ok "$v: the example takes its group away" "$B/examples/26_pushgateway" "127.0.0.1:$port" remove
+    ok "$v: it is gone" shows_not backup_files_total
 
     # A restart between two pushes of one pusher, and in the midst of pushes by itself.
     mkfifo "$tmp/go-$v"

@@ -2,7 +2,7 @@
 """lint.py HEADER README: proves the rooms by compiling each with only the rooms that it names (and those that
 these name) before it, and that it does not compile when one of these is left out; checks the contents table against the
 banners, and compiles the README's C++ blocks and the code of its table "Everything at a glance". Every link of the README leads
-somewhere, every example has a number of its own and stands in the README. Every public name has a comment with keys (shape,
+somewhere, every example has a number of its own and stands in the README. Every public name is used by an example, has a comment with keys (shape,
 unit, threads, ...), every class that has state says its threads, and each name stands in the README or below among those that nobody types.
 Ends with "N passed, N failed"."""
 import glob, os, re, shutil, subprocess, sys, tempfile
@@ -136,7 +136,9 @@ sys.path.insert(0, os.path.dirname(__file__))
 import manual
 public = [(n, e) for n, _, _, found in manual.rooms(text) for e in found]
 check(len(public) > 110, f"manual.py finds the public names: {len(public)}")
+uses = manual.examples()
 for n, e in public:
+    check(manual.used_in(e, uses), f"[{n}] {e.name} is used by an example, by its name or as manual.py's UNNAMED says")
     prose, keys = e.parts()
     check(any(prose) or e.heads[0][1], f"[{n}] {e.name} says what it is")
     check(keys, f"[{n}] {e.name} says its shape, unit, clock, lifetime, threads, errors or source: one of them at least")
@@ -144,8 +146,8 @@ for n, e in public:
     said = re.search(rf"\b{e.name}\b", page) is not None
     check(said or e.name in UNTYPED, f"[{n}] {e.name} stands in the README")
     check(not said or e.name not in UNTYPED, f"[{n}] {e.name} stands in the README, and in lint.py among those that do not")
-for name in UNTYPED:
-    check(any(e.name == name for _, e in public), f"lint.py: {name} is a public name")
+for name in {*UNTYPED, *manual.UNNAMED}:
+    check(any(e.name == name for _, e in public), f"lint.py, manual.py: {name} is a public name")
 
 print(f"{passed} passed, {len(faults)} failed")
 sys.exit(bool(faults))

@@ -169,20 +169,43 @@ def rooms(text):
     return result
 
 def examples():
-    """[(file, its text)] of the examples, those with a number first."""
+    """[(file, its code)] of the examples, those with a number first."""
     files = sorted(glob.glob("examples/[0-9]*.cpp")) + sorted(glob.glob("examples/migration/*_after.cpp")) + sorted(glob.glob("examples/*.hpp"))
-    return [(f, open(f).read()) for f in files]
+    return [(f, re.sub(r"(^|\s)//[^\n]*", r"\1", open(f).read())) for f in files]
+
+# What a program uses without writing its name: what it writes instead, and how that is found.
+UNNAMED = {
+    "fixed_string": ('prom::family<prom::counter, "method">', r'\bprom::family<[\w:]+, "'),
+    "metric_name": ('prom::counter sent{"sent_total", ...}', r'\bprom::(counter|gauge|histogram) \w+\{"'),
+    "any_name": ("registry.make_counter(name, ...)", r"\.(make|try)_\w+(<[\w:]+>)?\("),
+    "list": (".buckets = {0.1, 1}", r"\.(buckets|states|registries|tags) = "),
+    "label_names": ('registry.make_family<prom::counter>(name, help, {"disk"})', r"\.make_family<"),
+    "seconds": (".window = 60, or loop.sleep(100ms)", r"\.sleep\(|\.(window|interval|min_reset) = "),
+    "metric_options": ("{.buckets = {0.1, 1}}, last in a declaration", r"\.(buckets|states|max_series|window|registry|unit|native) = "),
+    "native_buckets": (".native = {.factor = 1.1}", r"\.native = \{"),
+    "exemplar": ('took.observe(0.25, {.labels = {{"trace_id", id}}})', r"(observe|inc)\([^()]+, \{\.labels"),
+    "scoped_timer": ("auto timer = took.timer();", r"= \w+\.timer\(\)"),
+    "textfile_options": ("prom::textfile({.path = ...})", r"prom::textfile \w+\(\{"),
+    "stats_request": ("prom::server_stats({.accept = ...})", r"server_stats\(\{"),
+    "unhandled_handler": ("prom::on_unhandled_failure([](const prom::fault& why, void*) { ... })", r"on_unhandled_failure\("),
+    "completion_handler": ("prom::time(took, prom::completion(handler))", r"prom::completion\("),
+    "failed": ("prom::count_failures(errors), without a predicate", r"prom::count_failures\(\w+\)"),
+    "decorated": ("auto timed = prom::time(took)(handle);", r"= prom::\w+\(\w+\)\(\w+\);"),
+    "decorator": ("prom::time(took)", r"prom::(time|track_inprogress)\(\w+\)"),
+    "composed": ("prom::time(took) | prom::track_inprogress(running)", r"prom::\w+(<[\w:]+>)?\(\w+\) \| prom::"),
+    "credential": ('prom::basic("scraper", "secret")', r"prom::(basic|bearer)\("),
+    "health_check": (".check = {.now = ready}", r"\.check = \{"),
+    "server_limits": (".limits = {.connections = 64}", r"\.limits = \{"),
+    "server_options": ("prom::start_http_server(loop, {.port = 9464})", r"start_http_server(_in_thread)?\(\s*(loop, )?\{\."),
+    "loop_options": ("prom::event_loop loop({.on_event = ...});", r"prom::event_loop \w+[({]+\."),
+    "consul_options": ('prom::consul_agent consul{{.name = "hello"}};', r"consul_agent \w+[({]+\."),
+    "file_sd_options": ("prom::file_sd file{{.path = ...}};", r"prom::file_sd \w+[({]+\."),
+}
 
 def used_in(e, uses):
-    """The files that name it; of a struct that is made of braces, the programs that name its members. What another library's
-    namespace or a variable has of the same name is none."""
-    found = [f for f, text in uses if re.search(rf"\b(prom|prometheus_async)::{e.name}\b", text)]
-    if not found and e.kind == "struct":
-        fields = "|".join(m.name for m in e.members if m.name not in ("name", "value")) or "-"
-        about = e.name.rsplit("_", 1)[0]  # server_options: of files that say "server"
-        score = {f: len(set(re.findall(rf"[{{(, ]\.({fields}) = ", text))) * (about in text) for f, text in uses if f.endswith(".cpp")}
-        found = sorted((f for f in score if score[f]), key=lambda f: -score[f])
-    return found
+    """The files whose code names it, or writes what stands for it."""
+    pattern = rf"\b(prom|prometheus_async)::{e.name}\b" + (f"|{UNNAMED[e.name][1]}" if e.name in UNNAMED else "")
+    return [f for f, text in uses if re.search(pattern, text)]
 
 # ---- Writing: one list of blocks, two formats ----
 
@@ -202,6 +225,8 @@ def blocks(all_rooms, readme, uses):
             text, keys = e.parts()
             if text:
                 yield "text", text
+            if e.name in UNNAMED:
+                yield "p", f"A program writes `{UNNAMED[e.name][0]}`, and seldom its name."
             yield "code", [h for h, _ in e.heads if "= delete" not in h]
             if keys:
                 yield "keys", list(keys.items())
@@ -209,7 +234,7 @@ def blocks(all_rooms, readme, uses):
                 yield "p", e.note
             rows = []
             for m in e.members:
-                if m.deleted or m.kind == "operator" and not m.doc:
+                if m.deleted or m.kind == "operator" and not m.doc and not any("operator()" in h for h, _ in m.heads):
                     continue
                 said, mkeys = m.parts()
                 heads = [(h, n) for h, n in m.heads if "= delete" not in h and "(const detail::" not in h and "(detail::" not in h]
@@ -244,7 +269,7 @@ def markdown(found):
         elif kind == "p": out += [what, ""]
         elif kind == "h2": out += [f'<a id="{what[0]}"></a>', "", f"## {what[1]}", ""]
         elif kind == "h3": out += [f'<a id="{what[0]}"></a>', "", f"### {what[1]} ({what[2]})" + "".join(f" [{os.path.basename(f)[:2] if os.path.basename(f)[0].isdigit() else os.path.basename(f)}](../../{f})" for f in what[3]), ""]
-        elif kind == "text": out += [*what, ""]
+        elif kind == "text": out += [*("  " + line if line.startswith("  ") else line for line in what), ""]
         elif kind == "code": out += ["```cpp", *what, "```", ""]
         elif kind == "keys": out += ["| | |", "|---|---|", *(f"| {k} | {cell(v)} |" for k, v in what), ""]
         elif kind == "members": out += ["| member | |", "|---|---|", *("| " + "<br>".join(f"`{cell(h)}`" for h in heads) + f" | {cell(words)} |" for heads, words in what), ""]

@@ -88,7 +88,7 @@ public:
         port = ntohs(at.sin_port);
         ::listen(fd_, 16);
         ::fcntl(fd_, F_SETFL, O_NONBLOCK);
-        listening_.set(fd_, prom::interest::read).value();
+        listening_.set(fd_, prom::detail::interest::read).value();
     }
     std::string at() const { return "127.0.0.1:" + std::to_string(port); }
 
@@ -135,7 +135,7 @@ private:
     struct talk {
         talk(peer& p, int descriptor) : owner(p), fd(descriptor), watch(p.loop_, &talk::ready, this), number(p.connections) {
             ::fcntl(fd, F_SETFL, O_NONBLOCK);
-            watch.set(fd, prom::interest::read).value();
+            watch.set(fd, prom::detail::interest::read).value();
         }
         ~talk() { end(); }
         void end() {
@@ -161,7 +161,7 @@ private:
             in.erase(0, size);
             return true;
         }
-        static void ready(void* self, prom::interest) { static_cast<talk*>(self)->turn(); }
+        static void ready(void* self, prom::detail::interest) { static_cast<talk*>(self)->turn(); }
         void turn() {
             if (owner.deaf) return;
             char buffer[4096];
@@ -179,10 +179,10 @@ private:
                 if (sent > 0) says.octets.erase(0, static_cast<std::size_t>(sent));
                 if (!says.octets.empty()) {
                     if (sent < 0 && errno != EAGAIN) return end();
-                    watch.set(fd, prom::interest::both).value();
+                    watch.set(fd, prom::detail::interest::both).value();
                     return;
                 }
-                watch.set(fd, prom::interest::read).value();
+                watch.set(fd, prom::detail::interest::read).value();
                 if (says.then == answer::stall) {
                     while (next()) unanswered.push_back(owner.requests.back());
                     return;
@@ -204,7 +204,7 @@ private:
         std::vector<std::string> unanswered;  // while stalled
         std::size_t number;                   // of the connection
     };
-    static void arrived(void* self, prom::interest) {
+    static void arrived(void* self, prom::detail::interest) {
         auto& p = *static_cast<peer*>(self);
         const int fd = ::accept(p.fd_, nullptr, nullptr);
         if (fd < 0) return;
