@@ -2075,7 +2075,7 @@ struct sink_state;
 struct sample_details {
     double timestamp = 0;  // seconds since 1970; 0: none. With one, Prometheus shows a vanished series for five minutes more
     double created = 0;
-    exemplar example{};    // of a counter
+    exemplar example{};    // of a counter, or of a native histogram, which should give it a time
     double example_value = 1;
 };
 
@@ -2096,6 +2096,19 @@ public:
         exemplar example{};  // of a histogram
         double example_value = 0;
     };
+    struct native_bucket {
+        std::int32_t index;   // of a bucket with the upper bound 2^(index / 2^schema); of values below zero, that is -bound
+        std::uint64_t count;  // in this bucket alone
+    };
+    struct native_histogram {
+        int schema = 0;                       // -4 to 8
+        double zero_threshold = 0x1p-128;     // values no farther from zero are in zero_count
+        std::uint64_t zero_count = 0;
+        list<native_bucket> positive{}, negative{};  // ascending by index
+        std::uint64_t count = 0;              // of all these together; where sum is NaN, observations of NaN too
+        double sum = 0;
+        list<bucket> classic{};               // for formats without native buckets; empty: +Inf alone. It has the same count
+    };
     struct quantile { double q; double value; };
     struct state { std::string_view name; bool on; };
 
@@ -2109,6 +2122,9 @@ public:
     /// A series of a histogram or gauge_histogram. What OpenMetrics forbids is left out of it: a NaN sum, a negative one, a
     /// sum of a histogram with bounds below zero (and the count), a negative value of a quantile.
     PROMETHEUS_ASYNC_DECL void histogram(list<bucket> buckets, double sum, list<label> labels = {}, const sample_details& more = {});
+    /// The same with native buckets, which protobuf and OpenMetrics 2.0 show. Parts that do not agree are nonsense: a scraper
+    /// would refuse the whole page for them.
+    PROMETHEUS_ASYNC_DECL void histogram(const native_histogram& value, list<label> labels = {}, const sample_details& more = {});
     PROMETHEUS_ASYNC_DECL void summary(std::uint64_t count, double sum, list<quantile> quantiles = {}, list<label> labels = {},
                                        const sample_details& more = {});
     PROMETHEUS_ASYNC_DECL void states(list<state> states, list<label> labels = {});
@@ -7471,7 +7487,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-constexpr unsigned first_native_exemplar = 256, native_exemplars = 10;
+[[maybe_unused]] constexpr unsigned first_native_exemplar = 256, native_exemplars = 10;
 struct kept_exemplar {
     unsigned at;  // which bucket, or place for native ones
     double value, timestamp;
@@ -10080,6 +10096,11 @@ public:
         at_ = &held_;
     }
     void series(page_text& to, const family_head& f, const shown_series& s) override {
+        if (f.type == metric_type::gauge_histogram) {  // of classic buckets it is shown as a histogram: servers misread type 5
+            const char type = s.native ? 5 : 4;
+            if (head_[end_of_head_ - 1] != type) end_family(to);
+            head_[end_of_head_ - 1] = type;
+        }
         switch (f.row().shape) {
         case value_shape::points:
             for (const shown_point& p : s.points) {
@@ -10132,7 +10153,7 @@ private:
         case metric_type::summary: return 2;
         case metric_type::unknown: return 3;
         case metric_type::histogram:
-        case metric_type::gauge_histogram: return 4;  // of classic buckets: servers misread those of type 5
+        case metric_type::gauge_histogram: return 4;
         default: return 1;
         }
     }
@@ -11170,7 +11191,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         else count_event(event_kind::exemplar_dropped);
     }
     void show(shown_series& s) {
-        s.exemplars = exemplars;
+        cursor::state::exemplars(s, exemplars);
         page.as->series(page.unit, f, s);
         if (s.has_created && page.rules().created == created_place::own_family) {
             const std::size_t start = page.unit.octets.size;
@@ -11201,10 +11222,34 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         if (counts) add_exemplar(0, more.example, more.example_value);
         show(s);
     }
-    void histogram(list<sample_sink::bucket> buckets, double sum, list<label> given, const sample_details& more) {
+    /// What is wrong with a native histogram, or null.
+    static const char* fault_of(const sample_sink::native_histogram& v) noexcept {
+        constexpr std::int64_t least = -1074, most = 1024;  // the exponents of doubles: what lies within them has a bucket
+        if (v.schema < -4 || v.schema > 8) return "a schema that is not within -4 and 8";
+        if (!is_finite(v.zero_threshold) || !from_zero(v.zero_threshold)) return "a zero threshold that is negative or not finite";
+        std::uint64_t all = v.zero_count;
+        bool too_many = false;
+        for (const auto* side : {&v.positive, &v.negative})
+            for (const sample_sink::native_bucket& b : *side) {
+                const std::int64_t fine = std::int64_t{b.index} << (8 - v.schema);
+                if (&b != side->begin() && (&b)[-1].index >= b.index) return "the native buckets do not ascend";
+                if (fine < least * 256 || fine > (most * 256) + (1 << (8 - v.schema))) return "an index beyond all numbers";
+                too_many |= __builtin_add_overflow(all, b.count, &all);
+            }
+        if (too_many || (all | v.count) >> 63 != 0) return "a count of 2^63 or more";
+        if (is_nan(v.sum) ? v.count < all : v.count != all) return "a count that is not that of its native buckets";
+        return nullptr;
+    }
+    void histogram(list<sample_sink::bucket> buckets, double sum, list<label> given, const sample_details& more,
+                   const sample_sink::native_histogram* native = nullptr) {
         if (open && f.row().shape != value_shape::histogram) return fail("buckets of another type");
         shown_series s;
         if (!begin(s, given, more)) return;
+        const sample_sink::bucket no_bound{__builtin_bit_cast(double, infinite), native ? native->count : 0};
+        if (native) {
+            if (const char* wrong = fault_of(*native)) return fail(wrong);
+            if (buckets.empty()) buckets = {&no_bound, 1};
+        }
         if (buckets.empty() || bits_of(buckets[buckets.size() - 1].upper) != infinite) return fail("no bucket +Inf");
         upper.clear();
         cumulative.clear();
@@ -11220,8 +11265,29 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         }
         s.upper = upper;
         s.cumulative = cumulative.data();
+        if (native) {
+            if (cumulative.back() != native->count) return fail("a count of classic buckets that is not that of native ones");
+            set_native(s, *native);
+            add_exemplar(first_native_exemplar, more.example, more.example_value);
+        }
         if (set_sum(s, page.rules(), f.type, sum, cumulative.back())) report_sum();
         show(s);
+    }
+    void set_native([[maybe_unused]] shown_series& s, [[maybe_unused]] const sample_sink::native_histogram& from) {
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+        if (!page.rules().native || !page.asked.native_histograms) return;
+        native_view& v = page.view;
+        v.schema = from.schema;
+        v.zero_threshold = from.zero_threshold;
+        v.zero_count = from.zero_count;
+        const auto copy = [](std::vector<native_count>& to, list<sample_sink::native_bucket> all) {
+            to.clear();
+            for (const auto& b : all) if (b.count != 0) to.push_back({b.index, b.count});
+        };
+        copy(v.positive, from.positive);
+        copy(v.negative, from.negative);
+        s.native = &v;
+#endif
     }
     void summary(std::uint64_t count, double sum, list<sample_sink::quantile> given_quantiles, list<label> given, const sample_details& more) {
         if (open && f.row().shape != value_shape::summary) return fail("quantiles of another type");
@@ -11274,6 +11340,9 @@ void sample_sink::family(metric_type type, any_name name, std::string_view help,
 void sample_sink::sample(double value, list<label> labels, const sample_details& more) { to_.sample(value, labels, more); }
 void sample_sink::histogram(list<bucket> buckets, double sum, list<label> labels, const sample_details& more) {
     to_.histogram(buckets, sum, labels, more);
+}
+void sample_sink::histogram(const native_histogram& value, list<label> labels, const sample_details& more) {
+    to_.histogram(value.classic, value.sum, labels, more, &value);
 }
 void sample_sink::summary(std::uint64_t count, double sum, list<quantile> quantiles, list<label> labels, const sample_details& more) {
     to_.summary(count, sum, quantiles, labels, more);

@@ -23,6 +23,11 @@
 //     rpc_seconds{quantile="0.99"} 0.75
 //     rpc_seconds_sum 12.5
 //     rpc_seconds_count 40
+//     # HELP queue_wait_seconds Time in the queue.
+//     # TYPE queue_wait_seconds histogram
+//     queue_wait_seconds_bucket{le="+Inf"} 9
+//     queue_wait_seconds_sum 4.25
+//     queue_wait_seconds_count 9
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #define PROMETHEUS_ASYNC_NO_NETWORK 1  // metrics and text only
@@ -49,6 +54,9 @@ int main() {
         out.sample(3.7, {}, then);
         out.family(prom::metric_type::summary, "rpc_seconds", "Time of remote calls.");
         out.summary(40, 12.5, {{0.5, 0.25}, {0.99, 0.75}});
+        // A native histogram: 3 values in (0.25, 0.5], 6 in (0.5, 1]. A text page has no more of it than its count and sum.
+        out.family(prom::metric_type::histogram, "queue_wait_seconds", "Time in the queue.");
+        out.histogram({.schema = 0, .positive = {{-1, 3}, {0, 6}}, .count = 9, .sum = 4.25});
     });
 
     std::fputs(prom::expose().c_str(), stdout);

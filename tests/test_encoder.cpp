@@ -397,6 +397,10 @@ TEST_CASE("a collector yields families of every type") {
         to.histogram({{1, 2}, {infinity(), 3}}, 4.5, {{"a", "b"}});
         to.family(type::gauge_histogram, "gh", "");
         to.histogram({{1, 2}, {infinity(), 3}}, 4.5);
+        to.family(type::histogram, "nh", "");
+        to.histogram({.schema = 3, .zero_count = 1, .positive = {{-2, 3}, {5, 2}}, .negative = {{0, 1}}, .count = 7, .sum = 2.5}, {{"a", "b"}});
+        to.family(type::gauge_histogram, "ngh", "");
+        to.histogram({.positive = {{0, 3}}, .count = 3, .sum = 4.5, .classic = {{1, 2}, {infinity(), 3}}});
         to.family(type::summary, "s", "");
         to.summary(3, 4.5, {{0.5, 1}, {0.99, 2}});
         to.family(type::info, "i", "");
@@ -414,6 +418,8 @@ TEST_CASE("a collector yields families of every type") {
           "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1.0\"} 2\nh_bucket{a=\"b\",le=\"+Inf\"} 3\nh_sum{a=\"b\"} 4.5\nh_count{a=\"b\"} 3\n"
           "# TYPE gh histogram\ngh_bucket{le=\"1.0\"} 2\ngh_bucket{le=\"+Inf\"} 3\n"
           "gh_sum 4.5\ngh_count 3\n"
+          "# TYPE nh histogram\nnh_bucket{a=\"b\",le=\"+Inf\"} 7\nnh_sum{a=\"b\"} 2.5\nnh_count{a=\"b\"} 7\n"
+          "# TYPE ngh histogram\nngh_bucket{le=\"1.0\"} 2\nngh_bucket{le=\"+Inf\"} 3\nngh_sum 4.5\nngh_count 3\n"
           "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.99\"} 2\ns_sum 4.5\ns_count 3\n"
           "# TYPE i_info gauge\ni_info{v=\"1\"} 1\n# TYPE st gauge\nst{a=\"b\",st=\"on\"} 1\nst{a=\"b\",st=\"off\"} 0\n"
           "# TYPE u untyped\nu 1\n# TYPE empty gauge\n");
@@ -422,6 +428,8 @@ TEST_CASE("a collector yields families of every type") {
           "# TYPE level_bytes gauge\n# UNIT level_bytes bytes\nlevel_bytes -1\n"
           "# TYPE h histogram\nh_bucket{a=\"b\",le=\"1.0\"} 2\nh_bucket{a=\"b\",le=\"+Inf\"} 3\nh_sum{a=\"b\"} 4.5\nh_count{a=\"b\"} 3\n"
           "# TYPE gh gaugehistogram\ngh_bucket{le=\"1.0\"} 2\ngh_bucket{le=\"+Inf\"} 3\ngh_gsum 4.5\ngh_gcount 3\n"
+          "# TYPE nh histogram\nnh_bucket{a=\"b\",le=\"+Inf\"} 7\nnh_sum{a=\"b\"} 2.5\nnh_count{a=\"b\"} 7\n"
+          "# TYPE ngh gaugehistogram\nngh_bucket{le=\"1.0\"} 2\nngh_bucket{le=\"+Inf\"} 3\nngh_gsum 4.5\nngh_gcount 3\n"
           "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.99\"} 2\ns_sum 4.5\ns_count 3\n"
           "# TYPE i info\ni_info{v=\"1\"} 1\n# TYPE st stateset\nst{a=\"b\",st=\"on\"} 1\nst{a=\"b\",st=\"off\"} 0\n"
           "# TYPE u unknown\nu 1\n# TYPE empty gauge\n# EOF\n");
@@ -452,6 +460,8 @@ TEST_CASE("a collector that yields nonsense is left out, counted and reported; t
         [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 1}}, 1); },
         [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {infinity(), 1}}, 1); },
         [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {infinity(), 3}}, 1, {{"le", "1"}}); },
+        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({.positive = {{0, 1}}, .count = 2}); },
+        [](sink& to) { to.family(type::summary, "x", ""); to.histogram({.zero_count = 1, .count = 1}); },
         [](sink& to) { to.family(type::counter, "x", ""); to.sample(-1); },
         [](sink& to) { to.family(type::counter, "x", ""); to.sample(not_a_number()); },
         [](sink& to) { to.family(type::info, "x", "", "seconds"); },

@@ -209,6 +209,101 @@ TEST_CASE("protobuf, octet by octet") {
     CHECK(protobuf(r) == "2e0a07635f746f74616c180022210a060a01611201781a170900000000000008401a0c0880e2cfaa061080cab5ee01");
 }
 
+TEST_CASE("native histograms and gauge histograms of a collector") {
+    static bool classic_too = false;
+    const auto r = collected([](prom::sample_sink& to) {
+        using sink = prom::sample_sink;
+        to.family(prom::metric_type::histogram, "h", "");
+        to.histogram({.schema = 3, .zero_count = 4, .positive = {{0, 4}}, .negative = {{0, 2}}, .count = 10, .sum = 2}, {},
+                     {.created = 1520430000.5, .example = {.labels = {{"t", "1"}}, .timestamp = 5}, .example_value = 0.5});
+        to.histogram({.positive = {{1, 0}, {2, 1}}, .count = 3, .sum = NAN}, {{"a", "an empty bucket, and two of NaN"}});
+        to.histogram({.zero_threshold = 0}, {{"a", "nothing"}});
+        static const sink::native_bucket far[] = {{-1074 * 256, 1}, {1024 * 256 + 1, 1}};
+        to.histogram({.schema = 8, .positive = far, .negative = far, .count = 4, .sum = 0}, {{"a", "the first bucket and the last"}});
+        to.family(prom::metric_type::gauge_histogram, "g", "");
+        to.histogram({.positive = {{1, 5}}, .count = 5, .sum = -1, .classic = {{2, 5}, {inf, 5}}});
+        if (classic_too) to.histogram({{2, 5}, {inf, 6}}, 1, {{"a", "classic"}});
+    });
+    const std::string head = "# TYPE h histogram\nh {count:10,sum:2,", rest =
+        "h{a=\"an empty bucket, and two of NaN\"} {count:3,sum:NaN,schema:0,zero_threshold:2.938735877055719e-39,zero_count:0,positive_spans:[2:1],positive_buckets:[1]}\n"
+        "h{a=\"nothing\"} {count:0,sum:0,schema:0,zero_threshold:0,zero_count:0}\n"
+        "h{a=\"the first bucket and the last\"} {count:4,sum:0,schema:8,zero_threshold:2.938735877055719e-39,zero_count:0,"
+        "negative_spans:[-274944:1,537088:1],negative_buckets:[1,1],positive_spans:[-274944:1,537088:1],positive_buckets:[1,1]}\n"
+        "# TYPE g gaugehistogram\ng {gcount:5,gsum:-1,schema:0,zero_threshold:2.938735877055719e-39,zero_count:0,positive_spans:[1:1],positive_buckets:[5],bucket:[2:5,+Inf:5]}\n";
+    CHECK(om2(*r) == head + "schema:3,zero_threshold:2.938735877055719e-39,zero_count:4,negative_spans:[0:1],negative_buckets:[2],"
+                            "positive_spans:[0:1],positive_buckets:[4]} st@1520430000.5 # {t=\"1\"} 0.5 5\n" + rest);
+    std::string bytes = page(*r, prom::format::protobuf);
+    auto all = flat::protobuf(bytes).messages();
+    REQUIRE(all.size() == 2);
+    CHECK(all[0].type == "histogram");
+    CHECK(all[0].all[0].native_exemplars.size() == 1);
+    CHECK(all[0].all[0].start == 1520430000.5);
+    for (const auto& s : all[0].all) CHECK(s.is_native);
+    CHECK(all[1].type == "gaugehistogram");
+    CHECK(all[1].all[0].buckets.size() == 2);
+    // Without native buckets both are what they were before: of type 4, which servers do not misread.
+    bytes = page(*r, prom::format::protobuf, prom::escaping::underscores, false);
+    all = flat::protobuf(bytes).messages();
+    REQUIRE(all.size() == 2);
+    CHECK(all[1].type == "histogram");
+    // One family of both kinds is a message of each.
+    classic_too = true;
+    bytes = page(*r, prom::format::protobuf);
+    all = flat::protobuf(bytes).messages();
+    REQUIRE(all.size() == 3);
+    CHECK(all[1].type == "gaugehistogram");
+    CHECK(all[2].type == "histogram");
+    CHECK(all[2].name == "g");
+    classic_too = false;
+}
+
+TEST_CASE("what is wrong with a collector's native histogram is said, and the rest of the page stays") {
+    using native = prom::sample_sink::native_histogram;
+    static native yielded;
+    static std::string told;
+    prom::registry r;
+    const prom::counter before{"before", "", {.registry = &r}};
+    r.add_collector([](prom::sample_sink& to) {
+         to.family(prom::metric_type::histogram, "h", "");
+         to.histogram(yielded);
+     }).keep();
+    prom::registry* const shown[] = {&r};
+    const auto reason = [&](const native& of) {
+        yielded = of;
+        std::string first;
+        for (const prom::format as : {prom::format::protobuf, prom::format::openmetrics_2_0_0, prom::format::text_0_0_4}) {
+            told.clear();
+            const std::string text = prom::expose({.as = as, .registries = shown, .on_event = [](const prom::event& e, void*) { told = e.why.describe(); }});
+            CHECK((text.find("before_total") != std::string::npos));
+            if (as == prom::format::text_0_0_4) CHECK((text.find("# TYPE h ") == std::string::npos) == !told.empty());
+            if (as == prom::format::protobuf) first = told;
+            else CHECK(told == first);
+        }
+        return first.substr(0, first.find("h: ")) == "a collector is left out: " ? first.substr(28) : first;
+    };
+    using bucket = prom::sample_sink::native_bucket;
+    static const bucket good[] = {{-1, 1}, {7, 2}}, twice[] = {{1, 1}, {1, 1}}, down[] = {{2, 1}, {1, 1}}, below[] = {{-1075, 1}}, above[] = {{1026, 1}},
+                        last[] = {{-1074, 1}, {1025, 1}}, huge[] = {{0, ~std::uint64_t{0}}, {1, 2}}, half[] = {{0, std::uint64_t{1} << 63}};
+    static const prom::sample_sink::bucket one[] = {{inf, 1}};
+    CHECK(reason({.positive = good, .count = 3}).empty());
+    CHECK(reason({.positive = last, .negative = last, .count = 4}).empty());
+    CHECK(reason({.zero_count = 2, .count = 3, .sum = NAN}).empty());
+    CHECK(reason({.schema = 9}) == "a schema that is not within -4 and 8");
+    CHECK(reason({.schema = -5}) == "a schema that is not within -4 and 8");
+    for (const double threshold : {-1.0, inf, static_cast<double>(NAN)})
+        CHECK(reason({.zero_threshold = threshold}) == "a zero threshold that is negative or not finite");
+    CHECK(reason({.positive = twice, .count = 2}) == "the native buckets do not ascend");
+    CHECK(reason({.negative = down, .count = 2}) == "the native buckets do not ascend");
+    CHECK(reason({.positive = below, .count = 1}) == "an index beyond all numbers");
+    CHECK(reason({.negative = above, .count = 1}) == "an index beyond all numbers");
+    CHECK(reason({.positive = huge, .count = 1}) == "a count of 2^63 or more");
+    CHECK(reason({.positive = half, .count = std::uint64_t{1} << 63}) == "a count of 2^63 or more");
+    CHECK(reason({.count = std::uint64_t{1} << 63, .sum = NAN}) == "a count of 2^63 or more");
+    CHECK(reason({.positive = good, .count = 4}) == "a count that is not that of its native buckets");
+    CHECK(reason({.zero_count = 2, .count = 1, .sum = NAN}) == "a count that is not that of its native buckets");
+    CHECK(reason({.zero_count = 2, .count = 2, .classic = one}) == "a count of classic buckets that is not that of native ones");
+}
+
 TEST_CASE("a family longer than a message's buffer is several messages of one name, each with type, help and unit") {
     prom::registry r;
     const prom::family<prom::counter, "path"> f{"requests_bytes", "Octets.", {.registry = &r, .unit = "bytes"}};
@@ -407,15 +502,40 @@ TEST_CASE("random registries: every format says the same") {
             }
             }
         }
+        const std::uint64_t natives = random() % 4;
+        r.add_collector([natives](prom::sample_sink& to) {
+             std::mt19937_64 again(natives);
+             for (const auto type : {prom::metric_type::histogram, prom::metric_type::gauge_histogram}) {
+                 to.family(type, type == prom::metric_type::histogram ? "yielded" : "yielded_gauges", "");
+                 for (std::uint64_t i = 0; i != natives; ++i) {
+                     std::vector<prom::sample_sink::native_bucket> sides[2];
+                     std::uint64_t count = again() % 3;
+                     prom::sample_sink::native_histogram h{.schema = static_cast<int>(again() % 13) - 4, .zero_count = count};
+                     for (auto& side : sides) {
+                         std::int32_t at = -static_cast<std::int32_t>(again() % 50);
+                         for (std::uint64_t n = again() % 20; n != 0; --n, at += 1 + static_cast<std::int32_t>(again() % 5)) {
+                             side.push_back({at, again() % 1000});
+                             count += side.back().count;
+                         }
+                     }
+                     h.positive = sides[0];
+                     h.negative = sides[1];
+                     h.count = count;
+                     h.sum = static_cast<double>(again() % 1000) / 8;
+                     to.histogram(h, {{"i", std::to_string(i)}});
+                 }
+             }
+         }).keep();
         for (const prom::escaping names : {prom::escaping::allow_utf8, prom::escaping::underscores, prom::escaping::dots, prom::escaping::values}) {
             INFO("seed ", seed, " escaping ", static_cast<int>(names));
             prom::registry* const shown[] = {&r};
             const auto expected = flat::flatten_lines(
                 prom::expose({.as = prom::format::text_1_0_0, .names = names, .registries = shown, .created = prom::created_series::all}));
             const std::string om = page(r, prom::format::openmetrics_2_0_0, names), pb = page(r, prom::format::protobuf, names);
-            const auto from_pb = flat::flatten(flat::protobuf(pb).parse()), from_om = flat::flatten(flat::openmetrics_2(om).parse());
-            CHECK(from_pb == expected);
-            CHECK(from_om == expected);
+            const auto from_pb = flat::protobuf(pb).parse(), from_om = flat::openmetrics_2(om).parse();
+            CHECK(flat::flatten(from_pb) == expected);
+            CHECK(flat::flatten(from_om) == expected);
+            CHECK(flat::details(from_pb) == flat::details(from_om));
         }
     }
 }

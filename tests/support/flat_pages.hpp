@@ -107,6 +107,26 @@ inline samples flatten(const std::vector<family>& page) {
         }
     return out;
 }
+/// What flatten() leaves out, for pages of protobuf and OpenMetrics 2.0: times, and native buckets.
+inline std::map<std::string, std::string> details(const std::vector<family>& page) {
+    std::map<std::string, std::string> out;
+    for (const family& f : page)
+        for (const series& s : f.all) {
+            std::string& text = out[key_of(f.name, s.of)];
+            text = "time " + number_text(s.time) + " start " + number_text(s.start);
+            if (!s.is_native) continue;
+            text += " schema " + std::to_string(s.nat.schema) + " zeros " + std::to_string(s.nat.zero_count) + " within " + number_text(s.nat.zero_threshold);
+            for (int side = 0; side != 2; ++side) {
+                std::int64_t at = 0;
+                const std::uint64_t* count = s.nat.buckets[side].data();
+                for (const span& x : s.nat.spans[side]) {
+                    at += x.offset;
+                    for (std::uint64_t i = 0; i != x.length; ++i, ++at) text += (side == 0 ? " +" : " -") + std::to_string(at) + ':' + std::to_string(*count++);
+                }
+            }
+        }
+    return out;
+}
 
 // ---- lines: the text formats and OpenMetrics 1 ----
 
@@ -208,7 +228,6 @@ class openmetrics_2 {
 public:
     explicit openmetrics_2(std::string_view page) : rest_(page) {}
     std::vector<family> parse() {
-        for (char c : rest_) if (c == '\r') refuse("CR");
         while (rest_.substr(0, 5) != "# EOF") {
             if (rest_.empty()) refuse("no # EOF");
             if (rest_[0] == '#') descriptor();
@@ -427,7 +446,8 @@ public:
                 all.push_back(std::move(f));
                 continue;
             }
-            if (same->type != f.type || same->help != f.help || same->unit != f.unit) refuse("messages of one name differ");
+            const bool histograms = same->type.ends_with("histogram") && f.type.ends_with("histogram");  // native gauge ones have a type of their own
+            if ((same->type != f.type && !histograms) || same->help != f.help || same->unit != f.unit) refuse("messages of one name differ");
             for (series& s : f.all) same->all.push_back(std::move(s));
         }
         return all;
@@ -612,7 +632,11 @@ private:
                 }
                 break;
             case 6: s.time = static_cast<double>(f.whole) / 1000; break;
-            case 7: only("histogram"); histogram(f.bytes, s); break;
+            case 7:
+                only(type == "gaugehistogram" ? "gaugehistogram" : "histogram");
+                histogram(f.bytes, s);
+                if (type == "gaugehistogram" && !s.is_native) refuse("classic buckets of type 5");
+                break;
             default: refuse("a metric");
             }
         }
@@ -625,8 +649,8 @@ private:
         for (field f; next(from, f);) {
             if (f.number == 3) {
                 expect(f, 0);
-                const char* types[] = {"counter", "gauge", "summary", "unknown", "histogram"};
-                if (f.whole > 4) refuse("a type that there is not");
+                const char* types[] = {"counter", "gauge", "summary", "unknown", "histogram", "gaugehistogram"};
+                if (f.whole > 5) refuse("a type that there is not");
                 out.type = types[f.whole];
                 typed = true;
                 continue;
