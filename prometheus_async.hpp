@@ -2241,7 +2241,7 @@ enum class escaping : std::uint8_t { underscores, dots, values, allow_utf8 };
 enum class collector_errors : std::uint8_t { skip, fail };
 /// Whether counters, histograms and summaries show when they were made: doubles a counter's lines. Prometheus 3.5 can make
 /// samples of 0 of it (created-timestamp-zero-ingestion), also for each bucket of a classic histogram. Protobuf and OpenMetrics
-/// 2.0, where it is part of the sample, always show it.
+/// 2.0, where it is part of the sample, show it unless start_timestamps is false.
 ///
 /// source   page_options, stats_request and server_options::created; off by default
 enum class created_series : std::uint8_t { off, openmetrics, all };
@@ -2256,6 +2256,7 @@ struct page_options {
     list<std::string_view> only{};   // name[]: by family or sample name; empty: everything
     created_series created = created_series::off;
     bool native_histograms = true;   // false leaves native buckets out of the formats that have them
+    bool start_timestamps = true;    // false leaves out of protobuf and OpenMetrics 2.0 when a series was made
     collector_errors on_collector_error = collector_errors::skip;
     std::size_t collector_bytes = 4 << 20;  // what one collector may yield
     event_handler on_event = nullptr;       // what was left out, and what updates had to swallow
@@ -2337,6 +2338,7 @@ struct stats_request {
     created_series created = created_series::off;
     list<format> formats{};        // empty: all; text 0.0.4 always remains
     bool native_histograms = true;  // as page_options
+    bool start_timestamps = true;
 };
 /// What to send back.
 ///
@@ -4596,6 +4598,8 @@ struct server_options {
     list<format> formats{};            // empty: whichever the client asks for; text 0.0.4 always remains
     bool native_histograms = true;     // false: without native buckets, for a server that asks for protobuf and does not store
                                        // them: 2.42 refuses the page then, 2.53 stores zeros, 3.5 nothing of the histogram
+    bool start_timestamps = true;      // false: protobuf and OpenMetrics 2.0 do not say when a series was made, for a server that
+                                       // makes zeros of it: 2.53 puts zeros that are no histograms into a native one's series
     bool gzip = true;                  // pages of 1500 octets or more are compressed for a scraper that asks; 64 KiB for
                                        // each answer on its way. false where label values that strangers choose stand
                                        // beside secrets: the length of a compressed page tells of both, also over TLS
@@ -10467,9 +10471,10 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     }
     /// Whether the series of a type show when they were made.
     bool shows_created(metric_type type) const noexcept {
-        return detail::row_of(type).created &&
-               (asked.created == created_series::all || rules().created == detail::created_place::beside ||
-                (asked.created == created_series::openmetrics && rules().created != detail::created_place::own_family));
+        if (!detail::row_of(type).created) return false;
+        if (rules().created == detail::created_place::beside) return asked.start_timestamps;
+        return asked.created == created_series::all ||
+               (asked.created == created_series::openmetrics && rules().created != detail::created_place::own_family);
     }
     void sum_and_count(detail::shown_series& s, const family_state& f, detail::record& r, double sum, std::uint64_t observed) {
         if (!detail::set_sum(s, rules(), f.type, sum, observed)) return;
@@ -11646,6 +11651,7 @@ stats_page server_stats(const stats_request& request) {
     page.only = request.only;
     page.created = request.created;
     page.native_histograms = request.native_histograms;
+    page.start_timestamps = request.start_timestamps;
     stats_page out{200, content_type(agreed.as, agreed.names), {}};
     // An empty page would end every series.
     if (!detail::render(page, out.body)) return {500, "text/plain; charset=utf-8", "the page could not be made\n"};
@@ -14000,7 +14006,7 @@ struct http_service {
     std::vector<std::string> allowed_hosts;
     collector_errors on_collector_error = collector_errors::skip;
     created_series created = created_series::off;
-    bool native_histograms = true;
+    bool native_histograms = true, start_timestamps = true;
     std::vector<format> formats;             // none: all
     bool gzip = !PROMETHEUS_ASYNC_NO_GZIP;
     std::string process_start;               // the whole field, or empty
@@ -14697,6 +14703,7 @@ void http_connection::answer_page(const http_route& route) {
                         .only = service_.names,
                         .created = service_.created,
                         .native_histograms = service_.native_histograms,
+                        .start_timestamps = service_.start_timestamps,
                         .on_collector_error = service_.on_collector_error,
                         .on_event = service_.metrics || service_.on_event ? &http_service::page_event : nullptr,
                         .context = &service_},
@@ -15317,6 +15324,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     on_collector_error = o.on_collector_error;
     created = o.created;
     native_histograms = o.native_histograms;
+    start_timestamps = o.start_timestamps;
     formats.assign(o.formats.begin(), o.formats.end());
     gzip = gzip && o.gzip;
     on_event = o.on_event;

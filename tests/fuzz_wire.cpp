@@ -155,8 +155,9 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     prom::page_options asked;
     asked.names = static_cast<prom::escaping>(options & 3);
     asked.registries = shown;
-    asked.created = prom::created_series::all;
     asked.native_histograms = (options & 4) == 0;
+    asked.created = (options & 8) == 0 ? prom::created_series::all : prom::created_series::off;
+    asked.start_timestamps = (options & 8) == 0;
     const auto page = [&](prom::format as) {
         asked.as = as;
         std::string whole = prom::expose(asked), pieces, window(64 + window_size, '\0');

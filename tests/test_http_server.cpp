@@ -1091,6 +1091,25 @@ TEST_CASE("created_series is the server's option") {
     CHECK(all("").find("# TYPE c_created gauge\nc_created ") != std::string::npos);
 }
 
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+TEST_CASE("native_histograms and start_timestamps are the server's options") {
+    service s;
+    prom::histogram{"h", "", {.registry = &s.metrics_registry, .native = {.factor = 2}}}.observe(1);
+    const auto has = [&](std::string_view what) {
+        wire w(s);
+        return w.ask(get("/metrics", "Accept: application/openmetrics-text;version=2.0.0\r\n"))[0].body.find(what) != std::string::npos;
+    };
+    CHECK(has("schema:0"));
+    CHECK(has(" st@"));
+    s.start_timestamps = false;
+    CHECK(has("schema:0"));
+    CHECK_FALSE(has(" st@"));
+    s.native_histograms = false;
+    CHECK_FALSE(has("schema:0"));
+    CHECK(has("bucket:[+Inf:1]"));
+}
+#endif
+
 TEST_CASE("while a collector blocks, others are not served; once it has returned, all are, and its page is whole") {
     service s;
     int calls = 0;

@@ -8,9 +8,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -304,6 +307,49 @@ TEST_CASE("what is wrong with a collector's native histogram is said, and the re
     CHECK(reason({.zero_count = 2, .count = 2, .classic = one}) == "a count of classic buckets that is not that of native ones");
 }
 
+TEST_CASE("a page with every type is the golden one, tests/corpus/golden: UPDATE=1 writes it anew") {
+    const own_clock clock;
+    prom::registry r;
+    const prom::family<prom::counter, "code"> requests{"requests", "Requests.", {.registry = &r}};
+    requests(200).inc(17, {.labels = {{"trace_id", "a"}}, .timestamp = 1520879606.5});
+    requests("a \"quote\"\n").inc(0.5);
+    const prom::gauge level{prom::utf8("water.level"), "A name of \"UTF-8\".", {.registry = &r, .unit = "meters"}};
+    level.set(-0.25);
+    const prom::histogram classic{"classic_seconds", "Classic.", {.registry = &r, .unit = "seconds", .buckets = {0.5, 1}}};
+    classic.observe(0.75, {.labels = {{"trace_id", "b"}}, .timestamp = 5});
+    classic.observe(2);
+    const prom::histogram native{"native_seconds", "Native.", {.registry = &r, .unit = "seconds", .native = {.factor = 1.1}}},
+        both{"both", "Classic and native.", {.registry = &r, .buckets = {1}, .native = {.factor = 2}}};
+    for (const double x : {0.0, 1.0, 1.05, 40.0, -1.0, std::nan("")}) native.observe(x);
+    native.observe(1.5, {.labels = {{"trace_id", "c"}}, .timestamp = 6});
+    both.observe(3);
+    const prom::summary sizes{"sizes", "", {.registry = &r}};
+    sizes.observe(3.5);
+    const prom::info build{"build", "An info.", {.registry = &r}};
+    build.set({{"version", "1"}});
+    const prom::state_set state{"state", "A state set.", {.registry = &r, .states = {"on", "off"}}};
+    const prom::unknown unknown{"anything", "Unknown.", {.registry = &r}};
+    unknown.set(1e300);
+    r.add_collector([](prom::sample_sink& to) {
+         to.family(prom::metric_type::gauge_histogram, "waiting", "Gauges in buckets.");
+         to.histogram({{1, 2}, {inf, 3}}, 4.5);
+         to.family(prom::metric_type::gauge_histogram, "waiting_native", "Gauges in native buckets.");
+         to.histogram({.schema = -1, .zero_count = 1, .positive = {{-3, 1}, {0, 2}}, .negative = {{7, 1}}, .count = 5, .sum = 4.5});
+         to.family(prom::metric_type::summary, "latency", "Quantiles.");
+         to.summary(3, 4.5, {{0.5, 1.5}, {0.99, NAN}}, {}, {.timestamp = 1520879607.5, .created = 1520430000.5});
+     }).keep();
+    const std::string folder = std::string(__FILE__).substr(0, std::string(__FILE__).rfind('/') + 1) + "corpus/golden/";
+    for (const auto& [as, name] : {std::pair{prom::format::openmetrics_2_0_0, "types.openmetrics2"}, {prom::format::protobuf, "types.protobuf"}}) {
+        const std::string text = page(r, as);
+        if (std::getenv("UPDATE")) std::ofstream(folder + name, std::ios::binary) << text;
+        std::ostringstream kept;
+        kept << std::ifstream(folder + name, std::ios::binary).rdbuf();
+        INFO(folder, name);
+        CHECK((kept.str() == text));
+        CHECK((as == prom::format::protobuf ? flat::protobuf(text).parse() : flat::openmetrics_2(text).parse()).size() == 12);
+    }
+}
+
 TEST_CASE("a family longer than a message's buffer is several messages of one name, each with type, help and unit") {
     prom::registry r;
     const prom::family<prom::counter, "path"> f{"requests_bytes", "Octets.", {.registry = &r, .unit = "bytes"}};
@@ -379,6 +425,33 @@ TEST_CASE("exemplars of a native histogram: ten, each the newest of its place, w
     CHECK(text.exemplars.size() == 3);
     h.reset();
     CHECK(flat::protobuf(page(r, prom::format::protobuf)).parse()[0].all[0].native_exemplars.empty());
+}
+
+TEST_CASE("start timestamps are left out where they are not wanted; what created_series asks for stays") {
+    const own_clock clock;
+    prom::registry r;
+    const prom::counter c{"c", "", {.registry = &r}};
+    const prom::histogram h{"h", "", {.registry = &r, .native = {.factor = 2}}};
+    const prom::summary s{"s", "", {.registry = &r}};
+    r.add_collector([](prom::sample_sink& to) {
+         to.family(prom::metric_type::counter, "yielded", "");
+         to.sample(1, {}, {.created = 5});
+     }).keep();
+    prom::registry* const shown[] = {&r};
+    for (const bool wanted : {true, false})
+        for (const prom::format as : {prom::format::protobuf, prom::format::openmetrics_2_0_0}) {
+            const std::string text = prom::expose({.as = as, .registries = shown, .created = prom::created_series::all, .start_timestamps = wanted});
+            const auto all = as == prom::format::protobuf ? flat::protobuf(text).parse() : flat::openmetrics_2(text).parse();
+            CHECK(all.size() == 4);
+            for (const auto& f : all) CHECK((f.all[0].start != 0) == wanted);
+        }
+    const auto page = prom::expose({.as = prom::format::openmetrics_1_0_0, .registries = shown, .created = prom::created_series::openmetrics, .start_timestamps = false});
+    CHECK((page.find("c_created ") != std::string::npos));
+    const auto stats = [&](bool wanted) {
+        return prom::server_stats({.accept = "application/openmetrics-text;version=2.0.0", .registries = shown, .start_timestamps = wanted}).body.find(" st@") != std::string::npos;
+    };
+    CHECK(stats(true));
+    CHECK_FALSE(stats(false));
 }
 
 TEST_CASE("a start timestamp changes at each reset and never otherwise") {

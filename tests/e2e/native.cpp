@@ -1,5 +1,5 @@
-// native PORT PLAIN: serves native histograms on PORT, and on PLAIN the same without native buckets, for native.sh to look
-// at through each Prometheus.
+// native PORT PLAIN UNDATED: serves native histograms on PORT, on PLAIN the same without native buckets, and on UNDATED without
+// start timestamps, for native.sh to look at through each Prometheus.
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
@@ -42,15 +42,25 @@ int main(int, char** arguments) {
     prom::state_set state{"state", "A state set.", {.states = {"on", "off"}}};
     prom::summary sizes{"sizes", "A summary.", {}};
     sizes.observe(3);
+    const auto yielded = prom::default_registry().add_collector([](prom::sample_sink& to) {
+        to.family(prom::metric_type::histogram, "yielded", "A collector's.");
+        to.histogram({.zero_threshold = 1e-6, .zero_count = 1, .positive = {{0, 1}, {1, 2}, {3, 1}}, .count = 5, .sum = 18});  // as nh
+        to.histogram({.schema = 3, .positive = {{0, 10}}, .count = 10, .sum = 10, .classic = {{1, 10}, {INFINITY, 10}}}, {{"with", "both"}});
+        to.family(prom::metric_type::gauge_histogram, "waiting", "A collector's gauges.");
+        to.histogram({.schema = 3, .positive = {{0, 4}}, .negative = {{0, 2}}, .count = 6, .sum = 2});
+    });
     const prom::counter reset{"starts", "Reset now and then.", {}};
     prom::histogram moving{"moving", "Reset now and then.", {.native = eight}};
 
-    const auto serve = [](const char* port, bool native) {
-        return prom::start_http_server_in_thread(
-            {.addr = "127.0.0.1", .port = static_cast<std::uint16_t>(std::atoi(port)), .native_histograms = native});
+    const auto serve = [](const char* port, bool native, bool started) {
+        return prom::start_http_server_in_thread({.addr = "127.0.0.1",
+                                                  .port = static_cast<std::uint16_t>(std::atoi(port)),
+                                                  .native_histograms = native,
+                                                  .start_timestamps = started});
     };
-    auto with = serve(arguments[1], true), without = serve(arguments[2], false);
-    if (!with || !without) return std::fprintf(stderr, "%s\n", (with ? without : with).why().describe()), 1;
+    auto with = serve(arguments[1], true, true), without = serve(arguments[2], false, true), undated = serve(arguments[3], true, false);
+    for (const auto* server : {&with, &without, &undated})
+        if (!*server) return std::fprintf(stderr, "%s\n", server->why().describe()), 1;
     for (int i = 0;; ++i) {
         reset.inc();
         moving.observe(std::exp2(i % 16));

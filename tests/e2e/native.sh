@@ -4,7 +4,8 @@
 
 app=$(free_port)
 plain=$(free_port)
-start native "$B/e2e/native" "$app" "$plain"
+undated=$(free_port)
+start native "$B/e2e/native" "$app" "$plain" "$undated"
 ok "the program serves" within 20 answers "http://127.0.0.1:$app/metrics"
 
 protobuf='application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited'
@@ -79,6 +80,11 @@ histogram_fraction(0,1,ds2)|1|-
 histogram_fraction(0,1,ds3)|0.6|-
 histogram_fraction(-Inf,0,ds3)|0.4|-
 histogram_fraction(0,2,nh)|0.8|-
+histogram_quantile(0.5,yielded{with=""})|1.189207115002721|1.25
+histogram_count(yielded{with="both"})|10|-
+histogram_count(waiting)|6|-
+histogram_sum(waiting)|2|-
+histogram_fraction(-Inf,0,waiting)|0.3333333333333333|-
 histogram_count(wide)|800|-
 count(histogram_count(many)>0)|1999|-
 count(counters_total)|2000|-
@@ -108,6 +114,7 @@ for version in 2.42 2.53 3; do
     ok "$version has no classic buckets" is "$port" 'both_seconds_count' none
     ok "$version sees counter resets of a native histogram" within 40 is "$port" 'histogram_count(increase(moving[20s])) > bool 100' 1
     ok "$version has lost no scrape" is "$port" 'min_over_time(up[1m])' 1
+    ok "$version knows that a collector's is of gauges" sh -c "curl -sS 'http://127.0.0.1:$port/api/v1/metadata?metric=waiting' | grep -q '\"type\":\"gaugehistogram\"'"
     ok "$version knows the types and help" sh -c "curl -sS 'http://127.0.0.1:$port/api/v1/metadata?metric=ds1' | grep 'Five values' | grep -q '\"type\":\"histogram\"'"
 done
 ok "3 has the name of UTF-8 as it is" is "$port" '{"dotted.name","a.b"="c"}' 1
@@ -122,6 +129,43 @@ ok "OpenMetrics 1.0 has the count of a histogram that is only native" is "$port"
 
 serve nhcb 3 native-histograms "{job_name: nhcb, convert_classic_histograms_to_nhcb: true, $no_native}"
 ok "classic buckets become native ones with custom bounds" within 60 near "$port" 'histogram_quantile(0.5, both_seconds)' 1.75
+
+# Limits of a scrape. `wide` has 13 buckets of schema -1, seven or eight of schema -2.
+stored_buckets() { # port job
+    curl -sS -m 5 -G "http://127.0.0.1:$1/api/v1/query" --data-urlencode "query=wide{job=\"$2\"}" |
+        python3 -c 'import json, sys; r = json.load(sys.stdin)["data"]["result"]; print(len(r[0]["histogram"][1]["buckets"]) if r else "none")'
+}
+at_most() { n=$(stored_buckets "$1" "$2") && [ "$n" != none ] && [ "$n" -ge 1 ] && [ "$n" -le "$3" ]; }
+for version in 2.53 3; do
+    serve "limits-$version" "$version" native-histograms "{job_name: buckets, native_histogram_bucket_limit: 8, params: {'name[]': [wide]}, $targets},
+        {job_name: factor, native_histogram_min_bucket_factor: 16, params: {'name[]': [wide]}, $targets},
+        {job_name: none, params: {'name[]': [wide]}, $targets},
+        {job_name: no_way, native_histogram_bucket_limit: 1, params: {'name[]': [ds3]}, $targets},
+        {job_name: samples, sample_limit: 100, $targets}, {job_name: enough_samples, sample_limit: 100, params: {'name[]': [ds1]}, $targets},
+        {job_name: body, body_size_limit: 1KB, $targets}, {job_name: enough_body, body_size_limit: 1KB, params: {'name[]': [ds1]}, $targets}"
+    for job in buckets factor none enough_samples enough_body; do ok "$version scrapes it, job $job" within 60 is "$port" "up{job=\"$job\"}" 1; done
+    ok "native_histogram_bucket_limit: $version makes 8 buckets of more" within 20 at_most "$port" buckets 8
+    ok "native_histogram_bucket_limit: $version has each observation" is "$port" 'histogram_count(wide{job="buckets"})' 800
+    ok "native_histogram_min_bucket_factor: $version has coarser buckets" within 20 at_most "$port" factor 9
+    ok "without a limit it has more" sh -c "[ $(stored_buckets "$port" none) -gt 9 ]"
+    for job in no_way samples body; do ok "$version refuses the page, job $job" within 20 is "$port" "up{job=\"$job\"}" 0; done
+    curl -sS -m 5 "http://127.0.0.1:$port/api/v1/targets" > "$tmp/targets-$version"
+    for why in 'histogram bucket limit exceeded' 'sample limit exceeded' 'body size limit exceeded'; do
+        ok "$version says why: $why" grep -q "$why" "$tmp/targets-$version"
+    done
+done
+
+only_histograms() { # port: the samples of ds1
+    curl -sS -m 5 -G "http://127.0.0.1:$1/api/v1/query" --data-urlencode 'query=ds1[5m]' |
+        python3 -c 'import json, sys; r = json.load(sys.stdin)["data"]["result"][0]; sys.exit("values" in r or not r["histograms"])'
+}
+# With start timestamps both of these would make other samples of a native histogram than histograms, or worse: see the README.
+for version in 2.53 3; do
+    serve "undated-$version" "$version" native-histograms,created-timestamp-zero-ingestion "{job_name: undated, static_configs: [{targets: ['127.0.0.1:$undated']}]}"
+    ok ".start_timestamps = false: $version with created-timestamp-zero-ingestion scrapes it" within 60 is "$port" up 1
+    ok ".start_timestamps = false: $version has native histograms" within 20 is "$port" 'histogram_count(ds1)' 5
+    ok ".start_timestamps = false: $version has no other samples in their series" only_histograms "$port"
+done
 
 # A server that asks for protobuf and does not store native histograms.
 serve off 3 exemplar-storage "{job_name: with, scrape_protocols: [PrometheusProto], $targets}, {job_name: without, scrape_protocols: [PrometheusProto], $no_native}"
