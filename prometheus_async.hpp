@@ -1607,7 +1607,8 @@ inline auto counter::count_exceptions() const noexcept { return detail::exceptio
 /// shape    at most 250 bounds; one series for each, and +Inf, _sum and _count; or native buckets (metric_options::native),
 ///          beside those or alone
 /// threads  any; observe() takes no lock
-/// errors   none: NaN counts in +Inf and makes the sum NaN
+/// errors   none: NaN counts in +Inf and makes the sum NaN. When there is no memory for a native bucket, the value counts in
+///          that of zeros
 class histogram {
 public:
     static constexpr metric_type type = metric_type::histogram;
@@ -6007,13 +6008,14 @@ struct native_cells {
         for (const native_window& w : first) if (w.name != 0) f(w);
         for (std::uint32_t i = 0; table && i <= table->mask; ++i) if (const native_window& w = table->windows()[i]; w.name != 0) f(w);
     }
-    void add(std::uint32_t name, std::uint32_t place) {
-        if (native_window& w = home(name); w.name == 0) return w.publish(name, place);
+    /// False when there is no memory.
+    bool add(std::uint32_t name, std::uint32_t place) noexcept {
+        if (native_window& w = home(name); w.name == 0) return w.publish(name, place), true;
         const std::uint32_t size = table ? table->mask + 1 : 0;
         if (!table || (table->used + 1) * 2 > size) {
             const std::uint32_t more = table ? size * 2 : 8;
             auto* wider = static_cast<native_table*>(sys::realloc(nullptr, native_table::bytes(more)));
-            if (!wider) no_memory();
+            if (!wider) return false;
             std::memset(static_cast<void*>(wider), 0, native_table::bytes(more));
             wider->older = table;
             wider->mask = more - 1;
@@ -6021,6 +6023,7 @@ struct native_cells {
             __atomic_store_n(&table, wider, __ATOMIC_RELEASE);
         }
         table->put(name, place);
+        return true;
     }
     void release() noexcept {
         while (table) std::free(static_cast<void*>(std::exchange(table, table->older)));
@@ -6147,7 +6150,8 @@ struct library {
     fingerprint fingerprint_of(std::string_view text) const noexcept { return siphash(secret, text); }
     fingerprint fingerprint_of(std::uint64_t n) const noexcept { return fingerprint_of({reinterpret_cast<const char*>(&n), sizeof n}); }
 
-    void* type_stable(std::size_t bytes, std::size_t align = 64) {
+    /// Null when there is no memory.
+    void* try_type_stable(std::size_t bytes, std::size_t align = 64) noexcept {
         const std::size_t gap = (0 - reinterpret_cast<std::uintptr_t>(arena)) & (align - 1);
         if (gap + bytes <= arena_left) {
             arena_left -= gap + bytes;
@@ -6156,7 +6160,7 @@ struct library {
         const std::size_t wide = arena_size == 0 ? 4096 : arena_size >= 131072 ? 262144 : arena_size * 2;
         const std::size_t want = bytes + 64 > wide ? bytes + 64 : wide;
         auto* made = static_cast<char*>(sys::aligned_alloc(64, (want + 63) & ~std::size_t{63}));
-        if (!made) no_memory();
+        if (!made) return nullptr;
         arena_size = wide;
         *reinterpret_cast<void**>(made) = arenas;
         arenas = made;
@@ -6165,22 +6169,29 @@ struct library {
         arena_left = want - 64 - bytes;
         return made + 64;
     }
+    void* type_stable(std::size_t bytes, std::size_t align = 64) {
+        void* const made = try_type_stable(bytes, align);
+        if (!made) no_memory();
+        return made;
+    }
 
     // ---- runs ----
 
-    /// So that take_run cannot fail. Updates read the list of pages without the lock, so one that was outgrown stays.
-    void ensure_run(unsigned length) {
+    /// So that take_run cannot fail; false when there is no memory. Updates read the list of pages without the lock, so one
+    /// that was outgrown stays.
+    bool ensure_run(unsigned length) noexcept {
         const std::uint32_t page = open_page + (open_offset + length > page_cells);
-        if (free_runs[length] != 0) return;
-        if (page >= most_pages) no_memory();
+        if (free_runs[length] != 0) return true;
+        if (page >= most_pages) return false;
         if (page >= shared.count) {
             const std::uint32_t wide = shared.count == 0 ? 16 : shared.count * 2;
-            auto** grown = static_cast<cell**>(type_stable(wide * sizeof(cell*)));
+            auto** grown = static_cast<cell**>(try_type_stable(wide * sizeof(cell*)));
+            if (!grown) return false;
             for (std::uint32_t i = 0; i != wide; ++i) grown[i] = i < shared.count ? shared.pages[i] : nowhere;
             __atomic_store_n(&shared.pages, grown, __ATOMIC_RELEASE);
             shared.count = wide;
         }
-        if (!shared.touch(page)) no_memory();
+        return shared.touch(page) != nullptr;
     }
     std::uint32_t take_run(unsigned length) noexcept {
         if (const std::uint32_t head = free_runs[length]) {
@@ -6912,20 +6923,19 @@ struct native_spot {
             if (const native_window* w = in.find(name(level))) return w;
         return nullptr;
     }
-    /// That window, made if need be. The lock is held.
-    const native_window* make(const series& s, const bucket_bounds& b, unsigned& level) const {
+    /// That window, made if need be; null when there is no memory. The lock is held.
+    const native_window* make(const series& s, const bucket_bounds& b, unsigned& level) const noexcept {
         native_cells& in = native_cells::of(*s.rec);
         if (const native_window* w = find(in, b, level)) return w;
         std::uint32_t have[16] = {};
         in.each([&](const native_window& w) { ++have[w.level()]; });
         for (level = 0; have[level] >= most_windows(b, level);) ++level;
-        state.ensure_run(run_length(window_kind));
+        if (!state.ensure_run(run_length(window_kind))) return nullptr;
         const std::uint32_t place = state.take_run(run_length(window_kind));
-        undo taken{[&] { state.give_run(place, window_kind); }};
         state.shared.run(place)->store(window_series(s, place).id);
-        in.add(name(level), place);
-        taken.done = true;
-        return in.find(name(level));
+        if (in.add(name(level), place)) return in.find(name(level));
+        state.give_run(place, window_kind);
+        return nullptr;
     }
 };
 /// The bounds are there as long as the series is, so they are read only where that is certain: in an update of the shared
@@ -6958,11 +6968,10 @@ __attribute__((__noinline__)) void observe_slowly(const series& s, const bucket_
     if (!bounds->native) return add_to(run, run, 0);
     const native_spot spot(*bounds, value);
     if (spot.cell != 0) return add_to(run, run, spot.cell);
-    contain("a bucket", [&] {
-        const native_window* w = spot.make(s, *bounds, level);
-        cell* const own = run == shared ? nullptr : adopt(window_series(s, w->place));
-        add_to(run, own ? own : state.shared.run(w->place), spot.in_window(level));
-    }, [](const error&) {});  // no memory: it is not counted anywhere
+    const native_window* w = spot.make(s, *bounds, level);
+    if (!w) return add_to(run, run, bounds->count + 3);  // with the zeros: the count, the sum and the classic buckets are right
+    cell* const own = run == shared ? nullptr : adopt(window_series(s, w->place));
+    add_to(run, own ? own : state.shared.run(w->place), spot.in_window(level));
 }
 /// Of values that are not usual (zero, NaN, infinite), and of windows that are not where they should be.
 __attribute__((__noinline__)) static void observe_elsewhere(const series& s, const bucket_bounds& b, cell* run, double value) noexcept {
@@ -8042,9 +8051,16 @@ static run_sum view_native(record& r, std::uint32_t place, std::uint64_t* intege
     const auto reduced = [&] { return shown.coarser != b.coarser || shown.zeros != native_reduction::none; };
     const double least = b.min_reset;
     const bool last = least > 0 && reduced() && now - r.created >= least;
-    if (last && !r.extra) r.extra = new series_extra;
     double base = 0;
     v.cells.clear();
+    if (last) {  // what is taken out is shown: nothing may fail in between
+        if (!r.extra) r.extra = new series_extra;
+        std::size_t most = 0;
+        native_cells::of(r).each([&](const native_window&) { most += window_keys; });
+        v.cells.reserve(most);
+        v.negative.reserve(most);
+        v.positive.reserve(most);
+    }
     const run_sum sum = since_reset(r, sum_native(r, place, b, integers, &v.cells, [&](std::uint64_t id, std::uint32_t at, const std::uint64_t* counts) {
         if (last) base += take_out(id, at, counts);
     }));
@@ -8158,7 +8174,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     f.lines.reserve(f.lines.size + 1);
     state.recycle();
     const unsigned kind = f.run_kind(), length = run_length(kind);
-    state.ensure_run(length);
+    if (!state.ensure_run(length)) no_memory();
     std::size_t units = (sizeof(record) + words * 8 + 15) / 16;
     if (f.row().cells != cell_rule::sum) units = (units + 3) / 4 * 4;  // two threads that set two gauges share no cache line
 #if !PROMETHEUS_ASYNC_NO_NATIVE
@@ -11630,13 +11646,15 @@ private:
 result<double> registry::sample_value(std::string_view name, list<label> labels) {
     registry* const mine[] = {this};
     detail::sample_finder finder(name, labels);
+    result<void> looked;
     detail::contain("a page", [&] {
         cursor::state page{};
         page.start({.names = escaping::allow_utf8, .registries = mine, .created = created_series::all}, &finder);
         cursor::state::window nothing{nullptr, nullptr};
         while (!finder.found && page.walk(nothing) == pull::more) {}
-    }, [](const error&) {});
+    }, [&](const error& why) { looked = why; });
     if (finder.found) return finder.value;
+    if (!looked) return looked.why();
     std::string what = "no sample " + std::string(name) + '{';
     for (const label& l : labels) what.append(l.name).append("=\"").append(l.value).append("\",");
     return error{errc::refused, what + '}'};
