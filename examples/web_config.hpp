@@ -359,7 +359,9 @@ struct job {
     shown who;
     std::string hash;
     bool is_user = false, good = false;
+    bool busy = false;                // its place was another's
     unsigned char digest[32];
+    std::uint64_t from = 0, turn = 0;  // where it comes from; when it is hashed
     prom::event_loop* loop = nullptr;
     std::coroutine_handle<> waiting;  // none: its connection has ended
 };
@@ -384,7 +386,6 @@ public:
         has_tls_ = now_.tls;
         has_users_ = !now_.users.empty();
         started_ = true;
-        if (!has_users_) return {};
         sigset_t all, before;  // signals are for the program's own threads
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -395,30 +396,15 @@ public:
         return {};
     }
 
-    // Everything is read and checked before anything is replaced.
     prom::result<void> load() {
-        const stamp seen = look_at_file();
-        auto read_now = read(path_);
-        std::shared_ptr<openssl_server> tls;
-        prom::result<void> how;
-        if (!read_now) how = read_now.why();
-        else how = check_settings(*read_now, tls);
-        const std::lock_guard hold(lock_);
-        loaded_ = seen;  // a bad file is read and told of once
-        if (!how) return how;
-        for (user& u : read_now->users)  // who was let in is still known, if the password is the same
-            for (const user& was : now_.users)
-                if (was.known && was.name == u.name && was.hash == u.hash) u.known = true, std::memcpy(u.digest, was.digest, sizeof u.digest);
-        now_ = std::move(*read_now);
-        tls_ = std::move(tls);
-        return {};
+        const std::lock_guard one(loading_);
+        return load_locked();
     }
     void follow(prom::event_handler on_event, void* context) noexcept {
         const std::lock_guard hold(lock_);
         on_event_ = on_event;
         context_ = context;
         follows_ = true;
-        if (tls_) tls_->follow(on_event, context);
     }
 
     bool has_tls() const noexcept { return has_tls_; }
@@ -442,14 +428,16 @@ public:
         auto asked = std::make_shared<job>();
         if (!asked->who.parse(request.authorization) || !request.loop) co_return false;
         asked->loop = request.loop;
+        asked->from = request.from;
         {
             const std::lock_guard hold(s.lock_);
             s.fill(*asked);
             if (s.knows(*asked)) co_return true;
-            if (s.waiting_.size() >= most_waiting) co_return false;
         }
-        answer waits(s, std::move(asked));
-        co_return co_await waits;
+        answer waits(s, asked);
+        const bool good = co_await waits;
+        if (asked->busy && request.busy) *request.busy = true;
+        co_return good;
     }
 
 private:
@@ -457,6 +445,10 @@ private:
     struct stamp {
         std::int64_t seconds = 0, nanoseconds = 0, file = 0, size = 0;
         bool operator==(const stamp&) const = default;
+    };
+    struct stamps {
+        stamp settings, certificate, key, client_ca;
+        bool operator==(const stamps&) const = default;
     };
 
     struct answer {
@@ -475,15 +467,41 @@ private:
             }
         }
         bool await_ready() const noexcept { return false; }
-        void await_suspend(std::coroutine_handle<> waiting) {
+        bool await_suspend(std::coroutine_handle<> waiting) {
             const std::lock_guard hold(s.lock_);
+            asked->busy = !s.admit(asked);
+            if (asked->busy) return false;
             asked->waiting = waiting;
-            s.waiting_.push_back(asked);
             s.changed_.notify_one();
+            return true;
         }
         bool await_resume() const noexcept { return asked->good; }
     };
 
+    /// Called with loading_ held, so that two readings do not overtake each other. Everything is read and checked before anything
+    /// is replaced.
+    prom::result<void> load_locked() {
+        stamps seen = look_at(now_);
+        auto read_now = read(path_);
+        std::shared_ptr<openssl_server> tls;
+        prom::result<void> how;
+        if (!read_now) {
+            how = read_now.why();
+        } else {
+            const stamp before = std::exchange(seen, look_at(*read_now)).settings;
+            seen.settings = before;
+            how = check_settings(*read_now, tls);
+        }
+        const std::lock_guard hold(lock_);
+        loaded_ = seen;  // a bad file is read and told of once
+        if (!how) return how;
+        for (user& u : read_now->users)  // who was let in is still known, if the password is the same
+            for (const user& was : now_.users)
+                if (was.known && was.name == u.name && was.hash == u.hash) u.known = true, std::memcpy(u.digest, was.digest, sizeof u.digest);
+        now_ = std::move(*read_now);
+        tls_ = std::move(tls);
+        return {};
+    }
     prom::result<void> check_settings(const settings& read_now, std::shared_ptr<openssl_server>& tls) {
         const auto no = [this](prom::errc code, const char* why) {
             return prom::error(code, path_.substr(path_.rfind('/') + 1).substr(0, 40) + ": " + why);
@@ -496,14 +514,12 @@ private:
         auto made = openssl_server::load(read_now.certificate, read_now.key, read_now.client_ca, read_now.min_version);
         if (!made) return made.why();
         tls = std::make_shared<openssl_server>(std::move(*made));
-        const std::lock_guard hold(lock_);
-        if (follows_) tls->follow(on_event_, context_);
         return {};
     }
 
-    stamp look_at_file() const noexcept {
+    static stamp look_at(const std::string& file) noexcept {
         struct ::stat st {};
-        if (::stat(path_.c_str(), &st) != 0) return {};
+        if (file.empty() || ::stat(file.c_str(), &st) != 0) return {};
 #ifdef __APPLE__
         const timespec& changed = st.st_mtimespec;
 #else
@@ -512,27 +528,36 @@ private:
         return {static_cast<std::int64_t>(changed.tv_sec), static_cast<std::int64_t>(changed.tv_nsec), static_cast<std::int64_t>(st.st_ino),
                 static_cast<std::int64_t>(st.st_size)};
     }
+    stamps look_at(const settings& of) const noexcept {
+        return {look_at(path_), look_at(of.certificate), look_at(of.key), look_at(of.client_ca)};
+    }
+    /// Has the worker look at the files, once a second at most: a disk may be slow, and a loop must not wait for it.
     void look() noexcept {
         const double now = prom::monotonic_now();
-        {
-            const std::lock_guard hold(lock_);
-            if (!follows_ || now < next_look_) return;
-            next_look_ = now + 1;
-            if (look_at_file() == loaded_) return;
-        }
+        const std::lock_guard hold(lock_);
+        if (!follows_ || now < next_look_) return;
+        next_look_ = now + 1;
+        looks_ = true;
+        changed_.notify_one();
+    }
+    void read_again() noexcept {
         prom::result<void> done = prom::error(prom::errc::limit, "no memory to read the web configuration again");
+        {
+            const std::lock_guard one(loading_);
+            if (look_at(now_) == loaded_) return;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-        try {
-            done = load();
-        } catch (...) {  // tried again with the next change
-        }
+            try {
+                done = load_locked();
+            } catch (...) {  // the next look tries it again
+            }
 #else
-        done = load();
+            done = load_locked();
 #endif
+        }
         if (!done) prom::notify(on_event_, context_, {prom::event_kind::certificate_rejected, done.why()});
     }
 
-    // The next three are called with the lock held.
+    // The next five are called with the lock held.
 
     user* find(const shown& who) noexcept {
         for (user& u : now_.users) if (u.name == std::string_view(who.name, who.name_size)) return &u;
@@ -562,16 +587,57 @@ private:
         return known && known->known && same;
     }
 
-    /// The worker: hashes one after another.
+    /// Gives it a place among those that wait, and its turn: addresses take turns, so that whoever asks often waits for itself.
+    /// When there is no place, the address that has most of them gives one away, its newest, if it still has no fewer than the
+    /// newcomer's has then. False: there is none.
+    bool admit(const std::shared_ptr<job>& asked) {
+        const auto places = [this](std::uint64_t from) {
+            std::size_t n = 0;
+            for (const auto& one : waiting_) n += one->from == from;
+            return n;
+        };
+        if (waiting_.size() >= most_waiting) {
+            std::size_t most = places(asked->from) + 1;
+            auto gives = waiting_.end();
+            for (auto at = waiting_.begin(); at != waiting_.end(); ++at) {
+                const std::size_t n = places((*at)->from);
+                if (n > most || (gives != waiting_.end() && (*at)->from == (*gives)->from)) most = n, gives = at;
+            }
+            if (gives == waiting_.end()) return false;
+            (*gives)->busy = true;
+            tell(*gives);
+            waiting_.erase(gives);
+        }
+        asked->turn = turn_ + 1;
+        for (const auto& one : waiting_) if (one->from == asked->from && one->turn >= asked->turn) asked->turn = one->turn + 1;
+        waiting_.push_back(asked);
+        return true;
+    }
+    std::shared_ptr<job> next() noexcept {
+        auto first = waiting_.begin();
+        for (auto at = first; at != waiting_.end(); ++at) if ((*at)->turn < (*first)->turn) first = at;
+        std::shared_ptr<job> found = std::move(*first);
+        waiting_.erase(first);
+        turn_ = found->turn;
+        return found;
+    }
+
+    /// The worker: reads files, and hashes one after another.
     void work() noexcept {
         hasher by;
         std::unique_lock hold(lock_);
         for (;;) {
-            changed_.wait(hold, [this] { return ends_ || !waiting_.empty(); });
+            changed_.wait(hold, [this] { return ends_ || looks_ || !waiting_.empty(); });
             if (ends_) return;
-            const std::shared_ptr<job> asked = waiting_.front();
-            waiting_.pop_front();
-            asked->good = knows(*asked);  // since it began to wait
+            if (std::exchange(looks_, false)) {
+                hold.unlock();
+                read_again();
+                hold.lock();
+                continue;
+            }
+            const std::shared_ptr<job> asked = next();
+            fill(*asked);                 // the file may have been read since it began to wait,
+            asked->good = knows(*asked);  // and the same credentials found good
             if (!asked->good) {
                 hold.unlock();
                 const bool same = by.matches(asked->who.password, asked->hash);
@@ -599,16 +665,17 @@ private:
     }
 
     const std::string path_;
-    std::mutex lock_;
+    std::mutex loading_, lock_;  // the former is taken first
     std::condition_variable changed_;
     settings now_;
     std::shared_ptr<openssl_server> tls_;
-    std::deque<std::shared_ptr<job>> waiting_;
+    std::deque<std::shared_ptr<job>> waiting_;  // in the order in which they came
+    std::uint64_t turn_ = 0;                    // of what is being hashed
     unsigned char secret_[32];
     pthread_t worker_{};
     bool has_tls_ = false, has_users_ = false, started_ = false;  // of the first reading: they do not change
-    bool works_ = false, ends_ = false, follows_ = false;
-    stamp loaded_;
+    bool works_ = false, ends_ = false, follows_ = false, looks_ = false;
+    stamps loaded_;
     double next_look_ = 0;
     prom::event_handler on_event_ = nullptr;
     void* context_ = nullptr;
@@ -618,13 +685,15 @@ private:
 
 /// A web configuration file, read and checked.
 ///
-/// Passwords are compared by a thread of its own, one after another, so a loop never waits for bcrypt. At most 32 requests
-/// wait for it; what comes then is answered 401. Of each user a keyed digest of the credentials that were good last is kept,
-/// never the password: who comes again with them waits for nobody. Only the first 72 octets of a password count, as everywhere
-/// with bcrypt; one with a NUL, or of more than 511 octets, is wrong.
+/// A thread of its own compares passwords, one after another, and reads changed files, so a loop never waits for bcrypt or for
+/// a disk. At most 32 requests wait for it. Addresses (authorization_request::from) take turns, and when all places are taken the
+/// newest of the address that has most of them is answered 503 with Retry-After, or the newcomer, if no address has more than
+/// its own has. Of each user a keyed digest of the credentials that were good last is kept, never the password: who comes again
+/// with them waits for nobody. Only the first 72 octets of a password count, as everywhere with bcrypt; one with a NUL, or of
+/// more than 511 octets, is wrong.
 ///
 /// lifetime outlives the servers that its hooks were given to; one object serves any number of them. It ends when the
-///          password that is being compared has been. In a forked child: load anew
+///          password that is being compared, or the file that is being read, has been. In a forked child: load anew
 /// threads  any
 /// errors   load and reload: invalid_option with file, line and name; tls with the file's name; unsupported where libcrypt
 ///          has no bcrypt. A reload that fails keeps what is in use
@@ -648,8 +717,10 @@ public:
     /// Reads the file and the certificates again. New connections get the new certificate, new requests the new users; that
     /// there is TLS, and that there are users, cannot change.
     prometheus_async::result<void> reload() { return state_->load(); }
-    /// From now on a new connection and a request look, at most once a second, whether the file or the certificates have
-    /// changed, and read them again. What cannot be taken is told once, as certificate_rejected. Call it before serving.
+    /// From now on a new connection and a request have the thread look, at most once a second, whether the file or the
+    /// certificates have changed, and read them again. A password that waits to be compared is compared with what was read; a
+    /// certificate is that of the connections after it. What cannot be taken is told once, as certificate_rejected, on that thread.
+    /// Call it before serving.
     void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { state_->follow(on_event, context); }
 
 private:

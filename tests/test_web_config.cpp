@@ -13,14 +13,18 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <memory>
+#include <mutex>
+#include <thread>
 
 namespace {
 struct hashing {
     std::atomic<int> calls{0}, entered{0};
     std::atomic<bool> waits{false}, missing{false};
     sem_t go;
-    std::string setting;  // the last one
+    std::string setting;               // the last one
+    std::vector<std::string> phrases;  // all; read them when the worker has answered
     hashing() { ::sem_init(&go, 0, 0); }
 } hashes;
 }  // namespace
@@ -29,8 +33,9 @@ extern "C" __attribute__((visibility("default"))) char* crypt_r(const char* phra
     ++hashes.entered;
     if (hashes.waits) while (::sem_wait(&hashes.go) != 0) {}
     if (hashes.missing) return nullptr;
-    ++hashes.calls;
     hashes.setting = setting;
+    hashes.phrases.push_back(phrase);
+    ++hashes.calls;
     return ::crypt_rn(phrase, setting, data, sizeof *data);
 }
 
@@ -299,7 +304,8 @@ TEST_CASE("while a password is hashed others are served, at most 32 wait, and wh
     for (int i = 0; i != 32; ++i) ask();
     other_one.ask("/open");  // all have been read by now
     other_one.ask("/metrics", basic("alice:secret"));
-    CHECK(other_one.status() == 401);
+    CHECK(other_one.status() == 503);  // of an address whose turn it will be 33 times
+    CHECK(other_one.got.find("Retry-After: 1\r\n") != std::string::npos);
     for (const auto& one : many) CHECK_FALSE((one->take(), one->got.size()));
     hashes.waits = false;
     ::sem_post(&hashes.go);
@@ -307,6 +313,46 @@ TEST_CASE("while a password is hashed others are served, at most 32 wait, and wh
     CHECK(hashes.calls - before == 1);
     other_one.ask("/metrics", basic("alice:secret"));
     CHECK(other_one.status() == 200);
+}
+
+TEST_CASE("addresses take turns for the hash, and the one that has most places gives its newest away when all are taken") {
+    const file f(users("  alice: " + cheap + "\n"));
+    const auto web = web_config::load(f.path).value();
+    served at({.authorizer = web.authorizer(), .routes = open_too});
+    hashes.waits = true;
+    hashes.phrases.clear();
+    const int before = hashes.calls, entered = hashes.entered;
+    std::vector<std::unique_ptr<caller>> guesses;
+    const auto ask = [&](caller& who, const std::string& pair) { who.send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + basic(pair) + "\r\n"); };
+    caller other_one(at);
+    const auto guess = [&](unsigned i) {
+        guesses.push_back(std::make_unique<caller>(at, 0, 2));
+        ask(*guesses.back(), "alice:guess" + std::to_string(i));
+        other_one.ask("/open");  // it has been read by now
+    };
+    guess(0);
+    REQUIRE(at.until([&] { return hashes.entered - entered == 1; }));
+    for (unsigned i = 1; i != 33; ++i) guess(i);
+    caller alice(at, 0, 3), third(at, 0, 4), again(at, 0, 4);
+    ask(alice, "alice:secret");
+    CHECK(guesses[32]->hears("Retry-After: 1\r\n"));
+    CHECK(guesses[32]->status() == 503);
+    ask(third, "alice:no");
+    CHECK(guesses[31]->hears(" 503 "));
+    ask(again, "alice:never");
+    CHECK(guesses[30]->hears(" 503 "));
+    for (int i = 0; i != 30; ++i) CHECK_FALSE((guesses[static_cast<std::size_t>(i)]->take(), guesses[static_cast<std::size_t>(i)]->got.size()));
+
+    hashes.waits = false;
+    ::sem_post(&hashes.go);
+    CHECK(alice.hears("200 OK"));
+    REQUIRE(at.until([&] { return hashes.calls - before == 33; }));
+    CHECK(std::vector<std::string>(hashes.phrases.begin(), hashes.phrases.begin() + 6) ==
+          std::vector<std::string>{"guess0", "guess1", "secret", "no", "guess2", "never"});
+    CHECK(hashes.phrases.back() == "guess29");
+    for (int i = 0; i != 6; ++i) at.pass(1);  // most of the 401s wait
+    CHECK(third.hears(" 401 "));
+    CHECK(guesses[29]->hears(" 401 "));
 }
 
 TEST_CASE("connections and servers may end while their password is hashed, or waits for that") {
@@ -360,33 +406,81 @@ TEST_CASE("a file is read again, and one that is bad changes nothing") {
     CHECK(std::string(web.reload().why().describe()).find("comes or goes") != std::string::npos);
 }
 
-TEST_CASE("a followed file is looked at once a second at most, and a bad one is told of once") {
-    static double now = 5;
-    prom::set_clock({[] { return now; }, [] { return now + 1.7e9; }});
+struct following {
+    static double& now() {
+        static double seconds = 5;
+        return seconds;
+    }
+    web_config web;
+    std::mutex lock{};
+    std::vector<std::string> told{};
+    std::vector<std::thread::id> on{};
+    bool throws = false;
+
+    explicit following(const file& f) : web(web_config::load(f.path).value()) {
+        prom::set_clock({[] { return now(); }, [] { return now() + 1.7e9; }});
+        web.follow([](const prom::event& e, void* self) {
+            auto& to = *static_cast<following*>(self);
+            const std::lock_guard hold(to.lock);
+            CHECK(e.kind == prom::event_kind::certificate_rejected);
+            to.told.push_back(e.why.describe());
+            to.on.push_back(std::this_thread::get_id());
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+            if (to.throws) throw 1;
+#endif
+        }, this);
+    }
+    following(const following&) = delete;
+    ~following() { prom::set_clock(prom::system_clock()); }
+    std::size_t size() {
+        const std::lock_guard hold(lock);
+        return told.size();
+    }
+};
+
+TEST_CASE("a followed file is looked at once a second at most, by the worker, and a bad one is told of once") {
     const file f(users("  alice: " + cheap + "\n"));
-    auto web = web_config::load(f.path).value();
-    std::vector<std::string> told;
-    web.follow([](const prom::event& e, void* to) {
-        CHECK(e.kind == prom::event_kind::certificate_rejected);
-        static_cast<std::vector<std::string>*>(to)->push_back(e.why.describe());
-    }, &told);
-    served at({.authorizer = web.authorizer()});
+    following by(f);
+    served at({.authorizer = by.web.authorizer()});
     caller who(at);
     const auto status = [&](const char* pair) { return who.ask("/metrics", basic(pair)), who.status(); };
     CHECK(status("alice:secret") == 200);
     f.write(users("  alice: " + other + "\n"));
     CHECK(status("alice:other") == 401);
-    now += 1.5;
-    CHECK(status("alice:other") == 200);
+    by.now() += 1.5;
+    CHECK(status("alice:other") == 200);  // it waited for the worker, which has looked first
     f.write("tls_server_config:\n");
     for (int i = 0; i != 3; ++i) {
-        now += 1.5;
-        CHECK(status("alice:other") == 200);
+        by.now() += 1.5;
+        CHECK(status("alice:wrong") == 401);
     }
-    REQUIRE(told.size() == 1);
-    CHECK(told[0].find(":1: tls_server_config has no value") != std::string::npos);
-    prom::set_clock(prom::system_clock());
+    CHECK(status("alice:other") == 200);
+    REQUIRE(by.size() == 1);
+    CHECK(by.told[0].find(":1: tls_server_config has no value") != std::string::npos);
+    CHECK(by.on[0] != std::this_thread::get_id());
 }
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("what the function throws that is told of a bad file ends nothing") {
+    const file f(users("  alice: " + cheap + "\n"));
+    following by(f);
+    by.throws = true;
+    served at({.authorizer = by.web.authorizer()});
+    caller who(at);
+    const auto status = [&](const char* pair) { return who.ask("/metrics", basic(pair)), who.status(); };
+    for (std::size_t told = 1; told != 3; ++told) {
+        f.write("bad: " + std::to_string(told) + "\n");
+        by.now() += 1.5;
+        CHECK(status("alice:wrong") == 401);
+        CHECK(by.size() == told);
+        CHECK(status("alice:secret") == 200);
+    }
+    f.write(users("  alice: " + other + "\n"));
+    by.now() += 1.5;
+    CHECK(status("alice:other") == 200);
+    CHECK(by.size() == 2);
+}
+#endif
 
 TEST_CASE("a libcrypt without bcrypt is refused by name") {
     const file f(users("  alice: " + cheap + "\n"));
@@ -425,4 +519,36 @@ TEST_CASE("TLS as the file says, with a certificate that is renewed, and TLS 1.3
     CHECK(third.status() == 200);
     fourth.handshake(client.hook());
     CHECK(fourth.ends());
+}
+
+TEST_CASE("a renewed certificate of a followed file is that of the connections after the worker has read it") {
+    static const certs made;
+    const auto copy = [](const std::string& from, const std::string& to) {
+        const std::string fresh = to + ".new";
+        REQUIRE(std::filesystem::copy_file(from, fresh));
+        std::filesystem::rename(fresh, to);
+    };
+    const std::string pem = made.dir + "/now.pem", key = made.dir + "/now.key";
+    copy(made.pem("server"), pem);
+    copy(made.key("server"), key);
+    const file f("tls_server_config:\n  cert_file: " + pem + "\n  key_file: " + key + "\n" + users("  alice: " + cheap + "\n"));
+    following by(f);
+    served at({.tls = by.web.tls(), .authorizer = by.web.authorizer()});
+    const auto client = openssl_client::load(made.pem("ca")).value();
+    copy(made.pem("wronghost"), pem);
+    copy(made.key("wronghost"), key);
+    by.now() += 1.5;
+    caller before(at), after(at), last(at);
+    REQUIRE(before.handshake(client.hook()));
+    before.ask("/metrics", basic("alice:secret"));  // the worker has looked, and then hashed
+    CHECK(before.status() == 200);
+    CHECK_FALSE(after.handshake(client.hook()));
+    CHECK(by.size() == 0);
+
+    copy(made.pem("server"), pem);  // with a key that is not its own
+    by.now() += 1.5;
+    before.ask("/metrics", basic("alice:wrong"));
+    CHECK(before.status() == 401);
+    CHECK(by.size() == 1);
+    CHECK_FALSE(last.handshake(client.hook()));
 }
