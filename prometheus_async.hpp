@@ -4495,16 +4495,17 @@ struct authorization_request {
     bool* busy = nullptr;            // set it to true when nothing can be decided now: the answer is 503 with Retry-After, whatever
                                      // is returned, and it counts as no refusal. Null only outside of a server
 };
-/// One of the two functions; neither may end the server that asks (post() that). `later` may take its time, on another thread too, as long as it is
-/// resumed on the loop's. False is answered by 401: the first ten of a second at once, the others after a second, and at most 32
-/// wait for that. For one more, a connection of the address with most of them is closed.
+/// One of the two functions; neither may end the server that asks (post() that). `later` may take its time, on another thread
+/// too, as long as it is resumed on the loop's. False is answered by 401: the first ten of a second at once, the others after a
+/// second, and at most 32 wait for that. For one more, a connection of the address with most of them is closed.
 ///
-/// lifetime the context outlives the server
+/// lifetime the context outlives the server. `later` is destroyed where it is suspended when its client has closed its side, or
+///          has waited for server_limits::response: that connection ends
 /// threads  called on the loop's
 /// errors   what it throws is told to on_event (callback_failed) without its text, and the answer is 500
 struct authorizer {
     bool (*now)(const authorization_request&, void* context) = nullptr;
-    task<bool> (*later)(const authorization_request&, void* context) = nullptr;  // destroyed when its connection ends first
+    task<bool> (*later)(const authorization_request&, void* context) = nullptr;
     void* context = nullptr;
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
@@ -4514,8 +4515,8 @@ struct authorizer {
 /// What a route asks each time that it is requested: one of the two functions, as of an authorizer. Success is answered by
 /// 200 and "ok", an error by 503 and its text (describe(): one line of at most 119 octets).
 ///
-/// lifetime `later` is destroyed when its connection ends first, or after server_limits::response, when the answer is 503 "the
-///          check has not ended in time": within() gives it less
+/// lifetime `later` is destroyed where it is suspended when its client has closed its side, or after server_limits::response,
+///          when the answer is 503 "the check has not ended in time": within() gives it less
 /// threads  called on the loop's; `later` may take its time, on another thread too, as long as it is resumed on the loop's
 /// errors   what it throws is told to on_event (callback_failed, with the route's path), and the answer is 503 without it. So it
 ///          is with a check that has not ended in time
@@ -14183,6 +14184,7 @@ private:
     // Each does one step, and returns true when the next step may follow at once. If not, it has set wants_.
     bool handshake();
     bool read();
+    bool watch_peer();
     bool write();
     bool write_on();
     bool linger();
@@ -14377,7 +14379,7 @@ void http_connection::run(double now) {
         case phase::reading: on = read(); break;
         case phase::writing: on = write(); break;
         case phase::lingering: on = linger(); break;
-        case phase::deciding:
+        case phase::deciding: on = watch_peer(); break;
         case phase::delaying:
         case phase::closed: on = false; break;
         }
@@ -14456,6 +14458,21 @@ bool http_connection::read() {
     --turn_.requests;
     respond();
     return true;
+}
+
+// While something is decided: a peer that closes its side has left, and nobody waits for the answer. What it sends first is kept
+// for later; one that has sent more than there is room for is not looked at until then.
+bool http_connection::watch_peer() {
+    http_block& b = *block_;
+    if (b.ahead == b.ahead_end) b.ahead = b.ahead_end = 0;
+    while (b.ahead_end != http_block::input_size) {
+        const stream_io got = stream_.receive({b.input + b.ahead_end, http_block::input_size - b.ahead_end}, service_.scratch);
+        if (got.bytes == 0 && got.status == stream_status::want_read && stream_.buffered()) return pause(interest::write);
+        if (got.bytes == 0) return wait_for(got.status);
+        b.ahead_end += got.bytes;
+    }
+    wants_ = interest::none;
+    return false;
 }
 
 // The peer may still be sending. close() would then send a reset, and the peer could lose the answer. So:
@@ -14544,7 +14561,6 @@ void http_connection::decide_by(std::string_view what, Ask ask) {
     contain(what, [&] { is = ask(); }, [](const error&) {});  // what it threw may show a credential
     if (is != verdict::waiting) return judge(is);
     since_ = now_;
-    wants_ = interest::none;
     enter(phase::deciding);
 }
 
@@ -17034,7 +17050,7 @@ public:
         switch (f.row().shape) {
         case value_shape::number:
         case value_shape::facts:
-            to.number([&](char* at) { return s.number.whole == 0 ? put_double(at, s.number.real) : put_counter(at, s.number); });
+            s.number.whole == 0 ? number(to, s.number.real) : to.number([&](char* at) { return put_counter(at, s.number); });
             break;
         case value_shape::points:
             for (const shown_point& p : s.points) {
@@ -17046,9 +17062,9 @@ public:
         case value_shape::histogram: histogram(to, s); break;
         case value_shape::summary:
             for (const auto& q : s.quantiles) {
-                to.number(q.q);
+                number(to, q.q);
                 to.text(": ");
-                to.number(q.value);
+                number(to, q.value);
                 to.text("<br>");
             }
             sum_and_count(to, s);
@@ -17070,6 +17086,16 @@ public:
 private:
     static constexpr std::size_t most_series = 100, longest_value = 200, longest_labels = 1500;
     static constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+    static void number(page_text& to, double v) { to.number([v](char* at) { return put_timestamp(at, v); }); }  // hardly ever with an exponent
+    /// Rounded, unless it is whole: the other digits of a mean are noise.
+    static double six_digits(double v) noexcept {
+        const double size = v < 0 ? -v : v;
+        double scale = 1;
+        if (!within(size, 1e-15, 1e15) || size == static_cast<double>(static_cast<std::uint64_t>(size))) return v;
+        while (size * scale < 1e5) scale *= 10;
+        const auto rounded = static_cast<double>(static_cast<std::uint64_t>(size * scale + 0.5)) / scale;
+        return v < 0 ? -rounded : rounded;
+    }
     static void escape(page_text& to, std::string_view text, std::size_t most) {
         put_html(text, most, [&](std::string_view part) { to.text(part); });
     }
@@ -17088,10 +17114,10 @@ private:
     void sum_and_count(page_text& to, const shown_series& s) {
         to.count(s.count);
         to.text(" observed, sum ");
-        to.number(s.sum);
+        number(to, s.sum);
         if (s.count == 0) return;
         to.text(", mean ");
-        to.number(s.sum / static_cast<double>(s.count));
+        number(to, six_digits(s.sum / static_cast<double>(s.count)));
     }
     /// A bar for each bucket, as high as what it alone holds, and the same in words.
     void histogram(page_text& to, const shown_series& s) {
@@ -17108,7 +17134,7 @@ private:
             to.text(" height=32 preserveAspectRatio=none aria-label=\"");
             to.count(buckets);
             to.text(" buckets; the fullest, up to ");
-            to.number(s.upper[fullest]);
+            number(to, s.upper[fullest]);
             to.text(", has ");
             to.count(alone(fullest));
             to.text("\"><path d=\"");
@@ -17128,9 +17154,9 @@ private:
         sum_and_count(to, s);
         if (buckets < 2) return;
         to.text("<br><span class=m>buckets up to ");
-        to.number(s.upper[0]);
+        number(to, s.upper[0]);
         to.text(" \xE2\x80\xA6 ");
-        to.number(s.upper[buckets - 2]);
+        number(to, s.upper[buckets - 2]);
         to.text(", +Inf</span>");
     }
 
@@ -17145,7 +17171,7 @@ public:
         service_ = &of;
         std::string_view as;
         query_fields(target, [&](std::string_view key, std::string_view value) {
-            if (key == "q") filter_ = value.substr(0, 128);
+            if (key == "q") filter_ = trimmed(value).substr(0, 128);
             if (key == "as") as = value;
             return true;
         });
@@ -17248,12 +17274,12 @@ private:
         frame_.clear();
         done_ = 0;
         put("</main><footer class=m>");
-        put(notes_.empty() ? "<p>Nothing was left out of this page." : "<p>Left out of this page, or noticed while it was made:<ul>");
+        put(notes_.empty() ? "<p>No errors while this page was made." : "<p>Errors while this page was made:<ul>");
         for (const std::string& note : notes_) {
             put("<li dir=auto>");
             escape(note, 200);
         }
-        if (notes_.size() == most_notes) put("<li>and perhaps more");
+        if (notes_.size() == most_notes) put("<li>There may have been more.");
         if (!notes_.empty()) put("</ul>");
         char date[29];
         http_date(wall_now(), date);

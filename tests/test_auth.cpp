@@ -377,6 +377,62 @@ TEST_CASE("a decision that is never made ends with the server, or with the time 
     CHECK(s.destroyed == 2);
 }
 
+TEST_CASE("a client that leaves while an authoriser decides is noticed, and the late decision does nothing") {
+    struct asked {
+        std::vector<prom::deferred<bool>> decisions{};
+        int destroyed = 0;
+    } s;
+    const auto later = [](const prom::authorization_request&, void* context) -> prom::task<bool> {
+        struct guard {
+            int& n;
+            ~guard() { ++n; }
+        } at_end{static_cast<asked*>(context)->destroyed};
+        co_return co_await static_cast<asked*>(context)->decisions.emplace_back();
+    };
+    const prom::route routes[] = {{.path = "/metrics"}, {.path = "/open", .text = "open", .open = true}};
+    served at({.authorizer = {.later = later, .context = &s}, .routes = routes});
+    caller other(at);
+    enum { closes, resets, half_closes, closes_after_more };
+    for (int how : {closes, resets, half_closes, closes_after_more}) {
+        CAPTURE(how);
+        caller who(at);
+        who.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        REQUIRE(at.until([&] { return s.decisions.size() == 1; }));
+        turns(at);
+        CHECK(s.destroyed == 0);
+        if (how == closes_after_more) {
+            who.send("GET /open HTTP/1.1\r\nHost: x\r\n\r\n");
+            turns(at);
+            CHECK(s.destroyed == 0);
+        }
+        const ::linger at_once{1, 0};
+        if (how == resets) ::setsockopt(who.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        how == half_closes ? static_cast<void>(::shutdown(who.fd, SHUT_WR)) : who.hang_up();
+        CHECK(at.until([&] { return s.destroyed == 1; }));
+        if (how == half_closes) CHECK(who.ends());
+        CHECK(who.got.empty());
+        s.decisions[0].fire(true);
+        turns(at);
+        CHECK(other.ask("/open").ends_with("open"));
+        s = {};
+    }
+    CHECK(at.events.empty());
+
+    // What is sent meanwhile is kept, also when it is more than is looked at.
+    caller who(at);
+    std::string all = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (int i = 0; i != 200; ++i) all += "GET /open HTTP/1.1\r\nHost: x\r\n\r\n";
+    who.send(all + "GET /open HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    REQUIRE(at.until([&] { return s.decisions.size() == 1; }));
+    turns(at);
+    CHECK_FALSE((who.take(), who.got.size()));
+    s.decisions[0].fire(true);
+    CHECK(who.ends());
+    std::size_t answers = 0;
+    for (std::size_t i = 0; (i = who.got.find("200 OK", i)) != std::string::npos; ++i) ++answers;
+    CHECK(answers == 202);
+}
+
 namespace {
 bool busy_now(const prom::authorization_request& r, void* answer) {
     *r.busy = r.path != "/metrics";

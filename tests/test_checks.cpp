@@ -160,6 +160,18 @@ TEST_CASE("a check that never ends is destroyed with the server, or is 503 after
     CHECK(s.destroyed == 3);
 }
 
+TEST_CASE("a check is destroyed when its client has left") {
+    state s;
+    const prom::route routes[] = {{.path = "/ready", .check = {.later = later, .context = &s}}};
+    served at({.routes = routes});
+    caller who(at);
+    who.send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
+    REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
+    who.hang_up();
+    CHECK(at.until([&] { return s.destroyed == 1; }));
+    CHECK(at.events.empty());
+}
+
 TEST_CASE("credentials are asked for before a check is, unless its route is open") {
     state s;
     const prom::credential accepted[] = {prom::bearer("t0ken")};

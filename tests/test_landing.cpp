@@ -88,6 +88,50 @@ TEST_CASE("each type of metric is shown with its type, unit, help, series and va
                   "<tr><th scope=row>method=&quot;<bdi>PUT</bdi>&quot; code=&quot;<bdi>500</bdi>&quot;<td>1\n", "2"));
 }
 
+TEST_CASE("whole numbers are shown in full") {
+    page p;
+    const double most = 9007199254740991;
+    p.own.make_counter("c_total", "").inc(std::uint64_t{18446744073709551615U});
+    p.own.make_gauge("g", "").set(-most);
+    p.own.make_gauge("million", "").set(1e6);
+    auto h = p.own.make_histogram("h", "", {.buckets = {1e6, 1e15}});
+    h.observe(1e15);
+    h.observe(1e15);
+    p.own.make_summary("s", "").observe(most);
+    auto kept = p.own.add_collector([&](prom::sample_sink& out) {
+        out.family(prom::metric_type::summary, "q", "");
+        out.summary(1234567890123456789, 1e15, {{0.5, 1e15}});
+    });
+    const std::string shown = p.main();
+    for (const char* text : {"<td>18446744073709551615\n", "<td>-9007199254740991\n", "<td>1000000\n",
+                             "the fullest, up to 1000000000000000, has 2\"", "2 observed, sum 2000000000000000, mean 1000000000000000<br>",
+                             "buckets up to 1000000 \xE2\x80\xA6 1000000000000000, +Inf", "1 observed, sum 9007199254740991, mean 9007199254740991\n",
+                             "<td>0.5: 1000000000000000<br>1234567890123456789 observed, sum 1000000000000000, mean "}) {
+        CAPTURE(text);
+        CHECK(has(shown, text));
+    }
+}
+
+TEST_CASE("other numbers are shown without an exponent if they are not very small or large, and means with six digits") {
+    page p;
+    p.own.make_gauge("now", "").set(1795999127.28);
+    p.own.make_gauge("little", "").set(0.000125);
+    p.own.make_gauge("less", "").set(1.5e-9);
+    p.own.make_gauge("more", "").set(-1e22);
+    const auto s = p.own.make_summary("s", "");
+    for (double v : {0.008552055000109249, 0.25}) s.observe(v);
+    const auto h = p.own.make_histogram("h", "");
+    for (double v : {-123456.5, -123456.0, -1e3}) h.observe(v);
+    const auto tiny = p.own.make_summary("tiny", "");
+    for (double v : {1e-16, 2e-16}) tiny.observe(v);
+    const std::string shown = p.main();
+    for (const char* text : {"<td>1795999127.28\n", "<td>0.000125\n", "<td>1.5e-09\n", "<td>-1e+22\n", "sum 0.2585520550001092", ", mean 0.129276\n",
+                             "sum -247912.5, mean -82637.5<br>", "mean 1.5e-16\n"}) {
+        CAPTURE(text);
+        CHECK(has(shown, text));
+    }
+}
+
 TEST_CASE("what stands before the families is short, and its head forbids all but its own style") {
     page p;
     const std::string answer = p.ask();
@@ -106,7 +150,7 @@ TEST_CASE("what stands before the families is short, and its head forbids all bu
     CHECK(has(body, "<a href=\"?as=openmetrics_1_0_0\">OpenMetrics 1.0.0</a> "));
     CHECK(has(body, "<label for=q>Filter by name</label> <input id=q name=q "));
     CHECK(has(body, std::string("prometheus_async ") + prom::version()));
-    CHECK(has(body, "<footer class=m><p>Nothing was left out of this page.<p>Made on "));
+    CHECK(has(body, "<footer class=m><p>No errors while this page was made.<p>Made on "));
     CHECK(body.ends_with(" GMT</footer></body></html>\n"));
     for (const char* none : {"<script", "http:", "https:", "style=", " on", "url(", "<img"}) {
         CAPTURE(none);
@@ -202,6 +246,9 @@ TEST_CASE("a filter chooses by name, and is never shown back") {
     CHECK(shown("/") == "abGde");
     CHECK(shown("/?q=") == "abGde");
     CHECK(shown("/?q=_ONE") == "ad");
+    CHECK(shown("/?q=++_one%20+") == "ad");
+    CHECK(shown("/?q=+++") == "abGde");
+    CHECK(shown("/?q=gamma+%26") == "G");
     CHECK(shown("/?q=one&q=two") == "b");
     CHECK(shown("/?other=x&q=gamma+%26+%3Cth") == "G");
     CHECK(shown("/?q=nothing_has_this") == "");
@@ -336,7 +383,7 @@ TEST_CASE("a collector that fails is named on the page, whatever pages for scrap
     const std::string body = body_of(who.ask("/"));
     CHECK(has(body, "<h2><bdi>whole</bdi></h2>"));
     CHECK_FALSE(has(body, "<h2><bdi>broken"));
-    CHECK(has(body, "<p>Left out of this page, or noticed while it was made:<ul><li dir=auto>a collector is left out: broken: no database</ul>"));
+    CHECK(has(body, "<p>Errors while this page was made:<ul><li dir=auto>a collector is left out: broken: no database</ul>"));
     CHECK(at.told(prom::event_kind::callback_failed) >= 1);
 }
 #endif

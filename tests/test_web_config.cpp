@@ -383,6 +383,35 @@ TEST_CASE("connections and servers may end while their password is hashed, or wa
     CHECK(who.status() == 200);
 }
 
+TEST_CASE("for who has left nothing is hashed, over TLS too") {
+    static const certs made;
+    const auto client = openssl_client::load(made.pem("ca")).value();
+    const std::string tls = "tls_server_config:\n  cert_file: " + made.pem("server") + "\n  key_file: " + made.key("server") + "\n";
+    for (bool secured : {false, true}) {
+        const file f((secured ? tls : "") + users("  alice: " + cheap + "\n"));
+        const auto web = web_config::load(f.path).value();
+        served at({.tls = web.tls(), .authorizer = web.authorizer(), .routes = open_too});
+        caller first(at), second(at), third(at);
+        for (caller* one : {&first, &second, &third}) if (secured) REQUIRE(one->handshake(client.hook()));
+        hashes.waits = true;
+        const int before = hashes.calls, entered = hashes.entered;
+        const auto ask = [&](caller& who, const char* pair) { who.send("GET /metrics HTTP/1.1\r\nHost: x\r\n" + basic(pair) + "\r\n"); };
+        ask(first, "alice:wrong");
+        REQUIRE(at.until([&] { return hashes.entered - entered == 1; }));
+        ask(second, "alice:other");
+        for (int i = 0; i != 20; ++i) at.loop.poll(0);
+        second.hang_up();
+        third.ask("/open");
+        ask(third, "alice:secret");
+        for (int i = 0; i != 20; ++i) at.loop.poll(0);
+        hashes.waits = false;
+        ::sem_post(&hashes.go);
+        third.got.clear();
+        CHECK(third.hears("200 OK"));
+        CHECK(hashes.calls - before == 2);
+    }
+}
+
 TEST_CASE("a file is read again, and one that is bad changes nothing") {
     const file f(users("  alice: " + cheap + "\n  bob: " + cheap + "\n"));
     auto web = web_config::load(f.path).value();
