@@ -228,13 +228,13 @@ enum class errc : std::uint8_t {
 /// threads  a value like any other
 class error {
 public:
-    PROMETHEUS_ASYNC_DECL error(errc code, std::string_view message, int sys = 0) noexcept;
+    PROMETHEUS_ASYNC_DECL error(errc code, std::string_view message, int sys = 0) noexcept;  // of your own: a check's reason, a discovery's
     /// "<what>: <strerror(sys)>", for a failed system call
     PROMETHEUS_ASYNC_DECL static error from_errno(std::string_view what, int sys) noexcept;
 
-    PROMETHEUS_ASYNC_DECL errc code() const noexcept { return code_; }
-    PROMETHEUS_ASYNC_DECL int sys() const noexcept { return sys_; }
-    PROMETHEUS_ASYNC_DECL const char* describe() const noexcept { return text_; }
+    PROMETHEUS_ASYNC_DECL errc code() const noexcept { return code_; }             // what kind: for programs
+    PROMETHEUS_ASYNC_DECL int sys() const noexcept { return sys_; }                // errno, where a system call failed; else 0
+    PROMETHEUS_ASYNC_DECL const char* describe() const noexcept { return text_; }  // the sentence: for people. It lives as long as this
 
 private:
     errc code_;
@@ -545,8 +545,8 @@ private:
 ///
 /// lifetime of a view: the texts live until the call that is given it has returned
 struct label {
-    any_name name;
-    std::string_view value;
+    any_name name;                      // of a label, see any_name
+    std::string_view value;             // any UTF-8; what is none has U+FFFD instead
 };
 
 namespace detail {
@@ -614,8 +614,8 @@ private:
 /// errors   a wall time or a span that is negative (the clock went back), not finite, or 9e15 or more is 0
 ///          wherever the library shows or observes it; for a clock that throws, the system's is read
 struct clock {
-    double (*monotonic)();
-    double (*wall)();
+    double (*monotonic)();  // from any origin, and never back: for spans and timers
+    double (*wall)();       // since 1970
 };
 /// CLOCK_MONOTONIC and CLOCK_REALTIME.
 ///
@@ -666,7 +666,7 @@ enum class event_kind : std::uint8_t {
     series_overflowed,    // a family reached its max_series
     registration_failed,  // service discovery; it is tried again
     registration_lost,    // the agent forgot us: it is told again; or another has our id: it keeps it
-    deregistration_failed,
+    deregistration_failed,  // the service may stay in Consul; the server closes all the same
     push_failed,          // a push, or a removal, was refused or given up
     exemplar_dropped,     // more than 128 code points, or a label's name that may not be
     names_collided,       // a family or series was left out: on this page its name is another's
@@ -685,8 +685,8 @@ PROMETHEUS_ASYNC_DECL const char* event_name(event_kind kind) noexcept;
 /// errors   `why` holds no credentials
 /// lifetime valid during the call only
 struct event {
-    event_kind kind;
-    const error& why;
+    event_kind kind;                    // what was noticed
+    const error& why;                   // in a sentence
 };
 /// Called by whoever noticed it, on its thread; it may use the library. What it throws is dropped.
 ///
@@ -1226,12 +1226,12 @@ class collector_handle;
 ///
 /// lifetime copied by the declaration; lists live until its end
 struct metric_options {
-    prometheus_async::registry* registry = nullptr;  // default_registry()
-    std::string_view unit{};                         // "seconds"
-    std::string_view name_space{};
-    std::string_view subsystem{};
+    prometheus_async::registry* registry = nullptr;  // where it is declared; null: default_registry()
+    std::string_view unit{};                         // "seconds": ends the name, and OpenMetrics shows it
+    std::string_view name_space{};                   // before the name, as "app"
+    std::string_view subsystem{};                    // between the two, as "cache"
     list<label> labels{};                            // the same on every series
-    list<double> buckets{};                          // upper bounds, ascending; empty: upstream's
+    list<double> buckets{};                          // upper bounds, ascending, without +Inf; empty: 5 ms to 10 s, as the Python client's
     native_buckets native{};                         // of a histogram: {.factor = 1.1}; without `buckets` it has no others
     list<std::string_view> states{};                 // of a state_set; the first is its start
     std::size_t max_series = 0;                      // of a family; what comes then is one series, whose labels
@@ -1392,7 +1392,7 @@ private:
 /// shape    names and values together at most 128 code points, or it is dropped and counted
 /// threads  any; keeping one takes the lock, so give one to few updates, not to all
 struct exemplar {
-    list<label> labels;
+    list<label> labels;    // as {{"trace_id", id}}
     double timestamp = 0;  // seconds since 1970; 0: now
 };
 static_assert(std::is_trivially_destructible_v<exemplar>);
@@ -1530,7 +1530,7 @@ public:
     PROMETHEUS_ASYNC_DECL void inc(seconds step) const noexcept { inc(step.count()); }
     PROMETHEUS_ASYNC_DECL void dec(seconds step) const noexcept { dec(step.count()); }
     PROMETHEUS_ASYNC_DECL void set(seconds value) const noexcept { set(value.count()); }
-    PROMETHEUS_ASYNC_DECL void set_to_current_time() const noexcept { set(wall_now()); }
+    PROMETHEUS_ASYNC_DECL void set_to_current_time() const noexcept { set(wall_now()); }  // in seconds since 1970
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
     // Names of other libraries, see counter.
     template <class Step> void add(Step) const = delete;         // inc(step)
@@ -1769,6 +1769,7 @@ public:
         : state_set(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit state_set(const detail::declared& from) noexcept : series_(from.one) {}
 
+    /// The state it is in from now on: a string, or an enum that has to_label() beside its type.
     template <class State>
     PROMETHEUS_ASYNC_DECL bool set(const State& state) const noexcept {
         return detail::set_state(series_, detail::label_text(state).view());
@@ -1996,8 +1997,8 @@ public:
     PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const {
         return where.empty() ? 0 : detail::remove_children(declared_, where);
     }
-    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::clear_children(declared_); }
-    PROMETHEUS_ASYNC_DECL std::size_t size() const noexcept { return detail::count_children(declared_); }
+    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::clear_children(declared_); }            // removes all series
+    PROMETHEUS_ASYNC_DECL std::size_t size() const noexcept { return detail::count_children(declared_); }  // how many series there are
 
 private:
     template <class... Views>
@@ -2024,19 +2025,22 @@ public:
     PROMETHEUS_ASYNC_DECL dynamic_family() noexcept = default;
     PROMETHEUS_ASYNC_DECL explicit dynamic_family(const detail::declared& from) noexcept : declared_(from) {}
 
+    /// The metric with these values, one for each label, in the order of their names: reads({"thermometer", "3"}).
     PROMETHEUS_ASYNC_DECL Metric operator()(list<std::string_view> values) const {
         detail::declared child{{}, nullptr, 0, declared_.bounds};
         if (declared_.face) child.one = detail::make_child(declared_, values.begin(), values.size());
         return Metric(child);
     }
+    /// False when there is no such series, as family's.
     PROMETHEUS_ASYNC_DECL bool remove(list<std::string_view> values) const {
         return detail::remove_child(declared_, values.begin(), values.size());
     }
+    /// As family's.
     PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const {
         return where.empty() ? 0 : detail::remove_children(declared_, where);
     }
-    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::clear_children(declared_); }
-    PROMETHEUS_ASYNC_DECL std::size_t size() const noexcept { return detail::count_children(declared_); }
+    PROMETHEUS_ASYNC_DECL void clear() const noexcept { detail::clear_children(declared_); }            // removes all series
+    PROMETHEUS_ASYNC_DECL std::size_t size() const noexcept { return detail::count_children(declared_); }  // how many series there are
 
 private:
     detail::declared declared_;
@@ -2075,9 +2079,9 @@ struct sink_state;
 /// lifetime copied by the sink's function
 struct sample_details {
     double timestamp = 0;  // seconds since 1970; 0: none. With one, Prometheus shows a vanished series for five minutes more
-    double created = 0;
+    double created = 0;    // of a counter, histogram or summary: when it began
     exemplar example{};    // of a counter, or of a native histogram, which should give it a time
-    double example_value = 1;
+    double example_value = 1;  // what the exemplar's observation or step was
 };
 
 /// Where a collector puts its families, while a page is made.
@@ -2110,8 +2114,8 @@ public:
         double sum = 0;
         list<bucket> classic{};               // for formats without native buckets; empty: +Inf alone. It has the same count
     };
-    struct quantile { double q; double value; };
-    struct state { std::string_view name; bool on; };
+    struct quantile { double q; double value; };           // q from 0 to 1
+    struct state { std::string_view name; bool on; };      // each of them, as state_set::set() chooses one
 
     /// Begins a family: as declared metrics, `_total` and `_info` are added where the type wants them.
     PROMETHEUS_ASYNC_DECL void family(metric_type type, any_name name, std::string_view help, std::string_view unit = {});
@@ -2169,7 +2173,7 @@ public:
         return *this;
     }
     PROMETHEUS_ASYNC_DECL ~collector_handle() { remove(); }
-    PROMETHEUS_ASYNC_DECL void remove() noexcept;
+    PROMETHEUS_ASYNC_DECL void remove() noexcept;  // now, and not at its end
     /// From now on it lives as long as its registry.
     PROMETHEUS_ASYNC_DECL void keep() noexcept;
 
@@ -2245,23 +2249,27 @@ enum class collector_errors : std::uint8_t { skip, fail };
 /// 2.0, where it is part of the sample, show it unless start_timestamps is false.
 ///
 /// source   page_options, stats_request and server_options::created; off by default
-enum class created_series : std::uint8_t { off, openmetrics, all };
+enum class created_series : std::uint8_t {
+    off,          // no lines
+    openmetrics,  // on OpenMetrics 1 pages, whose readers expect them
+    all           // on pages of the text formats too, as gauges of the name `x_created`
+};
 
 /// What a page shows, and how.
 ///
 /// lifetime lists and texts live until the page has been started; registries may end meanwhile, see cursor
 struct page_options {
-    format as = format::text_0_0_4;
-    escaping names = escaping::underscores;
+    format as = format::text_0_0_4;          // how it is written
+    escaping names = escaping::underscores;  // what becomes of names that are not legacy
     list<registry*> registries{};    // several are merged on one page; empty: the default registry
     list<std::string_view> only{};   // name[]: by family or sample name; empty: everything
-    created_series created = created_series::off;
+    created_series created = created_series::off;  // _created lines
     bool native_histograms = true;   // false leaves native buckets out of the formats that have them
     bool start_timestamps = true;    // false leaves out of protobuf and OpenMetrics 2.0 when a series was made
-    collector_errors on_collector_error = collector_errors::skip;
+    collector_errors on_collector_error = collector_errors::skip;  // fail: the page ends with pull::failed
     std::size_t collector_bytes = 4 << 20;  // what one collector may yield
     event_handler on_event = nullptr;       // what was left out, and what updates had to swallow
-    void* context = nullptr;
+    void* context = nullptr;         // given to on_event
 };
 static_assert(std::is_trivially_destructible_v<page_options>);
 
@@ -2274,7 +2282,7 @@ enum class pull : std::uint8_t { more, done, failed };
 /// unit     octets
 struct pulled {
     std::size_t bytes;  // written to the span, also when done; few or none, with more to come, after much work for nothing
-    pull what;
+    pull what;          // whether there is more
 };
 
 /// One page, pulled piece by piece into buffers of the caller's. Holds no lock between pulls; series
@@ -2304,8 +2312,8 @@ private:
 ///
 /// source   negotiate()
 struct negotiation {
-    format as = format::text_0_0_4;
-    escaping names = escaping::underscores;
+    format as = format::text_0_0_4;  // the format of the page
+    escaping names = escaping::underscores;  // how its names are escaped
     bool gzip = false;   // asked for by name, and not refused
     bool plain = true;   // false: only compressed
 };
@@ -2332,22 +2340,22 @@ PROMETHEUS_ASYNC_DECL std::string expose(const page_options& options = {});
 ///
 /// lifetime valid until server_stats() returns
 struct stats_request {
-    std::string_view accept{};
+    std::string_view accept{};           // the field Accept; empty: text 0.0.4
     std::string_view accept_encoding{};  // given: the body may be compressed
-    list<registry*> registries{};
-    list<std::string_view> only{};
-    created_series created = created_series::off;
+    list<registry*> registries{};        // as page_options
+    list<std::string_view> only{};       // as page_options: the values of name[] in the query, decoded
+    created_series created = created_series::off;  // _created lines
     list<format> formats{};        // empty: all; text 0.0.4 always remains
     bool native_histograms = true;  // as page_options
-    bool start_timestamps = true;
+    bool start_timestamps = true;        // as page_options
 };
 /// What to send back.
 ///
 /// lifetime content_type and content_encoding live for ever
 struct stats_page {
     int status;                    // 200; 500 when the page could not be made, for want of memory
-    std::string_view content_type;
-    std::string body;
+    std::string_view content_type;        // of the page
+    std::string body;                     // what to send
     std::string_view content_encoding{};  // "gzip", or empty
 };
 /// A page for a program with an HTTP server of its own: give it the request's Accept field. With Accept-Encoding too the
@@ -3063,11 +3071,13 @@ public:
 
     friend bool operator==(const deferred& a, const deferred& b) noexcept { return a.state_ == b.state_; }
 
-    PROMETHEUS_ASYNC_DECL bool fired() const noexcept { return state_->fired; }
+    PROMETHEUS_ASYNC_DECL bool fired() const noexcept { return state_->fired; }  // or failed
+    /// Ends it with a value: the callbacks run now.
     PROMETHEUS_ASYNC_DECL void fire() const requires std::is_void_v<T> { state_->fire({}); }
     template <class X>
         requires std::is_constructible_v<outcome<T>, X>
     PROMETHEUS_ASYNC_DECL void fire(X&& value) const { state_->fire(outcome<T>(static_cast<X&&>(value))); }
+    /// Ends it with a failure: the errbacks run now.
     PROMETHEUS_ASYNC_DECL void fail(const fault& why) const { state_->fire(why); }
     template <class... X> void callback(X&&...) const = delete;  // fire(value)
     template <class... X> void succeed(X&&...) const = delete;   // fire(value)
@@ -3874,7 +3884,7 @@ private:
 template <class F>
 struct call_only {
     PROMETHEUS_ASYNC_DECL explicit call_only(F f) : function(static_cast<F&&>(f)) {}
-    F function;
+    F function;                         // what is called
 };
 
 namespace detail {
@@ -4087,7 +4097,7 @@ PROMETHEUS_ASYNC_DECL constexpr interest operator&(interest a, interest b) noexc
 struct loop_options {
     clock time{nullptr, nullptr};      // system_clock() when null; timers use `monotonic`
     event_handler on_event = nullptr;  // exceptions of posted callbacks and spawned tasks
-    void* context = nullptr;
+    void* context = nullptr;           // given to on_event
     seconds closing_budget = 2;        // how long run() finishes closing work after its end
 };
 
@@ -4194,7 +4204,7 @@ public:
     PROMETHEUS_ASYNC_DECL void run();
     /// Ends the run that goes on, or else the next one.
     PROMETHEUS_ASYNC_DECL void stop() noexcept;
-    PROMETHEUS_ASYNC_DECL bool stopped() const noexcept;
+    PROMETHEUS_ASYNC_DECL bool stopped() const noexcept;  // whether the last run() was ended by stop()
 
     /// One turn: waits at most `timeout` for something to be due, does what was due then: what becomes due
     /// meanwhile has the next turn, so no turn is endless. Inside a turn, nothing.
@@ -4409,20 +4419,20 @@ enum class tls_status : std::uint8_t {
 ///
 /// unit     octets
 struct tls_io {
-    tls_status status = tls_status::failed;
-    std::size_t consumed = 0;
-    std::size_t produced = 0;
+    tls_status status = tls_status::failed;  // how the call ended
+    std::size_t consumed = 0;           // octets taken of what was given
+    std::size_t produced = 0;           // octets written to what was given
 };
 /// Who is at the other end of a TLS connection, and how it is protected.
 ///
 /// lifetime copied; filled after the handshake
 struct tls_peer {
     std::string protocol;     // "TLSv1.3"
-    std::string cipher;
+    std::string cipher;       // as the TLS library names it
     std::string alpn;         // "" or "http/1.1"
     std::string subject;      // of the verified certificate, RFC 4514; "" without one
     std::string fingerprint;  // SHA-256 of the certificate, lower-case hex; "" without one
-    bool verified = false;
+    bool verified = false;    // its certificate was
 };
 
 /// One TLS connection over memory buffers, written by the user or copied from examples/.
@@ -4434,14 +4444,14 @@ struct tls_peer {
 class tls_session {
 public:
     PROMETHEUS_ASYNC_DECL virtual ~tls_session() = default;
-    virtual tls_io feed(std::span<const char> from_peer) noexcept = 0;
-    virtual tls_io drain(std::span<char> to_peer) noexcept = 0;  // produced == 0: nothing pending
-    virtual tls_status handshake() noexcept = 0;                 // ok, need_input, need_output, failed
-    virtual tls_io read(std::span<char> plain) noexcept = 0;
-    virtual tls_io write(std::span<const char> plain) noexcept = 0;
-    virtual tls_status shutdown() noexcept = 0;                  // queues close_notify; idempotent
-    PROMETHEUS_ASYNC_DECL virtual tls_peer peer() const { return {}; }
-    PROMETHEUS_ASYNC_DECL virtual std::string last_error() const { return {}; }
+    virtual tls_io feed(std::span<const char> from_peer) noexcept = 0;  // octets that came over the network
+    virtual tls_io drain(std::span<char> to_peer) noexcept = 0;         // octets to send over it; produced == 0: nothing pending
+    virtual tls_status handshake() noexcept = 0;                        // ok, need_input, need_output, failed
+    virtual tls_io read(std::span<char> plain) noexcept = 0;            // what the peer said
+    virtual tls_io write(std::span<const char> plain) noexcept = 0;     // what we say
+    virtual tls_status shutdown() noexcept = 0;                         // queues close_notify; idempotent
+    PROMETHEUS_ASYNC_DECL virtual tls_peer peer() const { return {}; }           // asked after the handshake
+    PROMETHEUS_ASYNC_DECL virtual std::string last_error() const { return {}; }  // why it has failed, for an event
 };
 
 /// How sessions are made: by a server for each accepted connection (verify_name is empty), by a client
@@ -4452,8 +4462,8 @@ public:
 /// threads  open is called on the loop's thread; a context that several loops share must allow that
 /// errors   an empty result refuses the connection
 struct tls_config {
-    owned<tls_session> (*open)(void* context, std::string_view verify_name) noexcept = nullptr;
-    void* context = nullptr;
+    owned<tls_session> (*open)(void* context, std::string_view verify_name) noexcept = nullptr;  // makes a session
+    void* context = nullptr;                                                                     // given to open
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return open != nullptr; }
 };
 
@@ -4465,9 +4475,9 @@ struct tls_config {
 /// errors   the start fails with invalid_option for one that is empty, longer than 512 octets, or whose user has a colon
 struct credential {
     enum class scheme : std::uint8_t { basic, bearer };
-    scheme kind;
-    std::string_view user;
-    std::string_view secret;
+    scheme kind;                        // basic or bearer
+    std::string_view user;              // of basic; without a colon
+    std::string_view secret;            // the password, or the token
 };
 /// A user and a password, for server_options::credentials. Views: they live until the start has been awaited.
 ///
@@ -4486,8 +4496,8 @@ PROMETHEUS_ASYNC_DECL constexpr credential bearer(std::string_view token) noexce
 ///
 /// lifetime valid until the decision
 struct authorization_request {
-    std::string_view method;
-    std::string_view path;
+    std::string_view method;         // "GET", ...
+    std::string_view path;           // without the query
     std::string_view authorization;  // the field's value; empty without one
     const tls_peer* peer;            // null on a plain connection
     event_loop* loop = nullptr;      // the server's: post() to it from another thread
@@ -4504,9 +4514,9 @@ struct authorization_request {
 /// threads  called on the loop's
 /// errors   what it throws is told to on_event (callback_failed) without its text, and the answer is 500
 struct authorizer {
-    bool (*now)(const authorization_request&, void* context) = nullptr;
-    task<bool> (*later)(const authorization_request&, void* context) = nullptr;
-    void* context = nullptr;
+    bool (*now)(const authorization_request&, void* context) = nullptr;          // true: the request is answered
+    task<bool> (*later)(const authorization_request&, void* context) = nullptr;  // the same, when it has ended
+    void* context = nullptr;                                                     // given to them
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
 
@@ -4521,9 +4531,9 @@ struct authorizer {
 /// errors   what it throws is told to on_event (callback_failed, with the route's path), and the answer is 503 without it. So it
 ///          is with a check that has not ended in time
 struct health_check {
-    result<void> (*now)(void* context) = nullptr;
-    task<result<void>> (*later)(void* context) = nullptr;
-    void* context = nullptr;
+    result<void> (*now)(void* context) = nullptr;          // success, or why not
+    task<result<void>> (*later)(void* context) = nullptr;  // the same, when it has ended
+    void* context = nullptr;                               // given to them
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
 
@@ -4546,7 +4556,7 @@ PROMETHEUS_ASYNC_DECL detail::page_view* landing_page();
 struct route {
     std::string_view path;             // matched whole, the first that does
     list<registry*> registries{};      // empty, with no text and no check: the default registry
-    std::string_view text{};
+    std::string_view text{};           // served as it is, never compressed
     std::string_view content_type = "text/plain; charset=utf-8";  // of the text
     health_check check{};              // whether the program is alive, or ready
     detail::page_view* (*view)() = nullptr;  // landing_page: its registries for people. Who does not name it has none of its code
@@ -4573,7 +4583,7 @@ struct server_limits {
     seconds response = 60;             // from the head of the request to the last octet taken: reset
     std::size_t reader_rate = 10000;   // octets a second that a reader takes, beyond the first `stall` seconds: reset. 0: any
     seconds lingering = 1;             // after the answer that closes
-    int backlog = 511;
+    int backlog = 511;                 // of listen(2)
 };
 
 /// How a server is started.
@@ -4588,15 +4598,15 @@ struct server_options {
     std::uint16_t port = 0;            // 0: the system chooses
     int listen_fd = -1;                // a listening socket handed in (systemd); the server owns it then
     std::string_view advertise{};      // the host that url() and discovery tell, when addr is a wildcard or link-local
-    prometheus_async::service_discovery* service_discovery = nullptr;
-    tls_config tls{};
-    list<credential> credentials{};
-    prometheus_async::authorizer authorizer{};
+    prometheus_async::service_discovery* service_discovery = nullptr;  // null: none
+    tls_config tls{};                  // empty: plain HTTP
+    list<credential> credentials{};    // one of them, or the authorizer, must accept; none and no authorizer: everybody may ask
+    prometheus_async::authorizer authorizer{};  // asked when no credential fits
     list<route> routes{};              // empty: "/" the link page, "/metrics" the default registry
     list<std::string_view> allowed_hosts{};  // with any port, any case, a dot at the end or not; others: 421. Empty: any, by DNS rebinding too
-    server_limits limits{};
+    server_limits limits{};            // what one client may cost
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
-    created_series created = created_series::off;
+    created_series created = created_series::off;  // off: no _created lines
     list<format> formats{};            // empty: whichever the client asks for; text 0.0.4 always remains
     bool native_histograms = true;     // false: without native buckets, for a server that asks for protobuf and does not store
                                        // them: 2.42 refuses the page then, 2.53 stores zeros, 3.5 nothing of the histogram
@@ -4608,8 +4618,8 @@ struct server_options {
     bool self_metrics = false;         // prometheus_async_http_*, in the default registry: requests by code and format,
                                        // duration, octets, in flight, series, collector errors, events
     bool process_start_header = false; // Process-Start-Time-Unix on every page
-    event_handler on_event = nullptr;
-    void* context = nullptr;
+    event_handler on_event = nullptr;  // what was noticed: event_kind
+    void* context = nullptr;           // given to on_event
 };
 
 namespace detail {
@@ -4628,14 +4638,14 @@ public:
     PROMETHEUS_ASYNC_DECL metrics_http_server& operator=(metrics_http_server&& other) noexcept;
     PROMETHEUS_ASYNC_DECL ~metrics_http_server();
 
-    PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;  // as bound: "0.0.0.0", "::", "/path"
-    PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;
-    PROMETHEUS_ASYNC_DECL bool https() const noexcept;
+    PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;   // as bound: "0.0.0.0", "::", "/path"
+    PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;         // as bound; 0 of a unix socket
+    PROMETHEUS_ASYNC_DECL bool https() const noexcept;                 // whether url() begins with https
     PROMETHEUS_ASYNC_DECL void https(bool on) noexcept;  // behind a TLS proxy: url() follows, as upstream
     /// "http://127.0.0.1:9464/", also when the server listens on all interfaces; another host says `advertise`.
     PROMETHEUS_ASYNC_DECL std::string url() const;
     PROMETHEUS_ASYNC_DECL std::string_view advertise() const noexcept;  // as given in the options
-    PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;
+    PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;         // by service_discovery, as far as is known now
     /// De-registers (within the loop's closing budget), then closes. The result is de-registration's.
     PROMETHEUS_ASYNC_DECL task<result<void>> close();
 
@@ -4665,11 +4675,12 @@ public:
     PROMETHEUS_ASYNC_DECL threaded_metrics_http_server& operator=(threaded_metrics_http_server&& other) noexcept;
     PROMETHEUS_ASYNC_DECL ~threaded_metrics_http_server();
 
-    PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;
+    PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;  // as those of metrics_http_server, all of them
     PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;
     PROMETHEUS_ASYNC_DECL bool https() const noexcept;
     PROMETHEUS_ASYNC_DECL std::string url() const;
     PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;
+    /// De-registers, closes, and waits for the thread. The result is de-registration's.
     PROMETHEUS_ASYNC_DECL result<void> close();
 
     struct state;
@@ -4743,15 +4754,15 @@ enum class on_failure : std::uint8_t {
 /// unit     seconds
 /// lifetime copied by consul_agent
 struct consul_options {
-    std::string_view name = "app-metrics";
+    std::string_view name = "app-metrics";  // of the service
     std::string_view service_id{};         // empty: the name. Of one agent, each server needs its own
-    list<std::string_view> tags{};
+    list<std::string_view> tags{};         // of the service
     std::string_view token{};              // empty: CONSUL_HTTP_TOKEN_FILE (read again after a 403), CONSUL_HTTP_TOKEN
     bool deregister = true;                // false: the service outlives the server
     std::string_view agent{};              // "host:8500", "https://host", "unix:///path"; empty: CONSUL_HTTP_ADDR,
                                            // then 127.0.0.1:8500. CONSUL_HTTP_SSL=true makes any of them https
-    list<label> meta{};
-    consul_check check = consul_check::automatic;
+    list<label> meta{};                    // of the service, as {"version", "1.2"}
+    consul_check check = consul_check::automatic;  // how Consul learns that the server lives
     std::string_view check_path = "/";     // of the HTTP check; a query may follow
     list<label> check_headers{};           // of the HTTP check, as {"Authorization", "Basic ..."}: the agent keeps them.
                                            // Host is added when the server has allowed_hosts
@@ -4763,14 +4774,14 @@ struct consul_options {
     std::string_view status{};             // until the first check: "passing", ...; empty: critical
     std::string_view advertise{};          // the host to tell; empty: the server's own, see consul_agent
     std::string_view in_namespace{};       // Consul Enterprise, empty: CONSUL_NAMESPACE; open-source agents refuse it
-    prometheus_async::on_failure on_failure = prometheus_async::on_failure::retry;
+    prometheus_async::on_failure on_failure = prometheus_async::on_failure::retry;  // what a start does when it cannot register
     seconds deadline = 60;                 // of on_failure::wait
     seconds budget = 2;                    // of de-registration; the loop's closing_budget bounds it too
     seconds watch = 10;                    // the agent is asked this often, or up to twice, whether the id is ours
     tls_config tls{};                      // for an https agent
     registry* metrics = nullptr;           // of prometheus_async_consul_*{id}; null: the default
     event_handler on_event = nullptr;      // registration_failed, _lost, deregistration_failed
-    void* context = nullptr;
+    void* context = nullptr;               // given to on_event
 };
 
 static_assert(std::is_trivially_destructible_v<consul_options>);
@@ -4878,7 +4889,7 @@ struct push_options {
     collector_errors on_collector_error = collector_errors::skip;  // fail: the page is not pushed
     registry* self_metrics = nullptr;      // of prometheus_async_push_*{path}; null: there are none
     event_handler on_event = nullptr;      // push_failed, credentials_in_clear, and what pages tell
-    void* context = nullptr;
+    void* context = nullptr;               // given to on_event
 };
 
 static_assert(std::is_trivially_destructible_v<push_options>);

@@ -142,6 +142,9 @@ for n, e in public:
     prose, keys = e.parts()
     check(any(prose) or e.heads[0][1], f"[{n}] {e.name} says what it is")
     check(keys, f"[{n}] {e.name} says its shape, unit, clock, lifetime, threads, errors or source: one of them at least")
+    for m in e.members:
+        told = any(m.parts()[0]) or any(note for _, note in m.heads)
+        check(e.kind != "struct" or m.kind != "variable" or told, f"[{n}] {e.name}::{m.name} says what it is")
     check(not e.private or "threads" in keys, f"[{n}] {e.name} has state and says its threads")
     said = re.search(rf"\b{e.name}\b", page) is not None
     check(said or e.name in UNTYPED, f"[{n}] {e.name} stands in the README")

@@ -81,8 +81,9 @@ def name_of(head):
 def declarations(text, code, at, end, owner=None):
     """Walks what stands between `at` and `end` of a namespace or class; yields entities of what is public."""
     found, public, announced = [], owner is None or owner.kind == "struct", {}  # comments of forward declarations
+    noted = 0  # where the comment beside the last declaration ends
     def add(kind, name, head, start, note):
-        doc = comment_before(text, text.rfind("\n", 0, start) + 1) or announced.get(name, [])
+        doc = comment_before(text[noted:], max(text.rfind("\n", 0, start) + 1 - noted, 0)) or announced.get(name, [])
         if not doc and owner is None and found and found[-1].kind == kind == "function" and text[:start].endswith(";\n"):
             doc = found[-1].doc  # one comment for a block of functions
         if found and found[-1].name == name and found[-1].kind == kind and not doc:
@@ -122,7 +123,11 @@ def declarations(text, code, at, end, owner=None):
         line_end = text.find("\n", head_end)
         first = text[head_end:line_end] if body is None or at < line_end else text[body:line_end]
         note = re.search(r"// (.*)", first)
-        note = note[1] if note else ""
+        beside, note, before = note.start() if note else 0, note[1] if note else "", noted
+        if note and owner:  # it may go on below, in the same column
+            column = (head_end if body is None or at < line_end else body) + beside - text.rfind("\n", 0, line_end) - 1
+            while m := re.compile(rf" {{{column}}}// (.*)\n").match(text, line_end + 1):
+                note, line_end = f"{note} {m[1]}", m.end() - 1
         at += 1
         if re.match(r"namespace\b|static_assert\b|friend\b|extern\b", code[start:]) or not public:
             if re.match(r"namespace prometheus_async", code[start:]):
@@ -136,6 +141,7 @@ def declarations(text, code, at, end, owner=None):
         if not name or name.startswith("~") or "::" in name or (body is None and kind in ("class", "struct", "enum")) or kind == "operator" and owner is None:
             continue
         one = add(kind, name, head, start, note)
+        noted = max(before, line_end + 1 if note and owner else 0)
         one.deleted = re.search(r"= delete\b", head) is not None and len(one.heads) == 1
         if body is not None and kind in ("class", "struct"):
             one.members += declarations(text, code, body + 1, at - 1, one)
