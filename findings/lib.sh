@@ -5,6 +5,7 @@
 #   npm_get NAME@VERSION...           installs npm packages into $lab/node_modules
 #   serve FILE CONTENT-TYPE [HEADER]  serves FILE on a free port of 127.0.0.1; sets $port
 #   prometheus PROGRAM [FLAG...]      starts a Prometheus that scrapes 127.0.0.1:$port each second (job "j"); sets $prom
+#   victoria_metrics                  starts VictoriaMetrics 1.79.5, which scrapes 127.0.0.1:$port each second (job "j"); sets $prom
 #   collectd                          starts collectd 5.12.0 with write_prometheus on a free $port, metric: load
 #   haproxy BACKEND-LINE...           starts haproxy 2.6.12 with its exporter at /metrics of a free $port, and these lines of a backend
 #   ask QUERY                         prints the instant vector of $prom as sorted lines "{labels} value"
@@ -15,7 +16,7 @@
 # All is in a temporary folder, which is removed at the end with every process that was started in the background.
 set -eu
 lab=$(mktemp -d) changed=0
-trap 'pkill -P $$ || :; rm -rf "$lab"' EXIT
+trap 'pkill -P $$ || :; rm -rf "$lab" 2> /dev/null || { sleep 2; rm -rf "$lab"; }' EXIT
 trap 'exit 1' INT TERM
 
 debs() {
@@ -98,6 +99,15 @@ prometheus() {
     printf 'global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs: [{job_name: j, static_configs: [{targets: ["127.0.0.1:%s"]}]%s}]\n' "$port" "${scrape:-}" > "$lab/prom.yml"
     "$program" --config.file="$lab/prom.yml" --storage.tsdb.path="$lab/tsdb.$prom" --web.listen-address="127.0.0.1:$prom" "$@" > "$lab/prom.log" 2>&1 & prometheus=$!
     wait_for curl -sf "http://127.0.0.1:$prom/-/ready"
+}
+
+victoria_metrics() {
+    debs victoria-metrics=1.79.5+ds1-2+b5
+    prom=$(free_port)
+    printf 'scrape_configs: [{job_name: j, scrape_interval: 1s, static_configs: [{targets: ["127.0.0.1:%s"]}]}]\n' "$port" > "$lab/vm.yml"
+    "$lab/root/usr/bin/victoria-metrics" -promscrape.config="$lab/vm.yml" -storageDataPath="$lab/vm.$prom" -search.latencyOffset=0s \
+        -httpListenAddr="127.0.0.1:$prom" > "$lab/vm.log" 2>&1 &
+    wait_for curl -sf "http://127.0.0.1:$prom/health"
 }
 
 collectd() {
