@@ -1793,7 +1793,7 @@ PROMETHEUS_ASYNC_END
 // recycled word also sees the bump. Only hits count; a miss is confirmed, or made, under the lock.
 //
 // A table that becomes too small is not copied at once: while the next one is filled, a part with each series that is
-// made, a lookup that finds nothing there also probes the older one.
+// made, a lookup that finds nothing there also probes the older one. It does so out of line, as all that is seldom.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -1907,39 +1907,32 @@ PROMETHEUS_ASYNC_DECL inline bool find_in(std::uintptr_t table, std::uint64_t ha
     }
     return false;
 }
-/// The same in the older table, if there is one.
-PROMETHEUS_ASYNC_DECL bool find_in_older(const family_face& face, std::uint64_t hash, const key_pair* keys, const std::string_view* values,
-                                         std::size_t count, bool any_long, series& found) noexcept;
-
-/// True and the series, or false: not there, or too much was removed meanwhile.
-PROMETHEUS_ASYNC_DECL inline bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys,
-                                             const std::string_view* values, std::size_t count, series& found) noexcept {
+/// The series, if it is in the table of now and nothing was removed meanwhile. False says nothing: ask find_or_make_child().
+template <std::size_t Count>
+PROMETHEUS_ASYNC_DECL bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
+                                      series& found) noexcept {
     bool any_long = false;
-    for (std::size_t i = 0; i != count; ++i) any_long |= is_long(keys[i]);
-    for (int attempt = 0; attempt != 4; ++attempt) {
-        const std::uintptr_t version = __atomic_load_n(&face.version, __ATOMIC_ACQUIRE);
-        const std::uintptr_t table = __atomic_load_n(&face.table, __ATOMIC_ACQUIRE);
-        if (acquire(face.id) != family || table == 0) return false;
-        const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, count, any_long);
-        const bool hit = find_in(table, hash, keys, values, count, any_long, found) ||
-                         find_in_older(face, hash, keys, values, count, any_long, found);
-        if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return hit;
-    }
-    return false;
+    for (std::size_t i = 0; i != Count; ++i) any_long |= is_long(keys[i]);
+    const std::uintptr_t version = __atomic_load_n(&face.version, __ATOMIC_ACQUIRE);
+    const std::uintptr_t table = __atomic_load_n(&face.table, __ATOMIC_ACQUIRE);
+    if (acquire(face.id) != family || table == 0) return false;
+    const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, Count, any_long);
+    return find_in(table, hash, keys, values, Count, any_long, found) && __atomic_load_n(&face.version, __ATOMIC_RELAXED) == version;
 }
-
+/// The same in the older table too, again when something was removed meanwhile; then it is made.
+PROMETHEUS_ASYNC_DECL series find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count);
 PROMETHEUS_ASYNC_DECL series make_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL std::size_t remove_children(const declared& family, list<label> where);
 PROMETHEUS_ASYNC_DECL inline void clear_children(const declared& family) noexcept { remove_children(family, {}); }
 PROMETHEUS_ASYNC_DECL std::size_t count_children(const declared& family) noexcept;
 
-template <class Metric>
-PROMETHEUS_ASYNC_DECL Metric child_metric(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count) {
+template <class Metric, std::size_t Count>
+PROMETHEUS_ASYNC_DECL Metric child_metric(const declared& family, const std::string_view* values, const key_pair* keys) {
     declared child{{}, nullptr, 0, family.bounds};
     if (family.face == nullptr) return Metric(child);
-    if (!find_child(*family.face, family.id, keys, values, count, child.one)) [[unlikely]]
-        child.one = make_child(family, values, count);
+    if (!find_child<Count>(*family.face, family.id, keys, values, child.one)) [[unlikely]]
+        child.one = find_or_make_child(family, values, keys, Count);
     return Metric(child);
 }
 
@@ -2005,7 +1998,7 @@ private:
     PROMETHEUS_ASYNC_DECL Metric find(Views... views) const {
         const std::string_view values[] = {views...};
         const detail::key_pair keys[] = {detail::make_key(views)...};
-        return detail::child_metric<Metric>(declared_, values, keys, sizeof...(Labels));
+        return detail::child_metric<Metric, sizeof...(Labels)>(declared_, values, keys);
     }
     template <class... Views>
     PROMETHEUS_ASYNC_DECL bool removed(Views... views) const {
@@ -7874,10 +7867,21 @@ static void new_seed(family_face& face) noexcept {
 static std::uintptr_t* entries_of(std::uintptr_t table) noexcept { return reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}); }
 static std::size_t size_of(std::uintptr_t table) noexcept { return table == 0 ? 0 : std::size_t{1} << (table & 63); }
 
-bool find_in_older(const family_face& face, std::uint64_t hash, const key_pair* keys, const std::string_view* values, std::size_t count,
-                   bool any_long, series& found) noexcept {
-    const std::uintptr_t older = __atomic_load_n(&face.older, __ATOMIC_ACQUIRE);
-    return older != 0 && find_in(older, hash, keys, values, count, any_long, found);
+/// True and the series, or false: not there, or too much was removed meanwhile.
+static bool find_anywhere(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values, std::size_t count,
+                          series& found) noexcept {
+    bool any_long = false;
+    for (std::size_t i = 0; i != count; ++i) any_long |= is_long(keys[i]);
+    for (int attempt = 0; attempt != 4; ++attempt) {
+        const std::uintptr_t version = __atomic_load_n(&face.version, __ATOMIC_ACQUIRE);
+        const std::uintptr_t table = __atomic_load_n(&face.table, __ATOMIC_ACQUIRE);
+        if (acquire(face.id) != family || table == 0) return false;
+        const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, count, any_long);
+        const auto in = [&](std::uintptr_t t) { return t != 0 && find_in(t, hash, keys, values, count, any_long, found); };
+        const bool hit = in(table) || in(__atomic_load_n(&face.older, __ATOMIC_ACQUIRE));
+        if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return hit;
+    }
+    return false;
 }
 /// Copies what so many places of the older table hold. It stays there too, so that lookups find what stands behind it,
 /// until all is copied and nobody looks there any more.
@@ -8287,7 +8291,7 @@ static series find_or_make(family_state& f, const std::string_view* values, std:
     key_pair keys[64];
     for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
     series found;
-    if (find_child(*f.face, f.face->id, keys, values, count, found)) return found;
+    if (find_anywhere(*f.face, f.face->id, keys, values, count, found)) return found;
     if (!now) return {};
     const record* r = make_series(f, values, keys, count, *now);
     return {r->id, page_of(r->place), offset_of(r->place), const_cast<record*>(r)};
@@ -8330,6 +8334,10 @@ series make_child(const declared& family, const std::string_view* values, std::s
         wrong = "a family takes one value for each of its labels";
     }
     raise({errc::invalid_option, wrong});
+}
+series find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count) {
+    series found;
+    return find_anywhere(*family.face, family.id, keys, values, count, found) ? found : make_child(family, values, count);
 }
 
 bool remove_child(const declared& family, const std::string_view* values, std::size_t count) {

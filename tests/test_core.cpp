@@ -562,7 +562,7 @@ TEST_CASE("each hit of a lookup is the child that was asked for, while others ar
             const std::string_view value = text[i];
             const key_pair key = make_key(value);
             series s;
-            if (!find_child(*f.face, f.id, &key, &value, 1, s)) continue;
+            if (!(i % 2 != 0 ? find_child<1>(*f.face, f.id, &key, &value, s) : find_anywhere(*f.face, f.id, &key, &value, 1, s))) continue;
             ++hits;
             const std::uint64_t n = (s.id >> 12) - first;
             const int who = n < 4 * rounds ? owner[n].load() : -1;

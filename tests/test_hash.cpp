@@ -234,10 +234,10 @@ TEST_CASE("values that meet in one place of a table are found within the bound, 
             const std::string_view view = v;
             const key_pair key = make_key(view);
             series s;
-            CHECK(find_child(*f.face, f.id, &key, &view, 1, s));
+            CHECK(find_anywhere(*f.face, f.id, &key, &view, 1, s));
             CHECK(ids.count(s.id) == 1);
             CHECK(remove_child(f, &view, 1));
-            CHECK_FALSE(find_child(*f.face, f.id, &key, &view, 1, s));
+            CHECK_FALSE(find_anywhere(*f.face, f.id, &key, &view, 1, s));
         }
         CHECK(count_children(f) == 0);
     }
@@ -511,7 +511,7 @@ TEST_CASE("series that are made while others are removed stay, and a family may 
 static bool there(const declared& f, std::string_view value) {
     const key_pair key = make_key(value);
     series s;
-    return find_child(*f.face, f.id, &key, &value, 1, s) && s.id == s.rec->id;
+    return find_anywhere(*f.face, f.id, &key, &value, 1, s) && s.id == s.rec->id;
 }
 namespace {
 struct grown {  // a family of one label, by number
@@ -712,7 +712,7 @@ TEST_CASE("lookups without the lock find what is there, and only that, while tab
                     const std::string_view value = kept[i];
                     const key_pair key = make_key(value);
                     series s;
-                    if (!find_child(*g.f.face, g.f.id, &key, &value, 1, s)) ++none;  // would be confirmed under the lock
+                    if (!find_anywhere(*g.f.face, g.f.id, &key, &value, 1, s)) ++none;  // would be confirmed under the lock
                     else if (s.id == ids[i]) ++good;
                     else ++strange;
                 }
