@@ -33,12 +33,12 @@
 //   [22] families     labelled metrics          [46] families     names, bounds, tables of series
 //   [24] collectors   metrics made at scrape    [47] series       made, found, removed
 //   [26] exposition   cursor, expose            [48] declaring    metrics and registries
-//   [27] textfile     for node_exporter         [49] gzip         a deflater of our own
-//   [28] tasks        task<T>, awaitables       [50] formats      how each writes a page
-//   [30] deferreds    deferred<T>, completion   [51] wire formats protobuf, OpenMetrics 2.0
-//   [32] instruments  time, count, track        [52] cursor       a page out of registries
-//   [34] loop         event_loop                [53] collectors   what they yield, waiting for them
-//   [36] server       start_http_server, TLS    [54] negotiation  Accept, one sample, one page
+//   [28] tasks        task<T>, awaitables       [49] gzip         a deflater of our own
+//   [30] deferreds    deferred<T>, completion   [50] formats      how each writes a page
+//   [32] instruments  time, count, track        [51] wire formats protobuf, OpenMetrics 2.0
+//   [34] loop         event_loop                [52] cursor       a page out of registries
+//   [36] server       start_http_server, TLS    [53] collectors   what they yield, waiting for them
+//   [37] textfile     for node_exporter         [54] negotiation  Accept, one sample, one page
 //   [38] discovery    consul_agent, file_sd     [55] unhandled    failures that nobody saw
 //   [39] push         pushgateway               [56] pollers      epoll, kqueue, poll: one shape
 //                                               [58] loop         timers, posting, closing work
@@ -68,7 +68,7 @@
 //   PROMETHEUS_ASYNC_NO_THREADS      0         no locks, no thread_local; part of the ABI namespace
 //   PROMETHEUS_ASYNC_NO_GZIP         0         1 in the implementation's file: pages are never compressed; drops [49]
 //   PROMETHEUS_ASYNC_NO_NATIVE       0         in the implementation's file: no native histograms, protobuf, OpenMetrics 2.0; drops [51]
-//   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [27], [34]-[39], [56]-[76]
+//   PROMETHEUS_ASYNC_NO_NETWORK      0         metrics and text only: drops [34]-[39], [56]-[76]
 //   PROMETHEUS_ASYNC_NO_DISCOVERY    0         no consul_agent, file_sd and pushgateway: drops [39], [68]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
@@ -668,6 +668,7 @@ enum class event_kind : std::uint8_t {
     registration_lost,    // the agent forgot us: it is told again; or another has our id: it keeps it
     deregistration_failed,  // the service may stay in Consul; the server closes all the same
     push_failed,          // a push, or a removal, was refused or given up
+    textfile_failed,      // a page is not in its file, which is as it was
     exemplar_dropped,     // more than 128 code points, or a label's name that may not be
     names_collided,       // a family or series was left out: on this page its name is another's
     sum_left_out,         // a sum is negative or NaN: OpenMetrics has neither _sum nor _count of that series
@@ -2359,61 +2360,6 @@ struct stats_page {
 PROMETHEUS_ASYNC_DECL stats_page server_stats(const stats_request& request = {});
 
 PROMETHEUS_ASYNC_END
-
-// =============================================================================
-// [27] textfile                                     a page in a file, for node_exporter
-//      needs [26]
-// =============================================================================
-#if !PROMETHEUS_ASYNC_NO_NETWORK
-PROMETHEUS_ASYNC_BEGIN
-
-/// Which file is written, and what it shows.
-///
-/// lifetime lists and texts live until the file is written
-struct textfile_options {
-    std::string_view path;         // ends in ".prom": node_exporter reads no other name
-    list<registry*> registries{};  // several as one page. Empty: the default registry
-    list<std::string_view> only{}; // by family or sample name; empty: everything
-    collector_errors on_collector_error = collector_errors::skip;  // fail: write() fails, the file stays as it was
-    bool keep_file = false;        // the file outlives the object: for a batch job, whose last values are to stay
-};
-static_assert(std::is_trivially_destructible_v<textfile_options>);
-
-namespace detail {
-struct textfile_state;
-}
-
-/// Writes a page where node_exporter's textfile collector finds it. For a batch job: once, at its end, with keep_file.
-///
-/// Each write() makes a file beside it, of mode 0644, and renames it: node_exporter, which reads it as another user,
-/// finds a whole page or the one before. The page is text 0.0.4, piece by piece from the cursor, never whole in memory.
-///
-/// Of several files that have one family, each must have the same HELP and TYPE: node_exporter drops the series of the
-/// second one, without an error, where only one has a HELP. Their series must differ in a label.
-///
-/// lifetime copies the options; the registries outlive each write(). The destructor removes the file, unless keep_file is
-///          set, another has replaced it, or the process is a child that was forked since
-/// threads  one at a time; each file needs an object of its own
-/// errors   invalid_option for the path; system when the file cannot be written; unsupported for a sample with a
-///          timestamp, for which node_exporter would refuse the whole file. The file that was there stays
-class textfile {
-public:
-    PROMETHEUS_ASYNC_DECL explicit textfile(const textfile_options& options);
-    textfile(const textfile&) = delete;
-    textfile& operator=(const textfile&) = delete;
-    PROMETHEUS_ASYNC_DECL ~textfile();
-
-    /// Blocks until the file is on the disk. On a loop: after each `co_await loop.sleep(15)`, if that may block it.
-    PROMETHEUS_ASYNC_DECL result<void> write();
-    /// Removes the file, whatever keep_file says, if it is ours. There is none, or another's: success.
-    PROMETHEUS_ASYNC_DECL result<void> remove();
-
-private:
-    detail::textfile_state* state_;
-};
-
-PROMETHEUS_ASYNC_END
-#endif
 
 // =============================================================================
 // [28] tasks                                        task<T>, what is awaitable
@@ -4693,6 +4639,72 @@ PROMETHEUS_ASYNC_DECL result<threaded_metrics_http_server> start_http_server_in_
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
+// [37] textfile                                     a page in a file, for node_exporter
+//      needs [26] [34]
+// =============================================================================
+PROMETHEUS_ASYNC_BEGIN
+
+/// Which file is written, when, and what it shows.
+///
+/// unit     seconds
+/// lifetime copied by textfile; lists and texts live until then
+struct textfile_options {
+    std::string_view path;         // ends in ".prom": node_exporter reads no other name
+    list<registry*> registries{};  // several as one page. Empty: the default registry
+    list<std::string_view> only{}; // by family or sample name; empty: everything
+    collector_errors on_collector_error = collector_errors::skip;  // fail: write() fails, the file stays as it was
+    bool keep_file = false;        // the file outlives the object: for a batch job, whose last values are to stay
+    seconds interval = 0;          // above 0: written by itself, at once and then every so often, on a thread of its own;
+                                   // with keep_file also at the end
+    registry* self_metrics = nullptr;      // of prometheus_async_textfile_*{path}; null: there are none
+    event_handler on_event = nullptr;      // textfile_failed, and what pages tell; on the thread that writes
+    void* context = nullptr;
+};
+static_assert(std::is_trivially_destructible_v<textfile_options>);
+
+namespace detail {
+struct textfile_state;
+}
+
+/// Writes a page where node_exporter's textfile collector finds it. For a batch job: once, at its end, with keep_file. For a
+/// program that runs on and cannot be scraped: with interval.
+///
+/// Each write makes a file beside it, of mode 0644, and renames it: node_exporter, which reads it as another user,
+/// finds a whole page or the one before. The page is text 0.0.4, piece by piece from the cursor, never whole in memory.
+///
+/// Of several files that have one family, each must have the same HELP and TYPE: node_exporter drops the series of the
+/// second one, without an error, where only one has a HELP. Their series must differ in a label.
+///
+/// lifetime copies the options; the registries outlive it. The destructor waits for a write that is under way, and removes
+///          the file, unless keep_file is set, another has replaced it, or the process is a child that was forked since
+/// threads  one at a time, whatever interval does; why() from any. Collectors are called on the thread that writes. Each file
+///          needs an object of its own
+/// errors   invalid_option for the path; system when the file cannot be written; canceled for a collector that must not
+///          fail; unsupported for a sample with a timestamp, for which node_exporter would refuse the whole file, and,
+///          without threads, for interval. The file that was there stays
+class textfile {
+public:
+    PROMETHEUS_ASYNC_DECL explicit textfile(const textfile_options& options);
+    textfile(const textfile&) = delete;
+    textfile& operator=(const textfile&) = delete;
+    PROMETHEUS_ASYNC_DECL ~textfile();
+
+    /// Blocks until the file is on the disk.
+    PROMETHEUS_ASYNC_DECL result<void> write();
+    /// The same on a thread of the textfile's own, while the loop goes on. Where there are no threads: unsupported.
+    PROMETHEUS_ASYNC_DECL task<result<void>> write(event_loop& loop);
+    /// Removes the file, whatever keep_file says, if it is ours. There is none, or another's: success.
+    PROMETHEUS_ASYNC_DECL result<void> remove();
+    /// What keeps the newest page from the file; empty after a success.
+    PROMETHEUS_ASYNC_DECL std::string why() const;
+
+private:
+    detail::textfile_state* state_;
+};
+
+PROMETHEUS_ASYNC_END
+
+// =============================================================================
 // [38] discovery                                    service_discovery, consul_agent, file_sd
 //      needs [36]
 // =============================================================================
@@ -5360,6 +5372,18 @@ auto uninterrupted(Call&& call) noexcept {
     while (got < 0 && errno == EINTR) got = call();
     return got;
 }
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+/// Starts a thread of the library's, on which no signal handler of the program runs. Returns 0, or what went wrong.
+int start_thread(pthread_t& thread, void* (*run)(void*), void* with) noexcept {
+    sigset_t all, before;
+    sigfillset(&all);  // a macro on macOS
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int failed = pthread_create(&thread, nullptr, run, with);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return failed;
+}
+#endif
 
 /// A file that others see whole or not at all: written under a name beside its own, then renamed.
 class replaced_file {
@@ -8819,7 +8843,7 @@ const char* event_name(event_kind kind) noexcept {
     static constexpr const char* names[] = {
         "accept_failed", "connection_evicted", "connection_refused", "connection_stalled", "handshake_failed", "certificate_rejected",
         "credentials_in_clear", "authorization_failed", "callback_failed", "step_ignored", "text_sanitized", "series_overflowed",
-        "registration_failed", "registration_lost", "deregistration_failed", "push_failed", "exemplar_dropped", "names_collided", "sum_left_out", "native_left_out", "connection_lost"};
+        "registration_failed", "registration_lost", "deregistration_failed", "push_failed", "textfile_failed", "exemplar_dropped", "names_collided", "sum_left_out", "native_left_out", "connection_lost"};
     static_assert(std::size(names) == static_cast<unsigned>(event_kind::connection_lost) + 1);
     return names[static_cast<unsigned>(kind)];
 }
@@ -8885,6 +8909,15 @@ PROMETHEUS_ASYNC_DETAIL_MADE(state_set)
 PROMETHEUS_ASYNC_DETAIL_MADE(unknown)
 PROMETHEUS_ASYNC_DETAIL_MADE(min_max_gauge)
 #undef PROMETHEUS_ASYNC_DETAIL_MADE
+namespace detail {
+/// A metric of the library's own, of something that `path` names. One that cannot be declared counts nowhere.
+template <class Metric>
+void own_metric(Metric& to, registry& in, std::string_view path, std::string_view name, std::string_view help, std::string_view reason = {}) {
+    const std::string_view labels[] = {"path", "reason"}, values[] = {path, reason};
+    const std::size_t n = reason.empty() ? 1 : 2;
+    if (const auto made = in.try_family<Metric>(name, help, std::span(labels, n))) to = (*made)({values, n});
+}
+}  // namespace detail
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
@@ -12557,6 +12590,29 @@ void io_wait::wake(result<void> how) {
 }
 void io_wait::ready(void* self, interest) { static_cast<io_wait*>(self)->wake({}); }
 void io_wait::late(void* self) { static_cast<io_wait*>(self)->wake(error(errc::timeout, "timeout")); }
+#if !PROMETHEUS_ASYNC_NO_THREADS
+/// What a coroutine asks of another thread. The coroutine may be gone before the answer comes, and its loop with it: both
+/// ends hold the question.
+template <class Question>
+struct asked_elsewhere : counted<Question> {
+    mutex lock;
+    event_loop* loop;  // null once nobody asks any more. post() is called under the lock: the loop lives
+    io_wait* asks;
+
+    struct forgotten {
+        Question& q;
+        ~forgotten() {
+            const locked hold(q.lock);
+            q.loop = nullptr;
+            q.asks = nullptr;
+        }
+    };
+    /// The lock is held.
+    void wake_asker() {
+        if (loop) loop->post([q = shared(static_cast<Question*>(this))] { if (q->asks) q->asks->wake({}); });
+    }
+};
+#endif
 void wait_scope::cancel() {
     canceled = true;
     if (now) now->wake(error(errc::canceled, "canceled"));
@@ -15742,13 +15798,7 @@ result<threaded_metrics_http_server> start_http_server_in_thread(const server_op
     threaded_metrics_http_server made;
     auto* const s = made.state_ = new threaded_metrics_http_server::state{
         .options = &options, .lock = {}, .outcome = {}, .sleeper = {}, .address = {}, .url = {}};
-    // The new thread blocks all signals: they are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&s->thread, nullptr, &threaded_metrics_http_server::state::main, s);
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (failed) {
+    if (const int failed = detail::start_thread(s->thread, &threaded_metrics_http_server::state::main, s)) {
         s->joined = s->finished = true;
         return error::from_errno("cannot start a thread", failed);
     }
@@ -15830,7 +15880,6 @@ PROMETHEUS_ASYNC_END
 //      needs [58] [61] [62]
 // =============================================================================
 #if !PROMETHEUS_ASYNC_NO_THREADS
-#include <csignal>
 #include <netdb.h>
 #endif
 PROMETHEUS_ASYNC_BEGIN
@@ -15886,25 +15935,13 @@ inline error in_words(const error& why, std::string_view late) noexcept {
 // ---- names ----
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
-/// One question to the resolver, which blocks, on a thread of its own. The coroutine may be gone before
-/// the answer comes, and its loop with it: both ends hold the question.
-struct name_question : counted<name_question> {
+/// One question to the resolver, which blocks, on a thread of its own.
+struct name_question : asked_elsewhere<name_question> {
     std::string host;
     std::uint16_t port;
-    mutex lock;
-    event_loop* loop;  // null once nobody asks any more. post() is called under the lock: the loop lives
-    io_wait* asks;
     int code = 0;
     std::vector<net_address> found;
 
-    struct forgotten {
-        name_question& q;
-        ~forgotten() {
-            const locked hold(q.lock);
-            q.loop = nullptr;
-            q.asks = nullptr;
-        }
-    };
     static void* answer(void* held) {
         const shared<name_question> q(static_cast<name_question*>(held));
         q->release();  // the thread's start kept it
@@ -15919,7 +15956,7 @@ struct name_question : counted<name_question> {
                 net_address& to = q->found.emplace_back();
                 std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
             }
-            if (q->loop) q->loop->post([q] { if (q->asks) q->asks->wake({}); });
+            q->wake_asker();
         }, [](const error&) {});  // no memory: the time of whoever asks runs out
         if (first) ::freeaddrinfo(first);
         return nullptr;
@@ -15951,13 +15988,8 @@ task<result<std::vector<net_address>>> resolve(
     const name_question::forgotten at_the_end{*question};
 
     pthread_t thread;
-    sigset_t all, before;
-    sigfillset(&all);  // a macro on macOS
     question->keep();  // for the thread
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's handlers stay on its own threads
-    const int failed = ::pthread_create(&thread, nullptr, &name_question::answer, question.get());
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (failed) {
+    if (const int failed = start_thread(thread, &name_question::answer, question.get())) {
         question->release();
         co_return error::from_errno("cannot start a resolver thread", failed);
     }
@@ -16296,7 +16328,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [69] pushgateway                                  pages that are checked, sent, and sent again
-//      needs [39] [49] [68]
+//      needs [39] [48] [49] [68]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -16389,24 +16421,14 @@ void push_check::label() {
 /// Numbers for those who watch the pusher. `path` is the group's, not a label that a group has.
 struct push_metrics {
     push_metrics(registry& in, std::string_view path) {
-        const std::string_view by[] = {"path"}, of[] = {path}, why[] = {"path", "reason"};
-        const auto one = [&](counter& to, const char* name, const char* help) {
-            if (auto made = in.try_family<counter>(name, help, by)) to = (*made)(of);
-        };
-        one(sent, "prometheus_async_push_sent_total", "Pushes and removals that the Pushgateway took.");
-        one(refused, "prometheus_async_push_refused_total", "Pushes and removals that the Pushgateway refused.");
-        one(retries, "prometheus_async_push_retries_total", "Further tries, after no answer, 408, 429 or 5xx.");
-        one(octets, "prometheus_async_push_octets_total", "Octets of bodies that were sent, in all tries.");
-        if (auto made = in.try_family<gauge>("prometheus_async_push_last_success_timestamp_seconds",
-                                             "When the Pushgateway last took something; 0: never.", by))
-            last_success = (*made)(of);
-        if (auto made = in.try_family<counter>("prometheus_async_push_dropped_total", "Pushes and removals that were given up.", why)) {
-            static constexpr const char* reasons[] = {"page", "refused", "unanswered", "canceled"};
-            for (std::size_t i = 0; i != std::size(reasons); ++i) {
-                const std::string_view labels[] = {path, reasons[i]};
-                dropped[i] = (*made)(labels);
-            }
-        }
+        own_metric(sent, in, path, "prometheus_async_push_sent_total", "Pushes and removals that the Pushgateway took.");
+        own_metric(refused, in, path, "prometheus_async_push_refused_total", "Pushes and removals that the Pushgateway refused.");
+        own_metric(retries, in, path, "prometheus_async_push_retries_total", "Further tries, after no answer, 408, 429 or 5xx.");
+        own_metric(octets, in, path, "prometheus_async_push_octets_total", "Octets of bodies that were sent, in all tries.");
+        own_metric(last_success, in, path, "prometheus_async_push_last_success_timestamp_seconds", "When the Pushgateway last took something; 0: never.");
+        static constexpr const char* reasons[] = {"page", "refused", "unanswered", "canceled"};
+        for (std::size_t i = 0; i != std::size(reasons); ++i)
+            own_metric(dropped[i], in, path, "prometheus_async_push_dropped_total", "Pushes and removals that were given up.", reasons[i]);
     }
     counter sent, refused, retries, octets, dropped[4];
     gauge last_success;
@@ -18235,22 +18257,56 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [76] textfile                                     written beside its place, then renamed
-//      needs [27] [40]
+//      needs [37] [48] [58]
 // =============================================================================
 #if !PROMETHEUS_ASYNC_NO_NETWORK
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+/// Numbers for those who watch it.
+struct textfile_metrics {
+    textfile_metrics(registry& in, std::string_view path) {
+        own_metric(written, in, path, "prometheus_async_textfile_written_total", "Pages that were written to the file.");
+        own_metric(octets, in, path, "prometheus_async_textfile_octets_total", "Octets of those.");
+        own_metric(last_success, in, path, "prometheus_async_textfile_last_success_timestamp_seconds", "When the file was last written; 0: never.");
+        static constexpr const char* reasons[] = {"page", "timestamp", "file"};
+        for (std::size_t i = 0; i != std::size(reasons); ++i)
+            own_metric(failed[i], in, path, "prometheus_async_textfile_failed_total", "Pages that were not written.", reasons[i]);
+    }
+    counter written, octets, failed[3];
+    gauge last_success;
+};
+
 struct PROMETHEUS_ASYNC_LOCAL textfile_state {
+    explicit textfile_state(const textfile_options& o)
+        : given(o), path(o.path), registries(o.registries.begin(), o.registries.end()), only(o.only.begin(), o.only.end()) {
+        if (o.self_metrics) metrics = owned<textfile_metrics>(new textfile_metrics(*o.self_metrics, path));
+    }
+    textfile_state(const textfile_state&) = delete;
+    result<void> write() noexcept;
+    result<void> write_page(std::size_t& octets);
+    result<void> over(const result<void>& how, std::size_t octets) noexcept;
+    result<void> remove();
+    result<void> start_thread();
+    void end_thread() noexcept;
+    bool parents() const noexcept { return loop && home != sys::getpid(); }  // its thread may hold the lock for ever here
+
+    textfile_options given;          // the views in it are not to be read
     std::string path;
     std::vector<registry*> registries;
     std::vector<std::string> only;
-    collector_errors on_collector_error;
-    bool keep_file;
-    cursor page{};       // keeps its memory
+    owned<textfile_metrics> metrics;
+    mutex writing, telling;          // telling: trouble alone, so that nobody waits for a disk
+    std::string trouble;             // what why() says
+    cursor page{};                   // keeps its memory
     dev_t device = 0;
     ino_t inode = 0;
-    pid_t process = 0;   // that wrote the file; 0: none did
+    pid_t process = 0;               // that wrote the file; 0: none did
+    pid_t home = sys::getpid();      // that has the thread
+    owned<event_loop> loop;          // of the thread; null: there is none
+#if !PROMETHEUS_ASYNC_NO_THREADS
+    pthread_t thread{};
+#endif
 };
 
 /// Finds a sample with a timestamp: after the last brace of its line there are two blanks.
@@ -18280,53 +18336,164 @@ private:
     bool named_ = false;
 };
 
-}  // namespace detail
-
-textfile::textfile(const textfile_options& o)
-    : state_(new detail::textfile_state{std::string(o.path), {o.registries.begin(), o.registries.end()}, {o.only.begin(), o.only.end()},
-                                        o.on_collector_error, o.keep_file}) {}
-textfile::~textfile() {
-    if (!state_->keep_file) static_cast<void>(remove());
-    delete state_;
-}
-
-result<void> textfile::write() {
-    detail::textfile_state& s = *state_;
-    if (s.path.size() < 6 || !std::string_view(s.path).ends_with(".prom"))
+result<void> textfile_state::write_page(std::size_t& octets) {
+    if (path.size() < 6 || !std::string_view(path).ends_with(".prom"))
         return error(errc::invalid_option, "textfile: the path must end in .prom, or node_exporter does not read it");
-    const std::vector<std::string_view> only(s.only.begin(), s.only.end());
+    const std::vector<std::string_view> names(only.begin(), only.end());
     page_options options;
-    options.registries = s.registries;
-    options.only = only;
-    options.on_collector_error = s.on_collector_error;
-    s.page.start(options);
-    detail::replaced_file file(s.path);
-    detail::timestamp_finder timestamps;
+    options.registries = registries;
+    options.only = names;
+    options.on_collector_error = given.on_collector_error;
+    options.on_event = given.on_event;
+    options.context = given.context;
+    page.start(options);
+    replaced_file file(path);
+    timestamp_finder timestamps;
     char piece[4096];
     for (pulled got{0, pull::more}; got.what == pull::more;) {
-        got = s.page.next(piece);
+        got = page.next(piece);
         if (got.what == pull::failed) return error(errc::canceled, "textfile: a collector failed: the file is as it was");
         const std::string_view text(piece, got.bytes);
         if (!timestamps.none_in(text))
-            return error(errc::unsupported, "textfile: node_exporter refuses a file with a timestamp, as of " + std::string(timestamps.name()));
+            return error_of(errc::unsupported, {"textfile: node_exporter refuses a file with a timestamp, as of ", timestamps.name()});
         if (!file.write(text)) break;
+        octets += got.bytes;
     }
     file.publish();
     const result<struct stat> made = file.replace();
     if (!made) return made.why();
-    s.device = made->st_dev;
-    s.inode = made->st_ino;
-    s.process = detail::sys::getpid();
+    device = made->st_dev;
+    inode = made->st_ino;
+    process = sys::getpid();
+    return {};
+}
+result<void> textfile_state::write() noexcept {
+    if (parents()) return error(errc::canceled, "textfile: it is the parent's");
+    const locked hold(writing);
+    std::size_t octets = 0;
+    result<void> how;
+    contain("a textfile", [&] { how = write_page(octets); }, [&](const error& why) { how = why; });
+    return over(how, octets);
+}
+/// What it all came to. A failure is told, and why() explains it.
+result<void> textfile_state::over(const result<void>& how, std::size_t octets) noexcept {
+    {
+        const locked hold(telling);
+        contain("a reason", [&] { trouble = how ? "" : how.why().describe(); }, [](const error&) {});
+    }
+    if (metrics && how) {
+        metrics->written.inc();
+        metrics->octets.inc(octets);
+        metrics->last_success.set(wall_now());
+    }
+    if (how) return {};
+    const errc code = how.why().code();
+    if (metrics) metrics->failed[code == errc::canceled ? 0 : code == errc::unsupported ? 1 : 2].inc();
+    notify(given.on_event, given.context, {event_kind::textfile_failed, how.why()});
+    return how;
+}
+result<void> textfile_state::remove() {
+    if (parents()) return {};
+    const locked hold(writing);
+    if (process != sys::getpid()) return {};
+    const result<bool> ours = still_there(path, device, inode);
+    if (!ours) return ours.why();
+    if (*ours && sys::unlink(path.c_str()) != 0) return error::from_errno(path, errno);
     return {};
 }
 
-result<void> textfile::remove() {
-    const detail::textfile_state& s = *state_;
-    if (s.process != detail::sys::getpid()) return {};
-    const result<bool> ours = detail::still_there(s.path, s.device, s.inode);
-    if (!ours) return ours.why();
-    if (*ours && detail::sys::unlink(s.path.c_str()) != 0) return error::from_errno(s.path, errno);
-    return {};
+// ---- the thread of its own: a loop that has a timer, and takes what others ask ----
+
+#if PROMETHEUS_ASYNC_NO_THREADS
+result<void> textfile_state::start_thread() { return error(errc::unsupported, "textfile: no threads here, and a write blocks: call write()"); }
+void textfile_state::end_thread() noexcept {}
+#else
+static task<void> textfile_beat(textfile_state& s) {
+    for (;;) {
+        static_cast<void>(s.write());
+        co_await s.loop->sleep(s.given.interval);
+    }
+}
+static void* textfile_thread(void* of) {
+    auto& s = *static_cast<textfile_state*>(of);
+    contain("a textfile's thread", [&] {
+        if (positive(s.given.interval.count()) > 0) s.loop->run(textfile_beat(s));
+        else s.loop->run();
+    }, [&](const error& why) { static_cast<void>(s.over(why, 0)); });
+    return nullptr;
+}
+result<void> textfile_state::start_thread() {
+    if (loop) return {};
+    loop = owned<event_loop>(new event_loop);
+    const int failed = detail::start_thread(thread, &textfile_thread, this);
+    if (failed == 0) return {};
+    loop = {};
+    return error::from_errno("textfile: cannot start a thread", failed);
+}
+void textfile_state::end_thread() noexcept {
+    if (!loop || parents()) return;
+    loop->stop();
+    pthread_join(thread, nullptr);
+    loop = {};  // what was asked and not begun is answered
+}
+struct textfile_question : asked_elsewhere<textfile_question> {
+    result<void> how = error(errc::canceled, "textfile: it ended before it was written");
+};
+/// Answers when it is gone: written or not.
+struct textfile_ticket {
+    textfile_state* of;
+    shared<textfile_question> question;
+    textfile_ticket(textfile_state* s, const shared<textfile_question>& q) noexcept : of(s), question(q) {}
+    textfile_ticket(textfile_ticket&&) noexcept = default;
+    ~textfile_ticket() {
+        if (!question) return;
+        const locked hold(question->lock);
+        contain("a textfile", [&] { question->wake_asker(); }, [](const error&) {});
+    }
+    void operator()() const {
+        const result<void> how = of->write();
+        const locked hold(question->lock);
+        question->how = how;
+    }
+};
+#endif
+static task<result<void>> textfile_ask(textfile_state* s, [[maybe_unused]] event_loop* asking) {
+    if (s->parents()) co_return s->write();
+    const result<void> started = s->start_thread();
+#if PROMETHEUS_ASYNC_NO_THREADS
+    co_return s->over(started, 0);
+#else
+    if (!started) co_return s->over(started, 0);
+    const shared question(new textfile_question);
+    question->loop = asking;
+    io_wait answer(*asking, nullptr, -1, interest::none, __DBL_MAX__);
+    question->asks = &answer;
+    const textfile_question::forgotten at_the_end{*question};
+    s->loop->post(textfile_ticket(s, question));
+    static_cast<void>(co_await answer);
+    co_return question->how;
+#endif
+}
+
+}  // namespace detail
+
+textfile::textfile(const textfile_options& o) : state_(new detail::textfile_state(o)) {
+    if (detail::positive(o.interval.count()) == 0) return;
+    if (const result<void> started = state_->start_thread(); !started) static_cast<void>(state_->over(started, 0));
+}
+textfile::~textfile() {
+    detail::textfile_state& s = *state_;
+    s.end_thread();
+    if (!s.given.keep_file) static_cast<void>(remove());
+    else if (detail::positive(s.given.interval.count()) > 0 && s.home == detail::sys::getpid()) static_cast<void>(s.write());  // the last values
+    delete state_;
+}
+result<void> textfile::write() { return state_->write(); }
+task<result<void>> textfile::write(event_loop& loop) { return detail::textfile_ask(state_, &loop); }
+result<void> textfile::remove() { return state_->remove(); }
+std::string textfile::why() const {
+    const detail::locked hold(state_->telling);
+    return state_->trouble;
 }
 
 PROMETHEUS_ASYNC_END

@@ -37,13 +37,14 @@ prom::task<int> all() {
     sum += co_await takes<prom::authorizer>({.context = nullptr});
     sum += co_await takes<prom::consul_options>({.name = "n", .token = "t"});
     sum += co_await takes<prom::file_sd_options>({.path = "p"});
+    sum += co_await takes<prom::textfile_options>({.path = "p.prom", .only = names});
     co_return sum;
 }
 }  // namespace
 
 TEST_CASE("every options struct can be braced inside co_await") {
     prom::event_loop loop;
-    CHECK(loop.run(all()) == 14);
+    CHECK(loop.run(all()) == 15);
 }
 
 TEST_CASE("every options struct is trivially destructible") {
@@ -59,6 +60,7 @@ TEST_CASE("every options struct is trivially destructible") {
     CHECK(std::is_trivially_destructible_v<prom::authorizer>);
     CHECK(std::is_trivially_destructible_v<prom::consul_options>);
     CHECK(std::is_trivially_destructible_v<prom::file_sd_options>);
+    CHECK(std::is_trivially_destructible_v<prom::textfile_options>);
 }
 
 TEST_CASE("a server started with braced options inside co_await keeps copies of what they name") {

@@ -7,12 +7,14 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
 #include <dirent.h>
 #include <fstream>
 #include <optional>
 #include <sstream>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <thread>
 
 namespace prom = prometheus_async;
 
@@ -161,3 +163,175 @@ TEST_CASE("whatever fails amid the writing is an error that names the file, whic
     CHECK(f.write());
     CHECK(d.read() != before);
 }
+
+TEST_CASE("self-metrics, why() and an event tell what became of each write") {
+    directory d;
+    prom::registry numbers;
+    static std::vector<prom::event_kind> events;
+    events.clear();
+    prom::textfile f({.path = d.file, .registries = d.one, .on_collector_error = prom::collector_errors::fail, .self_metrics = &numbers,
+                      .on_event = [](const prom::event& e, void*) { events.push_back(e.kind); }});
+    const prom::label path{"path", d.file};
+    const auto value = [&](const char* name, const char* reason = nullptr) {
+        const auto one = reason ? numbers.sample_value(name, {path, {"reason", reason}}) : numbers.sample_value(name, {path});
+        return one ? *one : -1;
+    };
+    CHECK(value("prometheus_async_textfile_last_success_timestamp_seconds") == 0);
+    REQUIRE(f.write());
+    CHECK(f.why().empty());
+    CHECK(events.empty());
+    CHECK(value("prometheus_async_textfile_written_total") == 1);
+    CHECK(value("prometheus_async_textfile_octets_total") == static_cast<double>(d.page().size()));
+    CHECK(value("prometheus_async_textfile_last_success_timestamp_seconds") > 1.5e9);
+
+    faults::fail("rename", ENOSPC);
+    CHECK_FALSE(f.write());
+    faults::reset();
+    CHECK(f.why().find("No space left on device") != std::string::npos);
+    CHECK(value("prometheus_async_textfile_failed_total", "file") == 1);
+    {
+        const auto dated = d.mine.add_collector([](prom::sample_sink& to) {
+            to.family(prom::metric_type::gauge, "dated", "");
+            to.sample(1, {}, {.timestamp = 1.5e9});
+        });
+        CHECK_FALSE(f.write());
+        CHECK(value("prometheus_async_textfile_failed_total", "timestamp") == 1);
+    }
+    CHECK(events == std::vector(2, prom::event_kind::textfile_failed));
+    {
+        const auto failing = d.mine.add_collector([](prom::sample_sink& to) { to.fail("not today"); });
+        CHECK_FALSE(f.write());
+        CHECK(value("prometheus_async_textfile_failed_total", "page") == 1);
+        CHECK(events == std::vector{prom::event_kind::textfile_failed, prom::event_kind::textfile_failed, prom::event_kind::callback_failed,
+                                    prom::event_kind::textfile_failed});
+    }
+    CHECK(f.write());
+    CHECK(f.why().empty());
+    CHECK(value("prometheus_async_textfile_written_total") == 2);
+}
+
+#if PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("without threads, interval and a write beside the loop are refused, and say so") {
+    directory d;
+    const prom::textfile by_itself({.path = d.file, .registries = d.one, .interval = 1});
+    CHECK(by_itself.why().find("no threads here") != std::string::npos);
+    prom::event_loop loop;
+    prom::textfile f(d.options());
+    CHECK(loop.run(f.write(loop)).why().code() == prom::errc::unsupported);
+    CHECK(f.write());
+}
+#else
+namespace {
+template <class Is>
+void wait_until(Is is) {
+    while (!is()) ::usleep(1000);  // the runner has a time limit
+}
+}  // namespace
+
+TEST_CASE("with interval it is written again and again, and goes with the object") {
+    directory d;
+    {
+        prom::textfile f({.path = d.file, .registries = d.one, .interval = 0.001});
+        for (int i = 0; i != 3; ++i) {
+            d.jobs.inc();
+            wait_until([&] { return d.read() == d.page(); });
+        }
+        CHECK(f.why().empty());
+    }
+    CHECK(d.files().empty());
+}
+
+TEST_CASE("with interval and keep_file the last values stay") {
+    directory d;
+    {
+        prom::textfile f({.path = d.file, .registries = d.one, .keep_file = true, .interval = 1e6});
+        wait_until([&] { return d.files() == std::vector<std::string>{"job.prom"}; });
+        d.jobs.inc(41);
+    }
+    CHECK(d.read() == d.page());
+    CHECK(d.read().find("jobs_total 41") != std::string::npos);
+}
+
+TEST_CASE("a failure of a write by itself is told, and the next one is tried") {
+    directory d;
+    std::atomic<int> failures = 0;
+    const std::string path = d.path + "/later/job.prom";
+    {
+        prom::textfile f({.path = path, .registries = d.one, .interval = 0.001,
+                          .on_event = [](const prom::event& e, void* to) { static_cast<std::atomic<int>*>(to)->fetch_add(e.kind == prom::event_kind::textfile_failed); },
+                          .context = &failures});
+        wait_until([&] { return failures > 1; });
+        CHECK(f.why().find("No such file or directory") != std::string::npos);
+        REQUIRE(::mkdir((d.path + "/later").c_str(), 0755) == 0);
+        wait_until([&] { return ::access(path.c_str(), R_OK) == 0 && f.why().empty(); });
+    }
+    CHECK(::rmdir((d.path + "/later").c_str()) == 0);
+}
+
+TEST_CASE("a write from a loop lets the loop go on: here the page is made once the loop has had a turn") {
+    directory d;
+    std::atomic<bool> began = false, turned = false;
+    const auto waits = d.mine.add_collector([&](prom::sample_sink& to) {
+        began = true;
+        wait_until([&] { return turned.load(); });
+        to.family(prom::metric_type::gauge, "waited", "");
+        to.sample(1);
+    });
+    prom::textfile f(d.options(true));
+    prom::event_loop loop;
+    const auto run = [](prom::event_loop& on, prom::textfile& to, std::atomic<bool>& begun, std::atomic<bool>& turn) -> prom::task<prom::result<void>> {
+        on.spawn([](prom::event_loop& in, std::atomic<bool>& first, std::atomic<bool>& second) -> prom::task<void> {
+            while (!first) co_await in.sleep(0.001);
+            second = true;
+        }(on, begun, turn));
+        co_return co_await to.write(on);
+    };
+    CHECK(loop.run(run(loop, f, began, turned)));
+    CHECK(d.read() == d.page());
+    // A failure comes back too.
+    prom::textfile wrong({.path = d.path, .registries = d.one});
+    CHECK(loop.run(wrong.write(loop)).why().code() == prom::errc::invalid_option);
+}
+
+TEST_CASE("writes that were asked for when the textfile ends come to an end; a loop that ends forgets them") {
+    directory d;
+    std::optional<prom::textfile> f(std::in_place, d.options());
+    int ended = 0;
+    {
+        prom::event_loop loop;
+        const auto ask = [](prom::event_loop& on, prom::textfile& to, int& count) -> prom::task<void> {
+            const prom::result<void> how = co_await to.write(on);
+            count += how || how.why().code() == prom::errc::canceled;
+        };
+        for (int i = 0; i != 5; ++i) loop.spawn(ask(loop, *f, ended));
+        f.reset();
+        while (ended != 5) loop.poll(1);
+    }
+    CHECK(d.files().empty());
+    f.emplace(d.options());
+    {
+        prom::event_loop loop;
+        loop.spawn([](prom::event_loop& on, prom::textfile& to) -> prom::task<void> { static_cast<void>(co_await to.write(on)); }(loop, *f));
+    }
+    f.reset();
+    CHECK(d.files().empty());
+}
+
+TEST_CASE("in a forked child the file is the parent's, whatever the thread was doing") {
+    directory d;
+    std::optional<prom::textfile> f(std::in_place, prom::textfile_options{.path = d.file, .registries = d.one, .interval = 0.0001});
+    wait_until([&] { return !d.files().empty(); });
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const bool refused = f->write().why().code() == prom::errc::canceled && f->remove();
+        f.reset();
+        ::_exit(refused ? 0 : 1);
+    }
+    int status = 1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    wait_until([&] { return d.read() == d.page(); });
+    f.reset();
+    CHECK(d.files().empty());
+}
+#endif

@@ -17,6 +17,7 @@ for exporter in node_exporter-1.5 node_exporter-1; do
     as_root && other="setpriv --reuid=65534 --regid=65534 --clear-groups"  # another user, as it is on a real host
     start $exporter $other "$LAB/bin/$exporter" --collector.disable-defaults --collector.textfile \
         --collector.textfile.directory="$tmp/metrics" --web.listen-address="127.0.0.1:$port"
+    served=$pid
     ok "$exporter serves" within 20 answers "http://127.0.0.1:$port/metrics"
     ok "a job writes its file, under a strict umask" sh -c "umask 077; '$job' '$tmp/metrics/backup.prom'"
     ok "$exporter shows its counter" shows 'backup_bytes_total 1.048576e+06'
@@ -28,7 +29,18 @@ for exporter in node_exporter-1.5 node_exporter-1; do
     ok "$exporter does not take an unfinished file" shows 'node_textfile_scrape_error 0'
     rm "$tmp/metrics/backup.prom"
     ok "$exporter shows no more of a file that is gone" hides backup_bytes_total
-    kill $pid
+    start daemon "$job" "$tmp/metrics/daemon.prom" 5
+    daemon=$pid
+    ok "$exporter shows what a program writes by itself" within 20 shows 'backup_bytes_total [1-9][0-9]*'
+    sed -n 's/^backup_bytes_total //p' "$tmp/page" > "$tmp/first"
+    more() { page > "$tmp/page" && [ "$(sed -n 's/^backup_bytes_total //p' "$tmp/page")" -gt "$(cat "$tmp/first")" ]; }
+    ok "$exporter shows more of it later" within 20 more
+    ok "$exporter shows how often it was written" shows "prometheus_async_textfile_written_total{path=\"$tmp/metrics/daemon.prom\"} [1-9][0-9]*"
+    ok "$exporter found no fault in any of them" shows 'node_textfile_scrape_error 0'
+    ok "the program ends well" wait $daemon
+    ok "$exporter shows no more of it then" hides backup_bytes_total
+    ok "and the folder is empty but for what was put there" sh -c "[ \"\$(ls '$tmp/metrics')\" = other.prom.1.tmp ]"
+    kill "$served"
 done
 ok "a path that node_exporter does not read is refused" sh -c "! '$job' '$tmp/metrics/backup.txt' 2> '$tmp/said'"
 ok "and the error says why" grep -q 'must end in \.prom' "$tmp/said"
