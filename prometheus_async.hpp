@@ -328,7 +328,11 @@ private:
 };
 }  // namespace detail
 
-/// A value, or the error that kept it from being.
+/// A value, or the error that kept it from being:
+///
+///     auto server = prom::start_http_server_in_thread({.port = 9464});
+///     if (!server) std::puts(server.why().describe());
+///     else std::puts(server->url().c_str());
 ///
 /// threads  a value like any other
 /// errors   value() raises the error; *, -> and why() require that you looked first
@@ -695,7 +699,7 @@ struct event {
 /// threads  that of whoever noticed it
 /// errors   none: see above
 using event_handler = void (*)(const event&, void* context);
-/// Tells on_event, if there is one; what that throws is dropped. The library's only way to one, and its adapters'.
+/// Calls on_event, if it is not null; what it throws is dropped. For adapters and discoveries of your own.
 ///
 /// threads  on_event is called on the caller's
 /// errors   none
@@ -1235,8 +1239,8 @@ struct metric_options {
     list<double> buckets{};                          // upper bounds, ascending, without +Inf; empty: 5 ms to 10 s, as the Python client's
     native_buckets native{};                         // of a histogram: {.factor = 1.1}; without `buckets` it has no others
     list<std::string_view> states{};                 // of a state_set; the first is its start
-    std::size_t max_series = 0;                      // of a family; what comes then is one series, whose labels
-                                                     // are all "_overflow", and is counted; 0: no limit
+    std::size_t max_series = 0;                      // of a family; all others count in one more, whose labels are all
+                                                     // "_overflow" (event_kind::series_overflowed); 0: no limit
     seconds window{};                                // of a min_max_gauge; 0: 60 s
 };
 static_assert(std::is_trivially_destructible_v<metric_options>);
@@ -1661,7 +1665,7 @@ PROMETHEUS_ASYNC_DECL std::vector<double> linear_buckets(double start, double wi
 /// errors   none here: a declaration refuses bounds that do not go up
 PROMETHEUS_ASYNC_DECL std::vector<double> exponential_buckets(double start, double factor, std::size_t count);
 
-/// Counts observations and sums them.
+/// Counts observations and sums them. For quantiles take a histogram: a summary has none here.
 ///
 /// threads  any; observe() takes no lock
 /// errors   none: NaN counts and makes the sum NaN
@@ -2208,7 +2212,7 @@ private:
 PROMETHEUS_ASYNC_DECL void declare_build_info(registry& in = default_registry());
 
 /// process_* as the official clients name them: CPU time, memory, files, threads, start time; read from
-/// /proc at each scrape. What the system does not tell is left out.
+/// /proc at each scrape. What the system does not tell is left out. `proc` is where /proc is: elsewhere in some containers and in tests.
 ///
 /// lifetime ends with the registry; a second call for the same one changes nothing
 /// threads  as a collector
@@ -2294,6 +2298,7 @@ public:
 
     /// Begins a page. A cursor that is used again keeps its memory: no allocation in steady state.
     PROMETHEUS_ASYNC_DECL void start(const page_options& options);
+    /// The next piece of it, as much as fits. After pull::done or pull::failed there is none.
     PROMETHEUS_ASYNC_DECL pulled next(std::span<char> into) noexcept;
 
     struct state;
@@ -4157,7 +4162,7 @@ public:
 
     /// Runs `work` on the loop's thread, in order. From any thread.
     PROMETHEUS_ASYNC_DECL void post(callback<void()> work);
-    /// Starts `work` now; the loop owns it and destroys it if it ends first.
+    /// Starts `work` now; the loop owns it, and destroys it if the loop ends before it.
     PROMETHEUS_ASYNC_DECL void spawn(task<void> work);
     /// As spawn, but run() (and the loop's destructor) gives it closing_budget to finish.
     PROMETHEUS_ASYNC_DECL void spawn_closing(task<void> work);
@@ -4485,6 +4490,7 @@ class page_view;
 ///
 /// shape    no script, and nothing from elsewhere: its Content-Security-Policy forbids all else. Nothing of a request is shown
 ///          back. It is made piece by piece: a million series cost the server no memory
+/// threads  the server calls it, on its loop's; a program only names it
 /// errors   as a page of metrics, but a collector that fails is left out whatever server_options::on_collector_error is
 PROMETHEUS_ASYNC_DECL detail::page_view* landing_page();
 
@@ -4498,17 +4504,17 @@ struct route {
     std::string_view text{};           // served as it is, never compressed
     std::string_view content_type = "text/plain; charset=utf-8";  // of the text
     health_check check{};              // whether the program is alive, or ready
-    detail::page_view* (*view)() = nullptr;  // landing_page: its registries for people. Who does not name it has none of its code
+    detail::page_view* (*view)() = nullptr;  // landing_page: its registries for people. A program that does not name it has none of its code
     bool open = false;                 // answered without authorisation and for any Host (a liveness path)
 };
 
-/// What is more is answered by an error or ends the connection, whose number the comment tells.
+/// What a client may cost. What exceeds a limit is answered with the status that the comment names, or ends as it says.
 ///
 /// unit     octets, counts, and seconds
 struct server_limits {
-    std::size_t request_line = 8192;   // 414
-    std::size_t header_bytes = 16384;  // 431
-    std::size_t header_fields = 100;   // 431
+    std::size_t request_line = 8192;   // octets: 414
+    std::size_t header_bytes = 16384;  // octets of all fields: 431
+    std::size_t header_fields = 100;   // how many: 431
     std::size_t connections = 512;     // of the address that has most of them one is evicted: the oldest that waits, else
                                        // the slowest reader; if that is the newcomer's own and none is slow, 503
     std::size_t answers = 128;         // being sent; the slowest reader is evicted
@@ -4940,12 +4946,21 @@ private:
     detail::push_member* member_;
 };
 
-/// As the members of pushgateway, for programs without a loop: they return when it is done, after at most
-/// push_options::tries requests and their pauses.
+/// Replaces the group, as pushgateway::push(), for programs without a loop.
 ///
+/// clock    returns when it is done, after at most push_options::tries requests and their pauses
 /// threads  any; the calling one waits
+/// errors   as pushgateway
 PROMETHEUS_ASYNC_DECL result<void> push_to_gateway(const push_options& options);
+/// Replaces the families of the same names in the group, as pushgateway::push_add(), for programs without a loop.
+///
+/// threads  as push_to_gateway
+/// errors   as pushgateway
 PROMETHEUS_ASYNC_DECL result<void> push_add_to_gateway(const push_options& options);
+/// Takes the whole group away, as pushgateway::remove(), for programs without a loop.
+///
+/// threads  as push_to_gateway
+/// errors   as pushgateway
 PROMETHEUS_ASYNC_DECL result<void> remove_from_gateway(const push_options& options);
 
 PROMETHEUS_ASYNC_END

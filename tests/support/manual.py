@@ -155,6 +155,7 @@ def declarations(text, code, at, end, owner=None):
                 if not names and said and one.members:
                     one.members[-1].note += " " + said.strip()
 
+MACHINERY = {"16", "22"}         # rooms whose first comment is for who reads the header's code
 NOT_PUBLIC = {"deferred_source"}  # of which the header says why it is not in detail
 
 def rooms(text):
@@ -186,8 +187,8 @@ UNNAMED = {
     "any_name": ("registry.make_counter(name, ...)", r"\.(make|try)_\w+(<[\w:]+>)?\("),
     "list": (".buckets = {0.1, 1}", r"\.(buckets|states|registries|tags) = "),
     "label_names": ('registry.make_family<prom::counter>(name, help, {"disk"})', r"\.make_family<"),
-    "seconds": (".window = 60, or loop.sleep(100ms)", r"\.sleep\(|\.(window|interval|min_reset) = "),
-    "metric_options": ("{.buckets = {0.1, 1}}, last in a declaration", r"\.(buckets|states|max_series|window|registry|unit|native) = "),
+    "seconds": ("loop.sleep(100ms)", r"\.sleep\(|\.(window|interval|min_reset) = "),
+    "metric_options": ("prom::histogram took{name, help, {.buckets = {0.1, 1}}};", r"\.(buckets|states|max_series|window|registry|unit|native) = "),
     "native_buckets": (".native = {.factor = 1.1}", r"\.native = \{"),
     "exemplar": ('took.observe(0.25, {.labels = {{"trace_id", id}}})', r"(observe|inc)\([^()]+, \{\.labels"),
     "scoped_timer": ("auto timer = took.timer();", r"= \w+\.timer\(\)"),
@@ -195,7 +196,7 @@ UNNAMED = {
     "stats_request": ("prom::server_stats({.accept = ...})", r"server_stats\(\{"),
     "unhandled_handler": ("prom::on_unhandled_failure([](const prom::fault& why, void*) { ... })", r"on_unhandled_failure\("),
     "completion_handler": ("prom::time(took, prom::completion(handler))", r"prom::completion\("),
-    "failed": ("prom::count_failures(errors), without a predicate", r"prom::count_failures\(\w+\)"),
+    "failed": ("prom::count_failures(errors)(f)", r"prom::count_failures\(\w+\)"),
     "decorated": ("auto timed = prom::time(took)(handle);", r"= prom::\w+\(\w+\)\(\w+\);"),
     "decorator": ("prom::time(took)", r"prom::(time|track_inprogress)\(\w+\)"),
     "composed": ("prom::time(took) | prom::track_inprogress(running)", r"prom::\w+(<[\w:]+>)?\(\w+\) \| prom::"),
@@ -224,7 +225,7 @@ def blocks(all_rooms, readme, uses):
         if not found:
             continue
         yield "h2", (f"room-{number}", f"[{number}] {title}")
-        if prose:
+        if prose and number not in MACHINERY:
             yield "text", prose
         for e in found:
             yield "h3", (e.name, e.name, e.kind, used_in(e, uses)[:4])
@@ -246,7 +247,7 @@ def blocks(all_rooms, readme, uses):
                 heads = [(h, n) for h, n in m.heads if "= delete" not in h and "(const detail::" not in h and "(detail::" not in h]
                 words = " ".join(said) or " ".join(n for _, n in heads if n)
                 words += "".join(f" {k}: {v}." for k, v in mkeys.items())
-                if heads:
+                if heads and (words or m.kind not in ("class", "struct")):
                     rows.append(([h for h, _ in heads], words))
             if rows:
                 yield "members", rows
