@@ -4664,7 +4664,7 @@ struct textfile_options {
                                    // with keep_file also at the end
     registry* self_metrics = nullptr;      // of prometheus_async_textfile_*{path}; null: there are none
     event_handler on_event = nullptr;      // textfile_failed, and what pages tell; on the thread that writes
-    void* context = nullptr;
+    void* context = nullptr;               // given to on_event
 };
 static_assert(std::is_trivially_destructible_v<textfile_options>);
 
