@@ -4,8 +4,9 @@
 #   gcc12, clang19                    unpack these compilers; $gcc and $clang run them (the C library's headers are the system's)
 #   npm_get NAME@VERSION...           installs npm packages into $lab/node_modules
 #   serve FILE CONTENT-TYPE [HEADER]  serves FILE on a free port of 127.0.0.1; sets $port
-#   prometheus PROGRAM [FLAG...]      starts a Prometheus that scrapes 127.0.0.1:$port each second (job "j"); sets $prom
+#   prometheus PROGRAM [FLAG...]      starts a Prometheus that scrapes 127.0.0.1:$port each second (job "j"), with the lines $more in its file; sets $prom
 #   victoria_metrics                  starts VictoriaMetrics 1.79.5, which scrapes 127.0.0.1:$port each second (job "j"); sets $prom
+#   influxdb                          starts InfluxDB 1.6.7 with an empty database "d" at $influx; $remote/write and $remote/read take Prometheus
 #   collectd                          starts collectd 5.12.0 with write_prometheus on a free $port, metric: load
 #   haproxy BACKEND-LINE...           starts haproxy 2.6.12 with its exporter at /metrics of a free $port, and these lines of a backend
 #   ask QUERY                         prints the instant vector of $prom as sorted lines "{labels} value"
@@ -96,7 +97,7 @@ PY
 prometheus() {
     program=$1; shift
     prom=$(free_port)
-    printf 'global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs: [{job_name: j, static_configs: [{targets: ["127.0.0.1:%s"]}]%s}]\n' "$port" "${scrape:-}" > "$lab/prom.yml"
+    printf 'global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs: [{job_name: j, static_configs: [{targets: ["127.0.0.1:%s"]}]%s}]\n%s\n' "$port" "${scrape:-}" "${more:-}" > "$lab/prom.yml"
     "$program" --config.file="$lab/prom.yml" --storage.tsdb.path="$lab/tsdb.$prom" --web.listen-address="127.0.0.1:$prom" "$@" > "$lab/prom.log" 2>&1 & prometheus=$!
     wait_for curl -sf "http://127.0.0.1:$prom/-/ready"
 }
@@ -108,6 +109,28 @@ victoria_metrics() {
     "$lab/root/usr/bin/victoria-metrics" -promscrape.config="$lab/vm.yml" -storageDataPath="$lab/vm.$prom" -search.latencyOffset=0s \
         -httpListenAddr="127.0.0.1:$prom" > "$lab/vm.log" 2>&1 &
     wait_for curl -sf "http://127.0.0.1:$prom/health"
+}
+
+influxdb() {
+    debs influxdb=1.6.7~rc0-1+b13
+    port=$(free_port)
+    cat > "$lab/influx.conf" <<CONF
+bind-address = "127.0.0.1:$(free_port)"
+reporting-disabled = true
+[meta]
+  dir = "$lab/influx/meta"
+[data]
+  dir = "$lab/influx/data"
+  wal-dir = "$lab/influx/wal"
+[monitor]
+  store-enabled = false
+[http]
+  bind-address = "127.0.0.1:$port"
+CONF
+    "$lab/root/usr/bin/influxd" -config "$lab/influx.conf" > "$lab/influx.log" 2>&1 &
+    wait_for curl -sf "http://127.0.0.1:$port/ping"
+    curl -s -o "$lab/out" --data-urlencode 'q=CREATE DATABASE d' "http://127.0.0.1:$port/query"
+    influx=http://127.0.0.1:$port remote=http://127.0.0.1:$port/api/v1/prom
 }
 
 collectd() {
