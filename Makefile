@@ -24,7 +24,7 @@ $(foreach v,B LAB,$(if $(filter 1,$(words $($v))),,$(error $v='$($v)': give one 
 # names of the implementation half, or one that replaces system calls (support/faults.hpp, support/system.hpp), writes
 # "#define PROMETHEUS_ASYNC_IMPLEMENTATION" before it. Such tests are compiled together as one unit, each file in a
 # namespace of its own (so no "namespace std {" in them, and no operator new but that of support/allocations.hpp).
-# A test that defines a PROMETHEUS_ASYNC_DETAIL_ macro is compiled alone. One that defines PROMETHEUS_ASYNC_NO_NETWORK
+# A test that defines a PROMETHEUS_ASYNC_DETAIL_ macro, or one for memory, is compiled alone. One with PROMETHEUS_ASYNC_NO_NETWORK
 # needs no network: together with others it has one all the same.
 # Each file runs in a process of its own. "make build/tests/test_x.log" builds and runs just one, of any form.
 WITHOUT  ?=
@@ -36,7 +36,7 @@ $(foreach t,$(filter-out $(wildcard $(TESTS)),$(TESTS)),$(error there is no test
 REAL     := $(shell grep -lE '^// libs:' $(TESTS) /dev/null)
 PRIVATE  := $(shell grep -lE '^.define PROMETHEUS_ASYNC_IMPLEMENTATION' tests/test_*.cpp)
 PUBLIC   := $(filter-out $(PRIVATE),$(wildcard tests/test_*.cpp))
-TOGETHER := $(filter-out $(shell grep -lE '^.define PROMETHEUS_ASYNC_DETAIL_' tests/test_*.cpp),$(PRIVATE))
+TOGETHER := $(filter-out $(shell grep -lE '^.define PROMETHEUS_ASYNC_(DETAIL_|ALLOCATE)' tests/test_*.cpp),$(PRIVATE))
 together_test := $(filter $(TOGETHER),$(filter-out $(REAL),$(TESTS)))
 together_real := $(filter $(TOGETHER),$(REAL))
 logs      = $(patsubst tests/%.cpp,$B/together/%.log,$(filter $(TOGETHER),$1)) $(patsubst %.cpp,$B/%.log,$(filter-out $(TOGETHER),$1))

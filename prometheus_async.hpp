@@ -24,7 +24,7 @@
 // CONTENTS                                          search for the number in brackets
 //
 //   interface                                   implementation
-//   [10] config       switches, ABI             [40] platform     system calls, fd, clock
+//   [10] config       switches, ABI             [40] platform     memory, texts, system calls
 //   [12] errors       error, result             [41] process      process_* from /proc
 //   [14] vocabulary   names, list, seconds      [42] core         cells, records, threads
 //   [16] cells        where an update goes      [43] native       native histograms
@@ -73,6 +73,10 @@
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
 //   PROMETHEUS_ASYNC_FATAL(err)      print     what a broken contract does, without exceptions, before it aborts
+//   PROMETHEUS_ASYNC_ALLOCATE(n, a)  -         in the implementation's file: where all memory comes from: n octets, aligned
+//                                              to a, a power of two; null when there are none. It must not throw, is called by
+//                                              any thread, and before main by metrics with static storage
+//   PROMETHEUS_ASYNC_RELEASE(p, n)   -         the other one of the two: gives back what that gave, of n octets
 
 #define PROMETHEUS_ASYNC_VERSION 100  // major * 10000 + minor * 100 + patch
 #define PROMETHEUS_ASYNC_VERSION_STRING "0.1.0"
@@ -705,6 +709,37 @@ using event_handler = void (*)(const event&, void* context);
 /// errors   none
 PROMETHEUS_ASYNC_DECL void notify(event_handler on_event, void* context, const event& what) noexcept;
 
+namespace detail {
+
+// The library's memory: what PROMETHEUS_ASYNC_ALLOCATE gives, or operator new.
+/// Ends as operator new does when there is none.
+PROMETHEUS_ASYNC_DECL void* take_memory(std::size_t bytes, std::size_t alignment);
+PROMETHEUS_ASYNC_DECL void* try_memory(std::size_t bytes, std::size_t alignment) noexcept;
+PROMETHEUS_ASYNC_DECL void give_memory(void* from, std::size_t bytes, std::size_t alignment) noexcept;
+
+/// A frame of a coroutine whose promise this is is in the library's memory.
+struct allocated_frame {
+    PROMETHEUS_ASYNC_DECL static void* operator new(std::size_t bytes) { return take_memory(bytes, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
+    PROMETHEUS_ASYNC_DECL static void operator delete(void* from, std::size_t bytes) noexcept {
+        give_memory(from, bytes, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+    }
+};
+/// An object of such a class that is made with new is in the library's memory.
+struct allocated : allocated_frame {
+    using allocated_frame::operator new, allocated_frame::operator delete;
+    PROMETHEUS_ASYNC_DECL static void* operator new(std::size_t bytes, std::align_val_t alignment) {
+        return take_memory(bytes, static_cast<std::size_t>(alignment));
+    }
+    PROMETHEUS_ASYNC_DECL static void operator delete(void* from, std::size_t bytes, std::align_val_t alignment) noexcept {
+        give_memory(from, bytes, static_cast<std::size_t>(alignment));
+    }
+    PROMETHEUS_ASYNC_DECL static void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+        return try_memory(bytes, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+    }
+};
+
+}  // namespace detail
+
 /// A move-only function object: std::move_only_function for those who do not have it, without
 /// <functional>. Empty when default-made, and then not to be called; small captures are kept inside.
 ///
@@ -725,7 +760,7 @@ public:
             ::new (static_cast<void*>(space_)) held(std::forward<F>(f));
             ops_ = inside<held>();
         } else {
-            ::new (static_cast<void*>(space_)) held*(new held(std::forward<F>(f)));
+            ::new (static_cast<void*>(space_)) outer<held>*(new outer<held>{{}, held(std::forward<F>(f))});
             ops_ = outside<held>();
         }
     }
@@ -746,6 +781,10 @@ public:
     }
 
 private:
+    template <class Held>
+    struct outer : detail::allocated {
+        Held held;
+    };
     struct operations {
         Returned (*call)(void*, Args&&...);
         void (*move)(void* to, void* from) noexcept;
@@ -765,9 +804,9 @@ private:
     template <class Held>
     PROMETHEUS_ASYNC_DECL static const operations* outside() noexcept {
         static constexpr operations all{
-            [](void* p, Args&&... args) -> Returned { return (**static_cast<Held**>(p))(std::forward<Args>(args)...); },
-            [](void* to, void* from) noexcept { ::new (to) Held*(*static_cast<Held**>(from)); },
-            [](void* p) noexcept { delete *static_cast<Held**>(p); }};
+            [](void* p, Args&&... args) -> Returned { return (*static_cast<outer<Held>**>(p))->held(std::forward<Args>(args)...); },
+            [](void* to, void* from) noexcept { ::new (to) outer<Held>*(*static_cast<outer<Held>**>(from)); },
+            [](void* p) noexcept { delete *static_cast<outer<Held>**>(p); }};
         return &all;
     }
 
@@ -1058,7 +1097,7 @@ PROMETHEUS_ASYNC_DECL void count_event(event_kind what) noexcept;
 
 /// The bounds of a histogram, interned, with a table from exponent and two bits of mantissa to
 /// the first bound that can matter.
-struct bucket_bounds {
+struct bucket_bounds : allocated {
     std::uint32_t count;
     bool direct;         // no table entry holds more than one bound
     bool native;         // there are native buckets too, or, when count is 0, alone
@@ -2394,7 +2433,7 @@ PROMETHEUS_ASYNC_DECL decltype(auto) get_awaiter(A&& a) {
 // await_suspend; or be resumed by another thread and finish there at that very time. Of the two that meet
 // at `met`, the second resumes the parent.
 
-struct promise_base {
+struct promise_base : allocated_frame {
     struct final_awaiter {
         PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
         template <class Promise>
@@ -2729,7 +2768,7 @@ struct deferred_node {
 // Fires once; then its callbacks run in order, each on the outcome that the one before it left. What a
 // callback makes ready (a deferred that waited for this one) is run next, from a list and not by
 // recursion: a chain of a million deferreds needs no stack.
-struct deferred_core {
+struct deferred_core : allocated {
     void (*destroy)(deferred_core*) noexcept;
     deferred_node* first = nullptr;
     deferred_node** end = &first;
@@ -2850,7 +2889,7 @@ struct deferred_state : deferred_core {
     /// Step(state, ready) runs now, or when it is its turn.
     template <class Step>
     PROMETHEUS_ASYNC_DECL void add(Step step) {
-        struct node final : deferred_node {
+        struct node final : deferred_node, allocated {
             Step step;
             explicit node(Step&& s) : deferred_node{&go}, step(std::move(s)) {}
             static void go(deferred_node* self, deferred_core* core, deferred_core*& ready) {
@@ -3106,7 +3145,7 @@ private:
 // as those of a task.
 template <class T>
 struct deferred_source {
-    struct promise_type {
+    struct promise_type : detail::allocated_frame {
         PROMETHEUS_ASYNC_DECL promise_type() noexcept = default;
         PROMETHEUS_ASYNC_DECL ~promise_type() = default;
         detail::deferred_state<T>* to = nullptr;
@@ -4981,7 +5020,7 @@ PROMETHEUS_ASYNC_END
 #define PROMETHEUS_ASYNC_BEGIN namespace prometheus_async { inline namespace PROMETHEUS_ASYNC_DETAIL_ABI PROMETHEUS_ASYNC_LOCAL {
 
 // =============================================================================
-// [40] platform                                     system calls, fd, clock, errno
+// [40] platform                                     memory, texts, system calls, fd, clock, errno
 //      needs [14]
 // =============================================================================
 #include <cerrno>
@@ -5089,6 +5128,12 @@ inline error caught(std::string_view where) noexcept {
 }
 #endif
 
+// ---- memory ----
+
+#if defined(PROMETHEUS_ASYNC_ALLOCATE) != defined(PROMETHEUS_ASYNC_RELEASE)
+#error "prometheus_async.hpp: define both PROMETHEUS_ASYNC_ALLOCATE(bytes, alignment) and PROMETHEUS_ASYNC_RELEASE(p, bytes), or none"
+#endif
+
 /// What operator new does when there is no memory.
 [[__noreturn__]] static void no_memory() {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -5097,6 +5142,400 @@ inline error caught(std::string_view where) noexcept {
     std::abort();
 #endif
 }
+
+namespace sys {
+using PROMETHEUS_ASYNC_DETAIL_SYS::aligned_alloc, PROMETHEUS_ASYNC_DETAIL_SYS::mmap, PROMETHEUS_ASYNC_DETAIL_SYS::realloc;
+}  // namespace sys
+
+// All that the library allocates is asked for here. give_memory takes back what take_memory and try_memory gave: objects, texts,
+// frames of coroutines. give_table_memory takes back what resize_memory, for tables that grow, and take_table_memory gave.
+#ifdef PROMETHEUS_ASYNC_ALLOCATE
+void* try_memory(std::size_t bytes, std::size_t alignment) noexcept { return PROMETHEUS_ASYNC_ALLOCATE(bytes, alignment); }
+void* take_memory(std::size_t bytes, std::size_t alignment) {
+    void* const made = try_memory(bytes, alignment);
+    if (!made) no_memory();
+    return made;
+}
+void give_memory(void* from, std::size_t bytes, std::size_t) noexcept {
+    if (from) PROMETHEUS_ASYNC_RELEASE(from, bytes);
+}
+static void* resize_memory(void* from, std::size_t bytes, std::size_t want) noexcept {
+    void* const made = try_memory(want, alignof(std::max_align_t));
+    if (!made || !from) return made;
+    std::memcpy(made, from, bytes < want ? bytes : want);
+    give_memory(from, bytes, alignof(std::max_align_t));
+    return made;
+}
+static void* take_table_memory(std::size_t bytes, std::size_t alignment) noexcept { return try_memory(bytes, alignment); }
+static void give_table_memory(void* from, std::size_t bytes) noexcept { give_memory(from, bytes, 0); }
+#else
+constexpr bool is_usual(std::size_t alignment) noexcept { return alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__; }
+void* try_memory(std::size_t bytes, std::size_t alignment) noexcept {
+    return is_usual(alignment) ? ::operator new(bytes, std::nothrow) : ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
+}
+void* take_memory(std::size_t bytes, std::size_t alignment) {
+    return is_usual(alignment) ? ::operator new(bytes) : ::operator new(bytes, std::align_val_t{alignment});
+}
+void give_memory(void* from, std::size_t, std::size_t alignment) noexcept {
+    if (is_usual(alignment)) ::operator delete(from);
+    else ::operator delete(from, std::align_val_t{alignment});
+}
+static void* resize_memory(void* from, std::size_t, std::size_t want) noexcept { return sys::realloc(from, want); }
+static void* take_table_memory(std::size_t bytes, std::size_t alignment) noexcept { return sys::aligned_alloc(alignment, bytes); }
+static void give_table_memory(void* from, std::size_t) noexcept { std::free(from); }
+#endif
+
+/// Zeros, aligned to a page, which cost nothing until they are written; null when there is no memory. Never given back as a whole.
+static void* map_zeros(std::size_t bytes) noexcept {
+#if defined(PROMETHEUS_ASYNC_ALLOCATE)
+    void* const made = try_memory(bytes, 64);
+    return made ? std::memset(made, 0, bytes) : nullptr;
+#else
+#if defined(MAP_ANONYMOUS)
+    constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+#else
+    constexpr int flags = MAP_PRIVATE | MAP_ANON;
+#endif
+    void* const made = sys::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    return made == MAP_FAILED ? nullptr : made;
+#endif
+}
+/// What holds zeros costs no memory until it is written again, where the system can take pages back.
+static void give_back_zeros([[maybe_unused]] void* from, [[maybe_unused]] std::size_t bytes) noexcept {
+#if !defined(PROMETHEUS_ASYNC_ALLOCATE) && (defined(__linux__) || defined(MADV_FREE))
+    if (bytes < 65536) return;
+    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(from) + page - 1) & ~(page - 1);
+    const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(from) + bytes) & ~(page - 1);
+#if defined(__linux__)
+    constexpr int advice = MADV_DONTNEED;
+#else
+    constexpr int advice = MADV_FREE;  // they stay zeros, or become zeros
+#endif
+    if (begin < end) static_cast<void>(::madvise(reinterpret_cast<void*>(begin), end - begin, advice));
+#endif
+}
+/// Room for `want` objects of a vector, or more; what is there moves along. The old room is given back.
+struct vector_memory {
+    void* data;
+    std::size_t size, room;
+};
+static void grow_vector(vector_memory& of, std::size_t want, std::size_t each, std::size_t alignment, void (*move)(void* to, void* from, std::size_t n) noexcept) {
+    if (want > PTRDIFF_MAX / each) no_memory();
+    const std::size_t twice = of.room * 2;
+    const std::size_t more = want > twice ? want : twice;
+    void* const made = take_memory(more * each, alignment);
+    if (move) move(made, of.data, of.size);
+    else if (of.size != 0) std::memcpy(made, of.data, of.size * each);
+    give_memory(of.data, of.room * each, alignment);
+    of.data = made;
+    of.room = more;
+}
+
+// ---- texts and vectors ----
+
+// As std::string and std::vector, in our own memory and with what grows them made once: inlined everywhere, it would be much of
+// the library's size, and of the time that it takes to compile.
+
+/// Octets, and a NUL after them. Up to 15 are kept inside.
+class string {
+public:
+    static constexpr std::size_t npos = std::string_view::npos;
+
+    constexpr string() noexcept : data_(small_), small_{} {}
+    string(const char* from) : string() { assign(from); }
+    explicit string(std::string_view from) : string() { assign(from); }
+    string(const char* from, std::size_t n) : string() { assign({from, n}); }
+    string(std::size_t n, char c) : string() { append(n, c); }
+    string(const string& other) : string() { assign(other); }
+    string(string&& other) noexcept : string() { take(other); }
+    string& operator=(const string& other) { return assign(other); }
+    string& operator=(string&& other) noexcept {
+        if (this != &other) take(other);
+        return *this;
+    }
+    string& operator=(std::string_view from) { return assign(from); }
+    string& operator=(const char* from) { return assign(from); }
+    ~string() { drop(); }
+
+    operator std::string_view() const noexcept { return {data_, size_}; }
+    operator std::string() const { return {data_, size_}; }  // for users
+    const char* c_str() const noexcept { return data_; }
+    const char* data() const noexcept { return data_; }
+    char* data() noexcept { return data_; }
+    std::size_t size() const noexcept { return size_; }
+    std::size_t capacity() const noexcept { return data_ == small_ ? sizeof small_ - 1 : room_; }
+    bool empty() const noexcept { return size_ == 0; }
+    char* begin() noexcept { return data_; }
+    char* end() noexcept { return data_ + size_; }
+    const char* begin() const noexcept { return data_; }
+    const char* end() const noexcept { return data_ + size_; }
+    char& operator[](std::size_t i) noexcept { return data_[i]; }
+    char operator[](std::size_t i) const noexcept { return data_[i]; }
+    char& back() noexcept { return data_[size_ - 1]; }
+    char back() const noexcept { return data_[size_ - 1]; }
+    char front() const noexcept { return data_[0]; }
+
+    void swap(string& other) noexcept {
+        string old(static_cast<string&&>(other));
+        other.take(*this);
+        take(old);
+    }
+    void clear() noexcept { cut(0); }
+    void pop_back() noexcept { cut(size_ - 1); }
+    void reserve(std::size_t want) {
+        string old;
+        if (want > capacity()) grow(want, old);
+    }
+    void resize(std::size_t n, char c = 0) {
+        if (n <= size_) cut(n);
+        else append(n - size_, c);
+    }
+    void push_back(char c) {
+        if (size_ == capacity()) return static_cast<void>(append(1, c));
+        data_[size_] = c;
+        cut(size_ + 1);
+    }
+    string& append(std::string_view s) { return replace(size_, 0, s); }
+    string& append(std::string_view s, std::size_t at, std::size_t n = npos) { return append(s.substr(at, n)); }
+    string& append(const char* s, std::size_t n) { return append(std::string_view(s, n)); }
+    string& append(std::size_t n, char c);
+    string& operator+=(std::string_view s) { return append(s); }
+    string& operator+=(char c) { return append(1, c); }
+    string& assign(std::string_view s) { return replace(0, size_, s); }
+    string& assign(const char* s, std::size_t n) { return assign(std::string_view(s, n)); }
+    string& insert(std::size_t at, std::string_view s) { return replace(at, 0, s); }
+    string& erase(std::size_t at, std::size_t n = npos) { return replace(at, n, {}); }
+    /// n octets from there on, or all, become those of `by`, which may be octets of this.
+    string& replace(std::size_t at, std::size_t n, std::string_view by);
+
+    string substr(std::size_t at, std::size_t n = npos) const { return string(std::string_view(*this).substr(at, n)); }
+    std::size_t find(std::string_view s, std::size_t at = 0) const noexcept { return std::string_view(*this).find(s, at); }
+    std::size_t find(char c, std::size_t at = 0) const noexcept { return std::string_view(*this).find(c, at); }
+    std::size_t rfind(char c) const noexcept { return std::string_view(*this).rfind(c); }
+    std::size_t find_first_of(std::string_view s, std::size_t at = 0) const noexcept { return std::string_view(*this).find_first_of(s, at); }
+    std::size_t find_last_not_of(char c) const noexcept { return std::string_view(*this).find_last_not_of(c); }
+    std::size_t copy(char* to, std::size_t n, std::size_t at = 0) const noexcept { return std::string_view(*this).substr(at).copy(to, n); }
+    bool starts_with(std::string_view s) const noexcept { return std::string_view(*this).starts_with(s); }
+    bool ends_with(std::string_view s) const noexcept { return std::string_view(*this).ends_with(s); }
+
+    friend string operator+(string a, std::string_view b) { return static_cast<string&&>(a.append(b)); }
+    friend string operator+(string a, char b) { return static_cast<string&&>(a.append(1, b)); }
+    friend string operator+(const char* a, const string& b) { return string(a).append(b); }
+    friend bool operator==(const string& a, const string& b) noexcept { return std::string_view(a) == std::string_view(b); }
+    friend bool operator==(const string& a, std::string_view b) noexcept { return std::string_view(a) == b; }
+    friend bool operator==(const string& a, const char* b) noexcept { return std::string_view(a) == b; }
+    friend auto operator<=>(const string& a, const string& b) noexcept { return std::string_view(a) <=> std::string_view(b); }
+    friend auto operator<=>(const string& a, std::string_view b) noexcept { return std::string_view(a) <=> b; }
+
+private:
+    void cut(std::size_t n) noexcept {
+        size_ = n;
+        data_[n] = 0;
+    }
+    void drop() noexcept { if (data_ != small_) give_memory(data_, room_ + 1, 1); }
+    void take(string& other) noexcept;
+    void grow(std::size_t want, string& old);
+
+    char* data_;
+    std::size_t size_ = 0;
+    union {
+        std::size_t room_;  // without the NUL, when it is not inside
+        char small_[16];
+    };
+};
+void string::take(string& other) noexcept {
+    drop();
+    const bool inside = other.data_ == other.small_;
+    std::memcpy(small_, other.small_, sizeof small_);
+    data_ = inside ? small_ : other.data_;
+    size_ = other.size_;
+    other.data_ = other.small_;
+    other.cut(0);
+}
+/// Larger memory with the same octets; `old` has the former.
+void string::grow(std::size_t want, string& old) {
+    if (want >= PTRDIFF_MAX) no_memory();
+    const std::size_t twice = capacity() * 2, more = want > twice ? want : twice;
+    auto* made = static_cast<char*>(take_memory(more + 1, 1));
+    std::memcpy(made, data_, size_ + 1);
+    const std::size_t size = size_;
+    old.take(*this);
+    data_ = made;
+    size_ = size;
+    room_ = more;
+}
+string& string::append(std::size_t n, char c) {
+    string old;
+    if (n > capacity() - size_) grow(size_ + n, old);
+    std::memset(data_ + size_, c, n);
+    cut(size_ + n);
+    return *this;
+}
+string& string::replace(std::size_t at, std::size_t n, std::string_view by) {
+    if (n > size_ - at) n = size_ - at;
+    const std::size_t rest = size_ - at - n, made = at + by.size() + rest;
+    const std::size_t from = reinterpret_cast<std::uintptr_t>(by.data()) - reinterpret_cast<std::uintptr_t>(data_);
+    string old;
+    if (made > capacity() || (from < size_ && rest != 0)) {
+        grow(made, old);
+        if (from < old.size_) by = {old.data_ + from, by.size()};
+    }
+    std::memmove(data_ + at + by.size(), data_ + at + n, rest);
+    if (!by.empty()) std::memmove(data_ + at, by.data(), by.size());
+    cut(made);
+    return *this;
+}
+
+/// Whether it can be moved by copying its octets.
+template <class T>
+constexpr bool moves_as_octets = std::is_trivially_copyable_v<T>;
+template <class T>
+constexpr bool moves_as_octets<owned<T>> = true;
+template <class A, class B>
+constexpr bool moves_as_octets<std::pair<A, B>> = moves_as_octets<A> && moves_as_octets<B>;
+
+template <class T>
+class vector {
+public:
+    constexpr vector() noexcept = default;
+    explicit vector(std::size_t n) : vector() { resize(n); }
+    vector(std::size_t n, const T& x) : vector() {
+        reserve(n);
+        while (size() != n) push_back(x);
+    }
+    template <class From>
+        requires(!std::is_integral_v<From>)
+    vector(From from, From end) : vector() {
+        for (; from != end; ++from) emplace_back(*from);
+    }
+    vector(std::initializer_list<T> all) : vector(all.begin(), all.end()) {}
+    vector(const vector& other) : vector(other.begin(), other.end()) {}
+    vector(vector&& other) noexcept { swap(other); }
+    vector& operator=(vector&& other) noexcept {
+        vector old(static_cast<vector&&>(other));
+        swap(old);
+        return *this;
+    }
+    vector& operator=(const vector& other) {  // what the elements have allocated is used again
+        if (this == &other) return *this;
+        if (size() > other.size()) cut(other.size());
+        for (std::size_t i = 0; i != size(); ++i) data()[i] = other[i];
+        reserve(other.size());
+        while (size() != other.size()) put(other[size()]);
+        return *this;
+    }
+    ~vector() {
+        clear();
+        give_memory(all_.data, all_.room * sizeof(T), alignof(T));
+    }
+
+    T* data() const noexcept { return static_cast<T*>(all_.data); }
+    std::size_t size() const noexcept { return all_.size; }
+    bool empty() const noexcept { return all_.size == 0; }
+    T* begin() noexcept { return data(); }
+    T* end() noexcept { return data() + size(); }
+    const T* begin() const noexcept { return data(); }
+    const T* end() const noexcept { return data() + size(); }
+    T& operator[](std::size_t i) noexcept { return data()[i]; }
+    const T& operator[](std::size_t i) const noexcept { return data()[i]; }
+    T& front() noexcept { return data()[0]; }
+    const T& front() const noexcept { return data()[0]; }
+    T& back() noexcept { return data()[size() - 1]; }
+    const T& back() const noexcept { return data()[size() - 1]; }
+
+    friend bool operator==(const vector& a, const vector& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+
+    void swap(vector& other) noexcept { std::swap(all_, other.all_); }
+    std::size_t capacity() const noexcept { return all_.room; }
+    void reserve(std::size_t want) { if (want > all_.room) grow(want); }
+    void clear() noexcept { cut(0); }
+    void resize(std::size_t n) {
+        if (n <= size()) return cut(n);
+        reserve(n);
+        while (size() != n) emplace_back();
+    }
+    template <class... Args>
+    T& emplace_back(Args&&... args) {
+        if (size() == all_.room) {
+            T made(static_cast<Args&&>(args)...);  // of what may be in here
+            grow(size() + 1);
+            return put(static_cast<T&&>(made));
+        }
+        return put(static_cast<Args&&>(args)...);
+    }
+    void push_back(const T& x) { emplace_back(x); }
+    void push_back(T&& x) { emplace_back(static_cast<T&&>(x)); }
+    void pop_back() noexcept { cut(size() - 1); }
+    T* insert(const T* before, T x) {
+        const auto index = static_cast<std::size_t>(before - data());
+        reserve(size() == capacity() ? size() + 1 : size());
+        T* const at = data() + index;
+        if constexpr (moves_as_octets<T>) {
+            std::memmove(static_cast<void*>(at + 1), static_cast<const void*>(at), (size() - index) * sizeof(T));
+            ::new (static_cast<void*>(at)) T(static_cast<T&&>(x));
+            ++all_.size;
+        } else {
+            put(static_cast<T&&>(x));
+            for (T* i = &back(); i != at; --i) std::swap(i[0], i[-1]);
+        }
+        return at;
+    }
+    T* erase(const T* which) noexcept {
+        T* const at = data() + (which - data());
+        if constexpr (moves_as_octets<T>) {
+            at->~T();
+            std::memmove(static_cast<void*>(at), static_cast<const void*>(at + 1), static_cast<std::size_t>(end() - at - 1) * sizeof(T));
+            --all_.size;
+        } else {
+            for (T* next = at + 1; next != end(); ++next) next[-1] = static_cast<T&&>(*next);
+            pop_back();
+        }
+        return at;
+    }
+    void assign(std::size_t n, const T x) {
+        reserve(n);  // all is as it was when that throws
+        clear();
+        while (size() != n) put(x);
+    }
+    template <class From>
+    void assign(const From* from, const From* to_end) {
+        clear();
+        for (; from != to_end; ++from) emplace_back(*from);
+    }
+
+private:
+    template <class... Args>
+    T& put(Args&&... args) {
+        T* const made = ::new (static_cast<void*>(end())) T(static_cast<Args&&>(args)...);
+        ++all_.size;
+        return *made;
+    }
+    void cut(std::size_t n) noexcept {
+        if constexpr (std::is_trivially_destructible_v<T>) all_.size = n;
+        else while (all_.size != n) data()[--all_.size].~T();
+    }
+    void grow(std::size_t want) {
+        if constexpr (moves_as_octets<T>) {
+            grow_vector(all_, want, sizeof(T), alignof(T), nullptr);
+        } else {
+            grow_vector(all_, want, sizeof(T), alignof(T), [](void* to, void* from, std::size_t n) noexcept {
+                for (std::size_t i = 0; i != n; ++i) {
+                    T& old = static_cast<T*>(from)[i];
+                    ::new (static_cast<void*>(static_cast<T*>(to) + i)) T(static_cast<T&&>(old));
+                    old.~T();
+                }
+            });
+        }
+    }
+
+    vector_memory all_{nullptr, 0, 0};
+};
+template <class T>
+inline constexpr bool moves_as_octets<vector<T>> = true;
+
+// ---- texts made of parts ----
+
 /// A whole number in decimal digits.
 class digits {
 public:
@@ -5113,10 +5552,10 @@ private:
 // One function each for all texts and errors that are made of parts: concatenations would be most of what a compiler makes
 // of a failure.
 /// The parts, one after the other.
-std::string text_of(std::initializer_list<std::string_view> parts) {
+string text_of(std::initializer_list<std::string_view> parts) {
     std::size_t size = 0;
     for (std::string_view part : parts) size += part.size();
-    std::string made;
+    string made;
     made.reserve(size);
     for (std::string_view part : parts) made += part;
     return made;
@@ -5163,7 +5602,7 @@ private:
 };
 /// The keep() and release() of a T that begins without a handle.
 template <class T>
-class counted {
+class counted : public allocated {
 public:
     void keep() noexcept { __atomic_add_fetch(&handles_, 1U, __ATOMIC_RELAXED); }
     void release() noexcept { if (__atomic_sub_fetch(&handles_, 1U, __ATOMIC_ACQ_REL) == 0) delete static_cast<T*>(this); }
@@ -5213,7 +5652,6 @@ void contain(std::string_view where, F&& f, Failed&& failed) noexcept {
 }
 
 namespace sys {
-using PROMETHEUS_ASYNC_DETAIL_SYS::aligned_alloc, PROMETHEUS_ASYNC_DETAIL_SYS::mmap, PROMETHEUS_ASYNC_DETAIL_SYS::realloc;
 #if defined(__linux__)
 using PROMETHEUS_ASYNC_DETAIL_SYS::getauxval, PROMETHEUS_ASYNC_DETAIL_SYS::getrandom;
 #else
@@ -5233,32 +5671,6 @@ static void take_secret(std::uint64_t (&to)[2]) noexcept {
     to[1] = reinterpret_cast<std::uintptr_t>(&now) ^ reinterpret_cast<std::uintptr_t>(&take_secret) << 20;
 #else
     sys::arc4random_buf(to, sizeof to);
-#endif
-}
-
-/// Zeros, aligned to a page, which cost nothing until they are written; null when there is no memory. Never given back as a whole.
-static void* map_zeros(std::size_t bytes) noexcept {
-#if defined(MAP_ANONYMOUS)
-    constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-#else
-    constexpr int flags = MAP_PRIVATE | MAP_ANON;
-#endif
-    void* const made = sys::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-    return made == MAP_FAILED ? nullptr : made;
-}
-/// What holds zeros costs no memory until it is written again, where the system can take pages back.
-static void give_back_zeros([[maybe_unused]] void* from, [[maybe_unused]] std::size_t bytes) noexcept {
-#if defined(__linux__) || defined(MADV_FREE)
-    if (bytes < 65536) return;
-    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(from) + page - 1) & ~(page - 1);
-    const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(from) + bytes) & ~(page - 1);
-#if defined(__linux__)
-    constexpr int advice = MADV_DONTNEED;
-#else
-    constexpr int advice = MADV_FREE;  // they stay zeros, or become zeros
-#endif
-    if (begin < end) static_cast<void>(::madvise(reinterpret_cast<void*>(begin), end - begin, advice));
 #endif
 }
 
@@ -5404,7 +5816,7 @@ int start_thread(pthread_t& thread, void* (*run)(void*), void* with) noexcept {
 class replaced_file {
 public:
     /// The name of the unfinished file ends in .tmp, which no reader of the directory looks for.
-    explicit replaced_file(const std::string& path) : path_(path), beside_(path + '.' + std::to_string(sys::getpid()) + ".tmp") {
+    explicit replaced_file(const string& path) : path_(path), beside_(path + '.' + std::to_string(sys::getpid()) + ".tmp") {
         constexpr int how = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
         fd_.reset(uninterrupted([&] { return sys::open(beside_.c_str(), how, 0644); }));
         if (!fd_) failed_ = errno;
@@ -5438,13 +5850,13 @@ public:
     }
 
 private:
-    std::string path_, beside_;
+    string path_, beside_;
     descriptor fd_;
     int failed_ = 0;
     bool opened_, left_;  // left_: the unfinished file is there
 };
 /// Whether the file there is the one that was made, and not a successor's.
-inline result<bool> still_there(const std::string& path, dev_t device, ino_t inode) noexcept {
+inline result<bool> still_there(const string& path, dev_t device, ino_t inode) noexcept {
     struct stat there {};
     if (sys::lstat(path.c_str(), &there) == 0) return there.st_dev == device && there.st_ino == inode;
     if (errno != ENOENT) return error::from_errno(path, errno);
@@ -5518,7 +5930,7 @@ struct net_address {
                (IN6_IS_ADDR_V4MAPPED(&v6().sin6_addr) && v6().sin6_addr.s6_addr[12] == 127);
     }
     /// "127.0.0.1", "fe80::1%eth0", "/run/x.sock", "@name"
-    std::string text() const {
+    string text() const {
         char out[INET6_ADDRSTRLEN + 1] = "";
         if (family() == AF_INET) ::inet_ntop(AF_INET, &v4().sin_addr, out, sizeof out);
         if (family() == AF_INET6) ::inet_ntop(AF_INET6, &v6().sin6_addr, out, sizeof out);
@@ -5534,7 +5946,7 @@ struct net_address {
         return text_of({out, "%", ::if_indextoname(v6().sin6_scope_id, name) ? std::string_view(name) : number});
     }
     /// "127.0.0.1:80", "[::1]:80", "unix:/run/x.sock"
-    std::string text_with_port() const {
+    string text_with_port() const {
         if (family() == AF_UNIX) return text_of({"unix:", text()});
         const bool v6 = family() == AF_INET6;
         return text_of({v6 ? "[" : "", text(), v6 ? "]:" : ":", digits(port())});
@@ -5737,7 +6149,7 @@ bool note_process_metrics(registry& of, bool added);
 
 class proc_file {
 public:
-    explicit proc_file(const std::string& path, int how = 0) noexcept
+    explicit proc_file(const string& path, int how = 0) noexcept
         : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | how)) {}
     proc_file(const proc_file&) = delete;
     ~proc_file() { if (fd_ >= 0) ::close(fd_); }
@@ -5776,7 +6188,7 @@ private:
 
 /// What the system tells about this process.
 struct process_facts {
-    std::string proc;
+    string proc;
     double started = 0;  // once: the kernel's boot time moves with the clock
 
     explicit process_facts(std::string_view from) : proc(from) {
@@ -5924,7 +6336,7 @@ struct pod_vector {
         if (want <= room) return true;
         if (want < 4) want = 4;
         const std::size_t more = want > room + room / 2 ? want : room + room / 2;
-        auto* grown = static_cast<T*>(sys::realloc(static_cast<void*>(data), more * sizeof(T)));
+        auto* grown = static_cast<T*>(resize_memory(data, room * sizeof(T), more * sizeof(T)));
         if (!grown) return false;
         data = grown;
         room = more;
@@ -5937,7 +6349,7 @@ struct pod_vector {
         data[size++] = kept;
     }
     void release() noexcept {
-        std::free(static_cast<void*>(data));
+        give_table_memory(data, room * sizeof(T));
         *this = {};
     }
 };
@@ -5957,7 +6369,7 @@ struct cell_block {
         if (page >= count) {
             std::uint32_t wide = count < 4 ? 4 : count * 2;
             if (wide <= page) wide = page + 1;
-            auto** grown = static_cast<cell**>(sys::realloc(static_cast<void*>(pages), wide * sizeof(cell*)));
+            auto** grown = static_cast<cell**>(resize_memory(pages, count * sizeof(cell*), wide * sizeof(cell*)));
             if (!grown) return nullptr;
             for (std::uint32_t i = count; i != wide; ++i) grown[i] = nowhere;
             pages = grown;
@@ -5965,7 +6377,7 @@ struct cell_block {
         }
         if (pages[page] == nowhere) {
             // Aligned, so that two threads never share a cache line.
-            void* fresh = sys::aligned_alloc(128, page_cells * sizeof(cell));
+            void* fresh = take_table_memory(page_cells * sizeof(cell), 128);
             if (!fresh) return nullptr;
             std::memset(fresh, 0, page_cells * sizeof(cell));
             __atomic_store_n(&pages[page], static_cast<cell*>(fresh), __ATOMIC_RELAXED);
@@ -5973,8 +6385,8 @@ struct cell_block {
         return pages[page];
     }
     void release() noexcept {
-        for (std::uint32_t i = 0; i != count; ++i) if (pages[i] != nowhere) std::free(pages[i]);
-        std::free(static_cast<void*>(pages));
+        for (std::uint32_t i = 0; i != count; ++i) if (pages[i] != nowhere) give_table_memory(pages[i], page_cells * sizeof(cell));
+        give_table_memory(pages, count * sizeof(cell*));
         pages = nullptr;
         count = 0;
     }
@@ -6058,7 +6470,7 @@ struct native_cells {
         const std::uint32_t size = table ? table->mask + 1 : 0;
         if (!table || (table->used + 1) * 2 > size) {
             const std::uint32_t more = table ? size * 2 : 8;
-            auto* wider = static_cast<native_table*>(sys::realloc(nullptr, native_table::bytes(more)));
+            auto* wider = static_cast<native_table*>(resize_memory(nullptr, 0, native_table::bytes(more)));
             if (!wider) return false;
             std::memset(static_cast<void*>(wider), 0, native_table::bytes(more));
             wider->older = table;
@@ -6070,12 +6482,15 @@ struct native_cells {
         return true;
     }
     void release() noexcept {
-        while (table) std::free(static_cast<void*>(std::exchange(table, table->older)));
+        while (table) {
+            native_table* const last = std::exchange(table, table->older);
+            give_table_memory(last, native_table::bytes(last->mask + 1));
+        }
     }
 };
 #endif
 
-struct thread_record {
+struct thread_record : allocated {
     cell_block block;
     thread_cells* cells;  // what the thread itself sees of the block
     pod_vector<record*> owes;    // gauges and histograms that were removed while this thread may have been updating them
@@ -6203,7 +6618,7 @@ struct library {
         }
         const std::size_t wide = arena_size == 0 ? 4096 : arena_size >= 131072 ? 262144 : arena_size * 2;
         const std::size_t want = bytes + 64 > wide ? bytes + 64 : wide;
-        auto* made = static_cast<char*>(sys::aligned_alloc(64, (want + 63) & ~std::size_t{63}));
+        auto* made = static_cast<char*>(take_table_memory((want + 63) & ~std::size_t{63}, 64));
         if (!made) return nullptr;
         arena_size = wide;
         *reinterpret_cast<void**>(made) = arenas;
@@ -6352,7 +6767,7 @@ struct library {
             PROMETHEUS_ASYNC_DETAIL_STEP();
             if (const std::uint64_t id = to[at].own(); from[at].load() == id) fold_run(to + at, from + at, id);
         }
-        std::free(from);
+        give_table_memory(from, page_cells * sizeof(cell));
     }
     void drop(bucket_bounds* b) noexcept {
         if (--b->users != 0) return;
@@ -6363,9 +6778,9 @@ struct library {
         destroy(b);
     }
     static void destroy(bucket_bounds* b) noexcept {
-        delete[] b->upper;
-        delete[] b->ends;
-        delete[] b->text;
+        if (b->text) give_memory(b->text, b->ends[b->count], 1);
+        give_memory(b->ends, (b->count + 1) * sizeof(std::uint16_t), alignof(std::uint16_t));
+        give_memory(const_cast<double*>(b->upper), (b->half == 0 ? 1 : 2 * b->half) * sizeof(double), alignof(double));
         delete b;
     }
     /// A removed series has no handle's tag from now on, and nothing of it is used again before recycle().
@@ -6539,7 +6954,7 @@ static void hook_process() noexcept {
 static thread_record* attach() noexcept {
     if (this_record || this_thread.ended) return this_record;
     hook_process();
-    auto* made = new (std::nothrow) thread_record{{}, &this_thread, {}, state.threads, &state.threads};
+    auto* made = new (std::nothrow) thread_record{{}, {}, &this_thread, {}, state.threads, &state.threads};
     if (!made) return nullptr;
     if (!state.keyed || pthread_setspecific(state.key, made) != 0 || (!state.stays && thread_end::wanted())) {
 #if defined(__GLIBC__)
@@ -6847,8 +7262,8 @@ struct native_view {
     double zero_threshold = 0;
     std::uint64_t count = 0, zero_count = 0;
     std::uint64_t nans = 0;  // part of count, and in no bucket
-    std::vector<native_count> negative{}, positive{};  // ascending keys, none of them empty
-    std::vector<native_cell> cells{};                  // what it is made of: kept for its memory
+    vector<native_count> negative{}, positive{};  // ascending keys, none of them empty
+    vector<native_cell> cells{};                  // what it is made of: kept for its memory
     double created = 0;                                // when what it shows began
 };
 
@@ -6901,7 +7316,7 @@ struct native_span {
 };
 /// Buckets as the formats have them: spans, and the count of each bucket in them. A gap of one or two is filled with
 /// empty ones: that takes less room than another span.
-static void native_spans(const std::vector<native_count>& from, std::vector<native_span>& spans, std::vector<std::uint64_t>& counts) {
+static void native_spans(const vector<native_count>& from, vector<native_span>& spans, vector<std::uint64_t>& counts) {
     spans.clear();
     counts.clear();
     std::int32_t next = 0;
@@ -6910,7 +7325,7 @@ static void native_spans(const std::vector<native_count>& from, std::vector<nati
         if (spans.empty() || gap > 2) {
             spans.push_back({gap, 0});
         } else {
-            counts.insert(counts.end(), static_cast<std::size_t>(gap), 0);
+            counts.resize(counts.size() + static_cast<std::size_t>(gap));
             spans.back().length += static_cast<std::uint32_t>(gap);
         }
         ++spans.back().length;
@@ -7050,7 +7465,7 @@ void observe_native(const series& s, const bucket_bounds* bounds, cell* run, dou
 /// What the cells of a native histogram hold, all threads together: the sum and the count, in `integers` those of the
 /// main run, in `cells` those of the windows that are not empty. The lock is held.
 template <class Each>
-static run_sum sum_native(const record& r, std::uint32_t place, const bucket_bounds& b, std::uint64_t* integers, std::vector<native_cell>* cells, Each each_run) {
+static run_sum sum_native(const record& r, std::uint32_t place, const bucket_bounds& b, std::uint64_t* integers, vector<native_cell>* cells, Each each_run) {
     run_sum sum = sum_run(r.id, place, integers);
     each_run(r.id, place, integers);
     sum.whole = integers[b.count + 1] + integers[b.count + 2];
@@ -7414,8 +7829,8 @@ std::size_t code_points(std::string_view s) noexcept {
 /// scrape of the whole page.
 ///
 /// errors   `changed` is set when something was replaced, and never cleared
-std::string sanitize_utf8(std::string_view s, bool& changed) {
-    std::string clean;
+string sanitize_utf8(std::string_view s, bool& changed) {
+    string clean;
     std::size_t good = 0;  // copied up to here
     for (std::size_t i = ascii_prefix(s); i != s.size();) {
         const std::size_t begin = i;
@@ -7427,7 +7842,7 @@ std::string sanitize_utf8(std::string_view s, bool& changed) {
     return clean.append(s, good);
 }
 
-inline void append_escaped(std::string& to, std::string_view s, bool quotes) {
+inline void append_escaped(string& to, std::string_view s, bool quotes) {
     std::size_t copied = 0;
     for (std::size_t i = 0; i != s.size(); ++i) {
         const char c = s[i];
@@ -7437,10 +7852,10 @@ inline void append_escaped(std::string& to, std::string_view s, bool quotes) {
     }
     to.append(s, copied);
 }
-inline void append_escaped_label(std::string& to, std::string_view value) {
+inline void append_escaped_label(string& to, std::string_view value) {
     append_escaped(to, value, true);
 }
-inline void append_escaped_help(std::string& to, std::string_view help, bool openmetrics) {
+inline void append_escaped_help(string& to, std::string_view help, bool openmetrics) {
     append_escaped(to, help, openmetrics);  // the text format reads \" as two characters
 }
 
@@ -7456,7 +7871,7 @@ inline bool needs_quotes(std::string_view name, bool is_label) noexcept {
 /// allow_utf8 unchanged, for the caller to quote (append_quoted).
 ///
 /// errors   two names may become one: whoever emits both must look
-inline void append_name(std::string& to, std::string_view name, escaping scheme, bool is_label) {
+inline void append_name(string& to, std::string_view name, escaping scheme, bool is_label) {
     const bool legacy = name.empty() || legacy_name(name, is_label);
     if (scheme == escaping::allow_utf8 || (legacy && scheme != escaping::dots)) {
         to.append(name);
@@ -7490,7 +7905,7 @@ inline bool alike(std::string_view a, std::string_view b, bool is_label) {
     if (a == b) return true;
     if (legacy_name(a, is_label) && legacy_name(b, is_label)) return false;
     for (escaping scheme : {escaping::underscores, escaping::values}) {
-        std::string shown[2];
+        string shown[2];
         append_name(shown[0], a, scheme, is_label);
         append_name(shown[1], b, scheme, is_label);
         if (shown[0] == shown[1]) return true;
@@ -7498,22 +7913,22 @@ inline bool alike(std::string_view a, std::string_view b, bool is_label) {
     return false;
 }
 /// What is wrong with a label's name, or empty.
-static std::string label_fault(const any_name& name) {
+static string label_fault(const any_name& name) {
     if (name.empty()) return "a label has no name";
     if (!valid_utf8(name)) return "a label's name is not UTF-8";
-    std::string shown;  // utf8("..name..") would be __name__
+    string shown;  // utf8("..name..") would be __name__
     if (!legacy_label_name(name)) append_name(shown, name, escaping::underscores, true);
     if (reserved_label_name(shown.empty() ? name : shown)) return "label names that begin with __ are reserved";
     if (!name.is_utf8() && !legacy_label_name(name))
-        return "label " + std::string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
+        return "label " + string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
     return {};
 }
 /// Two of these labels that are alike, as a fault, or empty.
-static std::string alike_labels(const std::vector<std::string_view>& names) {
-    std::vector<std::pair<std::string, std::size_t>> shown;  // and which
+static string alike_labels(const vector<std::string_view>& names) {
+    vector<std::pair<string, std::size_t>> shown;  // and which
     for (escaping scheme : {escaping::underscores, escaping::values}) {
         shown.clear();
-        for (std::string_view name : names) append_name(shown.emplace_back(std::string(), shown.size()).first, name, scheme, true);
+        for (std::string_view name : names) append_name(shown.emplace_back(string(), shown.size()).first, name, scheme, true);
         std::sort(shown.begin(), shown.end(), [](const auto& a, const auto& b) {
             PROMETHEUS_ASYNC_DETAIL_STEP();
             return a < b;
@@ -7522,11 +7937,11 @@ static std::string alike_labels(const std::vector<std::string_view>& names) {
         if (at == shown.end()) continue;
         const std::string_view one = names[at->second], other = names[at[1].second];
         if (one == other) return "two labels have the same name";
-        return std::string("labels ").append(one).append(" and ").append(other).append(" are one once escaped");
+        return string("labels ").append(one).append(" and ").append(other).append(" are one once escaped");
     }
     return {};
 }
-void append_quoted(std::string& to, std::string_view s) {
+void append_quoted(string& to, std::string_view s) {
     to.push_back('"');
     append_escaped_label(to, s);
     to.push_back('"');
@@ -7548,24 +7963,24 @@ namespace detail {
 struct kept_exemplar {
     unsigned at;  // which bucket, or place for native ones
     double value, timestamp;
-    std::string labels;  // `a="b",c="d"`
+    string labels;  // `a="b",c="d"`
 };
 /// What few series have.
-struct PROMETHEUS_ASYNC_LOCAL series_extra {
+struct PROMETHEUS_ASYNC_LOCAL series_extra : allocated {
     double base = 0;  // what reset() subtracts: the integers can be made zero exactly, the double cannot
-    std::vector<kept_exemplar> exemplars;  // by bucket
-    std::vector<std::pair<std::string, std::string>> info;
+    vector<kept_exemplar> exemplars;  // by bucket
+    vector<std::pair<string, string>> info;
     bool sum_told = false;  // that OpenMetrics leaves its sum out
 };
 
 /// A function that yields families, or the value of one. Called without the lock, so it counts its calls:
 /// whoever takes it away waits for them to end, unless one of them is its own or waits for it.
-struct PROMETHEUS_ASYNC_LOCAL collector_hook {
+struct PROMETHEUS_ASYNC_LOCAL collector_hook : allocated {
     callback<void(sample_sink&)> run;
     family_state* family;  // its place in the registry; null once removed
     std::uint32_t running;
     std::uint32_t holders;  // handle, registry, and calls; the last deletes it, without the lock
-    std::vector<std::string> sums_told{};  // series whose sum OpenMetrics leaves out, sorted
+    vector<string> sums_told{};  // series whose sum OpenMetrics leaves out, sorted
 };
 void await_calls(const collector_hook& h) noexcept;
 
@@ -7588,8 +8003,8 @@ struct line {
 /// `name{a="`, `",b="`, and `"} ` where a series is one line, otherwise `a="`, `",b="`, and `",`.
 struct label_frame {
     static constexpr std::size_t step = 32;  // it is copied by steps, so the text goes on that far
-    std::string text;
-    std::vector<std::uint32_t> ends;  // of the pieces, one more than there are values
+    string text;
+    vector<std::uint32_t> ends;  // of the pieces, one more than there are values
 
     std::string_view piece(std::size_t i) const noexcept {
         const std::size_t begin = i == 0 ? 0 : ends[i - 1];
@@ -7601,10 +8016,10 @@ struct label_frame {
 struct PROMETHEUS_ASYNC_LOCAL family_head {
     metric_type type{};
     bool non_legacy = false;  // a name in it is not legacy: it is escaped or quoted when shown
-    std::string name;         // as declared, with unit and _total
+    string name;         // as declared, with unit and _total
     std::size_t base = 0;     // how much of it is the OpenMetrics family name
-    std::string underscored, as_values;  // that part as these escapings make it; empty: it needs none
-    std::string help, unit;
+    string underscored, as_values;  // that part as these escapings make it; empty: it needs none
+    string help, unit;
 
     const type_row& row() const noexcept { return row_of(type); }
     std::string_view base_name() const noexcept { return std::string_view(name).substr(0, base); }
@@ -7619,14 +8034,14 @@ enum class family_source : std::uint8_t {
     callback,  // it is declared, and a hook tells its value
     collector  // a hook yields families: it has no name, and stands for their place on the page
 };
-struct PROMETHEUS_ASYNC_LOCAL family_state : family_head {
+struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     std::uint64_t id = 0;
     registry_state* home = nullptr;
     family_source source = family_source::lines;
     collector_hook* hook = nullptr;  // unless it has lines
-    std::vector<std::string> labels, states;
-    std::vector<std::uint32_t> sorted_states;  // their places
-    std::vector<std::pair<std::string, std::string>> constants;
+    vector<string> labels, states;
+    vector<std::uint32_t> sorted_states;  // their places
+    vector<std::pair<string, string>> constants;
     bucket_bounds* bounds = nullptr;
     std::size_t max_series = 0;
     double window = 0;  // of extremes, seconds
@@ -7646,11 +8061,11 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head {
     }
 };
 
-struct PROMETHEUS_ASYNC_LOCAL registry_state {
+struct PROMETHEUS_ASYNC_LOCAL registry_state : allocated {
     std::uint64_t id;
-    std::vector<family_state*> families;  // by id, which is the order of the page
-    std::vector<family_state*> by_key;
-    std::vector<family_state*> by_values;  // those that are not legacy, by as_values
+    vector<family_state*> families;  // by id, which is the order of the page
+    vector<family_state*> by_key;
+    vector<family_state*> by_values;  // those that are not legacy, by as_values
     bool process_metrics;                 // are added
     std::uint32_t collectors;             // without names of their own
 
@@ -7659,7 +8074,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
             hook_process();
             state.take_seed();
             state.registries.reserve(state.registries.size + 1);
-            r.state_ = new registry_state{state.next_id(0), {}, {}, {}, false, 0};
+            r.state_ = new registry_state{{}, state.next_id(0), {}, {}, {}, false, 0};
             state.registries.push(r.state_);
         }
         return *r.state_;
@@ -7668,13 +8083,13 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
     static std::string_view key_of(const family_state& f) noexcept { return f.key(); }
     static std::string_view values_of(const family_state& f) noexcept { return f.as_values; }
     using text_of = std::string_view (*)(const family_state&) noexcept;
-    static auto lower(std::vector<family_state*>& in, text_of text, std::string_view wanted) {
+    static auto lower(vector<family_state*>& in, text_of text, std::string_view wanted) {
         return std::lower_bound(in.begin(), in.end(), wanted, [&](const family_state* f, std::string_view w) {
             PROMETHEUS_ASYNC_DETAIL_STEP();
             return text(*f) < w;
         });
     }
-    static family_state* find(std::vector<family_state*>& in, text_of text, std::string_view wanted) {
+    static family_state* find(vector<family_state*>& in, text_of text, std::string_view wanted) {
         const auto at = lower(in, text, wanted);
         return at != in.end() && text(**at) == wanted ? *at : nullptr;
     }
@@ -7684,7 +8099,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
     family_state* find_named(std::string_view name) {
         for (const type_row& t : type_rows) {
             const std::string_view ending = name.ends_with(t.ending) ? t.ending : "";
-            std::string key;
+            string key;
             append_name(key, name.substr(0, name.size() - ending.size()), escaping::underscores, false);
             if (family_state* f = find(key); f && (f->name == name || f->base_name() == name)) return f;
         }
@@ -7699,7 +8114,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state {
     }
     void remove(const family_state& f) noexcept {
         families.erase(std::lower_bound(families.begin(), families.end(), f.id, [](const family_state* a, std::uint64_t wanted) { return a->id < wanted; }));
-        const auto without = [&](std::vector<family_state*>& in, text_of text) {
+        const auto without = [&](vector<family_state*>& in, text_of text) {
             if (const auto at = lower(in, text, text(f)); at != in.end() && *at == &f) in.erase(at);
         };
         without(by_key, key_of);
@@ -7748,7 +8163,7 @@ static family_state* clash(registry_state& home, const family_head& f, Counts co
         family_state* g = home.find(key);
         return g && g->legacy() ? g : nullptr;
     });
-    if (f.name.compare(0, 3, "U__") != 0) return nullptr;  // or a name that looks like an escaped one
+    if (!f.name.starts_with("U__")) return nullptr;  // or a name that looks like an escaped one
     return owner_of_any(f.base_name(), [&](std::string_view values) { return home.find_by_values(values); });
 }
 
@@ -7769,7 +8184,7 @@ static const char* native_fault(const native_buckets& n) noexcept {
     return nullptr;
 }
 /// With one more use, which is the caller's.
-static bucket_bounds* intern_bounds(const std::vector<double>& upper, const native_buckets& native) {
+static bucket_bounds* intern_bounds(const vector<double>& upper, const native_buckets& native) {
     state.take_seed();
     const auto hash = static_cast<std::size_t>(state.fingerprint_of({reinterpret_cast<const char*>(upper.data()), upper.size() * sizeof(double)}).low);
     auto& chains = state.bounds;
@@ -7805,7 +8220,7 @@ static bucket_bounds* intern_bounds(const std::vector<double>& upper, const nati
     std::uint32_t power = 1;
     while (power <= b->count) power *= 2;
     b->half = power / 2;
-    auto* padded = new double[power];
+    auto* padded = static_cast<double*>(take_memory(power * sizeof(double), alignof(double)));
     std::copy(upper.begin(), upper.end(), padded);
     for (std::uint32_t i = b->count; i != power; ++i) std::memcpy(&padded[i], &infinite, sizeof infinite);
     b->upper = padded;
@@ -7825,15 +8240,15 @@ static bucket_bounds* intern_bounds(const std::vector<double>& upper, const nati
         b->direct &= held[i] <= 1;
     }
 
-    std::string text;
-    b->ends = new std::uint16_t[b->count + 1];
+    string text;
+    b->ends = static_cast<std::uint16_t*>(take_memory((b->count + 1) * sizeof(std::uint16_t), alignof(std::uint16_t)));
     for (std::uint32_t i = 0; i <= b->count; ++i) {
         char digits[40];
-        text.append(digits, put_bound(digits, padded[i]));
+        text.append(digits, static_cast<std::size_t>(put_bound(digits, padded[i]) - digits));
         text += "\"} ";
         b->ends[i] = static_cast<std::uint16_t>(text.size());
     }
-    b->text = new char[text.size()];
+    b->text = static_cast<char*>(take_memory(text.size(), 1));
     std::memcpy(b->text, text.data(), text.size());
     b->users = 1;
     b->hash = hash;
@@ -8159,7 +8574,7 @@ private:
     const char* long_;
 };
 static void make_frame(family_state& f) {
-    std::string& text = f.frame.text;
+    string& text = f.frame.text;
     const bool whole = f.row().one_line && !f.non_legacy, any = f.labels.size() + f.constants.size() != 0;
     if (whole) text.append(f.name).append(any ? "{" : " ");
     const auto end_value = [&](bool last) { text.append(last && whole ? "\"} " : "\","); };
@@ -8168,7 +8583,7 @@ static void make_frame(family_state& f) {
         append_escaped_label(text, c.second);
         end_value(f.labels.empty() && &c == &f.constants.back());
     }
-    for (const std::string& label_name : f.labels) {
+    for (const string& label_name : f.labels) {
         text.append(label_name).append("=\"");
         f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
         end_value(&label_name == &f.labels.back());
@@ -8177,7 +8592,7 @@ static void make_frame(family_state& f) {
     text.append(label_frame::step, '\0');
 }
 /// Adds `name{a="b"} ` or `a="b",`, as the family's frame says.
-static void append_series_text(std::string& to, const family_state& f, const record& r) {
+static void append_series_text(string& to, const family_state& f, const record& r) {
     stored_values values(r, f.labels.size());
     char space[16];
     to.append(f.frame.piece(0));
@@ -8322,7 +8737,7 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
 // ---- children ----
 
 static error bad(errc code, std::string_view name, std::string_view why) {
-    return {code, std::string(name).append(": ").append(why)};
+    return {code, string(name).append(": ").append(why)};
 }
 
 /// Made at `now`, if it is not there; not made at all without it: then the result may be none.
@@ -8338,7 +8753,7 @@ static series find_or_make(family_state& f, const std::string_view* values, std:
 
 /// Label values as series have them: what is not UTF-8 made harmless.
 struct clean_values {
-    std::string cleaned[64];
+    string cleaned[64];
     std::string_view views[64];
     bool changed = false;
 
@@ -8394,18 +8809,18 @@ bool remove_child(const declared& family, const std::string_view* values, std::s
 }
 
 /// The index of each label of `where`; constant labels are where the others end.
-static result<void> label_indexes(const family_state& f, list<label> where, std::vector<std::size_t>& to) {
+static result<void> label_indexes(const family_state& f, list<label> where, vector<std::size_t>& to) {
     for (const label& want : where) {
         const auto at = std::find(f.labels.begin(), f.labels.end(), want.name);
         const auto named = [&](const auto& c) { return c.first == want.name; };
         if (at == f.labels.end() && std::none_of(f.constants.begin(), f.constants.end(), named))
-            return bad(errc::invalid_option, f.name, "it has no label " + std::string(want.name));
+            return bad(errc::invalid_option, f.name, "it has no label " + string(want.name));
         to.push_back(static_cast<std::size_t>(at - f.labels.begin()));
     }
     return {};
 }
-static bool has_values(const family_state& f, const record& r, list<label> where, const std::vector<std::size_t>& indexes,
-                       const std::vector<std::string>& values) {
+static bool has_values(const family_state& f, const record& r, list<label> where, const vector<std::size_t>& indexes,
+                       const vector<string>& values) {
     for (std::size_t w = 0; w != where.size(); ++w) {
         const std::size_t at = indexes[w];
         const std::string_view value = values[w];
@@ -8428,11 +8843,11 @@ std::size_t remove_children(const declared& family, list<label> where) {
     std::size_t removed = 0;
     result<void> known;
     bool changed = false;
-    std::vector<std::string> values;
+    vector<string> values;
     for (const label& l : where) values.push_back(sanitize_utf8(l.value, changed));
     {
         const global_lock lock;
-        std::vector<std::size_t> indexes;
+        vector<std::size_t> indexes;
         if (family.face->id == family.id) known = label_indexes(*family.face->family, where, indexes);
         const std::uint64_t limit = (state.sequence + 1) << 12;  // series that are made meanwhile stay
         for (std::uint64_t next = 0; known && next < limit && family.face->id == family.id; global_lock::give_way()) {
@@ -8497,14 +8912,14 @@ void reset_series(const series& s) {
     start_again(r, now);
 }
 /// `a="b",c="d"`; false when OpenMetrics forbids it.
-static bool exemplar_text(list<label> labels, std::string& text) {
+static bool exemplar_text(list<label> labels, string& text) {
     std::size_t points = 0;
     bool changed = false;
     for (std::size_t i = 0; i != labels.size(); ++i) {
         const label& l = labels[i];
         if (!legacy_label_name(l.name) || l.name.size() + l.value.size() > 4 * 128 || i == 128) return false;
         for (std::size_t k = 0; k != i; ++k) if (labels[k].name == l.name) return false;
-        const std::string safe = sanitize_utf8(l.value, changed);
+        const string safe = sanitize_utf8(l.value, changed);
         points += code_points(l.name) + code_points(safe);
         text.append(text.empty() ? "" : ",").append(l.name).append("=\"");
         append_escaped_label(text, safe);
@@ -8513,7 +8928,7 @@ static bool exemplar_text(list<label> labels, std::string& text) {
     return points <= 128;
 }
 static void put_exemplar(const series& s, const bucket_bounds* bounds, double value, const exemplar& e) {
-    std::string text;
+    string text;
     const bool good = exemplar_text(e.labels, text) && possible_time(e.timestamp);
     const double now = e.timestamp != 0 ? e.timestamp : wall_now();
     const global_lock lock;
@@ -8525,7 +8940,7 @@ static void put_exemplar(const series& s, const bucket_bounds* bounds, double va
     if (!extra) return;
     s.rec->family->special = true;
     auto& kept = extra->exemplars;
-    const auto keep = [&](unsigned at, std::string&& labels) {
+    const auto keep = [&](unsigned at, string&& labels) {
         const auto k = std::lower_bound(kept.begin(), kept.end(), at, [](const kept_exemplar& have, unsigned place) { return have.at < place; });
         if (k != kept.end() && k->at == at) *k = {at, value, now, std::move(labels)};
         else kept.insert(k, {at, value, now, std::move(labels)});
@@ -8534,7 +8949,7 @@ static void put_exemplar(const series& s, const bucket_bounds* bounds, double va
     // Of native buckets there may be any number: neighbours have different places, of which each keeps its newest.
     if (bounds && bounds->native) {
         const std::uint32_t key = bits_of(value) << 1 == 0 || is_nan(value) ? 0 : static_cast<std::uint32_t>(native_key(value, bounds->coarser)) + native_bias(0);
-        keep(first_native_exemplar + key % native_exemplars, std::string(text));
+        keep(first_native_exemplar + key % native_exemplars, string(text));
     }
 #endif
     keep(bounds ? bounds->bucket(value) : 0, std::move(text));
@@ -8543,25 +8958,25 @@ void keep_exemplar(const series& s, const bucket_bounds* bounds, double value, c
     contain("an exemplar", [&] { put_exemplar(s, bounds, value, e); }, [](const error&) { count_event(event_kind::exemplar_dropped); });
 }
 void set_info(const series& s, list<label> labels) {
-    std::string family;
-    std::vector<std::string> own;
+    string family;
+    vector<string> own;
     {
         const global_lock lock;
         if (!alive(s)) return;
         const family_state& f = *s.rec->family;
         family = f.name;
         for (const auto& have : f.constants) own.push_back(have.first);
-        own.insert(own.end(), f.labels.begin(), f.labels.end());
+        for (const string& l : f.labels) own.push_back(l);
     }
-    std::vector<std::string_view> names(own.begin(), own.end());
-    std::vector<std::pair<std::string, std::string>> facts;
-    std::string why;
+    vector<std::string_view> names(own.begin(), own.end());
+    vector<std::pair<string, string>> facts;
+    string why;
     for (const label& l : labels) {
         if (!why.empty()) break;
         why = label_fault(l.name);
         names.push_back(l.name);
         bool changed = false;
-        facts.emplace_back(std::string(l.name), sanitize_utf8(l.value, changed));
+        facts.emplace_back(string(l.name), sanitize_utf8(l.value, changed));
         if (changed) count_event(event_kind::text_sanitized);
     }
     if (why.empty()) why = alike_labels(names);
@@ -8598,18 +9013,18 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-static std::string with_labels(const family_state& f) {
-    std::string out = f.name;
+static string with_labels(const family_state& f) {
+    string out = f.name;
     for (const auto& l : f.labels) out.append(&l == f.labels.data() ? "(" : ",").append(l);
     return f.labels.empty() ? out : out += ')';
 }
-static std::string describe(const family_state& f) { return with_labels(f).append(" is a ").append(type_name(f.type)); }
+static string describe(const family_state& f) { return with_labels(f).append(" is a ").append(type_name(f.type)); }
 static error conflict(const family_state& a, const family_state& b) {
     const char* what = a.name != b.name || a.type != b.type ? nullptr
                        : a.help != b.help ? "help" : a.unit != b.unit ? "unit"
                        : a.constants != b.constants ? "constant labels" : a.bounds != b.bounds ? "buckets"
                        : a.states != b.states ? "states" : order(a.window) != order(b.window) ? "window" : "max_series";
-    std::string text;
+    string text;
     if (!what && !overlap(a.base_name(), a.type, b.base_name(), b.type))
         text = b.name + " and " + a.name + ", declared before, are one name once escaped";
     else if (!what) text = describe(b).append(", declared before: ").append(describe(a));
@@ -8636,9 +9051,9 @@ static declared handle_of(const family_state& f, bool labelled) noexcept {
     return d;
 }
 
-static std::string clean(std::string_view text) {
+static string clean(std::string_view text) {
     bool changed = false;
-    std::string out = sanitize_utf8(text, changed);
+    string out = sanitize_utf8(text, changed);
     if (changed) ++state.counted[static_cast<unsigned>(event_kind::text_sanitized)];
     return out;
 }
@@ -8650,7 +9065,7 @@ static result<void> complete_name(family_head& f, std::string_view unit, bool is
     if (!ending.empty() && ends_with(f.name, ending)) f.name.resize(f.name.size() - ending.size());
     if (!unit.empty()) {
         if (!f.row().unit) return bad(errc::invalid_option, f.name, "an info or a state set has no unit");
-        const std::string with = std::string("_").append(unit);
+        const string with = string("_").append(unit);
         if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit is letters, digits and underscores");  // it is never quoted
         if (!ends_with(f.name, with)) f.name.append(with);
     }
@@ -8665,7 +9080,7 @@ static result<void> complete_name(family_head& f, std::string_view unit, bool is
                                                       : "not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()");
     for (escaping scheme : {escaping::underscores, escaping::values}) {
         if (legacy) break;
-        std::string& to = scheme == escaping::values ? f.as_values : f.underscored;
+        string& to = scheme == escaping::values ? f.as_values : f.underscored;
         append_name(to, f.name, scheme, false);
         to.resize(to.size() - ending.size());
     }
@@ -8684,7 +9099,7 @@ result<declared> declare(const declaration& what) {
         if (!part.empty()) f.name.append(part).append("_");
     f.name.append(what.name);
     if (const auto good = complete_name(f, o.unit, what.name.is_utf8()); !good) return good.why();
-    const std::string& name = f.name;
+    const string& name = f.name;
 
     const double now = wall_now();
     const global_lock lock;
@@ -8693,17 +9108,17 @@ result<declared> declare(const declaration& what) {
         ~use() { if (of) state.drop(of); }
     } bounds;
     f.help = clean(what.help);
-    const auto fault = [&](const any_name& l) -> std::string {
+    const auto fault = [&](const any_name& l) -> string {
         if (f.row().labels_itself && alike(l, f.base_name(), true)) return "a state set's own name is the library's label";
         if (!l.empty() && l == f.own_label())
-            return std::string("the label ").append(l).append(" of a ").append(type_name(f.type)).append(" is the library's");
+            return string("the label ").append(l).append(" of a ").append(type_name(f.type)).append(" is the library's");
         return label_fault(l);
     };
-    std::vector<std::string_view> names;
+    vector<std::string_view> names;
     for (const label& l : o.labels) {
-        if (const std::string why = fault(l.name); !why.empty()) return bad(errc::invalid_name, name, why);
+        if (const string why = fault(l.name); !why.empty()) return bad(errc::invalid_name, name, why);
         f.non_legacy |= !legacy_label_name(l.name);
-        f.constants.emplace_back(std::string(l.name), clean(l.value));
+        f.constants.emplace_back(string(l.name), clean(l.value));
         names.push_back(l.name);
     }
     if (what.labels) {
@@ -8711,13 +9126,13 @@ result<declared> declare(const declaration& what) {
             return bad(errc::invalid_option, name, "a family has 1 to 64 labels");
         for (std::size_t i = 0; i != what.labels->size(); ++i) {
             const any_name l = (*what.labels)[i];
-            if (const std::string why = fault(l); !why.empty()) return bad(errc::invalid_name, name, why);
+            if (const string why = fault(l); !why.empty()) return bad(errc::invalid_name, name, why);
             f.non_legacy |= !legacy_label_name(l);
             f.labels.emplace_back(l);
             names.push_back(l);
         }
     }
-    if (const std::string why = alike_labels(names); !why.empty()) return bad(errc::invalid_name, name, why);
+    if (const string why = alike_labels(names); !why.empty()) return bad(errc::invalid_name, name, why);
     f.max_series = o.max_series;
     if (f.row().cells == cell_rule::extremes) {
         f.window = order(o.window.count()) == 0 ? 60 : o.window.count();
@@ -8734,7 +9149,7 @@ result<declared> declare(const declaration& what) {
         else if (const char* why = native_fault(native)) return bad(errc::invalid_option, name, why);
         if (order(native.zero_threshold) == 0) native.zero_threshold = 0;  // no -0
         const list<double> asked = o.buckets.empty() && !is_native ? list<double>(usual) : o.buckets;
-        std::vector<double> upper(asked.begin(), asked.end());
+        vector<double> upper(asked.begin(), asked.end());
         if (!upper.empty() && bits_of(upper.back()) == infinite) upper.pop_back();
         if ((upper.empty() && !is_native) || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
         for (std::size_t i = 0; i != upper.size(); ++i) {
@@ -9097,7 +9512,7 @@ static void codes_of(const std::uint8_t* lengths, unsigned symbols, std::uint32_
 ///
 /// memory  less than 64 KiB, its own size: it never allocates
 /// errors  none; any octets may come
-class gzip_stream {
+class gzip_stream : public allocated {
 public:
     enum class made : std::uint8_t { more, full, done };  // more: it wants octets, or finish()
     struct piece {
@@ -9669,8 +10084,8 @@ private:
         table_.assign(size, 0);
         for (std::size_t i = 0; i != all_.size(); ++i) find(all_[i]) = static_cast<std::uint32_t>(i + 1);
     }
-    std::vector<fingerprint> all_;
-    std::vector<std::uint32_t> table_;  // 1 + an index; at most half full
+    vector<fingerprint> all_;
+    vector<std::uint32_t> table_;  // 1 + an index; at most half full
 };
 
 /// The names of samples on a page, where two families could have the same one: as soon as there is more than one registry,
@@ -9692,7 +10107,7 @@ public:
 
 private:
     shown_texts taken_;
-    std::string name_;
+    string name_;
 };
 
 // ---- what a format is told ----
@@ -9722,9 +10137,9 @@ struct shown_series {
 };
 
 /// Takes the first `name="value",` off the labels of a series. Quotes and escapes are undone.
-static bool next_label(std::string_view& labels, std::string& name, std::string& value) {
+static bool next_label(std::string_view& labels, string& name, string& value) {
     if (labels.empty()) return false;
-    const auto take = [&](std::string& word, char end) {
+    const auto take = [&](string& word, char end) {
         word.clear();
         std::size_t i = labels[0] == '"';
         for (const char last = i != 0 ? '"' : end; labels[i] != last; ++i) {
@@ -9754,7 +10169,7 @@ static bool set_sum(shown_series& s, const format_rules& as, metric_type type, d
 struct PROMETHEUS_ASYNC_LOCAL page_text {
     escaping names = escaping::underscores;
     pod_vector<char> octets{};
-    std::string word, quoted;  // kept, so that a page that is made again allocates nothing
+    string word, quoted;  // kept, so that a page that is made again allocates nothing
 
     page_text() = default;
     page_text(const page_text&) = delete;
@@ -9804,7 +10219,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_text {
         text(suffix);
     }
     /// Adds `name="value",` with a value that is escaped already.
-    void add_label(std::string& to, std::string_view name, std::string_view value) {
+    void add_label(string& to, std::string_view name, std::string_view value) {
         to.append(escaped(name, true)).append("=\"").append(value).append("\",");
     }
 };
@@ -9893,7 +10308,7 @@ private:
         if (!help.empty()) {
             to.text("# HELP ");
             to.name(f, base, suffix);
-            to.word = ' ';
+            to.word = " ";
             append_escaped_help(to.word, help, style_.escaped_quotes);
             to.text(to.word);
             to.text("\n");
@@ -9987,7 +10402,7 @@ private:
         end(to, s);
     }
     const line_style& style_;
-    std::string own_;
+    string own_;
 };
 
 }  // namespace detail
@@ -10009,8 +10424,8 @@ namespace detail {
 
 /// Buckets as text and as deltas, one sign at a time; kept for its memory.
 struct native_sides {
-    std::vector<native_span> spans;
-    std::vector<std::uint64_t> counts;
+    vector<native_span> spans;
+    vector<std::uint64_t> counts;
 };
 /// A histogram that is only native has no classic buckets: the +Inf that each has is its count.
 static bool shows_buckets(const shown_series& s) noexcept { return !s.native || s.upper.size() != 1; }
@@ -10122,7 +10537,7 @@ private:
         }
         to.text("}");
     }
-    void side(page_text& to, const std::vector<native_count>& from, std::string_view spans, std::string_view counts) {
+    void side(page_text& to, const vector<native_count>& from, std::string_view spans, std::string_view counts) {
         if (from.empty()) return;
         native_spans(from, side_.spans, side_.counts);
         to.text(spans);
@@ -10159,7 +10574,7 @@ private:
         }
         to.text("\n");
     }
-    std::string own_, help_;
+    string own_, help_;
     native_sides side_;
 };
 
@@ -10174,13 +10589,13 @@ public:
         at_ = &head_;
         head_.clear();
         to.shown_name(f, f.name);
-        string(1, to.word);
-        if (!help.empty()) string(2, help);
+        put_text(1, to.word);
+        if (!help.empty()) put_text(2, help);
         integer(3, type_of(f.type));  // 0, which others may leave out, is a counter
         end_of_head_ = head_.size();
         to.shown_name(f, f.base_name());
         // Before 3.9 a server refuses the page for a unit that is not the end of the name.
-        if (!unit.empty() && ends_with(to.word, unit) && to.word[to.word.size() - unit.size() - 1] == '_') string(5, unit);
+        if (!unit.empty() && ends_with(to.word, unit) && to.word[to.word.size() - unit.size() - 1] == '_') put_text(5, unit);
         at_ = &held_;
     }
     void series(page_text& to, const family_head& f, const shown_series& s) override {
@@ -10245,7 +10660,7 @@ private:
         default: return 1;
         }
     }
-    static void put_varint(std::string& to, std::uint64_t n) {
+    static void put_varint(string& to, std::uint64_t n) {
         for (; n > 127; n >>= 7) to.push_back(static_cast<char>(n | 128));
         to.push_back(static_cast<char>(n));
     }
@@ -10260,7 +10675,7 @@ private:
         const std::uint64_t bits = bits_of(x);
         for (int i = 0; i != 64; i += 8) at_->push_back(static_cast<char>(bits >> i));
     }
-    void string(unsigned field, std::string_view text) {
+    void put_text(unsigned field, std::string_view text) {
         tag(field, 2);
         put_varint(*at_, text.size());
         at_->append(text);
@@ -10283,8 +10698,8 @@ private:
     }
     void pair(std::string_view name, std::string_view value) {
         const std::size_t label = open(1);
-        string(1, name);
-        string(2, value);
+        put_text(1, name);
+        put_text(2, value);
         close(label);
     }
     void pairs(std::string_view labels) { while (next_label(labels, name_, value_)) pair(name_, value_); }
@@ -10363,7 +10778,7 @@ private:
         integer(2, x.length);
         close(message);
     }
-    void side(unsigned field, const std::vector<native_count>& from) {
+    void side(unsigned field, const vector<native_count>& from) {
         if (from.empty()) return;
         native_spans(from, side_.spans, side_.counts);
         for (const native_span& x : side_.spans) span(field, x);
@@ -10375,8 +10790,8 @@ private:
         }
         close(deltas);
     }
-    std::string head_, held_, name_, value_, own_, length_;
-    std::string* at_ = &held_;
+    string head_, held_, name_, value_, own_, length_;
+    string* at_ = &held_;
     std::size_t end_of_head_ = 0;  // the unit comes after the metrics
     native_sides side_;
 };
@@ -10443,7 +10858,7 @@ static bool mergeable(const family_state& a, const family_state& b) noexcept {
 }
 static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
 static bool same_facts(const family_state& a, const family_state& b) noexcept {
-    static constinit const std::vector<std::pair<std::string, std::string>> none;
+    static constinit const vector<std::pair<string, string>> none;
     const auto facts = [](const family_state& f) -> const auto& {
         const series_extra* extra = f.lines[0].living()->extra;
         return extra ? extra->info : none;
@@ -10451,9 +10866,9 @@ static bool same_facts(const family_state& a, const family_state& b) noexcept {
     return a.labels.empty() && b.labels.empty() && a.constants == b.constants && facts(a) == facts(b);
 }
 
-using label_pairs = std::vector<std::pair<std::string, std::string>>;
+using label_pairs = vector<std::pair<string, string>>;
 /// What a set of labels is told apart by, in whatever order and without the empty ones. No UTF-8 text has an octet 0xff.
-static void append_identity(std::string& to, label_pairs& labels) {
+static void append_identity(string& to, label_pairs& labels) {
     std::sort(labels.begin(), labels.end());
     for (const auto& [name, value] : labels)
         if (!value.empty()) to.append(name).append("\xff").append(value).append("\xff");
@@ -10461,7 +10876,7 @@ static void append_identity(std::string& to, label_pairs& labels) {
 
 }  // namespace detail
 
-struct PROMETHEUS_ASYNC_LOCAL cursor::state {
+struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     using family_head = detail::family_head;
     using family_state = detail::family_state;
     using line = detail::line;
@@ -10469,8 +10884,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
 
     // ---- what was asked for ----
     page_options asked;                     // without its lists, which are here:
-    std::vector<std::uint64_t> registries;  // ids
-    std::vector<std::string> only;          // ascending
+    detail::vector<std::uint64_t> registries;  // ids
+    detail::vector<detail::string> only;          // ascending
 
     // ---- where it is: what has a smaller id is done ----
     bool target_done;        // target_info comes before all else
@@ -10491,9 +10906,9 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     detail::page_format* as;
     detail::page_text unit;
     std::size_t drained, capacity;
-    std::vector<std::pair<event_kind, std::string>> notes;  // for on_event, which is called without the lock
-    std::string labels, all, mine;  // kept, so that a page that is made again allocates nothing
-    std::vector<detail::shown_point> points;
+    detail::vector<std::pair<event_kind, detail::string>> notes;  // for on_event, which is called without the lock
+    detail::string labels, all, mine;  // kept, so that a page that is made again allocates nothing
+    detail::vector<detail::shown_point> points;
     detail::label_pairs pairs;
 
     // ---- the formats ----
@@ -10530,7 +10945,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     // ---- series ----
 
     /// Of families that are shown as one, the first that says it.
-    const std::string& first_with(const family_state& f, std::string family_head::*what) const {
+    const detail::string& first_with(const family_state& f, detail::string family_head::*what) const {
         for (std::size_t k = at_registry; (f.*what).empty() && k != registries.size(); ++k)
             if (const family_state* g = twin(f, k); g && !(g->*what).empty()) return g->*what;
         return f.*what;
@@ -10550,7 +10965,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         for (const auto& c : f.constants) add(c.first, c.second);
         detail::stored_values values(r, f.labels.size());
         char space[16];
-        for (const std::string& label_name : f.labels) add(label_name, values.next(space));
+        for (const detail::string& label_name : f.labels) add(label_name, values.next(space));
         return labels;
     }
     /// Whether the series of a type show when they were made.
@@ -10567,9 +10982,9 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
     }
     void note_sum(const family_head& f, std::string_view own) {
         if (!own.empty()) own.remove_suffix(1);
-        note(event_kind::sum_left_out, f.name, '{' + std::string(own) + "}: a negative sum or NaN is left out of OpenMetrics");
+        note(event_kind::sum_left_out, f.name, detail::string("{").append(own) + "}: a negative sum or NaN is left out of OpenMetrics");
     }
-    static void exemplars(detail::shown_series& s, const std::vector<detail::kept_exemplar>& kept) {
+    static void exemplars(detail::shown_series& s, const detail::vector<detail::kept_exemplar>& kept) {
         std::size_t classic = kept.size();
         while (classic != 0 && kept[classic - 1].at >= detail::first_native_exemplar) --classic;
         s.exemplars = {kept.data(), classic};
@@ -10660,7 +11075,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         };
         const auto asked_for = [&](std::string_view full, std::string_view base) {
             auto at = first(base);
-            if (at == only.end() || at->compare(0, base.size(), base) != 0) return false;  // all its names begin so
+            if (at == only.end() || !at->starts_with(base)) return false;  // all its names begin so
             if (*at == base || ((at = first(full)) != only.end() && *at == full)) return true;
             return detail::any_suffix(f.type, [&](std::string_view s) {
                 at = first(all.assign(base).append(s));
@@ -10670,7 +11085,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         if (asked_for(f.name, f.base_name())) return true;
         if (unit.plain(f)) return false;
         unit.shown_name(f, f.name);
-        const std::string full(unit.word), base(unit.bare_name(f));
+        const detail::string full(unit.word), base(unit.bare_name(f));
         return asked_for(full, base);
     }
     /// The family of any of the registries that has a name of this one and goes before it, or null. The lock is held.
@@ -10712,7 +11127,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         ++detail::state.counted[at];
         if (!asked.on_event) return;
         ++detail::state.reported[at];
-        notes.emplace_back(kind, std::string(of).append(what));
+        notes.emplace_back(kind, detail::string(of).append(what));
     }
 
     // ---- pulling ----
@@ -10838,7 +11253,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
         detail::append_series_text(all, f, r);
         if (f.type != metric_type::info || !r.extra) return all;
         pairs.clear();
-        for (const auto& [label_name, value] : r.extra->info) pairs.emplace_back(std::string(unit.escaped(label_name, true)), value);
+        for (const auto& [label_name, value] : r.extra->info) pairs.emplace_back(detail::string(unit.escaped(label_name, true)), value);
         detail::append_identity(all, pairs);
         return all;
     }
@@ -10872,7 +11287,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state {
             merged.cut(0);
             doubled = false;
             created_part = of_created;
-            const std::string& help = first_with(f, &family_head::help);
+            const detail::string& help = first_with(f, &family_head::help);
             if (of_created) as->begin_created(unit, f, help);
             else as->begin_family(unit, f, help, first_with(f, &family_head::unit));
             return drain(out);
@@ -11123,18 +11538,18 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
                                   const metric_options& options) {
     struct told {
         metric_type type;
-        std::string name, help, unit;
-        std::vector<std::pair<std::string, std::string>> constants;
+        string name, help, unit;
+        vector<std::pair<string, string>> constants;
         callback<double()> read;
         void operator()(sample_sink& to) {
-            std::vector<label> labels;
+            vector<label> labels;
             for (const auto& c : constants) labels.push_back({utf8(c.first), c.second});
             const double value = read();
             to.family(type, utf8(name), help, unit);
             to.sample(value, labels);
         }
     };
-    auto hook = owned<collector_hook>(new collector_hook{{}, nullptr, 0, 1});
+    auto hook = owned<collector_hook>(new collector_hook{{}, {}, nullptr, 0, 1});
     declare({type, name, help, options, nullptr, hook.get()}).value();
     const global_lock lock;
     undo declared{[&] { if (hook->family) drop(*hook->family->home, hook->family); }};
@@ -11148,7 +11563,7 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
 
 collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
     owned<detail::family_state> family(new detail::family_state{});
-    owned<detail::collector_hook> hook(new detail::collector_hook{std::move(collect), family.get(), 0, 2});
+    owned<detail::collector_hook> hook(new detail::collector_hook{{}, std::move(collect), family.get(), 0, 2});
     const detail::global_lock lock;
     auto& home = detail::registry_state::of(*this);
     family->source = detail::family_source::collector;
@@ -11195,18 +11610,18 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     bool declared;  // it is a callback metric
     family_head f{};
     bool open = false, skipped = false, failed = false, collided = false;
-    std::string why{}, labels{};
+    detail::string why{}, labels{};
     shown_texts seen{};     // the series of this family
-    std::string created{};  // what follows as a family of its own
-    std::vector<double> upper{};
-    std::vector<std::uint64_t> cumulative{};
-    std::vector<shown_point> points{};
-    std::vector<sample_sink::quantile> quantiles{};
-    std::vector<kept_exemplar> exemplars{};
+    detail::string created{};  // what follows as a family of its own
+    detail::vector<double> upper{};
+    detail::vector<std::uint64_t> cumulative{};
+    detail::vector<shown_point> points{};
+    detail::vector<sample_sink::quantile> quantiles{};
+    detail::vector<kept_exemplar> exemplars{};
 
     void fail(std::string_view reason) noexcept {
         if (std::exchange(failed, true)) return;
-        contain("a reason", [&] { why = std::string(f.name).append(f.name.empty() ? "" : ": ").append(reason); }, [](const error&) {});
+        contain("a reason", [&] { why = detail::string(f.name).append(f.name.empty() ? "" : ": ").append(reason); }, [](const error&) {});
     }
     void end_family() {
         seen.cut(0);
@@ -11252,10 +11667,10 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         labels.clear();
         page.pairs.clear();
         for (const label& l : given) {
-            const std::string wrong = l.name == reserved ? "a label's name is reserved" : label_fault(l.name);
+            const detail::string wrong = l.name == reserved ? "a label's name is reserved" : label_fault(l.name);
             if (!wrong.empty()) return fail(wrong), false;
             bool changed = false;
-            std::string safe;
+            detail::string safe;
             const auto& [shown, value] = page.pairs.emplace_back(page.unit.escaped(l.name, true), sanitize_utf8(l.value, changed));
             if (page.unit.escaped(reserved, true) == shown) return fail("two labels have the same name"), false;
             append_escaped_label(safe, value);
@@ -11274,7 +11689,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         return true;
     }
     void add_exemplar(unsigned at, const exemplar& e, double value) {
-        std::string text;
+        detail::string text;
         if (e.labels.empty() || !page.rules().exemplars) return;
         if (exemplar_text(e.labels, text)) exemplars.push_back({at, value, e.timestamp, std::move(text)});
         else count_event(event_kind::exemplar_dropped);
@@ -11293,7 +11708,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     /// Something of this series is forbidden by the format, and left out: told once for each of the first thousand series of
     /// a collector.
     void report_sum() {
-        std::string series = f.name + '{' + labels;
+        detail::string series = f.name + '{' + labels;
         const global_lock lock;
         auto& told = hook.sums_told;
         const auto at = std::lower_bound(told.begin(), told.end(), series);
@@ -11369,7 +11784,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         v.schema = from.schema;
         v.zero_threshold = from.zero_threshold;
         v.zero_count = from.zero_count;
-        const auto copy = [](std::vector<native_count>& to, list<sample_sink::native_bucket> all) {
+        const auto copy = [](detail::vector<native_count>& to, list<sample_sink::native_bucket> all) {
             to.clear();
             for (const auto& b : all) if (b.count != 0) to.push_back({b.index, b.count});
         };
@@ -11396,7 +11811,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         if (open && f.type != metric_type::state_set) return fail("states of another type");
         shown_series s;
         if (!begin(s, given, {})) return;
-        std::vector<std::string> names;
+        detail::vector<detail::string> names;
         bool changed = false;
         for (const auto& each : all) names.push_back(sanitize_utf8(each.name, changed));
         points.clear();
@@ -11699,7 +12114,7 @@ private:
             ++all;
             for (const label& l : labels_) matched += l.name == label_name && l.value == label_value;
         };
-        std::string label_name, label_value;
+        string label_name, label_value;
         for (std::string_view rest = s.labels; next_label(rest, label_name, label_value);) take(label_name, label_value);
         if (!own_label.empty()) take(own_label, own_value);
         if (matched != labels_.size() || all != matched) return;
@@ -11723,7 +12138,7 @@ result<double> registry::sample_value(std::string_view name, list<label> labels)
     }, [&](const error& why) { looked = why; });
     if (finder.found) return finder.value;
     if (!looked) return looked.why();
-    std::string what = "no sample " + std::string(name) + '{';
+    detail::string what = "no sample " + detail::string(name) + '{';
     for (const label& l : labels) what.append(l.name).append("=\"").append(l.value).append("\",");
     return error{errc::refused, what + '}'};
 }
@@ -11872,8 +12287,8 @@ public:
     }
 
 private:
-    std::vector<pollfd> set_;
-    std::vector<std::uint32_t> at_;  // by descriptor
+    vector<pollfd> set_;
+    vector<std::uint32_t> at_;  // by descriptor
     std::size_t next_ = 0;
 };
 
@@ -12083,7 +12498,7 @@ struct root_frame {
     using promise_type = root_promise;
     root_promise& promise;
 };
-struct root_promise {
+struct root_promise : allocated_frame {
     enum class role : std::uint8_t { plain, closing, main };
 
     root_promise() noexcept = default;
@@ -12103,7 +12518,7 @@ struct root_promise {
     role is = role::plain;
 };
 
-struct PROMETHEUS_ASYNC_LOCAL loop_state {
+struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     struct watched {  // by descriptor
         watch* first = nullptr;
         interest set = interest::none;
@@ -12134,7 +12549,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     timer* timers = nullptr;
     std::uint64_t armed = 0;
 
-    std::vector<watched> watches;
+    vector<watched> watches;
     watch* next_watch = nullptr;  // of the descriptor that is being told
     ready batch[64];
     std::size_t batch_at = 0, batch_end = 0;
@@ -12147,9 +12562,9 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
     std::size_t closing = 0;
 
     mutex lock;  // guards these two
-    std::vector<callback<void()>> posted;
+    vector<callback<void()>> posted;
     bool rung = false;
-    std::vector<callback<void()>> due;  // what was posted before this turn
+    vector<callback<void()>> due;  // what was posted before this turn
 
     explicit loop_state(const loop_options& o)
         : time(o.time.monotonic ? o.time : system_clock()), on_event(o.on_event), context(o.context),
@@ -12504,7 +12919,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state {
         if (ours()) call("the loop's end", [&] { finish_closing(); });
         drop_all([](root_promise&) { return true; });
         {
-            std::vector<callback<void()>> dropped;
+            vector<callback<void()>> dropped;
             const locked hold(lock);
             dropped.swap(posted);
         }
@@ -12741,8 +13156,8 @@ constexpr bool visible(std::string_view s) noexcept {
 constexpr bool unreserved(char c) noexcept { return ascii_letter_or_digit(c) || c == '-' || c == '.' || c == '_' || c == '~'; }
 /// Everything but the unreserved characters of RFC 3986, so that the octets are one path segment.
 /// The caller must refuse "." and ".." itself.
-inline std::string percent_encoded(std::string_view segment) {
-    std::string out;
+inline string percent_encoded(std::string_view segment) {
+    string out;
     for (char c : segment) {
         if (unreserved(c)) {
             out += c;
@@ -12755,10 +13170,10 @@ inline std::string percent_encoded(std::string_view segment) {
     return out;
 }
 /// RFC 4648; `url`: with the alphabet for URLs, and without padding.
-inline std::string base64(std::string_view octets, bool url = false) {
+inline string base64(std::string_view octets, bool url = false) {
     const char* const letters = url ? "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
                                     : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string out;
+    string out;
     out.reserve(octets.size() / 3 * 4 + 4);
     for (std::size_t i = 0; i < octets.size(); i += 3) {
         std::uint32_t bits = 0;
@@ -12771,8 +13186,8 @@ inline std::string base64(std::string_view octets, bool url = false) {
     return out;
 }
 /// A host as a URL has it: an IPv6 address in brackets.
-inline std::string bracketed(std::string_view host) {
-    return host.find(':') == std::string_view::npos ? std::string(host) : text_of({"[", host, "]"});
+inline string bracketed(std::string_view host) {
+    return host.find(':') == std::string_view::npos ? string(host) : text_of({"[", host, "]"});
 }
 constexpr std::string_view unbracketed(std::string_view host) noexcept {
     return host.size() > 2 && host.front() == '[' && host.back() == ']' ? host.substr(1, host.size() - 2) : host;
@@ -12867,9 +13282,9 @@ constexpr bool same_path(std::string_view sent, std::string_view ours) noexcept 
 }
 /// Calls field(key, value) for each key=value of a target's query, decoded in place, until it returns false.
 template <class Field>
-bool query_fields(std::string& target, Field field) {
+bool query_fields(string& target, Field field) {
     for (std::size_t at = target.find('?'), end; at < target.size(); at = end) {
-        if ((end = target.find('&', ++at)) == std::string::npos) end = target.size();
+        if ((end = target.find('&', ++at)) == string::npos) end = target.size();
         const std::size_t equals = target.find('=', at);
         if (equals >= end) continue;
         char* const key = target.data() + at;
@@ -12880,7 +13295,7 @@ bool query_fields(std::string& target, Field field) {
     return true;
 }
 /// The values of name[] in a target's query. False when one is too long or too many.
-inline bool query_names(std::string& target, std::size_t limit, std::vector<std::string_view>& names) {
+inline bool query_names(string& target, std::size_t limit, vector<std::string_view>& names) {
     constexpr std::size_t longest = 512;
     return query_fields(target, [&](std::string_view key, std::string_view value) {
         if (key != "name[]" || value.empty()) return true;  // an empty field of a form asks for nothing
@@ -12937,7 +13352,7 @@ public:
     const char* fault() const noexcept { return fault_; }
     /// Ready for another section. Gives back what only an unusual value needed.
     void reset() noexcept {
-        if (value_.capacity() > 480) std::string().swap(value_);
+        if (value_.capacity() > 480) string().swap(value_);
         at_ = at::line;
         folded_ = whole_ = false;
         used_ = fields_ = 0;
@@ -12958,7 +13373,7 @@ private:
     bool whole_ = false;            // a known field, which the next line may continue
     at at_ = at::line;
     char name_[20] = {};            // longer than each known name
-    std::string value_;
+    string value_;
 };
 
 field_reader::got field_reader::next(std::string_view& in) {
@@ -13032,8 +13447,8 @@ field_reader::got field_reader::next(std::string_view& in) {
 struct http_endpoint {
     bool tls = false;
     std::uint16_t port = 0;
-    std::string host;  // no brackets; empty for a unix socket
-    std::string path;  // of the unix socket
+    string host;  // no brackets; empty for a unix socket
+    string path;  // of the unix socket
 };
 
 /// "host", "host:port", "http://[::1]:8500", "https://host/", "unix:///path". With `tls`, "http://" means TLS too.
@@ -13059,7 +13474,7 @@ result<http_endpoint> parse_endpoint(std::string_view text, bool tls, std::uint1
     if (quoted && end == std::string_view::npos) return bad;
     to.host = text.substr(quoted, end == std::string_view::npos ? end : end - quoted);
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + quoted);
-    if (!host_text(to.host) || quoted != (to.host.find(':') != std::string::npos)) return bad;
+    if (!host_text(to.host) || quoted != (to.host.find(':') != string::npos)) return bad;
     if (text.empty()) return to;
     std::uint32_t number = 0;
     for (char c : text.substr(1)) {
@@ -13095,12 +13510,12 @@ struct request_head {
     bool keep_alive = false;      // an HTTP/1.0 client asked for it: possible after an answer with a length
     bool content = false;         // announced; it is never read
     bool expects_other = false;   // an Expect that is not 100-continue
-    std::string verb;             // as sent
-    std::string target;           // origin form, still escaped, or "*"
-    std::string host;             // of the target when that had one, else of Host
-    std::string accept;           // several lines are one list
-    std::string accept_encoding;
-    std::string authorization;
+    string verb;             // as sent
+    string target;           // origin form, still escaped, or "*"
+    string host;             // of the target when that had one, else of Host
+    string accept;           // several lines are one list
+    string accept_encoding;
+    string authorization;
 
     std::string_view path() const noexcept { return std::string_view(target).substr(0, target.find('?')); }
 };
@@ -13154,8 +13569,8 @@ private:
 };
 
 void request_parser::reset() noexcept {
-    for (std::string* s : {&head.verb, &head.target, &head.host, &head.accept, &head.accept_encoding, &head.authorization}) {
-        if (s->capacity() > 480) std::string().swap(*s);  // what Prometheus sends fits, so a kept connection allocates once
+    for (string* s : {&head.verb, &head.target, &head.host, &head.accept, &head.accept_encoding, &head.authorization}) {
+        if (s->capacity() > 480) string().swap(*s);  // what Prometheus sends fits, so a kept connection allocates once
         s->clear();
     }
     head.method = http_method::unknown;
@@ -13261,7 +13676,7 @@ int request_parser::end_of_target() {
     if (host_of(authority).empty() || !valid_authority(authority)) return 400;
     head.host = authority;
     rest.remove_prefix(authority.size());
-    std::string origin = rest.substr(0, 1) == "/" ? "" : "/";
+    string origin = rest.substr(0, 1) == "/" ? "" : "/";
     origin += rest;
     head.target.swap(origin);
     return 0;
@@ -13314,7 +13729,7 @@ int request_parser::field() {
         return 0;
     case accept:
     case accept_encoding: {
-        std::string& list = which == accept ? head.accept : head.accept_encoding;
+        string& list = which == accept ? head.accept : head.accept_encoding;
         if (again) list += ',';
         list += value;
         return 0;
@@ -13354,7 +13769,7 @@ public:
     bool reusable() const noexcept { return reuse_; }  // its end is certain, and the server did not say close
     double retry_after() const noexcept { return retry_after_; }
     std::size_t surplus() const noexcept { return surplus_; }  // octets of the last feed, behind the answer's end
-    std::string body;
+    string body;
 
 private:
     enum class at : std::uint8_t { status_line, fields, sized, chunk_size, chunk, chunk_end, trailers, to_the_end };
@@ -13388,7 +13803,7 @@ private:
     std::size_t limit_, left_ = 0, length_ = none, surplus_ = 0;
     double retry_after_ = 0;
     const char* fault_ = "";
-    std::string line_;  // the status line, or that of a chunk's size
+    string line_;  // the status line, or that of a chunk's size
     field_reader fields_{known_fields, 16384, 100, true};
 };
 
@@ -13676,9 +14091,10 @@ private:
     bool tls_ = false, secured_ = false, buffered_ = false, plain_peer_ = false, failed_ = false;
     tls_config config_{};
     owned<tls_session> session_;
-    owned<tls_peer> peer_;
-    std::string kept_;    // ciphertext that the socket did not take
-    std::string unfed_;   // ciphertext that the session did not take
+    struct kept_peer : tls_peer, allocated {};
+    owned<kept_peer> peer_;
+    string kept_;    // ciphertext that the socket did not take
+    string unfed_;   // ciphertext that the session did not take
 };
 
 constexpr int idle_rounds = 64;  // calls of a session without progress: then it fails, or the loop would hang
@@ -13719,7 +14135,7 @@ stream_status stream::flush(std::span<char> scratch) {
         const stream_io sent = send_raw(kept_);
         kept_.erase(0, sent.bytes);
         if (sent.status != stream_status::ok) return sent.status;
-        std::string().swap(kept_);
+        string().swap(kept_);
     }
     while (session_) {
         const std::size_t n = session_->drain(scratch).produced;
@@ -13834,7 +14250,7 @@ stream_status stream::shutdown(std::span<char> scratch) {
 }
 
 const tls_peer* stream::peer() {
-    if (secured_ && !peer_) peer_ = owned<tls_peer>(new tls_peer(session_->peer()));
+    if (secured_ && !peer_) peer_ = owned(new kept_peer{session_->peer(), {}});
     return peer_.get();
 }
 
@@ -13921,7 +14337,7 @@ private:
     };
     static void parse(std::string_view authorization, secret& shown) noexcept;
 
-    std::vector<secret> kept_;
+    vector<secret> kept_;
     prometheus_async::authorizer asked_{};
     bool basics_ = false, bearers_ = false;
     double since_ = 0;
@@ -13992,14 +14408,14 @@ class http_connection;
 struct http_service;
 
 /// What a route shows instead of a page for scrapers, for one request.
-class PROMETHEUS_ASYNC_LOCAL page_view {
+class PROMETHEUS_ASYNC_LOCAL page_view : public allocated {
 public:
     page_view() = default;
     page_view(const page_view&) = delete;
     virtual ~page_view() = default;
     /// Reads the query of the target, and begins the page of these registries. Returns fields of the answer's head, each with
     /// its CRLF, Content-Type among them.
-    virtual std::string_view start(cursor& page, http_service& of, std::string& target, list<registry*> registries) = 0;
+    virtual std::string_view start(cursor& page, http_service& of, string& target, list<registry*> registries) = 0;
     virtual pulled next(cursor& page, std::span<char> into) noexcept = 0;  // as the cursor's
 };
 
@@ -14051,9 +14467,9 @@ struct page_body {
 
 /// The memory of one answer: its head, a piece of its body, and framing before and after, so that what is sent is
 /// always one run of octets.
-struct http_block {
+struct http_block : allocated {
     static constexpr std::size_t head_size = 768, body_size = 16384, input_size = 2048;
-    static constexpr std::size_t wide_size = 65536, framing = 16;
+    static constexpr std::size_t wide_size = 65536, framing = 16, wide_bytes = framing + wide_size + 8;
     page_body page;
     http_block* next = nullptr;
     error reason{errc::canceled, {}};      // why a check failed
@@ -14062,14 +14478,14 @@ struct http_block {
     bool widened = false;                  // `wide` is in use
     char head[head_size + body_size + 8];  // the last ones for "\r\n0\r\n\r\n"
     char input[input_size];                // what came with the request: pipelined ones
-    ~http_block() { delete[] wide; }
+    ~http_block() { give_memory(wide, wide_bytes, 1); }
     char* body() noexcept { return widened ? wide + framing : head + head_size; }
     std::size_t room() const noexcept { return widened ? wide_size : body_size; }
 };
 
 /// Where connections come from: an IPv4 address, the /64 of an IPv6 address (one host may use all of its addresses),
 /// or all unix sockets together.
-struct http_peer {
+struct http_peer : allocated {
     std::uint64_t address;
     std::size_t connections = 0;
     std::size_t answers = 0;      // being sent to them
@@ -14089,15 +14505,15 @@ struct http_queue {
 };
 
 struct http_route {
-    std::string path, text, content_type;
-    std::vector<registry*> registries;
+    string path, text, content_type;
+    vector<registry*> registries;
     bool is_text, open;
     health_check check{};
     page_view* (*view)() = nullptr;
 };
 
 /// The scrapes themselves as metrics, in the default registry.
-struct http_metrics {
+struct http_metrics : allocated {
     family<counter, "event"> events{"prometheus_async_http_events_total", "What the server noticed and went on from."};
     family<counter, "code", "format"> requests{"prometheus_async_http_requests_total", "Requests answered."};
     histogram duration{"prometheus_async_http_response_seconds",
@@ -14111,14 +14527,14 @@ struct http_metrics {
 /// What the connections of one server share.
 struct http_service {
     server_limits limits;
-    std::vector<http_route> routes;
-    std::vector<std::string> allowed_hosts;
+    vector<http_route> routes;
+    vector<string> allowed_hosts;
     collector_errors on_collector_error = collector_errors::skip;
     created_series created = created_series::off;
     bool native_histograms = true, start_timestamps = true;
-    std::vector<format> formats;             // none: all
+    vector<format> formats;             // none: all
     bool gzip = !PROMETHEUS_ASYNC_NO_GZIP;
-    std::string process_start;               // the whole field, or empty
+    string process_start;               // the whole field, or empty
     event_handler on_event = nullptr;
     void* context = nullptr;
     owned<http_metrics> metrics;
@@ -14136,7 +14552,7 @@ struct http_service {
     static constexpr std::size_t most_delayed = 32;
     std::uint64_t turn = 0;                  // of the loop; 0: there is none
     bool handshake_done = false;             // one step of a handshake, in this turn
-    std::vector<std::string_view> names;     // of one request, while it is answered
+    vector<std::string_view> names;     // of one request, while it is answered
     char input[http_block::input_size];
     char scratch[16384];
 
@@ -14210,7 +14626,7 @@ struct response {
     head_writer head{};
 };
 
-class http_connection {
+class http_connection : public allocated {
 public:
     enum class phase : std::uint8_t {
         handshake, reading,
@@ -14917,7 +15333,7 @@ bool http_connection::write_on() {
     while (a.out != a.out_end) {
         if (turn_.octets == 0) return pause(interest::write);
         const auto whole = static_cast<std::size_t>(a.out_end - a.out);
-        constexpr std::size_t piece = http_block::framing + http_block::wide_size + 8;  // a piece that was begun is sent whole
+        constexpr std::size_t piece = http_block::wide_bytes;  // a piece that was begun is sent whole
         const stream_io sent = stream_.send({a.out, whole < piece ? whole : piece}, service_.scratch);
         a.out += sent.bytes;
         turn_.octets -= sent.bytes < turn_.octets ? sent.bytes : turn_.octets;
@@ -15008,7 +15424,7 @@ void http_service::give_block(http_block* block) noexcept {
 
 void http_service::widen(http_block& block) noexcept {
     if (!block.wide && wide_count_ != most_wide) {
-        block.wide = new (std::nothrow) char[http_block::framing + http_block::wide_size + 8];
+        block.wide = static_cast<char*>(try_memory(http_block::wide_bytes, 1));
         wide_count_ += block.wide != nullptr;
     }
     block.widened = block.wide != nullptr;
@@ -15018,7 +15434,7 @@ bool http_service::allows(std::string_view host) const noexcept {
     const std::string_view name = host_of(host);
     net_address asked, ours;
     const bool is_v6 = name.find(':') != name.npos && parse_address(name, 0, asked);
-    for (const std::string& allowed : allowed_hosts) {
+    for (const string& allowed : allowed_hosts) {
         const std::string_view other = host_of(allowed);
         if (same_word(name, other)) return true;
         if (is_v6 && other.find(':') != other.npos && parse_address(other, 0, ours) &&
@@ -15052,7 +15468,7 @@ http_peer* http_service::peer(std::uint64_t address) const noexcept {
 }
 http_peer* http_service::add_peer(std::uint64_t address) {
     http_peer* p = peer(address);
-    if (!p) p = peers_ = new http_peer{.address = address, .next = peers_};
+    if (!p) p = peers_ = new http_peer{{}, address, 0, 0, 0, peers_};
     ++p->connections;
     return p;
 }
@@ -15143,7 +15559,7 @@ private:
     timer timer_;
 };
 
-struct http_listener {
+struct http_listener : allocated {
     http_listener(http_server& owner, descriptor listens);
     http_listener(const http_listener&) = delete;
     http_server& server;
@@ -15197,7 +15613,7 @@ private:
     bool stop_after_ = false;
 
     event_loop& loop_;
-    std::vector<owned<http_listener>> listeners_;
+    vector<owned<http_listener>> listeners_;
     timer resting_;
     descriptor reserve_;  // when no descriptors are left, it is closed to accept one connection, and end it
 };
@@ -15393,13 +15809,13 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server {
+struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
     server_state(event_loop& loop, const server_options& options);
     ~server_state();
 
     result<void> listen();
     void shut() noexcept;  // closes socket and connections; idempotent
-    std::string url() const;
+    string url() const;
     registration take_registration();  // what there is to de-register, once
     bool registered();
     void end() noexcept;  // shuts, and hands de-registration to the loop
@@ -15415,7 +15831,7 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server {
     }
 
     unsigned references = 1;
-    std::string wanted, address, advertise;
+    string wanted, address, advertise;
     std::uint16_t port = 0;
     descriptor handed_in;
     bool https = false, unix_socket = false;
@@ -15437,7 +15853,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     : http_server(on), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
       discovery(o.service_discovery),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
-    const auto bad = [this](const std::string& why) { if (valid) valid = error(errc::invalid_option, why); };
+    const auto bad = [this](const string& why) { if (valid) valid = error(errc::invalid_option, why); };
     const auto plain = [](std::string_view s) {
         for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
         return s.size() <= 128;
@@ -15457,10 +15873,10 @@ server_state::server_state(event_loop& on, const server_options& o)
     if (limits.connections == 0 || limits.handshakes == 0 || limits.answers == 0 || limits.requests_per_connection == 0 ||
         limits.header_bytes < 64 || limits.request_line < 16)
         bad("server limits: nothing could be served");
-    if (!plain(advertise) || advertise.find_first_of(" /?#@") != std::string::npos)
+    if (!plain(advertise) || advertise.find_first_of(" /?#@") != string::npos)
         bad("advertise: a host, without scheme, port or path");
     for (std::string_view host : o.allowed_hosts) {
-        const std::string& kept = allowed_hosts.emplace_back(valid_ipv6(host) ? bracketed(host) : std::string(host));
+        const string& kept = allowed_hosts.emplace_back(valid_ipv6(host) ? bracketed(host) : string(host));
         if (!valid_authority(kept) || host_of(kept).empty() || host_of(kept) == ".")
             bad(text_of({"allowed_hosts: \"", kept, "\" is no host: a name (in ASCII: xn--...) or an address, with or without a port"}));
     }
@@ -15468,7 +15884,7 @@ server_state::server_state(event_loop& on, const server_options& o)
         if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
         if (!plain(r.content_type)) bad("routes: a content type of at most 128 printable characters");
         if (!r.text.empty() + bool(r.check) + (!r.registries.empty() || r.view) > 1) bad("routes: either registries, or a text, or a check");
-        routes.push_back({std::string(r.path), std::string(r.text), std::string(r.content_type),
+        routes.push_back({string(r.path), string(r.text), string(r.content_type),
                           {r.registries.begin(), r.registries.end()}, !r.text.empty(), r.open, r.check, r.view});
     }
     if (o.routes.empty()) {
@@ -15524,8 +15940,8 @@ result<void> server_state::listen_unix(const net_address& at) {
 }
 
 /// The addresses that server_options::addr stands for, in the order to try: several for "", localhost and a name.
-static result<std::vector<net_address>> addresses_of(std::string_view host, std::uint16_t port) {
-    std::vector<net_address> found(2);
+static result<vector<net_address>> addresses_of(std::string_view host, std::uint16_t port) {
+    vector<net_address> found(2);
     const bool any = host.empty();
     if (any || is_localhost(host)) {
         parse_address(any ? "::" : "127.0.0.1", port, found[0]);
@@ -15555,7 +15971,7 @@ static result<std::vector<net_address>> addresses_of(std::string_view host, std:
     addrinfo hints{}, *first = nullptr;
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-    const int failed = ::getaddrinfo(std::string(host).c_str(), text_of({digits(port)}).c_str(), &hints, &first);
+    const int failed = ::getaddrinfo(string(host).c_str(), text_of({digits(port)}).c_str(), &hints, &first);
     if (failed != 0) return no(::gai_strerror(failed));
     found.clear();
     for (const addrinfo* a = first; a; a = a->ai_next) {
@@ -15577,7 +15993,7 @@ result<void> server_state::listen() {
     if (!at) return at.why();
     if (at->front().family() == AF_UNIX) return listen_unix(at->front());
     for (int attempt = 0;; ++attempt) {
-        std::vector<owned<http_listener>> open;  // each has a quiet watch: a child of a fork finds it there
+        vector<owned<http_listener>> open;  // each has a quiet watch: a child of a fork finds it there
         result<void> failed;
         bool clash = false;  // the port that the system chose for one address is taken on another
         for (net_address& one : *at) {
@@ -15606,11 +16022,11 @@ result<void> server_state::listen() {
     }
 }
 
-std::string server_state::url() const {
+string server_state::url() const {
     if (unix_socket) return text_of({"unix:", address});
-    std::string host = !advertise.empty() ? advertise : address == "0.0.0.0" || address == "::" ? "127.0.0.1" : address;
-    if (host.find(':') != std::string::npos && host[0] != '[') {
-        if (const std::size_t zone = host.find('%'); zone != std::string::npos) host.insert(zone + 1, "25");  // RFC 6874
+    string host = !advertise.empty() ? advertise : address == "0.0.0.0" || address == "::" ? "127.0.0.1" : address;
+    if (host.find(':') != string::npos && host[0] != '[') {
+        if (const std::size_t zone = host.find('%'); zone != string::npos) host.insert(zone + 1, "25");  // RFC 6874
         host = text_of({"[", host, "]"});
     }
     return text_of({https ? "https://" : "http://", host, ":", digits(port), "/"});
@@ -15683,7 +16099,7 @@ inline task<result<metrics_http_server>> start_server(owned<server_state> made) 
     if (!made->valid) co_return made->valid.why();
     if (const auto listening = made->listen(); !listening) co_return listening.why();
     server_state& s = *made.get();
-    if (s.auth.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && s.address.compare(0, 4, "127.") != 0)
+    if (s.auth.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && !s.address.starts_with("127."))
         s.report(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens cross the network in clear: use TLS"});
     metrics_http_server server = server_state::handle(made.release());
     if (s.discovery) {
@@ -15720,7 +16136,7 @@ std::string_view metrics_http_server::address() const noexcept {
 std::uint16_t metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
 bool metrics_http_server::https() const noexcept { return state_ && state_->https; }
 void metrics_http_server::https(bool on) noexcept { if (state_) state_->https = on; }
-std::string metrics_http_server::url() const { return state_ ? state_->url() : std::string(); }
+std::string metrics_http_server::url() const { return state_ ? state_->url() : detail::string(); }
 std::string_view metrics_http_server::advertise() const noexcept {
     return state_ ? std::string_view(state_->advertise) : std::string_view();
 }
@@ -15732,8 +16148,8 @@ task<result<void>> metrics_http_server::close() {
 #if !PROMETHEUS_ASYNC_NO_THREADS
 // ---- a loop and a thread of its own ----
 
-struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state {
-    const server_options* options;       // until the start has ended
+struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state : detail::allocated {
+    const server_options* options = nullptr;  // until the start has ended
     pthread_t thread{};
     const ::pid_t process = detail::sys::getpid();
     detail::mutex lock;
@@ -15743,7 +16159,7 @@ struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state {
     event_loop* loop = nullptr;          // while it runs
     metrics_http_server* server = nullptr;
     std::coroutine_handle<> sleeper;     // serve(), until close() wakes it
-    std::string address, url;
+    detail::string address, url;
     std::uint16_t port = 0;
     bool https = false;
 
@@ -15811,8 +16227,8 @@ void* threaded_metrics_http_server::state::main(void* self) noexcept {
 
 result<threaded_metrics_http_server> start_http_server_in_thread(const server_options& options) {
     threaded_metrics_http_server made;
-    auto* const s = made.state_ = new threaded_metrics_http_server::state{
-        .options = &options, .lock = {}, .outcome = {}, .sleeper = {}, .address = {}, .url = {}};
+    auto* const s = made.state_ = new threaded_metrics_http_server::state{};
+    s->options = &options;
     if (const int failed = detail::start_thread(s->thread, &threaded_metrics_http_server::state::main, s)) {
         s->joined = s->finished = true;
         return error::from_errno("cannot start a thread", failed);
@@ -15844,7 +16260,7 @@ std::string_view threaded_metrics_http_server::address() const noexcept {
 }
 std::uint16_t threaded_metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
 bool threaded_metrics_http_server::https() const noexcept { return state_ && state_->https; }
-std::string threaded_metrics_http_server::url() const { return state_ ? state_->url : std::string(); }
+std::string threaded_metrics_http_server::url() const { return state_ ? state_->url : detail::string(); }
 bool threaded_metrics_http_server::is_registered() const noexcept {
     if (!state_ || !state_->ours()) return false;
     const detail::locked hold(state_->lock);
@@ -15902,7 +16318,7 @@ namespace detail {
 
 /// A text that is overwritten before its memory is given back.
 struct secret_text {
-    std::string text;
+    string text;
     secret_text() = default;
     explicit secret_text(std::string_view from) : text(from) {}
     secret_text(const secret_text&) = default;
@@ -15911,9 +16327,9 @@ struct secret_text {
 };
 
 /// What a server said, without a secret of ours that it repeats.
-inline void blot(std::string& said, std::string_view secret) {
+inline void blot(string& said, std::string_view secret) {
     if (secret.empty()) return;
-    for (std::size_t at = 0; (at = said.find(secret, at)) != std::string::npos; at += 7) said.replace(at, secret.size(), "[token]");
+    for (std::size_t at = 0; (at = said.find(secret, at)) != string::npos; at += 7) said.replace(at, secret.size(), "[token]");
 }
 
 // ---- waiting ----
@@ -15952,10 +16368,10 @@ inline error in_words(const error& why, std::string_view late) noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
 /// One question to the resolver, which blocks, on a thread of its own.
 struct name_question : asked_elsewhere<name_question> {
-    std::string host;
+    string host;
     std::uint16_t port;
     int code = 0;
-    std::vector<net_address> found;
+    vector<net_address> found;
 
     static void* answer(void* held) {
         const shared<name_question> q(static_cast<name_question*>(held));
@@ -15979,10 +16395,10 @@ struct name_question : asked_elsewhere<name_question> {
 };
 #endif
 
-task<result<std::vector<net_address>>> resolve(
+task<result<vector<net_address>>> resolve(
     [[maybe_unused]] event_loop& loop, [[maybe_unused]] wait_scope& scope, const http_endpoint& to,
     [[maybe_unused]] double until) {
-    std::vector<net_address> found(1);
+    vector<net_address> found(1);
     if (same_word(to.host, "localhost")) {
         found.emplace_back();
         parse_address("127.0.0.1", to.port, found[0]);
@@ -16056,7 +16472,7 @@ struct http_request {
 struct http_response {
     int status;
     double retry_after;
-    std::string body;
+    string body;
 };
 
 /// One connection, and its requests one after the other. Redirects are answers like any other, and no
@@ -16065,7 +16481,7 @@ struct http_response {
 ///
 /// lifetime the endpoint outlives the client; the client, the scope and the request outlive the tasks
 /// errors   invalid_option before anything is sent; timeout, system, tls, protocol, canceled
-class http_client {
+class http_client : public allocated {
 public:
     http_client(event_loop& loop, wait_scope& scope, const http_endpoint& to, const tls_config& tls,
                 const http_deadlines& limits = {}) noexcept
@@ -16134,7 +16550,7 @@ private:
     bool kept_ = false;       // after the last answer, both sides may go on
     bool heard_ = false;      // of the present answer
     response_parser answer_ = parser();
-    std::string early_;       // of the next one
+    string early_;       // of the next one
     char scratch_[4096];
 };
 
@@ -16205,7 +16621,7 @@ inline void chunk_head(char* to, std::size_t size) noexcept {
 
 void http_client::compose(const http_request& request) {
     secret_text message;  // in memory that does not move once there is a secret in it
-    std::string& out = message.text;
+    string& out = message.text;
     out.reserve(out_.text.size() - sent_ + request.target.size() + to_.host.size() + request.secret_name.size() +
                 request.secret.size() + request.authorization.size() + request.body.size() + request.content_type.size() + 512);
     out.append(out_.text, sent_).append(request.method).append(" ").append(request.target).append(" HTTP/1.1\r\nHost: ");
@@ -16239,7 +16655,7 @@ bool http_client::next_chunk(const http_body& rest) {
         larger.text.reserve(chunk_before + room + 7);
         larger.text.swap(out_.text);
     }
-    std::string& out = out_.text;
+    string& out = out_.text;
     out.resize(chunk_before + room);
     const pulled got = rest.next(rest.self, {out.data() + chunk_before, room});
     whole_ = got.what != pull::more;
@@ -16313,7 +16729,7 @@ task<result<http_response>> http_client::receive() {
     std::size_t in_a_row = 0;
     for (auto status = feed(std::exchange(early_, {})); status != response_parser::status::done;) {
         if (status == response_parser::status::failed)
-            co_return error(errc::protocol, std::string("bad answer: ") + answer_.fault());
+            co_return error(errc::protocol, string("bad answer: ") + answer_.fault());
         if (in_a_row >= 65536) {  // an answer that never ends leaves the loop its other work, and keeps its time
             in_a_row = 0;
             const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
@@ -16354,11 +16770,11 @@ namespace detail {
 class push_check {
 public:
     /// `group`: the names of the group's labels, which outlive the check.
-    explicit push_check(const std::vector<std::string>& group) noexcept : group_(&group) {}
+    explicit push_check(const vector<string>& group) noexcept : group_(&group) {}
 
     /// False when the page must not be pushed: see fault().
     bool feed(std::string_view octets);
-    const std::string& fault() const noexcept { return fault_; }
+    const string& fault() const noexcept { return fault_; }
 
 private:
     enum class at : std::uint8_t { line, comment, name, label, quote, value, escape, after, space, number };
@@ -16366,9 +16782,9 @@ private:
     void metric();
     void label();
 
-    const std::vector<std::string>* group_;
+    const vector<string>* group_;
     at at_ = at::line;
-    std::string metric_, label_, fault_;
+    string metric_, label_, fault_;
 };
 
 bool push_check::feed(std::string_view octets) {
@@ -16427,14 +16843,14 @@ void push_check::metric() {
         fault_ = text_of({metric_, ": a Pushgateway has its own of that name for each group"});
 }
 void push_check::label() {
-    for (const std::string& name : *group_)
+    for (const string& name : *group_)
         if (label_ == name) fault_ = text_of({metric_, "{", label_, "}: the Pushgateway would overwrite this label by the group's"});
 }
 
 // ---- pushers ----
 
 /// Numbers for those who watch the pusher. `path` is the group's, not a label that a group has.
-struct push_metrics {
+struct push_metrics : allocated {
     push_metrics(registry& in, std::string_view path) {
         own_metric(sent, in, path, "prometheus_async_push_sent_total", "Pushes and removals that the Pushgateway took.");
         own_metric(refused, in, path, "prometheus_async_push_refused_total", "Pushes and removals that the Pushgateway refused.");
@@ -16466,11 +16882,11 @@ struct PROMETHEUS_ASYNC_LOCAL push_member : counted<push_member> {
     const char* advice(const error& why) const noexcept;
 
     push_options numbers;                          // the views in it are not to be read
-    std::string where, path;                       // "host:9091", "/prefix/metrics/job/..."
+    string where, path;                       // "host:9091", "/prefix/metrics/job/..."
     http_endpoint to;
     secret_text secret, authorization;
-    std::vector<std::string> group, only;          // names of the group's labels
-    std::vector<registry*> registries;
+    vector<string> group, only;          // names of the group's labels
+    vector<registry*> registries;
     result<void> usable;
     owned<push_metrics> metrics;
     event_loop& loop;
@@ -16483,7 +16899,7 @@ struct PROMETHEUS_ASYNC_LOCAL push_member : counted<push_member> {
     retry_pauses pauses;
     bool maybe_there = false;                      // the gateway may have the group
     bool closed = false, cleartext = false;        // told
-    std::string trouble;                           // what why() says
+    string trouble;                           // what why() says
 };
 
 /// One push or removal, or its wait for those before it.
@@ -16535,7 +16951,7 @@ push_member::push_member(event_loop& its, const push_options& o)
     if (!at || !visible(prefix) || prefix.find_first_of("?#") != std::string_view::npos)
         flaw({"push_options::gateway is not host:port, http://host:port/prefix, https://host or unix:///path"});
     path.append(prefix).append("/metrics");
-    if (path.find("/metrics/") != std::string::npos) flaw({"push_options::gateway has /metrics in it: that, and the group, are added"});
+    if (path.find("/metrics/") != string::npos) flaw({"push_options::gateway has /metrics in it: that, and the group, are added"});
     if (to.tls && !o.tls) flaw({"an https gateway needs push_options::tls"});
 
     // Values that are not plain go as base64: proxies and the gateway itself clean "//", "..", and "%2F".
@@ -16620,7 +17036,7 @@ inline const char* push_advice(int status, std::string_view said) noexcept {
 /// The gateway's own words: printable, of bounded length, without the secrets if it repeats them.
 error push_member::no(const http_response& answer) {
     bool changed = false;
-    std::string said = sanitize_utf8(answer.body, changed);
+    string said = sanitize_utf8(answer.body, changed);
     const std::string_view credentials = authorization.text;
     blot(said, credentials.substr(credentials.find(' ') + 1));
     blot(said, secret.text);
@@ -16672,7 +17088,7 @@ struct push_page {
     task<result<void>> begin(wait_scope& scope) {
         start();
         if (!whole && good) {
-            std::string piece(65536, '\0');
+            string piece(65536, '\0');
             for (auto got = pull::more; got == pull::more && good;) {
                 got = plain(piece).what;
                 const result<void> turned = co_await io_wait(m.loop, &scope, -1, interest::none, m.loop.now());
@@ -16746,8 +17162,8 @@ struct push_page {
     cursor page;
     push_check checked;
     result<void> good;                     // or why it must not be pushed
-    std::vector<std::string_view> names;
-    std::string text;                      // the beginning, as it is sent
+    vector<std::string_view> names;
+    string text;                      // the beginning, as it is sent
     bool whole = false;                    // that is all of it
     bool zipped = false, held = false;
     char last = 0;
@@ -16980,14 +17396,14 @@ public:
     /// What is not UTF-8 becomes U+FFFD: Consul would make that of it anyway.
     json_writer& text(std::string_view s);
     json_writer& field(std::string_view name, std::string_view value) { return key(name).text(value); }
-    std::string take() { return std::move(out_); }
+    string take() { return std::move(out_); }
 
 private:
     void separate() {
         if (!std::exchange(fresh_, false)) out_ += ',';
     }
 
-    std::string out_;
+    string out_;
     bool fresh_ = true;
 };
 
@@ -16998,7 +17414,7 @@ json_writer& json_writer::text(std::string_view s) {
     for (char c : sanitize_utf8(s, changed)) {
         if (c == '"' || c == '\\') out_ += '\\';
         if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) out_ += c;
-        else out_.append("\\u00").append({"01234567"[c >> 4], "0123456789abcdef"[c & 15]});
+        else (out_.append("\\u00") += "01234567"[c >> 4]) += "0123456789abcdef"[c & 15];
     }
     out_ += '"';
     return *this;
@@ -17070,7 +17486,7 @@ static constexpr format_rules landing_rules{created_place::own_line, false, fals
 
 class PROMETHEUS_ASYNC_LOCAL landing_format final : public page_format {
 public:
-    explicit landing_format(const std::string& filter) noexcept : page_format(landing_rules), filter_(filter) {}
+    explicit landing_format(const string& filter) noexcept : page_format(landing_rules), filter_(filter) {}
 
     bool wants(const family_head& f) override {
         const auto same = [](char a, char b) { return lower(a) == lower(b); };
@@ -17216,14 +17632,14 @@ private:
         to.text(", +Inf</span>");
     }
 
-    const std::string& filter_;
+    const string& filter_;
     std::size_t shown_ = 0;
-    std::string name_, value_;
+    string name_, value_;
 };
 
 class PROMETHEUS_ASYNC_LOCAL landing_view final : public page_view {
 public:
-    std::string_view start(cursor& page, http_service& of, std::string& target, list<registry*> registries) override {
+    std::string_view start(cursor& page, http_service& of, string& target, list<registry*> registries) override {
         service_ = &of;
         std::string_view as;
         query_fields(target, [&](std::string_view key, std::string_view value) {
@@ -17331,7 +17747,7 @@ private:
         done_ = 0;
         put("</main><footer class=m>");
         put(notes_.empty() ? "<p>No errors while this page was made." : "<p>Errors while this page was made:<ul>");
-        for (const std::string& note : notes_) {
+        for (const string& note : notes_) {
             put("<li dir=auto>");
             escape(note, 200);
         }
@@ -17351,11 +17767,11 @@ private:
     }
 
     http_service* service_ = nullptr;
-    std::string filter_, frame_;
+    string filter_, frame_;
     landing_format format_{filter_};
     std::size_t done_ = 0;  // of frame_
     bool raw_ = false, ended_ = false;
-    std::vector<std::string> notes_;
+    vector<string> notes_;
 };
 
 }  // namespace detail
@@ -17439,21 +17855,21 @@ inline const char* consul_id_fault(std::string_view id) noexcept {
 }
 
 /// As Go writes a duration.
-inline std::string go_duration(seconds span) {
+inline string go_duration(seconds span) {
     const double ms = positive(span.count()) * 1e3;
     const auto n = static_cast<std::uint64_t>(ms < 1 ? 1 : ms > 1e15 ? 1e15 : ms + 0.5);
     return n % 1000 ? text_of({digits(n), "ms"}) : text_of({digits(n / 1000), "s"});
 }
 
 /// Copies of all of consul_options, and of what the environment adds.
-struct PROMETHEUS_ASYNC_LOCAL consul_settings {
+struct PROMETHEUS_ASYNC_LOCAL consul_settings : allocated {
     explicit consul_settings(const consul_options& o);
 
     consul_options numbers;   // the views in it are not to be read
-    std::string name, id, agent_text, status, advertise, in_namespace, check_path, token_file;
+    string name, id, agent_text, status, advertise, in_namespace, check_path, token_file;
     secret_text token, authorization;
-    std::vector<std::string> tags;
-    std::vector<std::pair<std::string, std::string>> meta, check_headers;
+    vector<string> tags;
+    vector<std::pair<string, string>> meta, check_headers;
     http_endpoint agent;
     result<void> usable;
 };
@@ -17469,7 +17885,7 @@ constexpr std::string_view unspaced(std::string_view s) noexcept {
     return s;
 }
 /// errno, or 0. Without copies of the secret that nobody wipes.
-inline int read_token(const char* path, std::string& into) noexcept {
+inline int read_token(const char* path, string& into) noexcept {
     const descriptor fd(uninterrupted([&] { return sys::open(path, O_RDONLY | O_CLOEXEC); }));
     if (!fd) return errno;
     char buffer[4096];
@@ -17495,7 +17911,7 @@ consul_settings::consul_settings(const consul_options& o)
         if (!good) flaw("consul_options::check_headers: a field's name or value that HTTP does not have");
         check_headers.emplace_back(l.name, l.value);
     }
-    if (check_path.substr(0, 1) != "/" || !visible(check_path) || check_path.find('#') != std::string::npos)
+    if (check_path.substr(0, 1) != "/" || !visible(check_path) || check_path.find('#') != string::npos)
         flaw("consul_options::check_path is not a path, as in \"/health\"");
     if (token.text.empty()) token_file = environment("CONSUL_HTTP_TOKEN_FILE");
     if (!token_file.empty()) {
@@ -17556,17 +17972,17 @@ struct consul_line : counted<consul_line> {
     http_endpoint to;
     tls_config tls;
     std::size_t used = 0;
-    std::vector<owned<http_client>> idle;
-    std::vector<consul_lease*> waiting;  // the first is the next
+    vector<owned<http_client>> idle;
+    vector<consul_lease*> waiting;  // the first is the next
     timer hang_up;
 };
 
 /// One of them, or the wait for one.
-struct consul_lease {
+struct consul_lease : allocated {
     explicit consul_lease(shared<consul_line> of) : line(std::move(of)) {}
     consul_lease(const consul_lease&) = delete;
     ~consul_lease() {
-        std::erase(line->waiting, this);
+        if (consul_lease** const at = std::find(line->waiting.begin(), line->waiting.end(), this); at != line->waiting.end()) line->waiting.erase(at);
         if (!held) return;
         if (client && client->reusable()) {
             line->idle.push_back(std::move(client));
@@ -17614,12 +18030,12 @@ struct consul_lease {
 struct consul_outlook {
     const char* never = nullptr;  // why it cannot pass
     bool doubtful = false;        // it may, but only the user knows
-    std::string host{};           // what it must ask for, of allowed_hosts
+    string host{};           // what it must ask for, of allowed_hosts
 };
 
 /// What to tell of a server, and what the check asks.
 struct consul_place {
-    std::string address, check_host;
+    string address, check_host;
 };
 
 /// One registered server: what deregister, the watchdog and is_registered() share.
@@ -17653,7 +18069,7 @@ struct consul_member : counted<consul_member> {
 
     consul_settings how;
     event_loop& loop;
-    std::string address, server_advertises;
+    string address, server_advertises;
     std::uint16_t port;
     bool https;
     wait_scope scope;                     // of the start and the watchdog
@@ -17666,7 +18082,7 @@ struct consul_member : counted<consul_member> {
     bool maybe_there = false;             // the agent may know us, whatever it said
     bool told = false;                    // the agent has taken us, as:
     consul_place place;                   // as the last request saw it
-    std::string told_address;             // empty: the node's
+    string told_address;             // empty: the node's
     bool taken = false;                   // the id is another's now
     bool leaving = false;
     bool rejected = false;                // it called the request bad: the same again is no use
@@ -17691,7 +18107,7 @@ struct consul_member : counted<consul_member> {
     error at_agent(const error& why) const {
         return error_of(why.code(), {"Consul at ", how.agent_text, ": ", why.describe()}, why.sys());
     }
-    std::string path(std::string_view before) const { return text_of({before, percent_encoded(how.id)}); }
+    string path(std::string_view before) const { return text_of({before, percent_encoded(how.id)}); }
     double next_pause() { return pauses.next(retry_after); }
     /// Half of the period or more: the servers of a fleet do not all ask at once.
     double healthy_pause() { return period() * (1 + pauses.jitter()) / 2; }
@@ -17734,13 +18150,13 @@ void consul_member::disown() noexcept {
 // ---- requests ----
 
 /// What the agent is told of a server. An empty address leaves the choice to the agent.
-inline std::string consul_body(const consul_settings& how, std::string_view address, std::string_view check_host,
+inline string consul_body(const consul_settings& how, std::string_view address, std::string_view check_host,
                                std::uint16_t port, bool https) {
     json_writer out;
     out.open('{').field("Name", how.name).field("ID", how.id);
     if (!how.tags.empty()) {
         out.key("Tags").open('[');
-        for (const std::string& tag : how.tags) out.text(tag);
+        for (const string& tag : how.tags) out.text(tag);
         out.close(']');
     }
     if (!address.empty()) out.field("Address", address);
@@ -17783,7 +18199,7 @@ inline std::string consul_body(const consul_settings& how, std::string_view addr
 /// To an agent that sees us at `here`. An empty address leaves the choice to the agent.
 inline result<consul_place> consul_find(const consul_member& m, const net_address& here, const net_address& agent) {
     const bool any6 = m.address == "::", any = any6 || m.address == "0.0.0.0";
-    std::string host = m.how.advertise;
+    string host = m.how.advertise;
     if (host.empty() && (any || link_local(m.address))) host = m.server_advertises;
     if (host.empty() && !any) host = m.address;
     if (host.empty() && here.loopback()) return consul_place{{}, any6 && here.family() == AF_INET6 ? "::1" : "127.0.0.1"};
@@ -17821,12 +18237,12 @@ struct consul_errand {
 /// One request to the agent, on a connection of the line's; after a registration whose answer is not there, on its
 /// connection. Registering needs to know our side of it for its body.
 task<result<http_response>> consul_ask(
-    consul_member& m, wait_scope& scope, std::string_view method, std::string path, bool registers,
+    consul_member& m, wait_scope& scope, std::string_view method, string path, bool registers,
     double seconds_left = 15) {
     consul_errand on{m, std::move(m.carrier)};
     const double until = m.loop.now() + (seconds_left < 15 ? seconds_left : 15);
     if (!m.how.in_namespace.empty())
-        path += (path.find('?') == std::string::npos ? "?ns=" : "&ns=") + percent_encoded(m.how.in_namespace);
+        path += (path.find('?') == string::npos ? "?ns=" : "&ns=") + percent_encoded(m.how.in_namespace);
     if (on.lease && ++m.carried > 3) on.lease = {};  // that connection leads nowhere
     if (!on.lease) {
         m.carried = 0;
@@ -17848,7 +18264,7 @@ task<result<http_response>> consul_ask(
             if (!connected) co_return m.at_agent(connected.why());
         }
         auto place = consul_find(m, client->here(), client->there());
-        std::string body;
+        string body;
         if (registers) {
             if (!place) co_return place.why();
             body = consul_body(m.how, place->address, place->check_host, m.port, m.https);
@@ -17872,7 +18288,7 @@ inline bool unknown(const http_response& answer) noexcept {
 }
 /// The agent's own words, without the secrets if it repeats them.
 inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
-    std::string said(answer.body);
+    string said(answer.body);
     for (const secret_text* secret : {&m.how.token, &m.how.authorization}) blot(said, secret->text);
     const digits status(static_cast<unsigned>(answer.status));
     return error_of(errc::refused, {what, " ", status, said.empty() ? "" : ": ", said});
@@ -17955,7 +18371,7 @@ task<result<void>> consul_leave(shared<consul_member> m) {
     if (!m->how.numbers.deregister || !m->maybe_there) co_return {};
     wait_scope scope;
     const double budget = m->how.numbers.budget.count(), until = m->loop.now() + budget;
-    const std::string path = m->path("/v1/agent/service/deregister/");
+    const string path = m->path("/v1/agent/service/deregister/");
     if (m->told && !m->carrier) {  // whose is it? An agent that does not answer is told nevertheless
         const auto seen = co_await consul_ask(*m, scope, "GET", m->path("/v1/agent/service/"), false, budget / 2);
         const bool others = seen && good(*seen) && consul_others(*m, seen->body);
@@ -17991,8 +18407,8 @@ struct consul_sight {  // not an enumeration alone: g++ exports what std:: makes
 };
 
 /// The target that feeds our TTL check.
-inline std::string consul_heartbeat(const consul_member& m) {
-    const std::string note = text_of({"heartbeat of ", m.https ? "https://" : "http://", bracketed(m.place.check_host), ":", digits(m.port)});
+inline string consul_heartbeat(const consul_member& m) {
+    const string note = text_of({"heartbeat of ", m.https ? "https://" : "http://", bracketed(m.place.check_host), ":", digits(m.port)});
     return text_of({m.path("/v1/agent/check/pass/service%3A"), "?note=", percent_encoded(note)});
 }
 
@@ -18143,7 +18559,7 @@ task<result<registration>> consul_start(shared<consul_member> m) {
 /// How the HTTP check of these settings would fare at this server.
 inline consul_outlook consul_foresee(const server_state& server, const consul_settings& how) {
     consul_outlook out;
-    const std::string *host = nullptr, *authorization = nullptr;
+    const string *host = nullptr, *authorization = nullptr;
     for (const auto& [name, value] : how.check_headers) {
         if (same_word(name, "host")) host = &value;
         if (same_word(name, "authorization")) authorization = &value;
@@ -18185,17 +18601,17 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-struct PROMETHEUS_ASYNC_LOCAL file_sd_settings {
-    std::string path, advertise;
-    std::vector<std::pair<std::string, std::string>> labels;
+struct PROMETHEUS_ASYNC_LOCAL file_sd_settings : allocated {
+    string path, advertise;
+    vector<std::pair<string, string>> labels;
     bool keep_file;
-    std::string flaw{};
+    string flaw{};
 };
 
 /// What was written, so that the file of a successor is not removed.
 struct file_sd_target : counted<file_sd_target> {
     file_sd_settings how;
-    std::string target;    // "host:port"
+    string target;    // "host:port"
     bool https;
     dev_t device = 0;
     ino_t inode = 0;
@@ -18245,7 +18661,7 @@ task<result<registration>> file_sd_start(shared<file_sd_target> t) {
 }  // namespace detail
 
 file_sd::file_sd(const file_sd_options& o)
-    : settings_(new detail::file_sd_settings{std::string(o.path), std::string(o.advertise), {}, o.keep_file}) {
+    : settings_(new detail::file_sd_settings{{}, detail::string(o.path), detail::string(o.advertise), {}, o.keep_file}) {
     for (const label& l : o.labels) {
         if (l.name.is_utf8() ? l.name.empty() || !detail::valid_utf8(l.name) : !detail::legacy_label_name(l.name))
             settings_->flaw = detail::text_of({"file_sd: label ", l.name, " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()"});
@@ -18255,13 +18671,13 @@ file_sd::file_sd(const file_sd_options& o)
 file_sd::~file_sd() { delete settings_; }
 task<result<registration>> file_sd::register_server(event_loop&,
                                                                           const metrics_http_server& server) {
-    std::string target = server.url();  // "http://host:port/"
+    detail::string target(server.url());  // "http://host:port/"
     target.erase(0, target.find("//") + 2);
     target.erase(target.find_last_not_of('/') + 1);
     if (!settings_->advertise.empty())
         target = detail::text_of({detail::bracketed(detail::unbracketed(settings_->advertise)), ":", detail::digits(server.port())});
     return detail::file_sd_start(detail::shared(
-        new detail::file_sd_target{{}, *settings_, server.port() ? target : std::string(), server.https()}));
+        new detail::file_sd_target{{}, *settings_, server.port() ? target : detail::string(), server.https()}));
 }
 
 PROMETHEUS_ASYNC_END
@@ -18279,7 +18695,7 @@ PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 /// Numbers for those who watch it.
-struct textfile_metrics {
+struct textfile_metrics : allocated {
     textfile_metrics(registry& in, std::string_view path) {
         own_metric(written, in, path, "prometheus_async_textfile_written_total", "Pages that were written to the file.");
         own_metric(octets, in, path, "prometheus_async_textfile_octets_total", "Octets of those.");
@@ -18292,7 +18708,7 @@ struct textfile_metrics {
     gauge last_success;
 };
 
-struct PROMETHEUS_ASYNC_LOCAL textfile_state {
+struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     explicit textfile_state(const textfile_options& o)
         : given(o), path(o.path), registries(o.registries.begin(), o.registries.end()), only(o.only.begin(), o.only.end()) {
         if (o.self_metrics) metrics = owned<textfile_metrics>(new textfile_metrics(*o.self_metrics, path));
@@ -18307,12 +18723,12 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state {
     bool parents() const noexcept { return loop && home != sys::getpid(); }  // its thread may hold the lock for ever here
 
     textfile_options given;          // the views in it are not to be read
-    std::string path;
-    std::vector<registry*> registries;
-    std::vector<std::string> only;
+    string path;
+    vector<registry*> registries;
+    vector<string> only;
     owned<textfile_metrics> metrics;
     mutex writing, telling;          // telling: trouble alone, so that nobody waits for a disk
-    std::string trouble;             // what why() says
+    string trouble;             // what why() says
     cursor page{};                   // keeps its memory
     dev_t device = 0;
     ino_t inode = 0;
@@ -18354,7 +18770,7 @@ private:
 result<void> textfile_state::write_page(std::size_t& octets) {
     if (path.size() < 6 || !std::string_view(path).ends_with(".prom"))
         return error(errc::invalid_option, "textfile: the path must end in .prom, or node_exporter does not read it");
-    const std::vector<std::string_view> names(only.begin(), only.end());
+    const vector<std::string_view> names(only.begin(), only.end());
     page_options options;
     options.registries = registries;
     options.only = names;

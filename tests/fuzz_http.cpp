@@ -24,7 +24,7 @@ struct service : http_service {
         limits.header_fields = 20;
         limits.requests_per_connection = 20;
         routes.push_back({"/", "x", "text/html", {}, true, false});
-        routes.push_back({"/t", text, "text/plain", {}, true, false});
+        routes.push_back({"/t", prom::detail::string(text), "text/plain", {}, true, false});
         routes.push_back({"/m", {}, {}, {&small}, false, false});
         routes.push_back({"/l", {}, {}, {&large}, false, false});
     }
@@ -75,8 +75,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     // Each answer is a status that we know, and nothing but answers is sent.
     if (!whole.empty() && whole.compare(0, 9, "HTTP/1.1 ") != 0) __builtin_trap();
     // What is decoded stays inside, and what is no authority is refused without a look beyond it.
-    std::string target("/m?" + std::string(octets));
-    std::vector<std::string_view> names;
+    prom::detail::string target(prom::detail::text_of({"/m?", octets}));
+    prom::detail::vector<std::string_view> names;
     query_names(target, 8, names);
     for (std::string_view n : names)
         if (n.data() < target.data() || n.data() + n.size() > target.data() + target.size()) __builtin_trap();

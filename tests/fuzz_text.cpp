@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     require(prom::detail::valid_utf8(safe) && changed == !prom::detail::valid_utf8(text) && (changed || safe == text));
 
     for (const auto scheme : {prom::escaping::underscores, prom::escaping::dots, prom::escaping::values}) {
-        std::string name;
+        prom::detail::string name;
         prom::detail::append_name(name, text, scheme, true);
         require(name.empty() == text.empty() && (name.empty() || prom::detail::legacy_label_name(name)));
     }

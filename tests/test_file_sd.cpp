@@ -42,7 +42,7 @@ struct directory {
 
 prom::result<prom::registration> start(prom::event_loop& loop, const std::string& path, bool keep = false, bool https = false) {
     return finish(loop, file_sd_start(prom::detail::shared(
-                            new file_sd_target{{}, {path, "", {{"team", "a\"b"}}, keep}, "[::1]:9464", https})));
+                            new file_sd_target{{}, {{}, prom::detail::string(path), "", {{"team", "a\"b"}}, keep}, "[::1]:9464", https})));
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ struct service : http_service {
     std::vector<prom::event_kind> told;
     service() {
         prom::set_clock({prom::system_clock().monotonic, &the_wall});
-        routes.push_back({"/", page_text, "text/html", {}, true, false});
+        routes.push_back({"/", prom::detail::string(page_text), "text/html", {}, true, false});
         routes.push_back({"/metrics", {}, {}, {&metrics_registry}, false, false});
         context = this;
         on_event = [](const prom::event& e, void* self) { static_cast<service*>(self)->told.push_back(e.kind); };
@@ -365,7 +365,7 @@ TEST_CASE("a text of any length is sent whole") {
         service s;
         std::string text(n, 't');
         for (std::size_t i = 0; i < n; i += 97) text[i] = static_cast<char>('a' + i % 26);
-        s.routes.push_back({"/text", text, "text/plain", {}, true, false});
+        s.routes.push_back({"/text", prom::detail::string(text), "text/plain", {}, true, false});
         wire w(s);
         const auto a = w.ask(get("/text"));
         REQUIRE(a.size() == 1);

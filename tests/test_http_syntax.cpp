@@ -329,8 +329,9 @@ TEST_CASE("a path is compared octet by octet after one decoding, and %2F is no s
 }
 
 TEST_CASE("name[] is found in a query, decoded once") {
-    const auto names = [](std::string target, std::size_t limit = 256) {
-        std::vector<std::string_view> found;
+    const auto names = [](std::string_view asked, std::size_t limit = 256) {
+        prom::detail::string target(asked);
+        prom::detail::vector<std::string_view> found;
         std::string text;
         if (!prom::detail::query_names(target, limit, found)) return std::string("no");
         for (std::string_view n : found) text += std::string(n) + '|';

@@ -67,7 +67,7 @@ struct shown {
 /// The only series of the registry's only family.
 shown look(prom::registry& r) {
     const det::global_lock lock;
-    det::family_state& f = *det::registry_state::of(r).families.at(0);
+    det::family_state& f = *det::registry_state::of(r).families[0];
     det::record& one = *f.lines[0].living();
     std::uint64_t counts[256] = {};
     shown s;
@@ -75,7 +75,7 @@ shown look(prom::registry& r) {
     s.classic.assign(counts, counts + f.bounds->count + 1);
     return s;
 }
-det::native_view reduced(std::vector<det::native_cell> cells, std::uint32_t limit, double widest = 0, int schema = 3,
+det::native_view reduced(det::vector<det::native_cell> cells, std::uint32_t limit, double widest = 0, int schema = 3,
                          det::native_reduction* kept = nullptr) {
     det::native_reduction own{static_cast<std::uint8_t>(8 - schema), det::native_reduction::none};
     det::native_view v;
@@ -168,9 +168,9 @@ TEST_CASE("a factor is the coarsest schema that grows no faster") {
 }
 
 TEST_CASE("spans: a gap of two is filled, one of three begins another") {
-    const auto spans = [](std::vector<det::native_count> from) {
-        std::vector<det::native_span> s;
-        std::vector<std::uint64_t> counts;
+    const auto spans = [](det::vector<det::native_count> from) {
+        det::vector<det::native_span> s;
+        det::vector<std::uint64_t> counts;
         det::native_spans(from, s, counts);
         std::string out;
         for (const auto& x : s) out += std::to_string(x.offset) + ':' + std::to_string(x.length) + ' ';
@@ -185,7 +185,7 @@ TEST_CASE("spans: a gap of two is filled, one of three begins another") {
 }
 
 TEST_CASE("too many buckets: the zero bucket is widened while it may be, then two become one; the limit is strict") {
-    std::vector<det::native_cell> cells;
+    det::vector<det::native_cell> cells;
     for (std::int32_t k = -100; k != 100; ++k) cells.push_back({k, 5, k % 2 == 0, 1});
     auto v = reduced(cells, 160);
     CHECK(v.schema == 1);  // one sign has the odd keys, the other the even ones: the first halving merges none
@@ -205,7 +205,7 @@ TEST_CASE("too many buckets: the zero bucket is widened while it may be, then tw
     CHECK(v.schema == -2);
     CHECK(v.positive.size() + v.negative.size() <= 20);
 
-    const std::vector<det::native_cell> wide{{-262000, 0, false, 1}, {0, 0, true, 2}, {5, 0, false, 4}, {262145, 0, false, 8}, {262145, 0, true, 16}};
+    const det::vector<det::native_cell> wide{{-262000, 0, false, 1}, {0, 0, true, 2}, {5, 0, false, 4}, {262145, 0, false, 8}, {262145, 0, true, 16}};
     v = reduced(wide, 2, 0, 8);
     CHECK(v.schema == -4);
     CHECK(v.positive.size() == 1);
@@ -229,7 +229,7 @@ TEST_CASE("what a page has shown is only ever coarsened, and no bucket's count f
                 const auto level = static_cast<std::uint8_t>(random() % 20 == 0 ? random() % 4 : 0);
                 held[{static_cast<std::int32_t>(random() % 200) - 100, 5 + level, random() % 2 == 0}] += 1 + random() % 3;
             }
-            std::vector<det::native_cell> cells;
+            det::vector<det::native_cell> cells;
             std::uint64_t total = 0;
             for (const auto& [at, count] : held) {
                 cells.push_back({std::get<0>(at), static_cast<std::uint8_t>(std::get<1>(at)), std::get<2>(at), count});

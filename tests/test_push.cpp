@@ -239,7 +239,7 @@ TEST_CASE("a series with a label of the group, a timestamp or a name of the gate
 }
 
 TEST_CASE("the check reads a page alike, however it is cut, and takes label values of every octet") {
-    const std::vector<std::string> group{"job", "a"};
+    const prom::detail::vector<prom::detail::string> group{"job", "a"};
     std::string value;
     for (int c = 1; c != 256; ++c) value += static_cast<char>(c);
     prom::registry r;

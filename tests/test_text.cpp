@@ -21,17 +21,17 @@ std::string clean(std::string_view s) {
     return made;
 }
 std::string label(std::string_view s) {
-    std::string made;
+    prom::detail::string made;
     prom::detail::append_escaped_label(made, s);
     return made;
 }
 std::string help(std::string_view s, bool openmetrics) {
-    std::string made;
+    prom::detail::string made;
     prom::detail::append_escaped_help(made, s, openmetrics);
     return made;
 }
 std::string name(std::string_view s, escaping scheme, bool is_label = false) {
-    std::string made;
+    prom::detail::string made;
     prom::detail::append_name(made, s, scheme, is_label);
     return made;
 }
@@ -115,7 +115,7 @@ TEST_CASE("names need quotes when they are outside the legacy grammar") {
     CHECK(prom::detail::needs_quotes("http.requests", false));
     CHECK(prom::detail::needs_quotes("9lives", false));
     CHECK(prom::detail::needs_quotes("", true));
-    std::string quoted;
+    prom::detail::string quoted;
     prom::detail::append_quoted(quoted, "a\"b");
     CHECK(quoted == "\"a\\\"b\"");
 }

@@ -1,0 +1,180 @@
+// needs-network
+// PROMETHEUS_ASYNC_ALLOCATE and PROMETHEUS_ASYNC_RELEASE: all memory comes from there, aligned as asked, and goes back with its size.
+#include <cstddef>
+
+void* take_counted(std::size_t bytes, std::size_t alignment) noexcept;
+void give_counted(void* p, std::size_t bytes) noexcept;
+
+#define PROMETHEUS_ASYNC_ALLOCATE(bytes, alignment) ::take_counted(bytes, alignment)
+#define PROMETHEUS_ASYNC_RELEASE(p, bytes) ::give_counted(p, bytes)
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+
+#include "support/allocations.hpp"
+
+#include <doctest/doctest.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace prom = prometheus_async;
+
+namespace {
+std::atomic<long> taken{0}, wrong{0}, fail_in{-1};  // fail_in: how many are given before one is not
+std::atomic<long> held{0};                         // octets
+struct front {
+    std::size_t bytes, mark;
+    void* whole;
+};
+constexpr std::size_t mark = 0x5ca1ab1e;
+}  // namespace
+
+void* take_counted(std::size_t bytes, std::size_t alignment) noexcept {
+    wrong += bytes == 0 || alignment == 0 || (alignment & (alignment - 1)) != 0;
+    if (fail_in >= 0 && fail_in-- == 0) return nullptr;
+    if (alignment < alignof(front)) alignment = alignof(front);
+    void* const whole = std::malloc(bytes + alignment + sizeof(front));
+    if (!whole) std::abort();
+    const auto begin = (reinterpret_cast<std::uintptr_t>(whole) + sizeof(front) + alignment - 1) & ~(alignment - 1);
+    front f{bytes, mark, whole};
+    std::memcpy(reinterpret_cast<char*>(begin) - sizeof f, &f, sizeof f);
+    std::memset(reinterpret_cast<void*>(begin), 0xa5, bytes);
+    ++taken;
+    held += static_cast<long>(bytes);
+    return reinterpret_cast<void*>(begin);
+}
+void give_counted(void* p, std::size_t bytes) noexcept {
+    front f{};
+    std::memcpy(&f, static_cast<char*>(p) - sizeof f, sizeof f);
+    wrong += f.mark != mark || f.bytes != bytes;
+    held -= static_cast<long>(f.bytes);
+    f.mark = 0;
+    std::memcpy(static_cast<char*>(p) - sizeof f, &f, sizeof f);
+    std::free(f.whole);
+}
+
+namespace {
+/// One request over a connection of its own; the status, or 0.
+int ask(std::uint16_t port, prom::event_loop& loop) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    char answer[100] = {}, rest[4096];
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0) {
+        const char request[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
+        (void)::send(fd, request, sizeof request - 1, MSG_NOSIGNAL);
+        for (int i = 0; i != 2000; ++i) {
+            loop.poll(0.001);
+            char* const into = answer[0] != 0 ? rest : answer;
+            const ssize_t n = ::recv(fd, into, answer[0] != 0 ? sizeof rest : sizeof answer - 1, MSG_DONTWAIT);
+            if (n == 0) break;
+        }
+    }
+    ::close(fd);
+    return std::strlen(answer) > 12 ? std::atoi(answer + 9) : 0;
+}
+
+/// What each metric, a page and a server allocate; nothing is left of it.
+void everything(std::string_view path) {
+    prom::registry r;
+    const prom::counter c{"jobs_with_a_long_name", "Help that is longer than a string holds inside.", {.registry = &r}};
+    const prom::family<prom::gauge, "zone"> g{"depth", "Depth.", {.registry = &r}};
+    const prom::histogram h{"seconds", "Time.", {.registry = &r, .buckets = {0.25, 0.75, 31}}};
+    const prom::histogram native{"native_seconds", "Time.", {.registry = &r, .native = {.factor = 1.1}}};
+    const prom::info i{"build", "Build.", {.registry = &r}};
+    for (int k = 0; k != 300; ++k) g(k).set(k), native.observe(k * 0.7 + 1e-9);
+    for (int k = 0; k != 200; ++k) CHECK(g.remove(k));
+    c.inc(1, {.labels = {{"trace", "an exemplar of some length"}}});
+    c.inc(0.5);
+    h.observe(0.5);
+    i.set({{"version", "a long version, longer than a string holds inside"}});
+    double captured[16] = {};
+    const auto collector = r.add_collector([captured](prom::sample_sink& to) {
+        to.family(prom::metric_type::gauge, "collected", "Help.");
+        to.sample(captured[3], {{"label", "a value that is longer than a string holds"}});
+    });
+    prom::registry* const all[] = {&r};
+    prom::cursor page;
+    char window[512];
+    for (const auto as : {prom::format::text_0_0_4, prom::format::openmetrics_1_0_0, prom::format::protobuf, prom::format::openmetrics_2_0_0}) {
+        page.start({.as = as, .names = prom::escaping::values, .registries = all});
+        while (page.next(window).what == prom::pull::more) {}
+    }
+    prom::event_loop loop;
+    prom::file_sd file{{.path = path}};
+    const prom::credential known[] = {prom::basic("user", "a password that is long enough")};
+    const prom::route routes[] = {{.path = "/metrics", .registries = all}, {.path = "/text", .text = "a text that is longer than a string holds"}};
+    {
+        prom::metrics_http_server server;
+        loop.spawn([](prom::event_loop& l, const prom::server_options& options, prom::metrics_http_server& to) -> prom::task<void> {
+            auto made = co_await prom::start_http_server(l, options);
+            if (made) to = *std::move(made);
+        }(loop, {.addr = "127.0.0.1", .service_discovery = &file, .routes = routes, .self_metrics = true}, server));
+        for (int k = 0; k != 100 && server.port() == 0; ++k) loop.poll(0.01);
+        int posted = 0;
+        loop.post([&posted, captured] { posted = captured[5] < 1 ? 1 : 2; });
+        CHECK(ask(server.port(), loop) == 200);
+        CHECK(posted == 1);
+    }
+    loop.poll(0.01);
+    loop.run([](prom::event_loop& l, const prom::server_options& options) -> prom::task<void> {
+        auto server = co_await prom::start_http_server(l, options);
+        CHECK(server);
+        if (server) (void)co_await server->close();
+    }(loop, {.addr = "127.0.0.1", .credentials = known}));
+    prom::deferred<int> later;
+    int got = 0;
+    double more[8] = {};
+    later.then([&got, more](int x) { got = x + static_cast<int>(more[0]); return 0; });
+    later.fire(7);
+    CHECK(got == 7);
+    const auto pushed = prom::push_to_gateway({.gateway = "127.0.0.1:1", .job = "a job of a long name", .registries = all, .tries = 1});
+    CHECK_FALSE(pushed);
+}
+}  // namespace
+
+TEST_CASE("all memory is asked for in one place, and goes back there with its size") {
+    char path[64];
+    std::snprintf(path, sizeof path, "/tmp/prometheus_async_own_memory_%d.json", static_cast<int>(::getpid()));
+    everything(path);  // what is made once for the process
+    const long before = held, count = taken, by_new = allocations;
+    everything(path);
+    CHECK(taken > count + 100);
+    CHECK(held == before);
+    CHECK(wrong == 0);
+    CHECK(allocations - by_new == (counts_allocations ? 1 : 0));  // a text for users is a std::string: the URL, which file_sd asks for
+    ::unlink(path);
+}
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("null is what operator new's failure is") {
+    prom::registry r;
+    const prom::family<prom::counter, "l"> f{"children", "h", {.registry = &r}};
+    f("x").inc();
+    fail_in = 0;
+    CHECK_THROWS_AS(r.make_counter("another_counter_of_a_long_name", "h"), std::bad_alloc);
+    fail_in = -1;
+    r.make_counter("another_counter_of_a_long_name", "h").inc();
+    for (long n = 0, failed = 1; failed != 0; ++n) {
+        fail_in = n;
+        try {
+            for (int k = 0; k != 50; ++k) f(k).inc();
+            failed = fail_in >= 0 ? 0 : 1;
+            fail_in = -1;
+        } catch (const std::bad_alloc&) {
+        }
+    }
+    CHECK(f(49).value() > 0);
+    CHECK(wrong == 0);
+}
+#endif
