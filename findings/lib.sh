@@ -3,7 +3,7 @@
 #   debs  [SUITE/]PACKAGE=VERSION...  unpacks Debian packages into $lab/root, without installing them
 #   gcc12, clang19                    unpack these compilers; $gcc and $clang run them (the C library's headers are the system's)
 #   npm_get NAME@VERSION...           installs npm packages into $lab/node_modules
-#   serve FILE CONTENT-TYPE [HEADER]  serves FILE on a free port of 127.0.0.1; sets $port
+#   serve FILE CONTENT-TYPE [MORE]    serves FILE on a free port of 127.0.0.1; sets $port. MORE: a header line, or "chunked"
 #   prometheus PROGRAM [FLAG...]      starts a Prometheus that scrapes 127.0.0.1:$port each second (job "j"), with the lines $more in its file; sets $prom
 #   victoria_metrics                  starts VictoriaMetrics 1.79.5, which scrapes 127.0.0.1:$port each second (job "j"); sets $prom
 #   influxdb                          starts InfluxDB 1.6.7 with an empty database "d" at $influx; $remote/write and $remote/read take Prometheus
@@ -76,6 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open(page + ".requests", "a") as log: log.write(str(self.headers))
         self.send_response(200)
         self.send_header("Content-Type", kind)
+        if ": " in more: self.send_header(*more.split(": "))
         if more == "chunked":
             self.send_header("Transfer-Encoding", "chunked"); self.end_headers()
             step = int(os.environ.get("CHUNK", "16384"))
