@@ -361,9 +361,11 @@ public:
     }
     PROMETHEUS_ASYNC_DECL ~result() = default;
 
+    /// The value; raises the error if there is none.
     PROMETHEUS_ASYNC_DECL T& value() & { return raise_if_bad(), **this; }
     PROMETHEUS_ASYNC_DECL const T& value() const& { return raise_if_bad(), **this; }
     PROMETHEUS_ASYNC_DECL T&& value() && { return raise_if_bad(), *static_cast<result&&>(*this); }
+    /// The value, or this one if there is none.
     PROMETHEUS_ASYNC_DECL T value_or(T otherwise) && { return static_cast<T&&>(*this ? **this : otherwise); }
 
 private:
@@ -383,7 +385,7 @@ public:
 
     PROMETHEUS_ASYNC_DECL explicit operator bool() const noexcept { return good_; }
     PROMETHEUS_ASYNC_DECL const error& why() const noexcept { return why_; }
-    PROMETHEUS_ASYNC_DECL void value() const { if (!good_) detail::raise(why_); }
+    PROMETHEUS_ASYNC_DECL void value() const { if (!good_) detail::raise(why_); }  // raises the error if there is one
 
 private:
     bool good_;
@@ -609,7 +611,7 @@ public:
     PROMETHEUS_ASYNC_DECL constexpr seconds(const Duration& d) noexcept
         : count_(static_cast<double>(d.count()) * static_cast<double>(Duration::period::num) /
                  static_cast<double>(Duration::period::den)) {}
-    PROMETHEUS_ASYNC_DECL constexpr double count() const noexcept { return count_; }
+    PROMETHEUS_ASYNC_DECL constexpr double count() const noexcept { return count_; }  // how many, also parts of one
 
 private:
     double count_ = 0;
@@ -1335,6 +1337,7 @@ public:
     PROMETHEUS_ASYNC_DECL result<state_set> try_state_set(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL result<unknown> try_unknown(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL result<min_max_gauge> try_min_max_gauge(any_name name, std::string_view help, const metric_options& options = {});
+    /// As try_counter() and so on, and raise what these return.
     PROMETHEUS_ASYNC_DECL counter make_counter(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL gauge make_gauge(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL histogram make_histogram(any_name name, std::string_view help, const metric_options& options = {});
@@ -1343,9 +1346,11 @@ public:
     PROMETHEUS_ASYNC_DECL state_set make_state_set(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL unknown make_unknown(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL min_max_gauge make_min_max_gauge(any_name name, std::string_view help, const metric_options& options = {});
+    /// Several series of one metric, whose label names are known only at run time: try_family<counter>(name, help, {"disk"}).
     template <class Metric>
     PROMETHEUS_ASYNC_DECL result<dynamic_family<Metric>> try_family(any_name name, std::string_view help, label_names labels,
                                             const metric_options& options = {});
+    /// The same, and raises what that returns.
     template <class Metric>
     PROMETHEUS_ASYNC_DECL dynamic_family<Metric> make_family(any_name name, std::string_view help, label_names labels,
                                      const metric_options& options = {});
@@ -1463,6 +1468,7 @@ public:
         if constexpr (requires { metric_.observe(span); }) metric_.observe(span);
         else metric_.set(span);
     }
+    /// The seconds until now.
     PROMETHEUS_ASYNC_DECL double elapsed() const noexcept { return detail::seconds_since(start_); }
 
 private:
@@ -1487,6 +1493,7 @@ public:
         : counter(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit counter(const detail::declared& from) noexcept : series_(from.one) {}
 
+    /// By one, by a number, or by a duration in seconds.
     PROMETHEUS_ASYNC_DECL void inc() const noexcept { count(1); }
     template <std::integral Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
@@ -1683,10 +1690,12 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value, const exemplar& e) const noexcept { observe(value.count(), e); }
     template <class... X> void Observe(X...) const = delete;  // observe(value)
+    /// Observes the seconds that the scope took.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
+    /// To no observations, and made anew as far as _created tells.
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
-    PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
-    PROMETHEUS_ASYNC_DECL double sum() const noexcept;
+    PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;  // of all observations
+    PROMETHEUS_ASYNC_DECL double sum() const noexcept;           // of all observed values
 
 private:
     detail::series series_;
@@ -1731,10 +1740,12 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     template <class... X> void Observe(X...) const = delete;  // observe(value)
+    /// Observes the seconds that the scope took.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
+    /// To no observations, and made anew as far as _created tells.
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
-    PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;
-    PROMETHEUS_ASYNC_DECL double sum() const noexcept;
+    PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;  // of all observations
+    PROMETHEUS_ASYNC_DECL double sum() const noexcept;           // of all observed values
 
 private:
     detail::series series_;
@@ -1767,6 +1778,7 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     template <class... X> void Observe(X...) const = delete;  // observe(value)
+    /// Observes the seconds that the scope took.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<min_max_gauge>(*this); }
     /// As a scrape would show them now.
     PROMETHEUS_ASYNC_DECL double smallest() const noexcept;
@@ -1791,6 +1803,7 @@ public:
         : info(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit info(const detail::declared& from) noexcept : series_(from.one) {}
 
+    /// These are the facts from now on, instead of those before.
     PROMETHEUS_ASYNC_DECL void set(list<label> labels) const { detail::set_info(series_, labels); }
     void Set(list<label>) const = delete;  // set(labels)
 
@@ -2138,11 +2151,11 @@ public:
         exemplar example{};  // of a histogram
         double example_value = 0;
     };
-    struct native_bucket {
+    struct native_bucket {  // of a native_histogram
         std::int32_t index;   // of a bucket with the upper bound 2^(index / 2^schema); of values below zero, that is -bound
         std::uint64_t count;  // in this bucket alone
     };
-    struct native_histogram {
+    struct native_histogram {  // what a collector knows of one
         int schema = 0;                       // -4 to 8
         double zero_threshold = 0x1p-128;     // values no farther from zero are in zero_count
         std::uint64_t zero_count = 0;
@@ -2167,8 +2180,10 @@ public:
     /// The same with native buckets, which protobuf and OpenMetrics 2.0 show. Parts that do not agree are nonsense: a scraper
     /// would refuse the whole page for them.
     PROMETHEUS_ASYNC_DECL void histogram(const native_histogram& value, list<label> labels = {}, const sample_details& more = {});
+    /// A series of a summary.
     PROMETHEUS_ASYNC_DECL void summary(std::uint64_t count, double sum, list<quantile> quantiles = {}, list<label> labels = {},
                                        const sample_details& more = {});
+    /// A series of a state set: each state once.
     PROMETHEUS_ASYNC_DECL void states(list<state> states, list<label> labels = {});
     /// Leaves this collector out of the page.
     PROMETHEUS_ASYNC_DECL void fail(std::string_view why);
@@ -2186,7 +2201,7 @@ private:
 ///          declare and remove metrics. One that blocks holds up its scrape and its removal
 class collector {
 public:
-    virtual void collect(sample_sink& out) = 0;
+    virtual void collect(sample_sink& out) = 0;  // called for each page
 
 protected:
     PROMETHEUS_ASYNC_DECL ~collector() = default;
@@ -4771,6 +4786,7 @@ struct registration {
 /// errors   an error result fails the start of the server and leaves nothing open
 class service_discovery {
 public:
+    /// Called once the server listens; its start waits for this.
     virtual task<result<registration>> register_server(event_loop& loop, const metrics_http_server& server) = 0;
 
 protected:

@@ -68,7 +68,7 @@ def name_of(head):
     if "operator" in head:
         return "operator", "operator"
     plain = re.sub(r"^template <(?:[^<>]|<[^<>]*>)*> ?", "", head)
-    plain = re.sub(r"requires (\([^()]*(?:\([^()]*(?:\([^()]*\)[^()]*)*\)[^()]*)*\)|[\w:]+(<[^<>]*>)?)( (&&|\|\|) )?", "", plain)
+    plain = re.sub(r"requires ?(\([^()]*(?:\([^()]*(?:\([^()]*\)[^()]*)*\)[^()]*)*\)|[\w:]+(<[^<>]*>)?)( (&&|\|\|) )?", "", plain)
     m = re.search(r"\(\*(\w+)\)\(", plain)
     if m:
         return "variable", m[1]
