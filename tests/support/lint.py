@@ -3,9 +3,9 @@
 these name) before it, and that it does not compile when one of these is left out; checks the contents table against the
 banners, and compiles the README's C++ blocks and the code of its table "Everything at a glance". Every link of the README leads
 somewhere, every example has a number of its own and stands in the README. Every public name is used by an example, has a comment with keys (shape,
-unit, threads, ...), every class that has state says its threads, and each name stands in the README or below among those that nobody types.
+unit, threads, ...), every class that has state says its threads, and each name stands in the README or below among those that nobody types. The manual's links lead somewhere.
 Ends with "N passed, N failed"."""
-import glob, os, re, shutil, subprocess, sys, tempfile
+import glob, html.parser, os, re, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 header, readme = sys.argv[1:3]
@@ -151,6 +151,28 @@ for n, e in public:
     check(not said or e.name not in UNTYPED, f"[{n}] {e.name} stands in the README, and in lint.py among those that do not")
 for name in {*UNTYPED, *manual.UNNAMED}:
     check(any(e.name == name for _, e in public), f"lint.py, manual.py: {name} is a public name")
+
+# The manual: links that lead somewhere, and HTML whose elements are closed.
+made = list(manual.blocks(manual.rooms(text), page, uses))
+markdown, as_html = manual.markdown(made), manual.page(made)
+for what, written, ids, links in (("manual.md", re.sub(r"```.*?```|`[^`]*`|^    .*?$", "", markdown, flags=re.S | re.M), r'<a id="([^"]+)"', r"\]\(([^)]+)\)"),
+                                  ("manual.html", as_html, r' id="([^"]+)"', r'href="([^"]+)"')):
+    known = set(re.findall(ids, written))
+    def leads(to):
+        return to.startswith("https:") or to[1:] in known or to.startswith("../../") and os.path.exists(to[6:].split("#")[0])
+    lost = [to for to in re.findall(links, written) if not leads(to)]
+    check(not lost, f"{what}: its links lead somewhere: {lost[:5]}")
+    check(all(e.name in known for _, e in public), f"{what} has each public name")
+open_now = []
+class closes(html.parser.HTMLParser):
+    def handle_starttag(self, tag, _):
+        if tag not in ("meta", "br"):
+            open_now.append(tag)
+    def handle_endtag(self, tag):
+        if not open_now or open_now.pop() != tag:
+            open_now.append(f"</{tag}> before its time")
+closes().feed(as_html)
+check(not open_now, f"manual.html: every element is closed: {open_now[-3:]}")
 
 print(f"{passed} passed, {len(faults)} failed")
 sys.exit(bool(faults))
