@@ -13301,8 +13301,9 @@ template <class Field>
 bool query_fields(string& target, Field field) {
     for (std::size_t at = target.find('?'), end; at < target.size(); at = end) {
         if ((end = target.find('&', ++at)) == string::npos) end = target.size();
-        const std::size_t equals = target.find('=', at);
-        if (equals >= end) continue;
+        const std::size_t key_size = std::string_view(target).substr(at, end - at).find('=');  // not beyond: each octet is looked at once
+        if (key_size == std::string_view::npos) continue;
+        const std::size_t equals = at + key_size;
         char* const key = target.data() + at;
         char* const value = target.data() + equals + 1;
         const std::string_view named(key, percent_decode(key, equals - at, true));
@@ -16345,7 +16346,11 @@ struct secret_text {
 /// What a server said, without a secret of ours that it repeats.
 inline void blot(string& said, std::string_view secret) {
     if (secret.empty()) return;
-    for (std::size_t at = 0; (at = said.find(secret, at)) != string::npos; at += 7) said.replace(at, secret.size(), "[token]");
+    string rest;  // made anew: who repeats it without end must not have all that follows moved each time
+    std::size_t from = 0;
+    for (std::size_t at; (at = said.find(secret, from)) != string::npos; from = at + secret.size())
+        rest.append(said, from, at - from).append("[token]");
+    if (from != 0) said.swap(rest.append(said, from));
 }
 
 // ---- waiting ----

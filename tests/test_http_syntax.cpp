@@ -351,6 +351,51 @@ TEST_CASE("name[] is found in a query, decoded once") {
     CHECK(names("/m?name[]=a&name[]=b", 1) == "no");
 }
 
+// These texts are so long that whoever looks at an octet once for each of the others does not end before the test's time is up.
+TEST_CASE("what a client or an agent chooses is looked at once, whatever it is made of") {
+    const auto long_of = [](std::string_view part, std::size_t size) {
+        std::string text;
+        while (text.size() < size) text += part;
+        return text;
+    };
+    for (std::string_view part : {"&", "=", "&a", "a&b=", "name[]=&", "%26", "+", "?", "q=x&"}) {
+        prom::detail::string target("/metrics?" + long_of(part, 4'000'000));
+        prom::detail::vector<std::string_view> found;
+        CHECK(prom::detail::query_names(target, 256, found));
+        CHECK(found.empty());
+    }
+    for (std::string_view part : {",", ";", "\"", "\\", "=", "a,", "a=\"b\\\"\";", "\",", " ", "*/*;q=0,", "gzip;q=0,", "text/plain;q=0.3;escaping=values,", "\t,"}) {
+        const std::string list = long_of(part, 400'000);
+        CHECK(prom::negotiate(list, list).as == prom::format::text_0_0_4);
+    }
+    for (std::string_view part : {"Accept: ,\r\n", "Accept:\r\n", "Connection: ,a\r\n", "Expect: ,\r\n", "X: y\r\n", "a:\r\n", "Accept-Encoding: gzip;q=\r\n"}) {
+        prom::server_limits wide;
+        wide.header_bytes = wide.header_fields = 1'000'000;
+        for (std::size_t piece : {std::size_t{1}, std::size_t{1'000'000}}) {
+            prom::detail::request_parser p(wide);
+            const std::string head = "GET / HTTP/1.1\r\nHost: x\r\n" + long_of(part, 300'000) + "\r\n";
+            for (std::size_t at = 0; at < head.size(); at += piece) p.feed(std::string_view(head).substr(at, piece));
+            CHECK(p.done());
+        }
+    }
+    for (std::string_view part : {"1\r\na\r\n", "1;\r\na\r\n", "0001\r\na\r\n", "1;a=b\r\na\r\n"})
+        for (std::size_t piece : {std::size_t{1}, std::size_t{1'000'000}}) {
+            prom::detail::response_parser p;
+            const std::string answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + long_of(part, 400'000);
+            for (std::size_t at = 0; at < answer.size(); at += piece) p.feed(std::string_view(answer).substr(at, piece));
+            CHECK((p.body.size() > 1000 || *p.fault() != '\0'));
+        }
+    prom::detail::string said(long_of("a", 1'000'000) + "token token.");
+    prom::detail::blot(said, "a");
+    CHECK(said.size() == 7'000'000 + 12);
+    prom::detail::blot(said, "token");
+    CHECK(said.ends_with("[[token]][[token]][token] [token]."));
+    said = "nothing of it";
+    prom::detail::blot(said, "token");
+    prom::detail::blot(said, "");
+    CHECK(said == "nothing of it");
+}
+
 TEST_CASE("dates are IMF-fixdate") {
     const auto date = [](double wall) {
         char text[29];
