@@ -10066,42 +10066,80 @@ std::string_view format_name(format as) noexcept { return row_of(as).name; }
 
 // ---- the names on a page ----
 
-/// What a page has shown, whatever has become of it since: of each text its fingerprint.
+/// What a page has shown, whatever has become of it since: of each text its fingerprint. With each text comes one more chain,
+/// which takes its part of another one (Litwin's linear hashing): at no time are all moved.
 class shown_texts {
 public:
+    shown_texts() noexcept = default;
+    shown_texts(const shown_texts&) = delete;
+    shown_texts& operator=(const shown_texts&) = delete;
+    ~shown_texts() { for (unsigned i = 0; portions_[i]; ++i) give_memory(portions_[i], bytes_of(i), alignof(place)); }
+
     /// False when it was there.
     bool add(std::string_view text) {
-        if ((all_.size() + 1) * 2 > table_.size()) rebuild(table_.empty() ? 16 : table_.size() * 2);
         const fingerprint print = state.fingerprint_of(text);
-        std::uint32_t& place = find(print);
-        if (place != 0) return false;
-        all_.push_back(print);
-        place = static_cast<std::uint32_t>(all_.size());
+        for (std::uint32_t i = size_ == 0 ? none : at(chain_of(print)).chain; i != none; i = at(i).next) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            if (at(i).print == print) return false;
+        }
+        place*& portion = portions_[portion_of(size_)];
+        if (!portion) portion = static_cast<place*>(take_memory(bytes_of(portion_of(size_)), alignof(place)));
+        at(size_) = {print, none, none};
+        if (size_ != 0) move_chain(at(before(size_)), at(size_), size_);
+        ++size_;
+        place& home = at(chain_of(print));
+        at(size_ - 1).next = exchanged(home.chain, size_ - 1);
         return true;
     }
-    std::size_t size() const noexcept { return all_.size(); }
+    std::size_t size() const noexcept { return size_; }
     /// Forgets all but the first n.
-    void cut(std::size_t n) {
-        if (n == 0 && all_.size() > table_.size() / 16) {
-            all_.clear();
-            return table_.assign(table_.size(), 0);
+    void cut(std::size_t n) noexcept {
+        if (n == 0) size_ = 0;
+        for (; size_ > n; --size_) {
+            const std::uint32_t last = size_ - 1;
+            std::uint32_t* link = &at(chain_of(at(last).print)).chain;
+            while (*link != last) link = &at(*link).next;
+            *link = at(last).next;
+            if (last != 0) move_chain(at(last), at(before(last)), none);
         }
-        for (; all_.size() > n; all_.pop_back()) find(all_.back()) = 0;  // nobody's way leads past what came last
     }
 
 private:
-    /// Where it is, or would be.
-    std::uint32_t& find(const fingerprint& print) noexcept {
-        std::size_t i = static_cast<std::size_t>(print.low) & (table_.size() - 1);
-        while (table_[i] != 0 && all_[table_[i] - 1] != print) i = (i + 1) & (table_.size() - 1);
-        return table_[i];
+    static constexpr std::uint32_t none = ~std::uint32_t{0}, first = 16;
+    /// A text, and the begin of a chain: that of the texts whose prints end in the bits of its number.
+    struct place {
+        fingerprint print;
+        std::uint32_t next, chain;
+    };
+    static std::uint32_t top_of(std::uint32_t n) noexcept { return std::uint32_t{1} << (31 - __builtin_clz(n)); }
+    /// Whose chain had the texts of this one before it was there. It is not the first.
+    static std::uint32_t before(std::uint32_t number) noexcept { return number - top_of(number); }
+    std::uint32_t chain_of(const fingerprint& print) const noexcept {
+        const std::uint32_t top = top_of(size_), i = static_cast<std::uint32_t>(print.low) & (2 * top - 1);
+        return i < size_ ? i : i - top;
     }
-    void rebuild(std::size_t size) {
-        table_.assign(size, 0);
-        for (std::size_t i = 0; i != all_.size(); ++i) find(all_[i]) = static_cast<std::uint32_t>(i + 1);
+    static unsigned portion_of(std::uint32_t number) noexcept { return static_cast<unsigned>(31 - __builtin_clz(number / first + 1)); }
+    static std::size_t bytes_of(unsigned portion) noexcept { return (sizeof(place) * first) << portion; }
+    place& at(std::uint32_t number) const noexcept {
+        const unsigned portion = portion_of(number);
+        return portions_[portion][number - ((first << portion) - first)];
     }
-    vector<fingerprint> all_;
-    vector<std::uint32_t> table_;  // 1 + an index; at most half full
+    /// What belongs to the place `number`, or all.
+    void move_chain(place& from, place& to, std::uint32_t number) noexcept {
+        for (std::uint32_t* link = &from.chain; *link != none;) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            const std::uint32_t i = *link;
+            place& p = at(i);
+            if (number != none && (static_cast<std::uint32_t>(p.print.low) & (2 * top_of(number) - 1)) != number) {
+                link = &p.next;
+                continue;
+            }
+            *link = p.next;
+            p.next = exchanged(to.chain, i);
+        }
+    }
+    place* portions_[28] = {};  // each twice as large as the one before; the last one stays null
+    std::uint32_t size_ = 0;
 };
 
 /// The names of samples on a page, where two families could have the same one: as soon as there is more than one registry,

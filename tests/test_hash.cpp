@@ -339,7 +339,7 @@ TEST_CASE("a pull does only so much for series that are not shown: gone, twice, 
     const prom::family<prom::gauge, "l"> f{"f", "h", {.registry = &first}}, g{"f", "h", {.registry = &second}};
     for (int i = 0; i != 10000; ++i) f(i).set(i), g(i).set(i);
     prom::registry* const both[] = {&first, &second};
-    const std::string merged = bounded(pull_all({.registries = both}), 1100);
+    const std::string merged = bounded(pull_all({.registries = both}), 1100 + 3 * 1024);  // each that is looked up among those shown
     CHECK(lines_with(merged, "f{") == 10000);
     for (int i = 0; i != 10000; ++i) if (i % 2500 != 7) f.remove(i);
     const family_state& state_of_f = *registry_state::peek(first)->find("f");
@@ -372,6 +372,52 @@ TEST_CASE("a pull does only so much for series that are not shown: gone, twice, 
 }
 
 // ---- growth ----
+
+TEST_CASE("what a page has shown is known, whatever was forgotten in between, and one more costs a few steps among any number") {
+    shown_texts shown;
+    std::vector<std::string> all;  // in the order in which they came
+    std::set<std::string> known;
+    std::uint32_t random = 1;
+    const auto below = [&](std::size_t n) { return (random = random * 1664525 + 1013904223) / 65536 % n; };
+    for (int i = 0; i != 20000; ++i) {
+        const std::string text = std::to_string(below(9000));
+        const bool fresh = known.insert(text).second;
+        REQUIRE(shown.add(text) == fresh);
+        if (fresh) all.push_back(text);
+        if (below(200) == 0) {
+            const std::size_t to = below(20) == 0 ? 0 : all.size() - below(all.size() < 300 ? all.size() + 1 : 300);
+            shown.cut(to);
+            for (; all.size() != to; all.pop_back()) known.erase(all.back());
+        }
+        REQUIRE(shown.size() == all.size());
+    }
+    for (const std::string& text : all) CHECK_FALSE(shown.add(text));
+    long most = 0;
+    shown_texts many;
+    for (int i = 0; i != 100000; ++i) {
+        steps = 0;
+        CHECK(many.add(std::to_string(i)));
+        most = std::max(most, steps);
+    }
+    CHECK(most < 40);
+    steps = 0;
+    for (int i = 0; i != 100000; ++i) CHECK_FALSE(many.add(std::to_string(i)));
+    CHECK(steps < 300000);
+}
+
+TEST_CASE("a page of two registries that have a family lets others have the lock, however many series there are") {
+    prom::registry one, other;
+    const prom::family<prom::counter, "l"> mine{"f", "h", {.registry = &one}}, theirs{"f", "h", {.registry = &other}};
+    for (int i = 0; i != 20000; ++i) {
+        mine(i).inc();
+        theirs(i + 10000).inc();
+    }
+    prom::registry* const both[] = {&one, &other};
+    held = most_held = 0;
+    const std::string page = prom::expose({.registries = both});
+    CHECK(most_held < 5000);
+    CHECK(lines_with(page, "f_total{") == 30000);
+}
 
 TEST_CASE("what one more name costs does not grow with the names that are there") {
     prom::registry mine;
