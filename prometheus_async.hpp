@@ -7196,7 +7196,7 @@ constexpr int least_schema = -4, most_schema = 8;
 /// have computed once: the square root of two is one unit too low, and each bound is a product of one before it.
 struct native_table_8 {
     std::uint64_t mantissa[257];  // in the upper 52 bits; ascending; then one above all
-    std::uint16_t below[512];     // how many have a smaller one than all numbers of this 512th part
+    std::uint8_t below[512];      // how many have a smaller one than all numbers of this 512th part; 255 where it is all
 };
 consteval native_table_8 make_native_table() {
     constexpr double factors[] = {0x1.6a09e667f3bccp+0, 0x1.306fe0a31b715p+0, 0x1.172b83c7d517bp+0, 0x1.0b5586cf9890fp+0,
@@ -7213,7 +7213,7 @@ consteval native_table_8 make_native_table() {
     unsigned passed = 0;
     for (unsigned part = 0; part != 512; ++part) {
         while (passed != 256 && t.mantissa[passed] >> 55 < part) ++passed;
-        t.below[part] = static_cast<std::uint16_t>(passed);  // at most one is within: they are farther apart than a 512th
+        t.below[part] = static_cast<std::uint8_t>(passed == 256 ? 255 : passed);  // at most one is within: they are farther apart than a 512th
     }
     return t;
 }
@@ -7332,21 +7332,21 @@ struct native_span {
 };
 /// Buckets as the formats have them: spans, and the count of each bucket in them. A gap of one or two is filled with
 /// empty ones: that takes less room than another span.
-static void native_spans(const vector<native_count>& from, vector<native_span>& spans, vector<std::uint64_t>& counts) {
-    spans.clear();
-    counts.clear();
+template <class Put>
+static void each_span(const vector<native_count>& from, Put put) {
     std::int32_t next = 0;
-    for (const native_count& b : from) {
-        const std::int32_t gap = b.key - next;
-        if (spans.empty() || gap > 2) {
-            spans.push_back({gap, 0});
-        } else {
-            counts.resize(counts.size() + static_cast<std::size_t>(gap));
-            spans.back().length += static_cast<std::uint32_t>(gap);
-        }
-        ++spans.back().length;
-        counts.push_back(b.count);
-        next = b.key + 1;
+    for (std::size_t i = 0; i != from.size();) {
+        const std::int32_t first = from[i].key, offset = first - next;
+        do next = from[i].key + 1; while (++i != from.size() && from[i].key - next <= 2);
+        put(native_span{offset, static_cast<std::uint32_t>(next - first)});
+    }
+}
+template <class Put>
+static void each_count(const vector<native_count>& from, Put put) {
+    for (std::size_t i = 0; i != from.size(); ++i) {
+        const std::int32_t gap = i == 0 ? 0 : from[i].key - from[i - 1].key - 1;
+        for (std::int32_t empty = gap > 2 ? 0 : gap; empty != 0; --empty) put(std::uint64_t{0});
+        put(from[i].count);
     }
 }
 /// Whether the parts agree. A scraper refuses the whole page for one histogram that does not.
@@ -7463,20 +7463,45 @@ __attribute__((__noinline__)) static void observe_elsewhere(const series& s, con
     at[index].add(std::uint64_t{1});
     if (b.count != 0) run[2 + b.bucket(value)].add(std::uint64_t{1});
 }
+/// Where this thread last counted: mostly it counts there again, since a window spans several octaves. An entry is right as
+/// long as the cells have the tag, and the series has its run: ids are not used again, and windows of a series do not move.
+struct native_recent {
+    std::uint64_t id;
+    cell* at;
+    std::uint32_t name;
+    std::uint32_t unused[3];  // its size is a power of two, which is faster to multiply with
+};
+#if PROMETHEUS_ASYNC_NO_THREADS
+static constinit native_recent recents[4] = {};
+#else
+static constinit thread_local native_recent recents[4] = {};
+#endif
+__attribute__((__noinline__)) static void observe_classic(const bucket_bounds& b, cell* run, double value) noexcept {
+    run[2 + b.bucket(value)].add(std::uint64_t{1});
+}
+/// Counts where this thread has not just counted, and takes note.
+__attribute__((__noinline__)) static void observe_anew(const series& s, const bucket_bounds& b, cell* run, double value, std::uint32_t key,
+                                                       std::uint32_t name) noexcept {
+    const native_window& w = native_cells::of(*s.rec).home(name);
+    if (w.seen() != name) return observe_elsewhere(s, b, run, value);
+    cell* const at = own_run(window_series(s, w.place));
+    if (!at) return observe_slowly(s, &b, value);
+    recents[name % std::size(recents)] = {s.id, at, name, {}};
+    at[1].add(value);
+    at[2 + key % window_keys].add(std::uint64_t{1});
+    if (b.count != 0) observe_classic(b, run, value);
+}
 void observe_native(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept {
     const std::uint64_t bits = bits_of(value), size = bits << 1 >> 1;
     if (size - bounds->least >= bounds->most) [[unlikely]] return observe_elsewhere(s, *bounds, run, value);
     const std::uint32_t key = biased_key(size, bounds->round, bounds->coarser);
     const std::uint32_t name = native_window::name_of(key, bits >> 63 != 0, 0);
-    const native_window& w = native_cells::of(*s.rec).home(name);
-    if (w.seen() != name) [[unlikely]] return observe_elsewhere(s, *bounds, run, value);
-    const thread_cells& mine = this_thread;
-    if (page_of(w.place) >= mine.count) [[unlikely]] return observe_slowly(s, bounds, value);
-    cell* at = mine.pages[page_of(w.place)] + offset_of(w.place);
-    if ((at->own() ^ s.id) > 0xfff) [[unlikely]] return observe_slowly(s, bounds, value);
+    const native_recent& r = recents[name % std::size(recents)];
+    cell* const at = r.at;
+    if (r.id != s.id || r.name != name || (at->own() ^ s.id) > 0xfff) [[unlikely]] return observe_anew(s, *bounds, run, value, key, name);
     at[1].add(value);
     at[2 + key % window_keys].add(std::uint64_t{1});
-    if (bounds->count != 0) run[2 + bounds->bucket(value)].add(std::uint64_t{1});
+    if (bounds->count != 0) observe_classic(*bounds, run, value);
 }
 /// What the cells of a native histogram hold, all threads together: the sum and the count, in `integers` those of the
 /// main run, in `cells` those of the windows that are not empty. The lock is held.
@@ -10476,11 +10501,6 @@ PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
 
-/// Buckets as text and as deltas, one sign at a time; kept for its memory.
-struct native_sides {
-    vector<native_span> spans;
-    vector<std::uint64_t> counts;
-};
 /// A histogram that is only native has no classic buckets: the +Inf that each has is its count.
 static bool shows_buckets(const shown_series& s) noexcept { return !s.native || s.upper.size() != 1; }
 
@@ -10500,9 +10520,9 @@ public:
         line("# TYPE ", f.row().om_name);
         if (!unit.empty()) line("# UNIT ", unit);
         if (help.empty()) return;
-        help_.clear();
-        append_escaped_help(help_, help, true);
-        line("# HELP ", help_);
+        own_.clear();
+        append_escaped_help(own_, help, true);
+        line("# HELP ", own_);
     }
     void series(page_text& to, const family_head& f, const shown_series& s) override {
         switch (f.row().shape) {
@@ -10591,21 +10611,17 @@ private:
         }
         to.text("}");
     }
-    void side(page_text& to, const vector<native_count>& from, std::string_view spans, std::string_view counts) {
+    static void side(page_text& to, const vector<native_count>& from, std::string_view spans, std::string_view counts) {
         if (from.empty()) return;
-        native_spans(from, side_.spans, side_.counts);
         to.text(spans);
-        for (const native_span& x : side_.spans) {
-            if (&x != side_.spans.data()) to.text(",");
-            to.number(static_cast<double>(x.offset));
-            to.text(":");
-            to.count(x.length);
-        }
+        bool more = false;
+        each_span(from, [&](const native_span& x) { pair(to, x.offset, std::exchange(more, true), [&] { to.count(x.length); }); });
         to.text(counts);
-        for (const std::uint64_t& c : side_.counts) {
-            if (&c != side_.counts.data()) to.text(",");
+        more = false;
+        each_count(from, [&](std::uint64_t c) {
+            if (std::exchange(more, true)) to.text(",");
             to.count(c);
-        }
+        });
         to.text("]");
     }
     static void time(page_text& to, std::string_view before, double when) {
@@ -10628,8 +10644,7 @@ private:
         }
         to.text("\n");
     }
-    string own_, help_;
-    native_sides side_;
+    string own_;
 };
 
 /// Delimited messages io.prometheus.client.MetricFamily. A length stands before each message, so a family is held back, at
@@ -10692,9 +10707,9 @@ public:
     }
     void end_family(page_text& to) override {
         if (held_.empty()) return;
-        length_.clear();
-        put_varint(length_, head_.size() + held_.size());
-        to.text(length_);
+        string length;  // short: allocates nothing
+        put_varint(length, head_.size() + held_.size());
+        to.text(length);
         to.text(std::string_view(head_).substr(0, end_of_head_));
         to.text(held_);
         to.text(std::string_view(head_).substr(end_of_head_));
@@ -10746,9 +10761,9 @@ private:
             (*at_)[from - 1] = static_cast<char>(size);
             return;
         }
-        length_.clear();
-        put_varint(length_, size);
-        at_->replace(from - 1, 1, length_);
+        string length;
+        put_varint(length, size);
+        at_->replace(from - 1, 1, length);
     }
     void pair(std::string_view name, std::string_view value) {
         const std::size_t label = open(1);
@@ -10834,20 +10849,15 @@ private:
     }
     void side(unsigned field, const vector<native_count>& from) {
         if (from.empty()) return;
-        native_spans(from, side_.spans, side_.counts);
-        for (const native_span& x : side_.spans) span(field, x);
+        each_span(from, [&](const native_span& x) { span(field, x); });
         const std::size_t deltas = open(field + 1);
         std::uint64_t last = 0;
-        for (std::uint64_t c : side_.counts) {
-            put_varint(*at_, zigzag(static_cast<std::int64_t>(c - last)));
-            last = c;
-        }
+        each_count(from, [&](std::uint64_t c) { put_varint(*at_, zigzag(static_cast<std::int64_t>(c - std::exchange(last, c)))); });
         close(deltas);
     }
-    string head_, held_, name_, value_, own_, length_;
+    string head_, held_, name_, value_, own_;
     string* at_ = &held_;
     std::size_t end_of_head_ = 0;  // the unit comes after the metrics
-    native_sides side_;
 };
 #endif
 }  // namespace detail

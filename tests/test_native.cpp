@@ -169,12 +169,9 @@ TEST_CASE("a factor is the coarsest schema that grows no faster") {
 
 TEST_CASE("spans: a gap of two is filled, one of three begins another") {
     const auto spans = [](det::vector<det::native_count> from) {
-        det::vector<det::native_span> s;
-        det::vector<std::uint64_t> counts;
-        det::native_spans(from, s, counts);
         std::string out;
-        for (const auto& x : s) out += std::to_string(x.offset) + ':' + std::to_string(x.length) + ' ';
-        for (std::uint64_t c : counts) out += std::to_string(c) + ',';
+        det::each_span(from, [&](const det::native_span& x) { out += std::to_string(x.offset) + ':' + std::to_string(x.length) + ' '; });
+        det::each_count(from, [&](std::uint64_t c) { out += std::to_string(c) + ','; });
         return out;
     };
     CHECK(spans({{-2, 3}, {-1, 5}, {2, 1}, {4, 3}, {5, 2}}) == "-2:8 3,5,0,0,1,0,3,2,");
@@ -413,6 +410,21 @@ TEST_CASE("cells of a native histogram that was removed are used again, and old 
         std::thread([&] { for (int k = 0; k != 100; ++k) fresh.observe(5), old[0].observe(5); }).join();
         CHECK(fresh.count() == 101);
         r.unregister("h");
+    }
+}
+
+TEST_CASE("native histograms that are updated in turn count each their own, in windows that go by one name and by many") {
+    prom::registry r;
+    const prom::family<prom::histogram, "a"> f{"h", "h", {.registry = &r, .native = {.factor = 1.1}}};
+    const prom::histogram all[] = {f(0), f(1), f(2)};
+    for (int i = 0; i != 300; ++i)
+        for (std::size_t k = 0; k != 3; ++k)
+            for (std::size_t times = 0; times <= k; ++times) all[k].observe(std::exp2(i % 2 == 0 ? 3 : i % 60));
+    double sum = 0;
+    for (int i = 0; i != 300; ++i) sum += std::exp2(i % 2 == 0 ? 3 : i % 60);
+    for (std::size_t k = 0; k != 3; ++k) {
+        CHECK(all[k].count() == 300 * (k + 1));
+        CHECK(all[k].sum() == doctest::Approx(sum * static_cast<double>(k + 1)));
     }
 }
 
