@@ -17716,7 +17716,8 @@ public:
             if (key == "as") as = value;
             return true;
         });
-        page_options what{.registries = registries, .created = of.created, .on_event = &event_of, .context = this};
+        page_options what{.registries = registries, .created = of.created, .native_histograms = of.native_histograms,
+                          .start_timestamps = of.start_timestamps, .on_event = &event_of, .context = this};
         for (const format_row& row : format_rows) {
             if (!offers(row) || row.name != as) continue;
             what.as = row.as;

@@ -269,6 +269,15 @@ TEST_CASE("the page in each format is shown as text") {
     CHECK(body_of(p.ask("/?as=openmetrics_1_0_0")) ==
           prom::expose({.as = prom::format::openmetrics_1_0_0, .names = prom::escaping::allow_utf8, .registries = p.both}));
     CHECK(has(p.ask("/?as=nonsense"), "text/html"));
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    p.own.make_histogram("spread", "", {.native = {.factor = 2}}).observe(1);
+    CHECK(has(p.ask("/?as=openmetrics_2_0_0"), ",schema:"));
+    CHECK(has(p.ask("/?as=openmetrics_2_0_0"), " st@"));
+    const std::string without = p.ask("/?as=openmetrics_2_0_0", {.native_histograms = false, .start_timestamps = false});
+    CHECK(has(without, "spread"));
+    CHECK_FALSE(has(without, ",schema:"));
+    CHECK_FALSE(has(without, " st@"));
+#endif
     const prom::format only[] = {prom::format::text_0_0_4};
     const std::string withheld = p.ask("/?as=openmetrics_1_0_0", {.formats = only});
     CHECK(has(withheld, "text/html"));
