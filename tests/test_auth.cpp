@@ -316,24 +316,13 @@ TEST_CASE("an authoriser is asked when no credential fits") {
 }
 
 namespace {
-struct slow {
-    std::vector<std::coroutine_handle<>> waiting{};
+struct slow : held_back {
     bool yes = true;
-    int destroyed = 0;
 };
 prom::task<bool> decide_later(const prom::authorization_request& r, void* context) {
     auto& s = *static_cast<slow*>(context);
-    struct guard {
-        slow& s;
-        ~guard() { ++s.destroyed; }
-    } at_end{s};
-    struct wait {
-        slow& s;
-        bool await_ready() const noexcept { return false; }
-        void await_suspend(std::coroutine_handle<> h) const { s.waiting.push_back(h); }
-        void await_resume() const noexcept {}
-    };
-    co_await wait{s};
+    held_back::counted_end at_end{s};
+    co_await held_back::wait{s};
     co_return s.yes && r.path == "/metrics";
 }
 }  // namespace
@@ -347,11 +336,11 @@ TEST_CASE("an authoriser may take its time, while others are served") {
     REQUIRE(at.until([&] { return s.waiting.size() == 2; }));
     turns(at);
     CHECK_FALSE((first.take(), first.got.size()));
-    for (auto h : std::exchange(s.waiting, {})) h.resume();
+    s.go_on();
     CHECK(first.hears("200 OK"));
     CHECK(second.hears("401 Unauthorized"));
     REQUIRE(at.until([&] { return s.waiting.size() == 1; }));  // the pipelined one, which waited its turn
-    std::exchange(s.waiting, {})[0].resume();
+    s.go_on();
     CHECK(first.ends());
     std::size_t answers = 0;
     for (std::size_t i = 0; (i = first.got.find("200 OK", i)) != std::string::npos; ++i) ++answers;
@@ -466,7 +455,7 @@ TEST_CASE("an authoriser that is busy answers 503, which is no refusal, and the 
         who.got.clear();
         who.send(std::string(method) + " /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
         REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
-        std::exchange(s.waiting, {})[0].resume();
+        s.go_on();
         CHECK(who.hears(*method == 'H' ? "503 Service Unavailable" : "200 OK"));
         turns(at);
         who.take();
@@ -517,7 +506,7 @@ TEST_CASE("an authoriser that throws lets nobody in, and the server goes on") {
         caller third(at);
         third.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
         REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
-        std::exchange(s.waiting, {})[0].resume();
+        s.go_on();
         CHECK(third.hears("500 "));
         CHECK(at.told(prom::event_kind::callback_failed) == 1);
     }

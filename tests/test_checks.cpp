@@ -9,11 +9,9 @@
 
 namespace {
 
-struct state {
+struct state : held_back {
     std::string reason{};  // none: it is well
     int asked = 0;
-    std::vector<std::coroutine_handle<>> waiting{};
-    int destroyed = 0;
 };
 prom::result<void> now(void* context) {
     auto& s = *static_cast<state*>(context);
@@ -23,20 +21,10 @@ prom::result<void> now(void* context) {
 }
 prom::task<prom::result<void>> later(void* context) {
     auto& s = *static_cast<state*>(context);
-    struct guard {
-        state& s;
-        ~guard() { ++s.destroyed; }
-    } at_end{s};
-    struct wait {
-        state& s;
-        bool await_ready() const noexcept { return false; }
-        void await_suspend(std::coroutine_handle<> h) const { s.waiting.push_back(h); }
-        void await_resume() const noexcept {}
-    };
-    co_await wait{s};
+    held_back::counted_end at_end{s};
+    co_await held_back::wait{s};
     co_return now(context);
 }
-void go_on(state& s) { for (auto h : std::exchange(s.waiting, {})) h.resume(); }
 
 std::string without_date(std::string answer) {
     const auto at = answer.find("Date: ");
@@ -108,12 +96,12 @@ TEST_CASE("a check may take its time, while others are served") {
     CHECK(second.status() == 200);
     CHECK_FALSE((first.take(), first.got.size()));
     s.reason = "not yet";
-    go_on(s);
+    s.go_on();
     CHECK(first.hears("503 Service Unavailable"));
     CHECK(first.hears("\r\n\r\nnot yet\n"));
     REQUIRE(at.until([&] { return s.waiting.size() == 1; }));  // the pipelined one
     s.reason.clear();
-    go_on(s);
+    s.go_on();
     CHECK(first.ends());
     CHECK(first.got.find("200 OK") != std::string::npos);
     CHECK(first.got.ends_with("\r\n\r\nok\n"));
@@ -150,7 +138,7 @@ TEST_CASE("a check that never ends is destroyed with the server, or is 503 after
         who.got.clear();
         who.send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");  // the connection goes on, and the next check is a new one
         REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
-        go_on(s);
+        s.go_on();
         CHECK(who.hears("\r\n\r\nok\n"));
         CHECK(s.destroyed == 2);
         caller other(at);
@@ -204,16 +192,16 @@ TEST_CASE("an authoriser and then a check may both decide later") {
         who.send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
         REQUIRE(at.until([&] { return authoriser.waiting.size() == 1; }));
         CHECK(s.waiting.empty());
-        go_on(authoriser);
+        authoriser.go_on();
         REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
-        go_on(s);
+        s.go_on();
         CHECK(who.hears(*reason ? "\r\n\r\nnot yet\n" : "\r\n\r\nok\n"));
     }
     authoriser.reason = "nobody";
     who.got.clear();
     who.send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
     REQUIRE(at.until([&] { return authoriser.waiting.size() == 1; }));
-    go_on(authoriser);
+    authoriser.go_on();
     CHECK(who.hears("401 "));
     CHECK(s.asked == 2);
 }
@@ -239,7 +227,7 @@ TEST_CASE("a check that throws is 503 without what it threw, and the server goes
         who.got.clear();
         who.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
         REQUIRE(at.until([&] { return s.waiting.size() == 1; }));
-        go_on(s);
+        s.go_on();
         CHECK(who.hears("\r\n\r\nthe check threw\n"));
         CHECK(at.told(prom::event_kind::callback_failed) == 2);
         REQUIRE(at.events.size() == 2);

@@ -180,4 +180,22 @@ struct caller {
     int status() const { return got.size() > 12 ? std::atoi(got.c_str() + 9) : 0; }
 };
 
+/// Coroutines that wait until the test lets them go on, counted when they end.
+struct held_back {
+    std::vector<std::coroutine_handle<>> waiting{};
+    int destroyed = 0;
+
+    struct counted_end {
+        held_back& by;
+        ~counted_end() { ++by.destroyed; }
+    };
+    struct wait {
+        held_back& by;
+        bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> h) const { by.waiting.push_back(h); }
+        void await_resume() const noexcept {}
+    };
+    void go_on() { for (auto h : std::exchange(waiting, {})) h.resume(); }
+};
+
 #endif
