@@ -11,11 +11,11 @@ import concurrent.futures, os, random, re, shutil, signal, subprocess, sys, temp
 
 header = sys.argv[1]
 def number(name, otherwise):
-    said = os.environ.get(name) or str(otherwise)
-    if not said.isdigit() or int(said) == 0:
-        print(f"{name}={said}: give a number, 1 or more", file=sys.stderr)
+    given = os.environ.get(name) or str(otherwise)
+    if not given.isdigit() or int(given) == 0:
+        print(f"{name}={given}: give a number, 1 or more", file=sys.stderr)
         sys.exit(2)
-    return int(said)
+    return int(given)
 wanted, seed, jobs, minutes = number("N", 20), number("SEED", 1), number("JOBS", 2), number("MINUTES", 60)
 cxx = os.environ.get("CXX") or "g++"
 compile_ = [cxx, "-std=c++20", "-O0", "-w", "-fvisibility=hidden", "-I.", "-Itests"]
@@ -52,7 +52,7 @@ class Test:
         source = open(path).read()
         head = "\n".join(l for l in source.split("\n")[:12] if l.startswith("//"))
         self.private = bool(re.search(r"^#define PROMETHEUS_ASYNC_IMPLEMENTATION", source, re.M))
-        self.alone = bool(re.search(r"^#define PROMETHEUS_ASYNC_(DETAIL_|NO_)", source, re.M))
+        self.alone = bool(re.search(r"^#define PROMETHEUS_ASYNC_DETAIL_", source, re.M))
         self.libs = re.findall(r"-l\S+", "".join(re.findall(r"^// libs:(.*)", source, re.M)))
         self.named = set(re.findall(r"\[(\d\d)\]", head)) | {n for n in names if names[n] == self.name}
         all_ = set(needs) - (network if "PROMETHEUS_ASYNC_NO_NETWORK 1" in source else set())
@@ -151,6 +151,112 @@ def draw(rng):
         change = possible[room][rule].pop(rng.randrange(len(possible[room][rule])))
         yield (room, rule, *change)
 
+# --- many changes in one header ------------------------------------------------------------------------------------
+# Compiling is most of the time. So changes that can be put behind a switch, which the program reads from its environment,
+# share one header and one set of programs. The others, and those that turn out to be constants, are compiled one by one.
+switch = """#pragma once
+#include <cstdlib>
+#include <fcntl.h>
+#include <type_traits>
+#include <unistd.h>
+namespace mutant {
+inline bool chosen(int k) noexcept {
+    static const int active = std::getenv("MUTANT") ? std::atoi(std::getenv("MUTANT")) : 0;
+    if (k != active) return false;
+    static const bool told = [] { const char* path = std::getenv("MUTANT_REACHED"); return path && ::close(::open(path, O_CREAT | O_WRONLY, 0600)) == 0; }();
+    return static_cast<void>(told), true;
+}
+constexpr bool on(int k) noexcept { return !std::is_constant_evaluated() && chosen(k); }
+template <class A, class B>
+constexpr auto value(int k, A is, B becomes) noexcept { return on(k) ? becomes : is; }
+}
+"""
+def closes(code, at):
+    """Where the bracket that opens at `at` closes, or None."""
+    depth = 0
+    for i in range(at, len(code)):
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(code[i], 0)
+        if depth == 0:
+            return i
+    return None
+def whole(code):
+    return closes("(" + code + ")", 0) == len(code) + 1
+def top_level(code, what):
+    """Where it stands outside of all brackets."""
+    depth = 0
+    for i, c in enumerate(code):
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(c, 0)
+        if depth == 0 and code.startswith(what, i):
+            yield i
+declares = re.compile(r"(?:(?:static|const|constexpr|constinit|inline|mutable|thread_local|unsigned|struct) )*(?!(?:return|delete|throw|co_return|co_await|co_yield|goto|case|else|new|if|for|while|do|switch|using)\b)[\w:]+(?:<.*>)?(?: const)?[ *&]+(?:\w+|\[[\w, ]+\])(?: = |\{|\(|;|\[|, )")
+def switched(k, change):
+    """The lines with both forms in them, as many as there were; None where it is not known how."""
+    room, rule, at, count, new = change
+    old, code = lines[at:at + count], masked(lines[at])
+    on = f"mutant::on({k})"
+    def bare(l):
+        return l[:len(masked(l).rstrip())].strip()  # without a comment
+    if rule == "dropped statement":
+        return ["{ if (!" + on + ") { " + bare(old[0]) + " } }"]
+    if rule == "early return":
+        return None if code.strip().startswith("else") else ["{ if (!" + on + ") { " + bare(old[0]) + " } }"]
+    if rule == "swapped neighbours":
+        return ["{ if (" + on + ") { " + " ".join(map(bare, new)) + " } else { " + " ".join(map(bare, old)) + " } }", ""]
+    a, b = old[0], new[0]
+    first = next(i for i in range(min(len(a), len(b)) + 1) if a[:i + 1] != b[:i + 1] or i >= min(len(a), len(b)))
+    last = next(i for i in range(len(a) + 1) if a[len(a) - i - 1:] != b[len(b) - i - 1:] or i >= min(len(a), len(b)) - first)
+    end = len(a) - last  # a[first:end] is what changes
+    def inside(begin, stop):
+        return begin <= first and end <= stop
+    def both(begin, stop, form):
+        """form(changed, unchanged) in the place of a[begin:stop]"""
+        return [a[:begin] + form(b[begin:len(b) - (len(a) - stop)], a[begin:stop]) + a[stop:]] if inside(begin, stop) and whole(code[begin:stop]) else None
+    def condition(begin, stop):
+        text = code[begin:stop]
+        if ";" in text or re.match(r"\s*(?:const )?(?:auto|[\w:]+(?:<.*>)?)[ *&]+\w+ = ", text) or not text.strip():
+            return None
+        return both(begin, stop, lambda to, was: f"{on} ? static_cast<bool>({to}) : static_cast<bool>({was})")
+    def statement(begin, stop):
+        return both(begin, stop, lambda to, was: f"{{ if ({on}) {{ {to.strip()} }} else {{ {was.strip()} }} }}")
+    if "//" in a[first:end]:
+        return None
+    comment = len(code.rstrip())
+    heads = [m for m in re.finditer(r"\b(?:if|while) \(", code)]
+    for m in heads:
+        stop = closes(code, m.end() - 1)
+        if stop and inside(m.end(), stop):
+            return condition(m.end(), stop)
+    for m in re.finditer(r"\bfor \(", code):
+        stop = closes(code, m.end() - 1)
+        if stop and inside(m.end(), stop):
+            parts = [m.end() + i for i in top_level(code[m.end():stop], ";")]
+            if len(parts) == 2 and inside(parts[0] + 1, parts[1]):
+                return condition(parts[0] + 2, parts[1])
+            if len(parts) == 2 and inside(parts[1] + 1, stop):
+                return both(parts[1] + 2, stop, lambda to, was: f"{on} ? static_cast<void>({to}) : static_cast<void>({was})")
+            return None
+    body = code.strip()
+    begin = len(code) - len(code.lstrip())
+    def value():
+        if rule != "constant":
+            return None
+        for m in re.finditer(r"(?<![\w.'])(?:0x[0-9a-fA-F]+|\d+|true|false)(?![\w.'])", code):
+            if inside(m.start(), m.end()):
+                return both(m.start(), m.end(), lambda to, was: f"mutant::value({k}, {was}, {to})")
+    if body.endswith(";") and whole(body) and (not heads or body.startswith("if (")):
+        if not declares.match(body):
+            if at + 1 < len(lines) and lines[at + 1].strip().startswith("else"):
+                return value()
+            return value() if body.startswith("else") else statement(begin, comment)
+        initial = next((begin + i + 3 for i in top_level(body, " = ")), None)
+        if initial and "constexpr" not in body and "{" not in code[initial:initial + 1] and not any(top_level(code[initial:comment - 1], ",")):
+            return both(initial, comment - 1, lambda to, was: f"{on} ? ({to}) : ({was})") or value()
+        return value()
+    one_line = re.match(r".*?\) (?:const )?(?:noexcept )?(?:override )?(?:-> [\w:<>*& ]+ )?\{ ", code)
+    if one_line and closes(code, one_line.end() - 2) in (comment - 1, comment - 2):
+        return statement(one_line.end(), closes(code, one_line.end() - 2) - 1) or value()
+    return value()
+
 # --- one change ----------------------------------------------------------------------------------------------------
 class Tree:
     """A copy of what compiles, with a header of its own."""
@@ -248,10 +354,101 @@ def examine(room, rule, at, count, new):
                                     else tree.passes("./" + t.name, cpu=20))
                 if not passed and passes_unchanged(t):
                     return "noticed", t.name + ("" if built else " (does not compile)")
+        return ("noticed", "compile_fail") if is_interface(room) and not refused_as_before(tree) else ("survived", "")
+
+def refused_as_before(tree):
+    cases = [os.path.join("tests/compile_fail", f) for f in sorted(os.listdir("tests/compile_fail")) if f.endswith(".cpp")]
+    return tree.passes("tests/support/compile_fail.sh", cxx, *cases)
+
+running_test = {t.name: threading.Lock() for t in tests}
+class Batch:
+    """Changes behind switches: number -> change. What does not compile so is left out of it."""
+    def __init__(self, changes):
+        self.changes, self.forms, taken = {}, {}, set()
+        for k, change in enumerate(changes, 1):
+            at, count = change[2:4]
+            form = None if taken & set(range(at, at + count)) else switched(k, change)
+            if form:
+                taken |= set(range(at, at + count))
+                self.changes[k], self.forms[k] = change, form
+        self.programs, self.unsound, self.made = {}, set(), set()
+        self.tests = {k: [t for several, _ in groups_of(c[0]) for t in several] for k, c in self.changes.items()}
+        self.tree = Tree(lines)
+        with open(os.path.join(self.tree.dir, "mutant.hpp"), "w") as f:
+            f.write(switch)
+        while self.changes and not self.builds():
+            pass
+        used = sorted({t.name for several in self.tests.values() for t in several})
+        by_name = {t.name: t for t in tests}
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            if self.changes:
+                self.unsound = {n for n, passed in zip(used, pool.map(lambda n: self.passes(by_name[n]), used)) if not passed}
+        for name in self.unsound:
+            print(f"  tests/test_{name}.cpp fails without a change: it is left out", flush=True)
+    def compiled(self, *words):
+        """Whether it is; if not, the changes that the errors name are left out."""
+        made = subprocess.run([*compile_, "-fmax-errors=0" if "g++" in cxx and "clang" not in cxx else "-ferror-limit=0", "-include", "mutant.hpp", *words],
+                              cwd=self.tree.dir, capture_output=True, text=True)
+        if made.returncode == 0:
+            return True
+        named = {int(n) - 1 for n in re.findall(rf"{re.escape(header)}:(\d+):", made.stderr)}
+        for reach in (0, 3, 20, len(lines)):
+            bad = {k for k, c in self.changes.items() if any(c[2] - reach <= n < c[2] + c[3] + reach for n in named)}
+            if bad or reach == len(lines):
+                break
+        for k in bad or set(self.changes):
+            del self.changes[k], self.forms[k], self.tests[k]
+        return False
+    def builds(self):
+        """What is made stays: a change that is left out later is not chosen in it."""
+        changed = list(lines)
+        for k, c in self.changes.items():
+            changed[c[2]:c[2] + c[3]] = self.forms[k]
+        with open(os.path.join(self.tree.dir, header), "w") as f:
+            f.write("\n".join(changed))
+        if not self.compiled("-fsyntax-only", "-DPROMETHEUS_ASYNC_IMPLEMENTATION", "-x", "c++", header):
+            return False
+        chosen = [t for t in tests if any(t in several for several in self.tests.values())]
+        units = [[t for t in chosen if t.private and not t.alone and bool(t.libs) == libs] for libs in (False, True)]
+        steps = [["-c", "-DPROMETHEUS_ASYNC_IMPLEMENTATION", "-x", "c++", header, "-o", "implementation.o"]]
+        for n, unit in enumerate(u for u in units if u):
+            with open(os.path.join(self.tree.dir, f"unit{n}.cpp"), "w") as f:
+                subprocess.run(["tests/support/together.sh", *[t.path for t in unit]], cwd=self.tree.dir, stdout=f, check=True)
+            steps.append([f"unit{n}.cpp", runner, "-pthread", *sorted({l for t in unit for l in t.libs}), "-o", f"unit{n}"])
+            for t in unit:
+                self.programs[t.name] = [f"./unit{n}", f"--source-file=*/{os.path.basename(t.path)}"]
+        linked = []
+        for t in chosen:
+            if t.alone or not t.private:
+                steps.append(["-c", t.path, "-o", t.name + ".o"])
+                linked.append([t.name + ".o", runner, *([] if t.private else ["implementation.o"]), "-pthread", *t.libs, "-o", t.name])
+                self.programs[t.name] = ["./" + t.name]
+        def make(words):
+            if words[-1] not in self.made and self.compiled(*words):
+                self.made.add(words[-1])
+            return words[-1] in self.made
+        for group in (steps, linked):
+            with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+                if not all(list(pool.map(make, group))):
+                    return False
+        return True
+    def passes(self, test, *variables):
+        return self.tree.passes("env", *variables, *self.programs[test.name], cpu=20)
+    def examine(self, k):
+        """As below; "" where no test came to the change: it may be a constant."""
+        reached = os.path.join(self.tree.dir, f"reached{k}")
+        for t in self.tests[k]:
+            # Twice, since a busy machine may fail it; never beside itself, since it may have files.
+            with running_test[t.name]:
+                if t.name not in self.unsound and not any(self.passes(t, f"MUTANT={k}", f"MUTANT_REACHED={reached}") for _ in range(2)):
+                    return "noticed", t.name
+        if not os.path.exists(reached):
+            return "", ""
+        room, rule, at, count, new = self.changes[k]
         if is_interface(room):
-            cases = [os.path.join("tests/compile_fail", f) for f in sorted(os.listdir("tests/compile_fail")) if f.endswith(".cpp")]
-            if not tree.passes("tests/support/compile_fail.sh", cxx, *cases):
-                return "noticed", "compile_fail"
+            with Tree(lines[:at] + new + lines[at + count:]) as tree:
+                if not refused_as_before(tree):
+                    return "noticed", "compile_fail"
         return "survived", ""
 
 # --- all of them ---------------------------------------------------------------------------------------------------
@@ -276,29 +473,50 @@ if subprocess.run([*compile_, "-c", "tests/support/runner.cpp", "-o", runner]).r
 began, table, survivors, uncompiled = time.monotonic(), {}, [], 0
 drawn = draw(random.Random(seed))
 done = 0
-try:
+def late():
+    return time.monotonic() - began > 60 * minutes
+def said(change, what, by):
+    global done, uncompiled
+    if what == "does not compile":  # another instead
+        uncompiled += 1
+        return
+    if what == "survived" and key(change) in judged:
+        what = "equivalent"
+    done += 1
+    row = table.setdefault(change[0], {"noticed": 0, "survived": 0, "equivalent": 0})
+    row[what] += 1
+    if what == "survived":
+        survivors.append(change)
+    print(f"  {done} of {wanted}  {what}{' by ' + by if by else ''}: {shown(change)}", flush=True)
+def all_of(work, changes):
+    """work(change) in parallel, until it is late; what each gave is said as it comes."""
+    waiting, running = list(changes), {}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        running = {}
-        while True:
-            late = time.monotonic() - began > 60 * minutes
-            while len(running) < min(jobs, wanted - done) and not late and (change := next(drawn, None)):
-                running[pool.submit(examine, *change)] = change
-            if not running:
-                break
+        while running or waiting and not late():
+            while waiting and len(running) < jobs and not late():
+                change = waiting.pop(0)
+                running[pool.submit(work, change)] = change
             for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
-                change = running.pop(future)
-                what, by = future.result()
-                if what == "does not compile":  # another instead
-                    uncompiled += 1
-                    continue
-                if what == "survived" and key(change) in judged:
-                    what = "equivalent"
-                done += 1
-                row = table.setdefault(change[0], {"noticed": 0, "survived": 0, "equivalent": 0})
-                row[what] += 1
-                if what == "survived":
-                    survivors.append(change)
-                print(f"  {done} of {wanted}  {what}{' by ' + by if by else ''}: {shown(change)}", flush=True)
+                yield running.pop(future), *future.result()
+try:
+    while done < wanted and not late():
+        changes = [c for _, c in zip(range(wanted - done), drawn)]
+        if not changes:
+            break
+        alone = changes
+        if len(changes) >= 10:
+            batch = Batch(changes)
+            number_of = {id(c): k for k, c in batch.changes.items()}
+            alone = [c for c in changes if id(c) not in number_of]
+            print(f"  {len(number_of)} of {len(changes)} compile together", flush=True)
+            for change, what, by in all_of(lambda c: batch.examine(number_of[id(c)]), batch.changes.values()):
+                if what:
+                    said(change, what, by)
+                else:
+                    alone.append(change)
+            shutil.rmtree(batch.tree.dir)
+        for change, what, by in all_of(lambda c: examine(*c), alone):
+            said(change, what, by)
 finally:
     shutil.rmtree(kept)
 
