@@ -270,14 +270,15 @@ class Tree:
         return self
     def __exit__(self, *_):
         shutil.rmtree(self.dir)
-    def passes(self, *words, cpu=600):
-        """What takes more processor seconds, ten times as long, or 4 GB of memory does not; it leaves no process behind."""
+    def passes(self, *words, cpu=600, wall=None):
+        """What takes more processor seconds, ten times as long (or `wall`), or 4 GB of memory does not, None if it only waited
+        so long; it leaves no process behind."""
         limited = ["sh", "-c", f'ulimit -t {cpu}; ulimit -v 4000000; exec "$@"', "sh", *words]
         program = subprocess.Popen(limited, cwd=self.dir, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            return program.wait(10 * cpu) == 0
+            return program.wait(wall or 10 * cpu) == 0
         except subprocess.TimeoutExpired:
-            return False
+            return None
         finally:
             try:
                 os.killpg(program.pid, signal.SIGKILL)
@@ -371,20 +372,25 @@ class Batch:
             if form:
                 taken |= set(range(at, at + count))
                 self.changes[k], self.forms[k] = change, form
-        self.programs, self.unsound, self.made = {}, set(), set()
+        self.programs, self.made = {}, set()
         self.tests = {k: [t for several, _ in groups_of(c[0]) for t in several] for k, c in self.changes.items()}
         self.tree = Tree(lines)
         with open(os.path.join(self.tree.dir, "mutant.hpp"), "w") as f:
             f.write(switch)
         while self.changes and not self.builds():
             pass
-        used = sorted({t.name for several in self.tests.values() for t in several})
-        by_name = {t.name: t for t in tests}
+        self.wall = {}
+        def first(test):
+            start = time.monotonic()
+            if self.passes(test):
+                self.wall[test.name] = max(20, 5 * (time.monotonic() - start))
+            else:
+                print(f"  {test.path} fails without a change: it is left out", flush=True)
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             if self.changes:
-                self.unsound = {n for n, passed in zip(used, pool.map(lambda n: self.passes(by_name[n]), used)) if not passed}
-        for name in self.unsound:
-            print(f"  tests/test_{name}.cpp fails without a change: it is left out", flush=True)
+                list(pool.map(first, [t for t in tests if any(t in several for several in self.tests.values())]))
+        for k, c in self.changes.items():  # the nearest first, then the quickest
+            self.tests[k] = sorted((t for t in self.tests[k] if t.name in self.wall), key=lambda t: (c[0] not in t.named, self.wall[t.name]))
     def compiled(self, *words):
         """Whether it is; if not, the changes that the errors name are left out."""
         made = subprocess.run([*compile_, "-fmax-errors=0" if "g++" in cxx and "clang" not in cxx else "-ferror-limit=0", "-include", "mutant.hpp", *words],
@@ -433,15 +439,17 @@ class Batch:
                     return False
         return True
     def passes(self, test, *variables):
-        return self.tree.passes("env", *variables, *self.programs[test.name], cpu=20)
+        return self.tree.passes("env", *variables, *self.programs[test.name], cpu=20, wall=self.wall.get(test.name))
     def examine(self, k):
         """As below; "" where no test came to the change: it may be a constant."""
         reached = os.path.join(self.tree.dir, f"reached{k}")
         for t in self.tests[k]:
-            # Twice, since a busy machine may fail it; never beside itself, since it may have files.
-            with running_test[t.name]:
-                if t.name not in self.unsound and not any(self.passes(t, f"MUTANT={k}", f"MUTANT_REACHED={reached}") for _ in range(2)):
-                    return "noticed", t.name
+            with running_test[t.name]:  # it may have files
+                passed = self.passes(t, f"MUTANT={k}", f"MUTANT_REACHED={reached}")
+                if passed is False:  # again, since a busy machine may fail it
+                    passed = self.passes(t, f"MUTANT={k}", f"MUTANT_REACHED={reached}")
+            if not passed:
+                return "noticed", t.name
         if not os.path.exists(reached):
             return "", ""
         room, rule, at, count, new = self.changes[k]
