@@ -1,3 +1,4 @@
+// Rooms [63], [64], [65].
 // needs-network
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"

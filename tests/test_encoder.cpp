@@ -1,3 +1,4 @@
+// Rooms [50], [52], [53].
 // The cursor: pages in every format, in windows of every size, while everything changes.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"

@@ -1,3 +1,4 @@
+// Rooms [56], [58].
 // needs-network
 // The loop when system calls fail: each call that it makes, with each errno that its manual lists.
 #define PROMETHEUS_ASYNC_IMPLEMENTATION

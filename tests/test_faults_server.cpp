@@ -1,3 +1,4 @@
+// Rooms [64], [66], [67].
 // needs-network
 #include "support/system.hpp"
 

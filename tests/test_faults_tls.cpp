@@ -1,3 +1,4 @@
+// Rooms [62], [64], [68].
 // libs: -lssl -lcrypto -lmbedtls -lmbedx509 -lmbedcrypto
 // needs-network
 //

@@ -1,3 +1,4 @@
+// Rooms [22], [42], [46], [47].
 // Whoever chooses a label value, a name or a page: what is equal, how far a look-up goes, and what one pull does.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 

@@ -1,3 +1,4 @@
+// Rooms [64], [65], [66].
 // needs-network
 #include "support/system.hpp"
 

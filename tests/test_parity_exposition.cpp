@@ -1,3 +1,4 @@
+// Rooms [50], [52].
 // What upstream's own tests say about exposition and packaging: behaviours 17, 18, 19 and 40.
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"

@@ -1,3 +1,4 @@
+// Rooms [39], [69].
 // needs-network
 #include "support/faults.hpp"
 
