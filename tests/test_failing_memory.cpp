@@ -21,9 +21,11 @@ TEST_CASE("memory that fails is not tested here") { MESSAGE("SKIPPED: clang's Th
 #include <dirent.h>
 #include <netinet/in.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <string>
 #if !PROMETHEUS_ASYNC_NO_THREADS
@@ -969,7 +971,8 @@ constexpr prom::tls_config clear_text{[](void*, std::string_view of) noexcept {
                                           return prom::owned<prom::tls_session>(new (std::nothrow) clear_session(!of.empty()));
                                       }, nullptr};
 
-/// An agent of Consul, or a gateway, that says 200 to whatever changes something and 503 to questions, in a thread that allocates nothing.
+/// An agent of Consul, or a gateway, that says 200 to whatever changes something and 503 to questions: a process of its own, whose
+/// memory and descriptors are not counted.
 class agent {
 public:
     agent() : listening_(::socket(AF_INET, SOCK_STREAM, 0)) {
@@ -981,25 +984,29 @@ public:
         REQUIRE(::listen(listening_, 50) == 0);
         ::getsockname(listening_, reinterpret_cast<sockaddr*>(&at), &size);
         where = "127.0.0.1:" + std::to_string(ntohs(at.sin_port));
-        thread_ = std::thread([this] { answer(); });
-    }
-    ~agent() {
-        ended_ = true;
-        ::shutdown(listening_, SHUT_RDWR);
-        thread_.join();
+        void* const shared = ::mmap(nullptr, sizeof(std::atomic<long>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        REQUIRE(shared != MAP_FAILED);
+        changes = ::new (shared) std::atomic<long>(0);
+        process_ = ::fork();
+        if (process_ == 0) answer();
         ::close(listening_);
     }
+    ~agent() {
+        ::kill(process_, SIGKILL);
+        ::waitpid(process_, nullptr, 0);
+        ::munmap(changes, sizeof *changes);
+    }
     std::string where;
-    std::atomic<long> changes = 0;
+    std::atomic<long>* changes;
 
 private:
-    void answer() {
+    [[noreturn]] void answer() {
         pollfd all[32] = {{listening_, POLLIN, 0}};
         static char heard[32][20000];
         std::size_t sizes[32] = {};
         nfds_t n = 1;
-        while (!ended_) {
-            ::poll(all, n, 50);
+        for (;;) {
+            ::poll(all, n, -1);
             if ((all[0].revents & POLLIN) != 0 && n != 32) {
                 const int fd = ::accept(listening_, nullptr, nullptr);
                 if (fd >= 0) all[n] = {fd, POLLIN, 0}, sizes[n++] = 0;
@@ -1016,7 +1023,6 @@ private:
                 ++i;
             }
         }
-        for (nfds_t i = 1; i < n; ++i) ::close(all[i].fd);
     }
     void answer(int fd, char* heard, std::size_t& size) {
         heard[size] = '\0';
@@ -1027,14 +1033,13 @@ private:
         if (chunked && !std::string_view(heard, size).ends_with("\r\n0\r\n\r\n")) return;
         if (!chunked && length && size < static_cast<std::size_t>(end + 4 - heard) + std::strtoul(length + 16, nullptr, 10)) return;
         const bool asks = heard[heard[0] == '\x16'] == 'G';
-        if (!asks) ++changes;
+        if (!asks) ++*changes;
         size = 0;
         const std::string_view says = asks ? "HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n" : "HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n";
         (void)::send(fd, says.data(), says.size(), MSG_NOSIGNAL);
     }
     const int listening_;
-    std::atomic<bool> ended_ = false;
-    std::thread thread_;
+    ::pid_t process_ = 0;
 };
 
 }  // namespace
@@ -1060,14 +1065,14 @@ TEST_CASE("a server that is registered over TLS leaves Consul also when that fin
                                       .check = prom::consul_check::ttl, .on_failure = prom::on_failure::fail, .tls = clear_text, .metrics = &own,
                                       .on_event = [](const prom::event&, void*) { ++told; }}};
         bool left = true;
-        const long before = consul.changes;
+        const long before = *consul.changes;
         loop.run([](prom::event_loop& l, const prom::server_options& options, bool& gone) -> prom::task<void> {
             auto server = co_await prom::start_http_server(l, options);
             if (!server) co_return;
             CHECK(server->is_registered());
             gone = static_cast<bool>(co_await server->close());
         }(loop, {.addr = "127.0.0.1", .advertise = "127.0.0.1", .service_discovery = &discovery}, left));
-        if (failing::done <= failing::chosen || failing::chosen < 0) CHECK(consul.changes - before >= 2);
+        if (failing::done <= failing::chosen || failing::chosen < 0) CHECK(*consul.changes - before >= 2);
     });
 }
 
