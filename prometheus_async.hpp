@@ -6477,7 +6477,8 @@ struct native_cells {
     }
     template <class F>
     void each(F f) const {
-        for (const native_window& w : first) if (w.name != 0) f(w);
+        for (unsigned i = 0; i != std::size(first); ++i)  // those of values below 1 come first: mostly that is ascending order
+            if (const native_window& w = first[(i + std::size(first) / 2) % std::size(first)]; w.name != 0) f(w);
         for (std::uint32_t i = 0; table && i <= table->mask; ++i) if (const native_window& w = table->windows()[i]; w.name != 0) f(w);
     }
     /// False when there is no memory.
@@ -7287,7 +7288,10 @@ struct native_view {
 /// nearest to it, while its threshold stays within `most_threshold`; or else two buckets each become one, and so on.
 /// At schema -4 the zero bucket is widened beyond that: the limit holds whatever was observed.
 static void reduce(native_view& v, native_reduction& done, double threshold, std::uint32_t most, double most_threshold) {
-    std::sort(v.cells.data(), v.cells.data() + v.cells.size(), [](const native_cell& a, const native_cell& b) { return a.fine() < b.fine(); });
+    std::int32_t last[2] = {native_reduction::none, native_reduction::none};
+    bool ascends = true;  // each sign by itself, as it mostly is
+    for (const native_cell& c : v.cells) ascends &= c.fine() >= std::exchange(last[c.negative], c.fine());
+    if (!ascends) std::sort(v.cells.data(), v.cells.data() + v.cells.size(), [](const native_cell& a, const native_cell& b) { return a.fine() < b.fine(); });
     for (const native_cell& c : v.cells)
         if (c.fine() > done.zeros && c.coarser > done.coarser) done.coarser = c.coarser;
     for (;;) {

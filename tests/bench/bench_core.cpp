@@ -307,7 +307,7 @@ int main() {
             while (cur.next(window).what == prom::pull::more) {}
             keep(window);
         };
-        compare("a page of one native histogram, 160 buckets", 1, {{"protobuf", 0, [&] { pull(prom::format::protobuf); }},
+        compare("native histogram of 160 buckets, goal 3000 ns", 1, {{"protobuf", 0, [&] { pull(prom::format::protobuf); }},
             {"OpenMetrics 2.0", 0, [&] { pull(prom::format::openmetrics_2_0_0); }}}, 2000);
     }
 
