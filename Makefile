@@ -152,7 +152,8 @@ $B/together/%: $B/together/%.cpp $B/tests/runner.o $(SUPPORT) $(HEADER) $B/tests
 # A program to read or to run end to end holds the implementation, as a user's does. Here such programs share one that is
 # compiled once: an optimised one if they are put under load.
 $(LOADED): $B/shared/O1.o
-$(filter-out $(LOADED) $B/e2e/random_registry,$(steps_e2e)): $B/shared/O0.o  # it asks the implementation how a bound is written
+# Two have their own: one asks the implementation how a bound is written, the other gives it memory.
+$(filter-out $(LOADED) $B/e2e/random_registry $B/examples/30_static_pool,$(steps_e2e)): $B/shared/O0.o
 $B/shared/%.o: $(HEADER) $B/objects
 	$(call say,CXX,$< (the implementation, -$*))
 	$(Q)mkdir -p $(@D)

@@ -14623,9 +14623,9 @@ struct http_service {
     bool handshake_done = false;             // one step of a handshake, in this turn
     vector<std::string_view> names;     // of one request, while it is answered
     char input[http_block::input_size];
-    char scratch[16384];
+    vector<char> scratch;               // of a TLS record, or for what is thrown away
 
-    http_service() = default;
+    explicit http_service(bool with_tls = true) : scratch(with_tls ? std::size_t{16384} : std::size_t{4096}) {}
     http_service(const http_service&) = delete;
     ~http_service();
     void count(event_kind kind) noexcept;
@@ -15060,7 +15060,7 @@ bool http_connection::linger() {
         shut_ = true;
     }
     for (;;) {
-        const ssize_t n = sys::recv(fd_, service_.scratch, sizeof service_.scratch, 0);
+        const ssize_t n = sys::recv(fd_, service_.scratch.data(), service_.scratch.size(), 0);
         if (n > 0) {
             discarded_ += static_cast<std::size_t>(n);
             if (discarded_ >= linger_octets) return close(), false;
@@ -15639,7 +15639,7 @@ struct http_listener : allocated {
 
 class http_server : public http_service {
 public:
-    explicit http_server(event_loop& loop);
+    explicit http_server(event_loop& loop, bool with_tls = true);
     ~http_server();
 
     /// Owns `fd`, which listens and does not block.
@@ -15752,8 +15752,8 @@ http_listener::http_listener(http_server& owner, descriptor listens)
     static_cast<void>(readiness.set(fd, interest::none));  // a child of a fork finds it there
 }
 
-http_server::http_server(event_loop& loop)
-    : loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {
+http_server::http_server(event_loop& loop, bool with_tls)
+    : http_service(with_tls), loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {
     runs_on = &loop;
     decided = [](http_connection& who) { static_cast<server_connection&>(who).move(&http_connection::decide); };
 }
@@ -15919,7 +15919,7 @@ private:
 };
 
 server_state::server_state(event_loop& on, const server_options& o)
-    : http_server(on), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
+    : http_server(on, bool(o.tls)), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
       discovery(o.service_discovery),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
     const auto bad = [this](const string& why) { if (valid) valid = error(errc::invalid_option, why); };
