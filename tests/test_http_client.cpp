@@ -150,6 +150,9 @@ TEST_CASE("Retry-After is read with a cap, and a date is not read") {
         return p.retry_after();
     };
     CHECK(reads("7") == 7);
+    CHECK(reads("1234") == 1234);
+    CHECK(reads("3599") == 3599);
+    CHECK(reads("3601") == 3600);
     CHECK(reads("99999999999999") == 3600);
     CHECK(reads("Fri, 31 Dec 1999 23:59:59 GMT") == 0);
 }

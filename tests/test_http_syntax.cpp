@@ -1,3 +1,4 @@
+// Rooms [60], [61].
 // needs-network
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"

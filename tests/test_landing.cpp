@@ -113,6 +113,14 @@ TEST_CASE("whole numbers are shown in full") {
     }
 }
 
+TEST_CASE("of a histogram that has native buckets alone, count and sum are shown") {
+    page p;
+    p.own.make_histogram("native_seconds", "", {.native = {.factor = 2}}).observe(3);
+    const std::string shown = p.main();
+    CHECK(has(shown, "1 observed, sum 3, mean 3\n"));
+    CHECK_FALSE(has(shown, "buckets up to"));
+}
+
 TEST_CASE("other numbers are shown without an exponent if they are not very small or large, and means with six digits") {
     page p;
     p.own.make_gauge("now", "").set(1795999127.28);
