@@ -393,6 +393,23 @@ TEST_CASE("what a removed gauge held is used again once the threads that set it 
     CHECK(held() == before);
 }
 
+TEST_CASE("memory that stays where it is has the size that was asked for") {
+    auto& from = prom::detail::state;
+    const prom::detail::locked hold(from.lock);
+    for (const std::size_t over : {0U, 1U, 63U, 64U, 65U, 127U, 128U}) {
+        const std::size_t next = from.arena_size == 0 ? 4096 : from.arena_size >= 131072 ? 262144 : from.arena_size * 2;
+        const std::size_t bytes = next - 64 + over - 64;  // as many as a block holds beside its head, and some fewer and more
+        auto* const one = static_cast<char*>(from.try_type_stable(bytes));
+        REQUIRE(one);
+        REQUIRE(from.arena_left <= 262144);
+        std::memset(one, 1, bytes);
+        auto* const other = static_cast<char*>(from.try_type_stable(64));
+        REQUIRE(other);
+        std::memset(other, 2, 64);
+        CHECK(std::count(one, one + bytes, 1) == static_cast<std::ptrdiff_t>(bytes));
+    }
+}
+
 TEST_CASE("a registry that dies before its handles takes their updates with it") {
     prom::counter c;
     prom::gauge g;
