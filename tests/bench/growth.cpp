@@ -120,9 +120,54 @@ figures labelled(int labels) {
     });
 }
 
+double wall_ms() {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<double>(t.tv_sec) * 1e3 + static_cast<double>(t.tv_nsec) * 1e-6;
+}
+/// How long another thread, which asks for the lock some thousand times a second, waits for it at most. Where other programs run,
+/// it also waits for its turn.
+void locked(std::size_t series) {
+    auto* mine = new prom::registry;
+    const prom::family<prom::counter, "method", "path", "status"> f{"http_requests_total", "Requests.", {.registry = mine}};
+    bool over = false;
+    double most = 0;
+    std::thread other([&] {
+        while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
+            const double begin = wall_ms();
+            static_cast<void>(prom::event_count(prom::event_kind::accept_failed));
+            double waited = wall_ms() - begin, seen = 0;
+            __atomic_load(&most, &seen, __ATOMIC_RELAXED);
+            if (waited > seen) __atomic_store(&most, &waited, __ATOMIC_RELAXED);
+            usleep(100);
+        }
+    });
+    const auto phase = [&](const char* what, auto work) {
+        double seen = 0;
+        __atomic_store(&most, &seen, __ATOMIC_RELAXED);
+        const double begin = cpu_ns();
+        work();
+        const double spent = (cpu_ns() - begin) * 1e-6;
+        __atomic_load(&most, &seen, __ATOMIC_RELAXED);
+        std::printf("%zu series, %-24s %6.0f ms of CPU, the lock at most %.2f ms\n", series, what, spent, seen);
+        std::fflush(stdout);
+    };
+    const auto make = [&] { for (std::size_t i = 0; i < series; ++i) f("GET", path_of(i), 200).inc(); };
+    phase("made", make);
+    phase("removed singly", [&] { for (std::size_t i = 0; i < series; i += 2) f.remove("GET", path_of(i), 200); });
+    phase("cleared", [&] { f.clear(); });
+    phase("made again", make);
+    phase("matched, removed", [&] { f.remove_matching({{"method", "GET"}}); });
+    phase("made again", make);
+    phase("of a registry that ends", [&] { delete mine; });
+    __atomic_store_n(&over, true, __ATOMIC_RELEASE);
+    other.join();
+}
+
 }  // namespace
 
 int main() {
+    apart([] { return locked(1000000), figures{}; });
     std::puts("bytes a series, ns a line of a page, ns to find and update one (the last thread's)");
     for (std::size_t series = 1000; series <= 10000000; series *= 10) {
         for (const int threads : {1, 8, 64, 256}) {
