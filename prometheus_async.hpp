@@ -5550,6 +5550,37 @@ private:
 template <class T>
 inline constexpr bool moves_as_octets<vector<T>> = true;
 
+// One function sorts all of the few: std::sort is a kilobyte for each type.
+/// A heap sort of n things that `less` and `swap` know by their places.
+static void sort_places(std::size_t n, void* of, bool (*less)(void* of, std::size_t a, std::size_t b),
+                        void (*swap)(void* of, std::size_t a, std::size_t b)) {
+    const auto sink = [&](std::size_t from, std::size_t end) {
+        for (std::size_t child; (child = 2 * from + 1) < end; from = child) {
+            if (child + 1 < end && less(of, child, child + 1)) ++child;
+            if (!less(of, from, child)) return;
+            swap(of, from, child);
+        }
+    };
+    for (std::size_t i = n / 2; i != 0;) sink(--i, n);
+    for (std::size_t end = n; end > 1;) {
+        swap(of, 0, --end);
+        sink(0, end);
+    }
+}
+template <class T, class Less>
+void sort(vector<T>& all, Less less) {
+    struct sorted {
+        T* first;
+        Less& less;
+    } of{all.begin(), less};
+    sort_places(all.size(), &of, [](void* p, std::size_t a, std::size_t b) { return static_cast<sorted*>(p)->less(static_cast<sorted*>(p)->first[a], static_cast<sorted*>(p)->first[b]); },
+                [](void* p, std::size_t a, std::size_t b) { std::swap(static_cast<sorted*>(p)->first[a], static_cast<sorted*>(p)->first[b]); });
+}
+template <class T>
+void sort(vector<T>& all) {
+    sort(all, [](const T& a, const T& b) { return a < b; });
+}
+
 // ---- texts made of parts ----
 
 /// A whole number in decimal digits.
@@ -7974,7 +8005,7 @@ static string alike_labels(const vector<std::string_view>& names) {
     for (escaping scheme : {escaping::underscores, escaping::values}) {
         shown.clear();
         for (std::string_view name : names) append_name(shown.emplace_back(string(), shown.size()).first, name, scheme, true);
-        std::sort(shown.begin(), shown.end(), [](const auto& a, const auto& b) {
+        sort(shown, [](const auto& a, const auto& b) {
             PROMETHEUS_ASYNC_DETAIL_STEP();
             return a < b;
         });
@@ -9211,7 +9242,7 @@ result<declared> declare(const declaration& what) {
         for (std::string_view s : o.states) f.states.push_back(clean(s));
         auto& sorted = f.sorted_states;
         for (std::uint32_t i = 0; i != f.states.size(); ++i) sorted.push_back(i);
-        std::sort(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) {
+        sort(sorted, [&](std::uint32_t a, std::uint32_t b) {
             PROMETHEUS_ASYNC_DETAIL_STEP();
             return f.states[a] < f.states[b];
         });
@@ -10937,7 +10968,7 @@ static bool same_facts(const family_state& a, const family_state& b) noexcept {
 using label_pairs = vector<std::pair<string, string>>;
 /// What a set of labels is told apart by, in whatever order and without the empty ones. No UTF-8 text has an octet 0xff.
 static void append_identity(string& to, label_pairs& labels) {
-    std::sort(labels.begin(), labels.end());
+    sort(labels);
     for (const auto& [name, value] : labels)
         if (!value.empty()) to.append(name).append("\xff").append(value).append("\xff");
 }
@@ -11440,7 +11471,7 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
     began = wall_now();
     only.resize(options.only.size());
     for (std::size_t i = 0; i != only.size(); ++i) only[i] = options.only[i];
-    std::sort(only.begin(), only.end());
+    detail::sort(only);
     registries.clear();
     names.cut(0);
     target_done = false;
@@ -11886,7 +11917,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         for (std::size_t i = 0; i != all.size(); ++i) points.push_back({names[i], all[i].on ? 1.0 : 0.0});
         s.points = points;
         show(s);
-        std::sort(names.begin(), names.end());
+        sort(names);
         if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("a state twice");
     }
     void run() {
