@@ -149,11 +149,11 @@ TEST_CASE("25. a registration that the agent calls bad is none: the server runs 
 }
 
 TEST_CASE("26. the token travels in X-Consul-Token, and only with one") {
-    stage with({.token = "tok-123"});
+    stage with({.token = "!tok-123~"});
     prom::registration r = with.started();
     CHECK(with.left(r));
     for (std::size_t i : {0u, 1u}) {
-        CHECK(with.consul.there.requests[i].find("\r\nX-Consul-Token: tok-123\r\n") != std::string::npos);
+        CHECK(with.consul.there.requests[i].find("\r\nX-Consul-Token: !tok-123~\r\n") != std::string::npos);
         CHECK(with.consul.line(i).find("tok-123") == std::string::npos);
     }
     stage without;

@@ -237,6 +237,30 @@ TEST_CASE("outside a turn, time is the clock's, not that of the last turn") {
     CHECK(one.timer.when() == time_now + 5);
 }
 
+#if !PROMETHEUS_ASYNC_POLLER_POLL  // poll has no event for it
+TEST_CASE("a watch that is called knows whether the peer has sent its last octet") {
+    event_loop loop(faked);
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    const detail::descriptor ours(ends[0]), peers(ends[1]);
+    std::vector<bool> last;
+    calling on_ready{[&](interest) {
+        char octet;
+        static_cast<void>(!::read(ours.get(), &octet, 1));
+        last.push_back(detail::loop_state::of(loop).last_octet);
+    }};
+    detail::watch watch(loop, &decltype(on_ready)::ready, &on_ready);
+    REQUIRE(watch.set(ours.get(), interest::read));
+    static_cast<void>(!::write(peers.get(), "x", 1));
+    loop.poll();
+    ::shutdown(peers.get(), SHUT_WR);
+    loop.poll();
+    REQUIRE(last.size() == 2);
+    CHECK_FALSE(last[0]);
+    CHECK(last[1]);
+}
+#endif
+
 TEST_CASE("in steady state timers, posts and readiness allocate nothing") {
     event_loop loop(faked);
     const pipe_pair pipe;
