@@ -489,6 +489,35 @@ TEST_CASE("a followed file is looked at once a second at most, by the worker, an
     CHECK(by.on[0] != std::this_thread::get_id());
 }
 
+TEST_CASE("a followed file that names a certificate which is not there is told of once, and taken when that is there") {
+    static const certs made;
+    const std::string pem = made.dir + "/later.pem";
+    const auto settings = [](const std::string& certificate, const std::string& key, const std::string& hash) {
+        return "tls_server_config:\n  cert_file: " + certificate + "\n  key_file: " + key + "\n" + users("  alice: " + hash + "\n");
+    };
+    const auto put = [&](const std::string& from) {
+        REQUIRE(std::filesystem::copy_file(from, pem + ".new"));
+        std::filesystem::rename(pem + ".new", pem);
+    };
+    const file f(settings(made.pem("server"), made.key("server"), cheap));
+    following by(f);
+    served at({.authorizer = by.web.authorizer()});
+    caller who(at);
+    const auto look = [&](const char* pair) {  // what the worker compares waits until it has looked
+        by.now() += 1.5;
+        return who.ask("/metrics", basic(pair)), who.status();
+    };
+    f.write(settings(pem, made.key("server"), other));
+    for (int i = 0; i != 3; ++i) CHECK(look("alice:other") == 401);
+    CHECK(by.size() == 1);
+    put(made.pem("wronghost"));  // with a key that is not its own
+    for (int i = 0; i != 3; ++i) CHECK(look("alice:other") == 401);
+    CHECK(by.size() == 2);
+    put(made.pem("server"));
+    CHECK(look("alice:other") == 200);
+    CHECK(by.size() == 2);
+}
+
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 TEST_CASE("what the function throws that is told of a bad file ends nothing") {
     const file f(users("  alice: " + cheap + "\n"));
