@@ -4739,8 +4739,8 @@ struct textfile_state;
 ///          the file, unless keep_file is set, another has replaced it, or the process is a child that was forked since
 /// threads  one at a time, whatever interval does; why() from any. Collectors are called on the thread that writes. Each file
 ///          needs an object of its own
-/// errors   invalid_option for the path; system when the file cannot be written; canceled for a collector that must not
-///          fail; unsupported for a sample with a timestamp, for which node_exporter would refuse the whole file, and,
+/// errors   invalid_option for the path; system when the file cannot be written, or a thread of its own cannot be started;
+///          canceled for a collector that must not fail; unsupported for a sample with a timestamp, for which node_exporter would refuse the whole file, and,
 ///          without threads, for interval. The file that was there stays
 class textfile {
 public:
@@ -18823,7 +18823,7 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     result<void> write_page(std::size_t& octets);
     result<void> over(const result<void>& how, std::size_t octets) noexcept;
     result<void> remove();
-    result<void> start_thread();
+    result<void> start_thread() noexcept;
     void end_thread() noexcept;
     bool parents() const noexcept { return loop && home != sys::getpid(); }  // its thread may hold the lock for ever here
 
@@ -18941,7 +18941,7 @@ result<void> textfile_state::remove() {
 // ---- the thread of its own: a loop that has a timer, and takes what others ask ----
 
 #if PROMETHEUS_ASYNC_NO_THREADS
-result<void> textfile_state::start_thread() { return error(errc::unsupported, "textfile: no threads here, and a write blocks: call write()"); }
+result<void> textfile_state::start_thread() noexcept { return error(errc::unsupported, "textfile: no threads here, and a write blocks: call write()"); }
 void textfile_state::end_thread() noexcept {}
 #else
 static task<void> textfile_beat(textfile_state& s) {
@@ -18958,9 +18958,11 @@ static void* textfile_thread(void* of) {
     }, [&](const error& why) { static_cast<void>(s.over(why, 0)); });
     return nullptr;
 }
-result<void> textfile_state::start_thread() {
+result<void> textfile_state::start_thread() noexcept {
     if (loop) return {};
-    loop = owned<event_loop>(new event_loop);
+    result<void> made;
+    contain("a textfile's loop", [&] { loop = owned<event_loop>(new event_loop); }, [&](const error& why) { made = why; });
+    if (!loop) return made;
     const int failed = detail::start_thread(thread, &textfile_thread, this);
     if (failed == 0) return {};
     loop = {};

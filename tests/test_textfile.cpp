@@ -268,6 +268,25 @@ TEST_CASE("a failure of a write by itself is told, and the next one is tried") {
     CHECK(::rmdir((d.path + "/later").c_str()) == 0);
 }
 
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("a thread whose loop finds no descriptor is a failure that is told, and the next write from a loop tries again") {
+    directory d;
+    prom::registry numbers;
+    prom::event_loop loop;
+    const auto none_left = [] { for (const char* call : {"eventfd", "pipe2", "kqueue", "pipe"}) faults::fail(call, EMFILE); };
+    none_left();
+    prom::textfile f({.path = d.file, .registries = d.one, .interval = 1e6, .self_metrics = &numbers});
+    CHECK(f.why().find("Too many open files") != std::string::npos);
+    CHECK(*numbers.sample_value("prometheus_async_textfile_failed_total", {{"path", d.file}, {"reason", "file"}}) == 1);
+    none_left();
+    CHECK(loop.run(f.write(loop)).why().sys() == EMFILE);
+    faults::reset();
+    CHECK(d.files().empty());
+    CHECK(loop.run(f.write(loop)));
+    CHECK(f.why().empty());
+}
+#endif
+
 TEST_CASE("a write from a loop lets the loop go on: here the page is made once the loop has had a turn") {
     directory d;
     std::atomic<bool> began = false, turned = false;
