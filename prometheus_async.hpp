@@ -4740,8 +4740,9 @@ struct textfile_state;
 /// threads  one at a time, whatever interval does; why() from any. Collectors are called on the thread that writes. Each file
 ///          needs an object of its own
 /// errors   invalid_option for the path; system when the file cannot be written, or a thread of its own cannot be started;
-///          canceled for a collector that must not fail; unsupported for a sample with a timestamp, for which node_exporter would refuse the whole file, and,
-///          without threads, for interval. The file that was there stays
+///          canceled for a collector that must not fail, and in a forked child whose parent has the thread; unsupported for a
+///          sample with a timestamp, for which node_exporter would refuse the whole file, and, without threads, for
+///          interval. The file that was there stays
 class textfile {
 public:
     PROMETHEUS_ASYNC_DECL explicit textfile(const textfile_options& options);
@@ -18838,7 +18839,7 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     dev_t device = 0;
     ino_t inode = 0;
     pid_t process = 0;               // that wrote the file; 0: none did
-    pid_t home = sys::getpid();      // that has the thread
+    pid_t home = sys::getpid();      // that has the thread, or may
     owned<event_loop> loop;          // of the thread; null: there is none
 #if !PROMETHEUS_ASYNC_NO_THREADS
     pthread_t thread{};
@@ -18903,8 +18904,9 @@ result<void> textfile_state::write_page(std::size_t& octets) {
     process = sys::getpid();
     return {};
 }
+constexpr const char* parents_textfile = "textfile: it is the parent's";
 result<void> textfile_state::write() noexcept {
-    if (parents()) return error(errc::canceled, "textfile: it is the parent's");
+    if (parents()) return error(errc::canceled, parents_textfile);
     const locked hold(writing);
     std::size_t octets = 0;
     result<void> how;
@@ -18963,13 +18965,14 @@ result<void> textfile_state::start_thread() noexcept {
     result<void> made;
     contain("a textfile's loop", [&] { loop = owned<event_loop>(new event_loop); }, [&](const error& why) { made = why; });
     if (!loop) return made;
+    home = sys::getpid();
     const int failed = detail::start_thread(thread, &textfile_thread, this);
     if (failed == 0) return {};
     loop = {};
     return error::from_errno("textfile: cannot start a thread", failed);
 }
 void textfile_state::end_thread() noexcept {
-    if (!loop || parents()) return;
+    if (!loop) return;
     loop->stop();
     pthread_join(thread, nullptr);
     loop = {};  // what was asked and not begun is answered
@@ -19021,6 +19024,10 @@ textfile::textfile(const textfile_options& o) : state_(new detail::textfile_stat
 }
 textfile::~textfile() {
     detail::textfile_state& s = *state_;
+    if (s.parents()) {  // its thread may have been doing anything: nothing is destroyed
+        detail::loop_state::of(*s.loop).close_copies();
+        return;
+    }
     s.end_thread();
     if (!s.given.keep_file) static_cast<void>(remove());
     else if (detail::positive(s.given.interval.count()) > 0 && s.home == detail::sys::getpid()) static_cast<void>(s.write());  // the last values
@@ -19030,6 +19037,7 @@ result<void> textfile::write() { return state_->write(); }
 task<result<void>> textfile::write(event_loop& loop) { return detail::textfile_ask(state_, &loop); }
 result<void> textfile::remove() { return state_->remove(); }
 std::string textfile::why() const {
+    if (state_->parents()) return detail::parents_textfile;
     const detail::locked hold(state_->telling);
     return state_->trouble;
 }

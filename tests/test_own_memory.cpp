@@ -17,6 +17,7 @@ void give_counted(void* p, std::size_t bytes) noexcept;
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -24,6 +25,7 @@ void give_counted(void* p, std::size_t bytes) noexcept;
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 namespace prom = prometheus_async;
 
@@ -176,5 +178,32 @@ TEST_CASE("null is what operator new's failure is") {
     }
     CHECK(f(49).value() > 0);
     CHECK(wrong == 0);
+}
+#endif
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("a forked child destroys nothing that the thread of a textfile was at work with") {
+    const std::string path = "/tmp/prometheus_async_own_memory_" + std::to_string(::getpid()) + ".prom";
+    prom::registry r;
+    prom::registry* const all[] = {&r};
+    std::atomic<bool> inside = false, ends = false;
+    const auto waits = r.add_collector([&](prom::sample_sink&) {
+        inside = true;
+        while (!ends) ::usleep(1000);  // the runner has a time limit
+    });
+    std::optional<prom::textfile> f(std::in_place, prom::textfile_options{.path = path, .registries = all, .interval = 1e6});
+    while (!inside) ::usleep(1000);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const long before = held;
+        f.reset();
+        ::_exit(before > 0 && held == before ? 0 : 1);
+    }
+    int status = 1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    ends = true;
+    f.reset();
+    CHECK(::access(path.c_str(), F_OK) != 0);
 }
 #endif
