@@ -4717,7 +4717,7 @@ struct textfile_options {
     seconds interval = 0;          // above 0: written by itself, at once and then every so often, on a thread of its own;
                                    // with keep_file also at the end
     registry* self_metrics = nullptr;      // of prometheus_async_textfile_*{path}; null: there are none
-    event_handler on_event = nullptr;      // textfile_failed, and what pages tell; on the thread that writes
+    event_handler on_event = nullptr;      // textfile_failed, and what pages tell; on the thread that writes, within the write
     void* context = nullptr;               // given to on_event
 };
 static_assert(std::is_trivially_destructible_v<textfile_options>);
@@ -4739,10 +4739,10 @@ struct textfile_state;
 ///          the file, unless keep_file is set, another has replaced it, or the process is a child that was forked since
 /// threads  one at a time, whatever interval does; why() from any. Collectors are called on the thread that writes. Each file
 ///          needs an object of its own
-/// errors   invalid_option for the path; system when the file cannot be written, or a thread of its own cannot be started;
-///          canceled for a collector that must not fail, and in a forked child whose parent has the thread; unsupported for a
-///          sample with a timestamp, for which node_exporter would refuse the whole file, and, without threads, for
-///          interval. The file that was there stays
+/// errors   invalid_option for the path, and where on_event or a collector writes or removes the file that is being written;
+///          system when the file cannot be written, or a thread of its own cannot be started; canceled for a collector that
+///          must not fail, and in a forked child whose parent has the thread; unsupported for a sample with a timestamp, for
+///          which node_exporter would refuse the whole file, and, without threads, for interval. The file that was there stays
 class textfile {
 public:
     PROMETHEUS_ASYNC_DECL explicit textfile(const textfile_options& options);
@@ -18826,6 +18826,8 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     result<void> remove();
     result<void> start_thread() noexcept;
     void end_thread() noexcept;
+    /// Whether this thread is amid a write: to wait for its end would have none.
+    bool within() const noexcept { return __atomic_load_n(&writer, __ATOMIC_RELAXED) == &this_thread; }
     bool parents() const noexcept { return loop && home != sys::getpid(); }  // its thread may hold the lock for ever here
 
     textfile_options given;          // the views in it are not to be read
@@ -18833,6 +18835,7 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     vector<registry*> registries;
     vector<string> only;
     owned<textfile_metrics> metrics;
+    const thread_cells* writer = nullptr;  // this_thread of the one that writes
     mutex writing, telling;          // telling: trouble alone, so that nobody waits for a disk
     string trouble;             // what why() says
     cursor page{};                   // keeps its memory
@@ -18905,9 +18908,14 @@ result<void> textfile_state::write_page(std::size_t& octets) {
     return {};
 }
 constexpr const char* parents_textfile = "textfile: it is the parent's";
+constexpr const char* inside_textfile = "textfile: it is being written: neither on_event nor a collector may write or remove it";
 result<void> textfile_state::write() noexcept {
     if (parents()) return error(errc::canceled, parents_textfile);
+    if (within()) return error(errc::invalid_option, inside_textfile);
     const locked hold(writing);
+    const auto writes = [this](const thread_cells* by) noexcept { __atomic_store_n(&writer, by, __ATOMIC_RELAXED); };
+    writes(&this_thread);
+    const undo at_the_end{[writes] { writes(nullptr); }};
     std::size_t octets = 0;
     result<void> how;
     contain("a textfile", [&] { how = write_page(octets); }, [&](const error& why) { how = why; });
@@ -18932,6 +18940,7 @@ result<void> textfile_state::over(const result<void>& how, std::size_t octets) n
 }
 result<void> textfile_state::remove() {
     if (parents()) return {};
+    if (within()) return error(errc::invalid_option, inside_textfile);
     const locked hold(writing);
     if (process != sys::getpid()) return {};
     const result<bool> ours = still_there(path, device, inode);

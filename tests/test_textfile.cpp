@@ -210,6 +210,36 @@ TEST_CASE("self-metrics, why() and an event tell what became of each write") {
     CHECK(value("prometheus_async_textfile_written_total") == 2);
 }
 
+TEST_CASE("neither on_event nor a collector writes or removes the file that is being written") {
+    directory d;
+    struct asked {
+        std::optional<prom::textfile> f{};
+        std::vector<std::string> why{};
+        void both() {
+            for (const auto& r : {f->write(), f->remove()}) why.push_back(r ? "done" : r.why().describe());
+            why.push_back(f->why());
+        }
+    } a;
+    a.f.emplace(prom::textfile_options{.path = d.file, .registries = d.one, .on_event = [](const prom::event&, void* to) { static_cast<asked*>(to)->both(); },
+                                       .context = &a});
+    const std::string inside = "textfile: it is being written: neither on_event nor a collector may write or remove it";
+    {
+        const auto writes = d.mine.add_collector([&](prom::sample_sink&) { a.both(); });
+        CHECK(a.f->write());
+        CHECK(a.why == std::vector<std::string>{inside, inside, ""});
+        CHECK(d.files().size() == 1);
+    }
+    a.why.clear();
+    faults::fail("rename", EIO);
+    const auto r = a.f->write();
+    faults::reset();
+    REQUIRE_FALSE(r);
+    CHECK(a.why == std::vector<std::string>{inside, inside, r.why().describe()});
+    CHECK(a.f->write());
+    CHECK(a.f->remove());
+    CHECK(d.files().empty());
+}
+
 #if PROMETHEUS_ASYNC_NO_THREADS
 TEST_CASE("without threads, interval and a write beside the loop are refused, and say so") {
     directory d;
