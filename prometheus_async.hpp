@@ -673,7 +673,7 @@ enum class event_kind : std::uint8_t {
     callback_failed,      // a collector, timer or posted callback threw
     step_ignored,         // a counter was given a negative or NaN step
     text_sanitized,       // invalid UTF-8 in a label value or help
-    series_overflowed,    // a family reached its max_series
+    series_overflowed,    // a family reached its max_series, or a registry its limits
     registration_failed,  // service discovery; it is tried again
     registration_lost,    // the agent forgot us: it is told again; or another has our id: it keeps it
     deregistration_failed,  // the service may stay in Consul; the server closes all the same
@@ -1286,6 +1286,23 @@ struct metric_options {
 };
 static_assert(std::is_trivially_destructible_v<metric_options>);
 
+/// What a registry may hold. A declaration that finds no room is an error (errc::limit). A series that finds none in `series`
+/// or `bytes` counts in the series of its family whose labels are all "_overflow", as those beyond max_series. That one has its
+/// room from the declaration on, as has the only series of a metric without labels: a limit is never exceeded. What is removed
+/// gives its room back.
+///
+/// unit     numbers, and octets; 0: no limit
+/// shape    a repeated declaration takes nothing. Not counted: what collectors yield, exemplars, buckets, and what the
+///          library needs beside a text to hold it
+/// threads  a value like any other
+/// errors   event_kind::series_overflowed for each series that found no room. An info whose new labels have none keeps the
+///          old ones, and is counted as well
+struct registry_limits {
+    std::size_t families = 0;  // declared metrics, with labels or without
+    std::size_t series = 0;    // of all of them; one of each family is its overflow series, there or not
+    std::size_t bytes = 0;     // names (with unit), units, helps, label names, states, and the values of the labels of each series
+};
+
 namespace detail {
 struct registry_state;
 struct family_face;
@@ -1318,12 +1335,14 @@ PROMETHEUS_ASYNC_DECL inline declared declare_or_raise(const declaration& what) 
 /// then dropped.
 ///
 /// threads  any, one lock for all that is not an update
-/// errors   try_* return invalid_name, invalid_option or conflict, make_* raise them. The same
+/// errors   try_* return invalid_name, invalid_option, conflict or limit, make_* raise them. The same
 ///          declaration again gives the same series. Two names that are one for a scraper that has them escaped
 ///          (utf8("a.b") and a_b) are a conflict
 class registry {
 public:
     PROMETHEUS_ASYNC_DECL constexpr registry() noexcept = default;
+    /// One that is bounded from the start.
+    PROMETHEUS_ASYNC_DECL constexpr explicit registry(const registry_limits& limits) noexcept : limits_(limits) {}
     registry(const registry&) = delete;
     registry& operator=(const registry&) = delete;
     PROMETHEUS_ASYNC_DECL ~registry();
@@ -1355,6 +1374,11 @@ public:
     PROMETHEUS_ASYNC_DECL dynamic_family<Metric> make_family(any_name name, std::string_view help, label_names labels,
                                      const metric_options& options = {});
 
+    /// From now on. What it holds already stays, even if that is more.
+    PROMETHEUS_ASYNC_DECL void set_limits(const registry_limits& limits) noexcept;
+    /// What it holds now, counted as the limits are.
+    PROMETHEUS_ASYNC_DECL registry_limits held() const noexcept;
+
     /// Removes a metric and all its series, by its full name; false when there is none.
     PROMETHEUS_ASYNC_DECL bool unregister(std::string_view name);
 
@@ -1373,6 +1397,7 @@ public:
 private:
     friend struct detail::registry_state;
     detail::registry_state* state_ = nullptr;  // made when first used
+    registry_limits limits_{};
 };
 
 /// Where metrics are declared by default. Never destroyed.
@@ -1803,7 +1828,7 @@ public:
         : info(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit info(const detail::declared& from) noexcept : series_(from.one) {}
 
-    /// These are the facts from now on, instead of those before.
+    /// These are the facts from now on, instead of those before; unless the registry's limits have no room for them.
     PROMETHEUS_ASYNC_DECL void set(list<label> labels) const { detail::set_info(series_, labels); }
     void Set(list<label>) const = delete;  // set(labels)
 
@@ -8111,6 +8136,7 @@ enum class family_source : std::uint8_t {
     callback,  // it is declared, and a hook tells its value
     collector  // a hook yields families: it has no name, and stands for their place on the page
 };
+constexpr std::string_view overflow_value = "_overflow";
 struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     std::uint64_t id = 0;
     registry_state* home = nullptr;
@@ -8132,6 +8158,15 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     std::size_t moved = 0;                // places of the older table that were copied
     bool special = false;      // a series of it was reset or has an exemplar
 
+    /// What its declaration takes of its registry's limits, with the overflow series or the only one; a collector's nothing.
+    registry_limits needs() const noexcept {
+        if (source == family_source::collector) return {};
+        std::size_t bytes = name.size() + help.size() + unit.size() + labels.size() * overflow_value.size();
+        for (const string& l : labels) bytes += l.size();
+        for (const string& s : states) bytes += s.size();
+        for (const auto& c : constants) bytes += c.first.size() + c.second.size();
+        return {1, 1, bytes};
+    }
     /// A native histogram has two integers more, for zeros and NaN.
     unsigned run_kind() const noexcept {
         return detail::run_kind(row().cells, 2 + row().more_cells + (bounds ? bounds->count + (bounds->native ? 2U : 0U) : 0));
@@ -8145,13 +8180,15 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state : allocated {
     vector<family_state*> by_values;  // those that are not legacy, by as_values
     bool process_metrics;                 // are added
     std::uint32_t collectors;             // without names of their own
+    const registry_limits* most;
+    registry_limits held;
 
     static registry_state& of(registry& r) {
         if (!r.state_) {
             hook_process();
             state.take_seed();
             state.registries.reserve(state.registries.size + 1);
-            r.state_ = new registry_state{{}, state.next_id(0), {}, {}, {}, false, 0};
+            r.state_ = new registry_state{{}, state.next_id(0), {}, {}, {}, false, 0, &r.limits_, {}};
             state.registries.push(r.state_);
         }
         return *r.state_;
@@ -8182,14 +8219,35 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state : allocated {
         }
         return nullptr;
     }
+    /// The first limit that has no room for so much more, or null.
+    std::size_t registry_limits::* lacks(const registry_limits& more) const noexcept {
+        static constexpr std::size_t registry_limits::* all[] = {&registry_limits::families, &registry_limits::series, &registry_limits::bytes};
+        for (const auto each : all) {
+            const std::size_t limit = most->*each, now = held.*each;
+            if (limit != 0 && more.*each != 0 && (now >= limit || more.*each > limit - now)) return each;
+        }
+        return nullptr;
+    }
+    void take(const registry_limits& more) noexcept {
+        held.families += more.families;
+        held.series += more.series;
+        held.bytes += more.bytes;
+    }
+    void give(const registry_limits& back) noexcept {
+        held.families -= back.families;
+        held.series -= back.series;
+        held.bytes -= back.bytes;
+    }
     /// What allocates comes before what must not be half done.
     void reserve() { for (auto* v : {&families, &by_key, &by_values}) if (v->size() == v->capacity()) v->reserve(v->size() * 2 + 8); }
     void add(family_state& f) noexcept {
+        take(f.needs());
         families.push_back(&f);
         by_key.insert(lower(by_key, key_of, f.key()), &f);
         if (!f.legacy()) by_values.insert(lower(by_values, values_of, f.as_values), &f);
     }
     void remove(const family_state& f) noexcept {
+        give(f.needs());
         families.erase(std::lower_bound(families.begin(), families.end(), f.id, [](const family_state* a, std::uint64_t wanted) { return a->id < wanted; }));
         const auto without = [&](vector<family_state*>& in, text_of text) {
             if (const auto at = lower(in, text, text(f)); at != in.end() && *at == &f) in.erase(at);
@@ -8707,12 +8765,33 @@ static void tidy(family_state& f) noexcept {
     if (f.copied != 0) compact(f);
 }
 
+/// What a series takes of its registry's limits: nothing where the declaration took it, for the overflow series or the only one.
+class series_needs {
+public:
+    void add(std::string_view value) noexcept {
+        own_ |= value != overflow_value;
+        bytes_ += value.size();
+    }
+    registry_limits sum() const noexcept { return own_ ? registry_limits{0, 1, bytes_} : registry_limits{}; }
+
+private:
+    std::size_t bytes_ = 0;
+    bool own_ = false;
+};
+static std::size_t octets(const vector<std::pair<string, string>>& labels) noexcept {
+    std::size_t sum = 0;
+    for (const auto& l : labels) sum += l.first.size() + l.second.size();
+    return sum;
+}
+
 /// Makes the series of these values, which must be new; or throws, and nothing has changed. The lock is held.
 static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
     std::size_t words = 2 * count;
     std::size_t size = 0;
     bool escapes = false;
+    series_needs needs;
     for (std::size_t i = 0; i != count; ++i) {
+        needs.add(values[i]);
         size += values[i].size();
         escapes |= values[i].find_first_of("\\\"\n") != values[i].npos;
         if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
@@ -8770,6 +8849,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     }
     f.lines.push(line(r));
     ++f.living;
+    f.home->take(needs.sum());
     return r;
 }
 
@@ -8792,6 +8872,12 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
         if (line* const copy = line_of(f.compacted, r->id)) copy->remove();
     l.remove();
     --f.living;
+    stored_values values(*r, f.labels.size());
+    series_needs needed;
+    char space[16];
+    for (std::size_t i = 0; i != f.labels.size(); ++i) needed.add(values.next(space));
+    f.home->give(needed.sum());
+    if (r->extra) f.home->give({0, 0, octets(r->extra->info)});
     r->owed = 0;
     delete std::exchange(r->extra, nullptr);
     // An update may touch the record's word or the bounds besides its cells. Each thread that knows this series may be about to: they rest until each has come by.
@@ -8851,11 +8937,13 @@ series make_child(const declared& family, const std::string_view* values, std::s
         if (count == f.labels.size()) {
             clean_values clean(values, count);
             if (clean.changed) ++state.counted[static_cast<unsigned>(event_kind::text_sanitized)];
-            bool full = false;
+            series_needs needs;
+            for (std::size_t i = 0; i != count; ++i) needs.add(clean.views[i]);
+            bool full = f.home->lacks(needs.sum()) != nullptr;
             std::string_view rest[64];
-            if (f.max_series != 0 && f.living >= f.max_series) {
-                std::fill(rest, rest + count, "_overflow");
-                full = f.living - (find_or_make(f, rest, count, nullptr).id != 0) >= f.max_series;
+            if (full || (f.max_series != 0 && f.living >= f.max_series)) {
+                std::fill(rest, rest + count, overflow_value);
+                full = full || f.living - (find_or_make(f, rest, count, nullptr).id != 0) >= f.max_series;
             }
             const series s = find_or_make(f, clean.views, count, full ? nullptr : &now);
             if (s.id != 0) return s;
@@ -9059,7 +9147,17 @@ void set_info(const series& s, list<label> labels) {
     if (why.empty()) why = alike_labels(names);
     if (!why.empty()) raise({errc::invalid_name, family + ": " + why});
     const global_lock lock;
-    if (series_extra* extra = extra_of(s)) extra->info.swap(facts);
+    series_extra* extra = extra_of(s);
+    if (!extra) return;
+    registry_state& home = *s.rec->family->home;
+    const std::size_t was = octets(extra->info), is = octets(facts);
+    if (is > was && home.lacks({0, 0, is - was})) {
+        ++state.counted[static_cast<unsigned>(event_kind::series_overflowed)];
+        return;
+    }
+    home.take({0, 0, is});
+    home.give({0, 0, was});
+    extra->info.swap(facts);
 }
 bool set_state(const series& s, std::string_view name) noexcept {
     const global_lock lock;
@@ -9260,6 +9358,11 @@ result<declared> declare(const declaration& what) {
     }
     if (const family_state* have = clash(home, f, [](const family_state&) { return true; })) return conflict(*have, f);
 
+    if (const auto limit = home.lacks(f.needs())) {
+        return error_of(errc::limit, {"the registry's limit of ", digits(home.most->*limit),
+                                      limit == &registry_limits::families ? " families" : limit == &registry_limits::series ? " series" : " bytes",
+                                      " has no room for ", name});
+    }
     make_frame(f);
     home.reserve();
     f.id = state.next_id(0);
@@ -9373,6 +9476,14 @@ registry::~registry() {
 registry& default_registry() noexcept {
     const detail::global_lock lock;
     return detail::state.default_registry();
+}
+void registry::set_limits(const registry_limits& limits) noexcept {
+    const detail::global_lock lock;
+    limits_ = limits;
+}
+registry_limits registry::held() const noexcept {
+    const detail::global_lock lock;
+    return state_ ? state_->held : registry_limits{};
 }
 bool registry::unregister(std::string_view name) {
     detail::collector_hook* idle = nullptr;
@@ -11501,7 +11612,7 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
         const char* what;
     } silent[] = {{event_kind::step_ignored, "a counter was given a negative or NaN step"},
                   {event_kind::text_sanitized, "a label value or help was not UTF-8"},
-                  {event_kind::series_overflowed, "a family has max_series: the rest is one series"},
+                  {event_kind::series_overflowed, "a family has max_series, or a registry its limits: the rest is one series"},
                   {event_kind::exemplar_dropped, "an exemplar was too long or had a bad name"},
                   {event_kind::names_collided, "a family or series was left out: its name is another's"},
                   {event_kind::sum_left_out, "a sum is negative or NaN: OpenMetrics cannot show it"}};

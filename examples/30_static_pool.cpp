@@ -45,8 +45,11 @@ void give(void* p, std::size_t bytes) noexcept {
 
 namespace prom = prometheus_async;
 
+// These four families, and 20 series of jobs beside its overflow series: what would be more is refused, or counts there.
+constexpr prom::registry_limits bound{.families = 4, .series = 24, .bytes = 512};
+
 prom::histogram seconds{"work_seconds", "Time of a piece of work."};
-prom::family<prom::counter, "status"> jobs{"jobs_total", "Jobs done.", {.max_series = 20}};
+prom::family<prom::counter, "status"> jobs{"jobs_total", "Jobs done."};
 prom::callback_gauge held{"pool_held_bytes", "Memory that is taken.", [] { return static_cast<double>(pool::held * pool::unit); }};
 prom::callback_gauge most{"pool_most_bytes", "The most that ever was.", [] { return static_cast<double>(pool::most * pool::unit); }};
 
@@ -68,6 +71,7 @@ prom::event_loop* running;
 extern "C" void end(int) { running->stop(); }
 
 int main(int argc, char** argv) {
+    prom::default_registry().set_limits(bound);
     prom::event_loop loop;
     running = &loop;
     std::signal(SIGINT, end), std::signal(SIGTERM, end);

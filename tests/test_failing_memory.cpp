@@ -272,6 +272,39 @@ TEST_CASE("a child that finds no memory is not there, and is made when there is 
         const prom::family<prom::counter, "a"> f{"limited", "h", {.registry = &r, .max_series = 2}};
         for (int i = 0; i != 4; ++i) f(i).inc();
     });
+    // What a registry at its limits counts is what is there, wherever memory ends.
+    survives([](prom::registry& r) {
+        struct counted {
+            prom::registry& in;
+            prom::registry_limits before = in.held();
+            ~counted() {
+                const bool failed = failing::done > failing::chosen;
+                const long at = failing::chosen.exchange(-1);
+                const std::string text = page(in);
+                std::size_t families = before.families, series = before.series, bytes = before.bytes;
+                const auto shows = [&](const char* what) { return text.find(what) != std::string::npos; };
+                if (shows("# TYPE c ")) ++families, ++series, bytes += 7 + 1 + 1 + 9;
+                for (const char* what : {"c_total{a=\"0\"}", "c_total{a=\"1\"}", "c_total{a=\"2\"}"})
+                    if (shows(what)) ++series, ++bytes;
+                if (shows("# TYPE i ")) ++families, ++series, bytes += 6 + 1;
+                if (shows("i_info{name=")) bytes += 4 + 40;
+                CHECK(in.held().families == families);
+                CHECK(in.held().series == series);
+                CHECK(in.held().bytes == bytes);
+                if (!failed) CHECK(series == before.series + 5);
+                for (const char* name : {"c_total", "i_info"}) (void)in.unregister(name);
+                CHECK(in.held().bytes == before.bytes);
+                CHECK(in.held().series == before.series);
+                in.set_limits({});
+                failing::done = failed ? at + 1 : 0;
+                failing::chosen = at;
+            }
+        } check{r};
+        r.set_limits({.series = check.before.series + 5});
+        r.make_info("i", "h").set({{"name", "a long value, longer than sixteen octets"}});
+        const prom::family<prom::counter, "a"> f{"c", "h", {.registry = &r}};
+        for (int i = 0; i != 6; ++i) f(i).inc();
+    });
 }
 
 TEST_CASE("a gauge that is removed while another thread may be setting it is removed without memory") {

@@ -26,6 +26,7 @@ void give_counted(void* p, std::size_t bytes) noexcept;
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <string>
 
 namespace prom = prometheus_async;
 
@@ -156,6 +157,29 @@ TEST_CASE("all memory is asked for in one place, and goes back there with its si
     CHECK(wrong == 0);
     CHECK(allocations - by_new == (counts_allocations ? 1 : 0));  // a text for users is a std::string: the URL, which file_sd asks for
     ::unlink(path);
+}
+
+TEST_CASE("a registry at its limits takes no more memory, whatever is asked of it") {
+    for (const prom::registry_limits limits : {prom::registry_limits{.series = 52}, prom::registry_limits{.bytes = 700}, prom::registry_limits{.families = 2, .series = 52, .bytes = 700}}) {
+        prom::registry r(limits);
+        const prom::family<prom::counter, "l"> f{"children", "h", {.registry = &r}};
+        const prom::family<prom::histogram, "l"> g{"more", "h", {.registry = &r}};
+        std::string value;
+        const auto ask_for = [&](int from, int to) {
+            for (int k = from; k != to; ++k) {
+                value.assign(20, static_cast<char>('a' + k % 26)).append(std::to_string(k));
+                f(value).inc(), g(value).observe(k);
+            }
+        };
+        ask_for(0, 2000);
+        const long before = held;
+        ask_for(2000, 12000);
+        CHECK(held == before);
+        CHECK(f("_overflow").value() + static_cast<double>(f.size()) - 1 == 12000);
+        CHECK(r.held().series <= 52);
+        CHECK(r.held().bytes <= (limits.bytes == 0 ? 1300 : 700));
+    }
+    CHECK(wrong == 0);
 }
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
