@@ -5891,8 +5891,9 @@ public:
     /// The name of the unfinished file ends in .tmp, which no reader of the directory looks for.
     explicit replaced_file(const string& path) : path_(path), beside_(path + '.' + std::to_string(sys::getpid()) + ".tmp") {
         constexpr int how = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
-        fd_.reset(uninterrupted([&] { return sys::open(beside_.c_str(), how, 0644); }));
-        if (!fd_) failed_ = errno;
+        if (path.find('\0') != path.npos) failed_ = EINVAL;  // what stands before it is another file's name
+        else fd_.reset(uninterrupted([&] { return sys::open(beside_.c_str(), how, 0644); }));
+        if (!fd_ && failed_ == 0) failed_ = errno;
         opened_ = left_ = failed_ == 0;
     }
     replaced_file(const replaced_file&) = delete;

@@ -137,6 +137,17 @@ TEST_CASE("what node_exporter would not read is refused, and the file that was t
     CHECK(d.files().size() == 1);
 }
 
+TEST_CASE("a path with a NUL is no file's: that of the name before it stays as it is") {
+    directory d;
+    const std::string path = d.file + std::string("\0.prom", 6);
+    std::ofstream(d.file) << "another's";
+    const auto r = prom::textfile({.path = path, .registries = d.one}).write();
+    REQUIRE_FALSE(r);
+    CHECK(r.why().sys() == EINVAL);
+    CHECK(d.read() == "another's");
+    CHECK(d.files() == std::vector<std::string>{"job.prom"});
+}
+
 TEST_CASE("whatever fails amid the writing is an error that names the file, which is as it was") {
     directory d;
     prom::textfile f(d.options());
