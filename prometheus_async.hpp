@@ -19100,6 +19100,7 @@ void textfile_state::end_thread() noexcept {
 }
 struct textfile_question : asked_elsewhere<textfile_question> {
     result<void> how = error(errc::canceled, "textfile: it ended before it was written");
+    bool answered = false;
 };
 /// Answers when it is gone: written or not.
 struct textfile_ticket {
@@ -19110,7 +19111,8 @@ struct textfile_ticket {
     ~textfile_ticket() {
         if (!question) return;
         const locked hold(question->lock);
-        contain("a textfile", [&] { question->wake_asker(); }, [](const error&) {});
+        question->answered = true;
+        contain("a textfile", [&] { question->wake_asker(); }, [](const error&) {});  // no memory: the asker looks by itself
     }
     void operator()() const {
         const result<void> how = of->write();
@@ -19128,12 +19130,15 @@ static task<result<void>> textfile_ask(textfile_state* s, [[maybe_unused]] event
     if (!started) co_return s->over(started, 0);
     const shared question(new textfile_question);
     question->loop = asking;
-    io_wait answer(*asking, nullptr, -1, interest::none, __DBL_MAX__);
-    question->asks = &answer;
     const textfile_question::forgotten at_the_end{*question};
     s->loop->post(textfile_ticket(s, question));
-    static_cast<void>(co_await answer);
-    co_return question->how;
+    for (;;) {
+        io_wait answer(*asking, nullptr, -1, interest::none, asking->now() + 1);
+        question->asks = &answer;
+        static_cast<void>(co_await answer);
+        const locked hold(question->lock);
+        if (question->answered) co_return question->how;
+    }
 #endif
 }
 
