@@ -450,6 +450,9 @@ private:
         stamp settings, certificate, key, client_ca;
         bool operator==(const stamps&) const = default;
     };
+    struct files {
+        std::string certificate, key, client_ca;
+    };
 
     struct answer {
         state& s;
@@ -481,14 +484,15 @@ private:
     /// Called with loading_ held, so that two readings do not overtake each other. Everything is read and checked before anything
     /// is replaced.
     prom::result<void> load_locked() {
-        stamps seen = look_at(now_);
+        stamps seen = look_at();
         auto read_now = read(path_);
         std::shared_ptr<openssl_server> tls;
         prom::result<void> how;
         if (!read_now) {
             how = read_now.why();
         } else {
-            const stamp before = std::exchange(seen, look_at(*read_now)).settings;
+            named_ = {read_now->certificate, read_now->key, read_now->client_ca};  // also where something is wrong with them
+            const stamp before = std::exchange(seen, look_at()).settings;
             seen.settings = before;
             how = check_settings(*read_now, tls);
         }
@@ -528,9 +532,7 @@ private:
         return {static_cast<std::int64_t>(changed.tv_sec), static_cast<std::int64_t>(changed.tv_nsec), static_cast<std::int64_t>(st.st_ino),
                 static_cast<std::int64_t>(st.st_size)};
     }
-    stamps look_at(const settings& of) const noexcept {
-        return {look_at(path_), look_at(of.certificate), look_at(of.key), look_at(of.client_ca)};
-    }
+    stamps look_at() const noexcept { return {look_at(path_), look_at(named_.certificate), look_at(named_.key), look_at(named_.client_ca)}; }
     /// Has the worker look at the files, once a second at most: a disk may be slow, and a loop must not wait for it.
     void look() noexcept {
         const double now = prom::monotonic_now();
@@ -544,7 +546,7 @@ private:
         prom::result<void> done = prom::error(prom::errc::limit, "no memory to read the web configuration again");
         {
             const std::lock_guard one(loading_);
-            if (look_at(now_) == loaded_) return;
+            if (look_at() == loaded_) return;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
             try {
                 done = load_locked();
@@ -675,6 +677,7 @@ private:
     pthread_t worker_{};
     bool has_tls_ = false, has_users_ = false, started_ = false;  // of the first reading: they do not change
     bool works_ = false, ends_ = false, follows_ = false, looks_ = false;
+    files named_;    // by the settings that were read last, good or bad; with loading_ held, as the next
     stamps loaded_;
     double next_look_ = 0;
     prom::event_handler on_event_ = nullptr;
