@@ -5280,7 +5280,7 @@ static void grow_vector(vector_memory& of, std::size_t want, std::size_t each, s
 // the library's size, and of the time that it takes to compile.
 
 /// Octets, and a NUL after them. Up to 15 are kept inside.
-class string {
+class PROMETHEUS_ASYNC_LOCAL string {
 public:
     static constexpr std::size_t npos = std::string_view::npos;
 
@@ -5317,6 +5317,8 @@ public:
     char& back() noexcept { return data_[size_ - 1]; }
     char back() const noexcept { return data_[size_ - 1]; }
     char front() const noexcept { return data_[0]; }
+
+    operator std::span<char>() noexcept { return {data_, size_}; }
 
     void swap(string& other) noexcept {
         string old(static_cast<string&&>(other));
@@ -5429,16 +5431,29 @@ string& string::replace(std::size_t at, std::size_t n, std::string_view by) {
     return *this;
 }
 
+/// As std::pair, without functions of std::, which g++ exports.
+template <class A, class B>
+struct PROMETHEUS_ASYNC_LOCAL pair {
+    A first;
+    B second;
+
+    pair() = default;
+    template <class From, class Other>
+    pair(From&& a, Other&& b) : first(static_cast<From&&>(a)), second(static_cast<Other&&>(b)) {}
+    friend bool operator==(const pair& a, const pair& b) { return a.first == b.first && a.second == b.second; }
+    friend bool operator<(const pair& a, const pair& b) { return a.first == b.first ? a.second < b.second : a.first < b.first; }
+};
+
 /// Whether it can be moved by copying its octets.
 template <class T>
 constexpr bool moves_as_octets = std::is_trivially_copyable_v<T>;
 template <class T>
 constexpr bool moves_as_octets<owned<T>> = true;
 template <class A, class B>
-constexpr bool moves_as_octets<std::pair<A, B>> = moves_as_octets<A> && moves_as_octets<B>;
+constexpr bool moves_as_octets<pair<A, B>> = moves_as_octets<A> && moves_as_octets<B>;
 
 template <class T>
-class vector {
+class PROMETHEUS_ASYNC_LOCAL vector {
 public:
     constexpr vector() noexcept = default;
     explicit vector(std::size_t n) : vector() { resize(n); }
@@ -5486,7 +5501,13 @@ public:
     T& back() noexcept { return data()[size() - 1]; }
     const T& back() const noexcept { return data()[size() - 1]; }
 
-    friend bool operator==(const vector& a, const vector& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+    friend bool operator==(const vector& a, const vector& b) {
+        if (a.size() != b.size()) return false;
+        for (std::size_t i = 0; i != a.size(); ++i) if (!(a[i] == b[i])) return false;
+        return true;
+    }
+
+    operator std::span<T>() noexcept { return {data(), size()}; }
 
     void swap(vector& other) noexcept { std::swap(all_, other.all_); }
     std::size_t capacity() const noexcept { return all_.room; }
@@ -6835,7 +6856,7 @@ struct library {
     }
     /// Adds what one page of a block holds for living series to the shared cells; the block then has it no more.
     void fold(cell_block& block, std::uint32_t page) noexcept {
-        cell* const from = std::exchange(block.pages[page], nowhere);
+        cell* const from = exchanged(block.pages[page], +nowhere);
         if (from == nowhere) return;
         cell* to = shared.pages[page];
         for (unsigned at = 0; at < page_cells && to[at].own() != 0; at += run_length(to[at].own())) {
@@ -8028,7 +8049,7 @@ static string label_fault(const any_name& name) {
 }
 /// Two of these labels that are alike, as a fault, or empty.
 static string alike_labels(const vector<std::string_view>& names) {
-    vector<std::pair<string, std::size_t>> shown;  // and which
+    vector<pair<string, std::size_t>> shown;  // and which
     for (escaping scheme : {escaping::underscores, escaping::values}) {
         shown.clear();
         for (std::string_view name : names) append_name(shown.emplace_back(string(), shown.size()).first, name, scheme, true);
@@ -8072,7 +8093,7 @@ struct kept_exemplar {
 struct PROMETHEUS_ASYNC_LOCAL series_extra : allocated {
     double base = 0;  // what reset() subtracts: the integers can be made zero exactly, the double cannot
     vector<kept_exemplar> exemplars;  // by bucket
-    vector<std::pair<string, string>> info;
+    vector<pair<string, string>> info;
     bool sum_told = false;  // that OpenMetrics leaves its sum out
 };
 
@@ -8145,7 +8166,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     collector_hook* hook = nullptr;  // unless it has lines
     vector<string> labels, states;
     vector<std::uint32_t> sorted_states;  // their places
-    vector<std::pair<string, string>> constants;
+    vector<pair<string, string>> constants;
     bucket_bounds* bounds = nullptr;
     std::size_t max_series = 0;
     double window = 0;  // of extremes, seconds
@@ -9135,7 +9156,7 @@ void set_info(const series& s, list<label> labels) {
         for (const string& l : f.labels) own.push_back(l);
     }
     vector<std::string_view> names(own.begin(), own.end());
-    vector<std::pair<string, string>> facts;
+    vector<pair<string, string>> facts;
     string why;
     for (const label& l : labels) {
         if (!why.empty()) break;
@@ -11070,7 +11091,7 @@ static bool mergeable(const family_state& a, const family_state& b) noexcept {
 }
 static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
 static bool same_facts(const family_state& a, const family_state& b) noexcept {
-    static constinit const vector<std::pair<string, string>> none;
+    static constinit const vector<pair<string, string>> none;
     const auto facts = [](const family_state& f) -> const auto& {
         const series_extra* extra = f.lines[0].living()->extra;
         return extra ? extra->info : none;
@@ -11078,7 +11099,7 @@ static bool same_facts(const family_state& a, const family_state& b) noexcept {
     return a.labels.empty() && b.labels.empty() && a.constants == b.constants && facts(a) == facts(b);
 }
 
-using label_pairs = vector<std::pair<string, string>>;
+using label_pairs = vector<pair<string, string>>;
 /// What a set of labels is told apart by, in whatever order and without the empty ones. No UTF-8 text has an octet 0xff.
 static void append_identity(string& to, label_pairs& labels) {
     sort(labels);
@@ -11118,7 +11139,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     detail::page_format* as;
     detail::page_text unit;
     std::size_t drained, capacity;
-    detail::vector<std::pair<event_kind, detail::string>> notes;  // for on_event, which is called without the lock
+    detail::vector<detail::pair<event_kind, detail::string>> notes;  // for on_event, which is called without the lock
     detail::string labels, all, mine;  // kept, so that a page that is made again allocates nothing
     detail::vector<detail::shown_point> points;
     detail::label_pairs pairs;
@@ -11751,7 +11772,7 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
     struct told {
         metric_type type;
         string name, help, unit;
-        vector<std::pair<string, string>> constants;
+        vector<pair<string, string>> constants;
         callback<double()> read;
         void operator()(sample_sink& to) {
             vector<label> labels;
@@ -12932,7 +12953,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
             w.fd_ = fd;
             if (unwatched == fd) unwatched = -1;
         }
-        const interest had = std::exchange(w.want_, want);
+        const interest had = exchanged(w.want_, want);
         result<void> done = refresh(fd);
         if (!done) {
             if (had == interest::none) remove(w);
@@ -14304,7 +14325,9 @@ private:
     bool tls_ = false, secured_ = false, buffered_ = false, plain_peer_ = false, failed_ = false;
     tls_config config_{};
     owned<tls_session> session_;
-    struct kept_peer : tls_peer, allocated {};
+    struct PROMETHEUS_ASYNC_LOCAL kept_peer : allocated {
+        tls_peer is;
+    };
     owned<kept_peer> peer_;
     string kept_;    // ciphertext that the socket did not take
     string unfed_;   // ciphertext that the session did not take
@@ -14390,7 +14413,7 @@ stream_status stream::pull(std::span<char> scratch) {
         unfed_.assign(octets.substr(fed.consumed));
         return stream_status::ok;
     }
-    const tls_io fed = session_->feed(unfed_);
+    const tls_io fed = session_->feed(std::string_view(unfed_));
     if (fed.status == tls_status::failed || fed.consumed == 0) return fail(scratch);
     unfed_.erase(0, fed.consumed);
     return stream_status::ok;
@@ -14463,8 +14486,8 @@ stream_status stream::shutdown(std::span<char> scratch) {
 }
 
 const tls_peer* stream::peer() {
-    if (secured_ && !peer_) peer_ = owned(new kept_peer{session_->peer(), {}});
-    return peer_.get();
+    if (secured_ && !peer_) peer_ = owned(new kept_peer{{}, session_->peer()});
+    return peer_ ? &peer_->is : nullptr;
 }
 
 error stream::why() const {
@@ -18087,7 +18110,7 @@ struct PROMETHEUS_ASYNC_LOCAL consul_settings : allocated {
     string name, id, agent_text, status, advertise, in_namespace, check_path, token_file;
     secret_text token, authorization;
     vector<string> tags;
-    vector<std::pair<string, string>> meta, check_headers;
+    vector<pair<string, string>> meta, check_headers;
     http_endpoint agent;
     result<void> usable;
 };
@@ -18821,7 +18844,7 @@ namespace detail {
 
 struct PROMETHEUS_ASYNC_LOCAL file_sd_settings : allocated {
     string path, advertise;
-    vector<std::pair<string, string>> labels;
+    vector<pair<string, string>> labels;
     bool keep_file;
     string flaw{};
 };

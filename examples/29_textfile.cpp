@@ -46,9 +46,19 @@ prom::task<int> keep_writing(prom::event_loop& loop, const char* path, int secon
     co_return last ? 0 : 1;
 }
 
+/// A number of seconds, or the program ends.
+int seconds_of(const char* text) {
+    int n = 0;
+    const char* at = text;
+    while (*at >= '0' && *at <= '9' && n < 100000) n = n * 10 + (*at++ - '0');
+    if (*at == 0 && at != text) return n;
+    std::fprintf(stderr, "\"%s\" is no number of seconds\n", text);
+    std::exit(2);
+}
+
 int main(int argc, char** argv) {
     const char* const path = argc > 1 ? argv[1] : "backup.prom";
     if (argc < 3) return batch(path);
     prom::event_loop loop;
-    return loop.run(keep_writing(loop, path, std::atoi(argv[2])));
+    return loop.run(keep_writing(loop, path, seconds_of(argv[2])));
 }

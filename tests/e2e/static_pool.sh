@@ -12,6 +12,9 @@ page() { curl -sS -m 10 "$url" > "$tmp/page"; }
 value() { page && sed -n "s/^$1 //p" "$tmp/page"; }
 all_families() { [ "$(value jobs_total\{status=\"_overflow\"\})" -gt 0 ]; }
 ok "a family is full: the others count in one more series" within 10 all_families
+# A thread that comes often to a series is given cells of its own for it: 32 times, a third of a second each.
+settled() { [ "$(value jobs_total\{status=\"0\"\})" -gt 40 ]; }
+ok "its thread has all cells that it will have" within 60 settled
 held=$(value pool_held_bytes) most=$(value pool_most_bytes)
 ok "it takes less than 64 KiB, and says how much" [ "${held:-0}" -gt 1000 ] && ok "and never more" [ "${most:-65537}" -le 65536 ]
 many() { # scrapes over one connection, each counted

@@ -5,7 +5,8 @@
 
 A symbol is ours when its mangled name holds our namespace, wherever: functions, their lambdas and statics, templates of
 std:: over our types. These may be exported, each for its reason:
-  types      vtable and typeinfo of classes that users catch or derive from: a type is one type everywhere
+  types      vtable and typeinfo of classes that users catch or derive from, typeinfo of bases of hidden ones: a type is one
+             type everywhere
   constants  template arguments (fixed_string): the name holds the value
   made       with g++, which marks no member that the language makes itself: those listed, of plain structs
   elsewhere  functions of std:: over our public types, which no mark reaches: the same code in each copy of one version.
@@ -17,7 +18,7 @@ import collections, platform, re, subprocess, sys
 
 OURS = "16prometheus_async"
 OWN = re.compile(rf"_Z(?:G[VR]|T[HW]|Th\w*?_|Tv\w*?_|Z)*N?[KVRO]*{OURS}")
-TYPED = re.compile(r"(vtable|typeinfo|typeinfo name) for (failure|collector|tls_session|service_discovery|consul_agent|file_sd)")
+TYPED = re.compile(r"(vtable|typeinfo|typeinfo name) for (failure|collector|tls_session|service_discovery|consul_agent|file_sd|detail::allocated(_frame)?)")
 MADE = re.compile(r"""(
     failure::(~failure\(\)|failure\(failure\ const&\))
   | detail::(declared|series|key_pair)::(declared|series|key_pair)\(\)
