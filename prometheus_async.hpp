@@ -8800,7 +8800,7 @@ private:
     std::size_t bytes_ = 0;
     bool own_ = false;
 };
-static std::size_t octets(const vector<std::pair<string, string>>& labels) noexcept {
+static std::size_t octets(const vector<pair<string, string>>& labels) noexcept {
     std::size_t sum = 0;
     for (const auto& l : labels) sum += l.first.size() + l.second.size();
     return sum;
