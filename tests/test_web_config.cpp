@@ -593,13 +593,15 @@ TEST_CASE("a renewed certificate of a followed file is that of the connections a
     following by(f);
     served at({.tls = by.web.tls(), .authorizer = by.web.authorizer()});
     const auto client = openssl_client::load(made.pem("ca")).value();
+    caller before(at), after(at), last(at);
+    REQUIRE(before.handshake(client.hook()));
+    before.ask("/metrics", basic("alice:secret"));  // the worker has looked, and then hashed: it does not look amid what follows
+    CHECK(before.status() == 200);
     copy(made.pem("wronghost"), pem);
     copy(made.key("wronghost"), key);
     by.now() += 1.5;
-    caller before(at), after(at), last(at);
-    REQUIRE(before.handshake(client.hook()));
-    before.ask("/metrics", basic("alice:secret"));  // the worker has looked, and then hashed
-    CHECK(before.status() == 200);
+    before.ask("/metrics", basic("alice:wrong"));  // it has looked again, and hashed
+    CHECK(before.status() == 401);
     CHECK_FALSE(after.handshake(client.hook()));
     CHECK(by.size() == 0);
 
