@@ -44,13 +44,13 @@ static void arc4random_buf(void* to, std::size_t n) {
 #define PROMETHEUS_ASYNC_DETAIL_SYS ::fixed
 static long steps = 0;
 static void (*at_step)() = nullptr;
-static long held = 0, most_held = 0;  // steps since the lock was given back, and the most of them that were done until then
+static long since_release = 0, most_held = 0;  // steps since the lock was given back, and the most of them that were done until then
 [[maybe_unused]] static void unlocked() {
-    most_held = std::max(most_held, held);
-    held = 0;
+    most_held = std::max(most_held, since_release);
+    since_release = 0;
 }
 #define pthread_mutex_unlock(m) (unlocked(), pthread_mutex_unlock(m))
-#define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(++steps, ++held, at_step ? at_step() : void())
+#define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(++steps, ++since_release, at_step ? at_step() : void())
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include <doctest/doctest.h>
@@ -414,7 +414,7 @@ TEST_CASE("a page of two registries that have a family lets others have the lock
         theirs(i + 10000).inc();
     }
     prom::registry* const both[] = {&one, &other};
-    held = most_held = 0;
+    since_release = most_held = 0;
     const std::string page = prom::expose({.registries = both});
     CHECK(most_held < 5000);
     CHECK(lines_with(page, "f_total{") == 30000);
@@ -689,7 +689,7 @@ TEST_CASE("without memory for the next table all is as it was") {
 /// The most that was done at once while the lock was held.
 template <class Work>
 static long at_once(Work work) {
-    held = most_held = steps = 0;
+    since_release = most_held = steps = 0;
     work();
     return most_held;
 }
@@ -801,7 +801,7 @@ TEST_CASE("the counts of a thread that ends are folded in portions, and so is wh
         for (std::uint32_t p = 0; p != this_record->block.count; ++p) own += this_record->block.pages[p] != nowhere;
         CHECK(own * page_cells > many * 2);
         for (int n = 0; n != many; ++n) CHECK(g.remove(n));
-        held = most_held = steps = 0;
+        since_release = most_held = steps = 0;
     });
     other.join();
     CHECK(steps >= many);
@@ -831,11 +831,11 @@ TEST_CASE("the counts of a thread that ends are folded in portions, and so is wh
         for (const prom::gauge& one : gauges) for (int i = 0; i != 40; ++i) one.inc();
         go(1);
         wait(2);
-        held = most_held = steps = 0;
+        since_release = most_held = steps = 0;
         prom::counter last = f("new");
         for (int i = 0; i != 100; ++i) last.inc();
         CHECK(most_held <= 1700);
-        held = most_held = steps = 0;
+        since_release = most_held = steps = 0;
     });
     wait(1);
     for (int n = 0; n != many; ++n) CHECK(g.remove(n));
