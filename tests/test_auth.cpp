@@ -124,10 +124,6 @@ namespace {
 const prom::credential accepted[] = {prom::basic("scraper", "s3cret"), prom::bearer("t0ken")};
 const std::string good = "Authorization: Basic " + base64("scraper:s3cret") + "\r\n";
 const std::string wrong = "Authorization: Basic " + base64("scraper:s3cre7") + "\r\n";
-
-void turns(served& at) {
-    for (int i = 0; i != 20; ++i) at.loop.poll(0);
-}
 }  // namespace
 
 TEST_CASE("credentials are asked for before anything else is said about a request") {

@@ -180,6 +180,11 @@ struct caller {
     int status() const { return got.size() > 12 ? std::atoi(got.c_str() + 9) : 0; }
 };
 
+/// What was sent has been read, whatever the order in which the poller tells of descriptors.
+inline void turns(served& at) {
+    for (int i = 0; i != 20; ++i) at.loop.poll(0);
+}
+
 /// Coroutines that wait until the test lets them go on, counted when they end.
 struct held_back {
     std::vector<std::coroutine_handle<>> waiting{};
