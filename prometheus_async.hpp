@@ -5452,12 +5452,12 @@ constexpr bool moves_as_octets<owned<T>> = true;
 template <class A, class B>
 constexpr bool moves_as_octets<pair<A, B>> = moves_as_octets<A> && moves_as_octets<B>;
 
-template <class T>
+template <class Item>
 class PROMETHEUS_ASYNC_LOCAL vector {
 public:
     constexpr vector() noexcept = default;
     explicit vector(std::size_t n) : vector() { resize(n); }
-    vector(std::size_t n, const T& x) : vector() {
+    vector(std::size_t n, const Item& x) : vector() {
         reserve(n);
         while (size() != n) push_back(x);
     }
@@ -5466,7 +5466,7 @@ public:
     vector(From from, From end) : vector() {
         for (; from != end; ++from) emplace_back(*from);
     }
-    vector(std::initializer_list<T> all) : vector(all.begin(), all.end()) {}
+    vector(std::initializer_list<Item> all) : vector(all.begin(), all.end()) {}
     vector(const vector& other) : vector(other.begin(), other.end()) {}
     vector(vector&& other) noexcept { swap(other); }
     vector& operator=(vector&& other) noexcept {
@@ -5484,22 +5484,22 @@ public:
     }
     ~vector() {
         clear();
-        give_memory(all_.data, all_.room * sizeof(T), alignof(T));
+        give_memory(all_.data, all_.room * sizeof(Item), alignof(Item));
     }
 
-    T* data() const noexcept { return static_cast<T*>(all_.data); }
+    Item* data() const noexcept { return static_cast<Item*>(all_.data); }
     std::size_t size() const noexcept { return all_.size; }
     bool empty() const noexcept { return all_.size == 0; }
-    T* begin() noexcept { return data(); }
-    T* end() noexcept { return data() + size(); }
-    const T* begin() const noexcept { return data(); }
-    const T* end() const noexcept { return data() + size(); }
-    T& operator[](std::size_t i) noexcept { return data()[i]; }
-    const T& operator[](std::size_t i) const noexcept { return data()[i]; }
-    T& front() noexcept { return data()[0]; }
-    const T& front() const noexcept { return data()[0]; }
-    T& back() noexcept { return data()[size() - 1]; }
-    const T& back() const noexcept { return data()[size() - 1]; }
+    Item* begin() noexcept { return data(); }
+    Item* end() noexcept { return data() + size(); }
+    const Item* begin() const noexcept { return data(); }
+    const Item* end() const noexcept { return data() + size(); }
+    Item& operator[](std::size_t i) noexcept { return data()[i]; }
+    const Item& operator[](std::size_t i) const noexcept { return data()[i]; }
+    Item& front() noexcept { return data()[0]; }
+    const Item& front() const noexcept { return data()[0]; }
+    Item& back() noexcept { return data()[size() - 1]; }
+    const Item& back() const noexcept { return data()[size() - 1]; }
 
     friend bool operator==(const vector& a, const vector& b) {
         if (a.size() != b.size()) return false;
@@ -5507,7 +5507,7 @@ public:
         return true;
     }
 
-    operator std::span<T>() noexcept { return {data(), size()}; }
+    operator std::span<Item>() noexcept { return {data(), size()}; }
 
     void swap(vector& other) noexcept { std::swap(all_, other.all_); }
     std::size_t capacity() const noexcept { return all_.room; }
@@ -5519,44 +5519,44 @@ public:
         while (size() != n) emplace_back();
     }
     template <class... Args>
-    T& emplace_back(Args&&... args) {
+    Item& emplace_back(Args&&... args) {
         if (size() == all_.room) {
-            T made(static_cast<Args&&>(args)...);  // of what may be in here
+            Item made(static_cast<Args&&>(args)...);  // of what may be in here
             grow(size() + 1);
-            return put(static_cast<T&&>(made));
+            return put(static_cast<Item&&>(made));
         }
         return put(static_cast<Args&&>(args)...);
     }
-    void push_back(const T& x) { emplace_back(x); }
-    void push_back(T&& x) { emplace_back(static_cast<T&&>(x)); }
+    void push_back(const Item& x) { emplace_back(x); }
+    void push_back(Item&& x) { emplace_back(static_cast<Item&&>(x)); }
     void pop_back() noexcept { cut(size() - 1); }
-    T* insert(const T* before, T x) {
+    Item* insert(const Item* before, Item x) {
         const auto index = static_cast<std::size_t>(before - data());
         reserve(size() == capacity() ? size() + 1 : size());
-        T* const at = data() + index;
-        if constexpr (moves_as_octets<T>) {
-            std::memmove(static_cast<void*>(at + 1), static_cast<const void*>(at), (size() - index) * sizeof(T));
-            ::new (static_cast<void*>(at)) T(static_cast<T&&>(x));
+        Item* const at = data() + index;
+        if constexpr (moves_as_octets<Item>) {
+            std::memmove(static_cast<void*>(at + 1), static_cast<const void*>(at), (size() - index) * sizeof(Item));
+            ::new (static_cast<void*>(at)) Item(static_cast<Item&&>(x));
             ++all_.size;
         } else {
-            put(static_cast<T&&>(x));
-            for (T* i = &back(); i != at; --i) std::swap(i[0], i[-1]);
+            put(static_cast<Item&&>(x));
+            for (Item* i = &back(); i != at; --i) std::swap(i[0], i[-1]);
         }
         return at;
     }
-    T* erase(const T* which) noexcept {
-        T* const at = data() + (which - data());
-        if constexpr (moves_as_octets<T>) {
-            at->~T();
-            std::memmove(static_cast<void*>(at), static_cast<const void*>(at + 1), static_cast<std::size_t>(end() - at - 1) * sizeof(T));
+    Item* erase(const Item* which) noexcept {
+        Item* const at = data() + (which - data());
+        if constexpr (moves_as_octets<Item>) {
+            at->~Item();
+            std::memmove(static_cast<void*>(at), static_cast<const void*>(at + 1), static_cast<std::size_t>(end() - at - 1) * sizeof(Item));
             --all_.size;
         } else {
-            for (T* next = at + 1; next != end(); ++next) next[-1] = static_cast<T&&>(*next);
+            for (Item* next = at + 1; next != end(); ++next) next[-1] = static_cast<Item&&>(*next);
             pop_back();
         }
         return at;
     }
-    void assign(std::size_t n, const T x) {
+    void assign(std::size_t n, const Item x) {
         reserve(n);  // all is as it was when that throws
         clear();
         while (size() != n) put(x);
@@ -5569,24 +5569,24 @@ public:
 
 private:
     template <class... Args>
-    T& put(Args&&... args) {
-        T* const made = ::new (static_cast<void*>(end())) T(static_cast<Args&&>(args)...);
+    Item& put(Args&&... args) {
+        Item* const made = ::new (static_cast<void*>(end())) Item(static_cast<Args&&>(args)...);
         ++all_.size;
         return *made;
     }
     void cut(std::size_t n) noexcept {
-        if constexpr (std::is_trivially_destructible_v<T>) all_.size = n;
-        else while (all_.size != n) data()[--all_.size].~T();
+        if constexpr (std::is_trivially_destructible_v<Item>) all_.size = n;
+        else while (all_.size != n) data()[--all_.size].~Item();
     }
     void grow(std::size_t want) {
-        if constexpr (moves_as_octets<T>) {
-            grow_vector(all_, want, sizeof(T), alignof(T), nullptr);
+        if constexpr (moves_as_octets<Item>) {
+            grow_vector(all_, want, sizeof(Item), alignof(Item), nullptr);
         } else {
-            grow_vector(all_, want, sizeof(T), alignof(T), [](void* to, void* from, std::size_t n) noexcept {
+            grow_vector(all_, want, sizeof(Item), alignof(Item), [](void* to, void* from, std::size_t n) noexcept {
                 for (std::size_t i = 0; i != n; ++i) {
-                    T& old = static_cast<T*>(from)[i];
-                    ::new (static_cast<void*>(static_cast<T*>(to) + i)) T(static_cast<T&&>(old));
-                    old.~T();
+                    Item& old = static_cast<Item*>(from)[i];
+                    ::new (static_cast<void*>(static_cast<Item*>(to) + i)) Item(static_cast<Item&&>(old));
+                    old.~Item();
                 }
             });
         }
@@ -7552,7 +7552,7 @@ struct native_recent {
     std::uint64_t id;
     cell* at;
     std::uint32_t name;
-    std::uint32_t unused[3];  // its size is a power of two, which is faster to multiply with
+    std::uint32_t filling[3];  // its size is a power of two, which is faster to multiply with
 };
 #if PROMETHEUS_ASYNC_NO_THREADS
 static constinit native_recent recents[4] = {};
