@@ -5411,6 +5411,7 @@ void string::grow(std::size_t want, string& old) {
 }
 string& string::append(std::size_t n, char c) {
     string old;
+    if (n > PTRDIFF_MAX - size_) no_memory();  // the sum would begin anew at 0
     if (n > capacity() - size_) grow(size_ + n, old);
     std::memset(data_ + size_, c, n);
     cut(size_ + n);

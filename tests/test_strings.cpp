@@ -118,3 +118,17 @@ TEST_CASE("what is sorted ascends, and is what it was") {
     own::sort(numbers, [](std::uint32_t a, std::uint32_t b) { return a > b; });
     CHECK(numbers == own::vector<std::uint32_t>{3, 2, 1});
 }
+
+#ifdef __cpp_exceptions
+TEST_CASE("a size that no memory has is bad_alloc, and leaves the text as it was") {
+    for (const std::size_t n : {static_cast<std::size_t>(-1), static_cast<std::size_t>(-1) / 2, static_cast<std::size_t>(-9)}) {
+        own::string text("ten octets");
+        CHECK_THROWS_AS(text.append(n, 'x'), std::bad_alloc);
+        CHECK_THROWS_AS(text.reserve(n), std::bad_alloc);
+        CHECK(text == "ten octets");
+        own::vector<own::string> many{text};
+        CHECK_THROWS_AS(many.reserve(n), std::bad_alloc);
+        CHECK(many.size() == 1);
+    }
+}
+#endif
