@@ -215,6 +215,7 @@ $B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/co
 #   MUSL=            make size: for musl too (MUSL=1; zig, from the npm registry)
 #   UPDATE=          make size: writes tests/size.txt (UPDATE=1)
 #   MINUTES=60       make mutants: begins no change after so long; make soak: how long
+#   RESULTS=         make mutants: a file that keeps each result, so that a run that was stopped goes on
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^\#   *\([A-Z]*=.*\)/  \1/p' Makefile

@@ -15,7 +15,7 @@ TEST_CASE("memory that fails is not tested here") { MESSAGE("SKIPPED: clang's Th
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
-#include <doctest/doctest.h>
+#include "support/scripted_peer.hpp"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -922,6 +922,32 @@ TEST_CASE("a discovery that finds no memory registers nothing, or says so, and l
         }(loop, {.addr = "127.0.0.1", .service_discovery = &agent}));
     });
 }
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("a watch of Consul that finds no memory tells so, and looks again after a pause") {
+    std::vector<std::string> told;
+    prom::event_loop loop{scripted::on_fake_time()};
+    scripted::peer agent(loop, [](const std::string&) { return scripted::kept(scripted::http(200, "{}")); });
+    const std::string at = agent.at();
+    prom::registry own;
+    const prom::consul_options how{.agent = at, .watch = 10, .metrics = &own,
+        .on_event = [](const prom::event& e, void* to) { static_cast<std::vector<std::string>*>(to)->push_back(e.why.describe()); }, .context = &told};
+    auto kept = scripted::finish(loop, prom::detail::consul_start(prom::detail::shared(new prom::detail::consul_member(
+        prom::detail::consul_settings(how), loop, "127.0.0.1", "", std::uint16_t{9464}, false)))).value();
+    REQUIRE(agent.requests.size() == 1);
+    scripted::now += 10;
+    failing::done = failing::chosen = 0;
+    loop.poll(0);
+    failing::chosen = -1;
+    REQUIRE(told.size() == 1);
+    for (int i = 0; i != 5; ++i) loop.poll(0.001);
+    CHECK(agent.requests.size() == 1);
+    scripted::now += 1.3;
+    scripted::until(loop, [&] { return agent.requests.size() == 2; });
+    CHECK(agent.requests[1].starts_with("GET /v1/agent/service/"));
+    CHECK(scripted::finish(loop, kept.deregister()));
+}
+#endif
 
 TEST_CASE("a push that finds no memory says so, pushes nothing or all of it, and leaves nothing behind") {
     leaves_nothing([] {

@@ -5,9 +5,10 @@ The changes are drawn by SEED, spread over the rooms by their size. For each, on
 it are compiled and run, the nearest first, until one fails: a test's rooms are those that its first lines name
 ([44]), or the one of its own name, and for an interface what implements it; else all that it includes. Survivors are listed with line and change; those that
 tests/support/mutants.txt judges to be equivalent are counted apart. Ends with "N passed, N failed": noticed, survived.
-Variables: N, SEED, JOBS (mutants at once), MINUTES (no new mutant after so many), ROOMS ("44 50": only these), CXX.
+Variables: N, SEED, JOBS (mutants at once), MINUTES (no new mutant after so many), ROOMS ("44 50": only these), CXX,
+RESULTS (a file: each result is appended at once; a run of the same header that was stopped goes on from there).
 """
-import concurrent.futures, os, random, re, shutil, signal, subprocess, sys, tempfile, threading, time
+import concurrent.futures, json, os, random, re, shutil, signal, subprocess, sys, tempfile, threading, time
 
 header = sys.argv[1]
 def number(name, otherwise):
@@ -466,6 +467,13 @@ def shown(change):
 def key(change):
     return "\n".join(shown(change).split("\n")[1:])
 
+results = os.environ.get("RESULTS")
+known = {}  # by the change as it is shown: (what, by), of a run that was stopped
+if results and os.path.exists(results):
+    for line in open(results):
+        at_line, what, by = json.loads(line)
+        known[at_line] = what, by
+
 # Each judged change: its "  - " and "  + " lines as they are printed, then the reason.
 judged = set()
 at_file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mutants.txt")
@@ -485,6 +493,9 @@ def late():
     return time.monotonic() - began > 60 * minutes
 def said(change, what, by):
     global done, uncompiled
+    if results and shown(change) not in known:
+        with open(results, "a") as f:
+            f.write(json.dumps([shown(change), what, by]) + "\n")
     if what == "does not compile":  # another instead
         uncompiled += 1
         return
@@ -511,7 +522,10 @@ try:
         changes = [c for _, c in zip(range(wanted - done), drawn)]
         if not changes:
             break
-        alone = changes
+        for change in changes:
+            if shown(change) in known:
+                said(change, *known[shown(change)])
+        alone = changes = [c for c in changes if shown(c) not in known]
         if len(changes) >= 10:
             batch = Batch(changes)
             number_of = {id(c): k for k, c in batch.changes.items()}
