@@ -105,6 +105,15 @@ std::string outcome(http_service& s, std::string_view octets, std::string_view h
 
 // ---- answers ----
 
+TEST_CASE("an event is counted before it is told") {
+    service s;
+    static std::uint64_t counted;
+    s.on_event = [](const prom::event& e, void*) { counted = prom::event_count(e.kind); };
+    const auto before = prom::event_count(prom::event_kind::accept_failed);
+    s.report(prom::event_kind::accept_failed, {prom::errc::limit, "no descriptor"});
+    CHECK(counted == before + 1);
+}
+
 TEST_CASE("the root page is upstream's, to the octet") {
     service s;
     wire w(s);

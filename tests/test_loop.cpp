@@ -523,13 +523,16 @@ TEST_CASE("stop() from another thread ends a loop that waits for nothing") {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 TEST_CASE("what a callback, a timer, a watch or a task throws is reported, and the loop goes on") {
     std::vector<std::string> said;
+    static std::vector<std::uint64_t> counted;  // when it was told
     const auto before = prom::event_count(prom::event_kind::callback_failed);
     event_loop loop({.time = fake,
                      .on_event = [](const prom::event& e, void* to) {
                          CHECK(e.kind == prom::event_kind::callback_failed);
                          static_cast<std::vector<std::string>*>(to)->push_back(e.why.describe());
+                         counted.push_back(prom::event_count(e.kind));
                      },
                      .context = &said});
+    counted.clear();
     const pipe_pair pipe;
     pipe.fill();
     calling on_timer{[] { throw 5; }};
@@ -549,7 +552,7 @@ TEST_CASE("what a callback, a timer, a watch or a task throws is reported, and t
     watch.forget();
     CHECK(ran == 1);
     CHECK(said == std::vector<std::string>{"a watch threw: a watch's reason", "a timer threw", "a task threw: a task's reason", "no"});
-    CHECK(prom::event_count(prom::event_kind::callback_failed) == before + 4);
+    CHECK(counted == std::vector{before + 1, before + 2, before + 3, before + 4});
 }
 #endif
 

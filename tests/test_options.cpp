@@ -71,3 +71,40 @@ TEST_CASE("a server started with braced options inside co_await keeps copies of 
     };
     CHECK(loop.run(start(loop)));
 }
+
+TEST_CASE("what is not given is what the comment beside it says") {
+    const prom::native_buckets buckets;
+    CHECK((buckets.factor == 0 && buckets.zero_threshold == 0x1p-128 && buckets.max_buckets == 160));
+    CHECK((buckets.max_zero_threshold == 0 && buckets.min_reset.count() == 0));
+    const prom::metric_options metric;
+    CHECK(metric.max_series == 0);
+    const prom::page_options page;
+    CHECK((page.as == prom::format::text_0_0_4 && page.names == prom::escaping::underscores && page.created == prom::created_series::off));
+    CHECK((page.native_histograms && page.start_timestamps));
+    CHECK((page.on_collector_error == prom::collector_errors::skip && page.collector_bytes == 4194304));
+    CHECK(prom::loop_options().closing_budget.count() == 2);
+
+    const prom::server_limits limits;
+    CHECK((limits.request_line == 8192 && limits.header_bytes == 16384 && limits.header_fields == 100 && limits.names == 256));
+    CHECK((limits.connections == 512 && limits.answers == 128 && limits.handshakes == 64 && limits.requests_per_connection == 10000));
+    CHECK((limits.header.count() == 5 && limits.handshake.count() == 5 && limits.idle.count() == 75 && limits.lingering.count() == 1));
+    CHECK((limits.stall.count() == 10 && limits.response.count() == 60 && limits.reader_rate == 10000 && limits.backlog == 511));
+    const prom::server_options server;
+    CHECK((server.port == 0 && server.listen_fd == -1 && server.on_collector_error == prom::collector_errors::skip));
+    CHECK((server.created == prom::created_series::off && server.native_histograms && server.start_timestamps));
+    CHECK((server.gzip && !server.self_metrics && !server.process_start_header));
+    const prom::route route;
+    CHECK((route.content_type == "text/plain; charset=utf-8" && !route.open));
+
+    const prom::consul_options consul;
+    CHECK((consul.name == "app-metrics" && consul.deregister && consul.on_failure == prom::on_failure::retry && !consul.tls_skip_verify));
+    CHECK((consul.check == prom::consul_check::automatic && consul.check_path == "/"));
+    CHECK((consul.interval.count() == 10 && consul.timeout.count() == 0 && consul.ttl.count() == 30 && consul.deregister_critical_after.count() == 0));
+    CHECK((consul.deadline.count() == 60 && consul.budget.count() == 2 && consul.watch.count() == 10));
+    CHECK(!prom::file_sd_options().keep_file);
+    const prom::textfile_options file;
+    CHECK((!file.keep_file && file.interval.count() == 0 && file.on_collector_error == prom::collector_errors::skip));
+    const prom::push_options push;
+    CHECK((!push.gzip && push.timeout.count() == 10 && push.tries == 3 && push.interval.count() == 0 && push.on_collector_error == prom::collector_errors::skip));
+    CHECK((push.push_at_end && !push.remove_at_end && push.remove_after.count() == 0));
+}

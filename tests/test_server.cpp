@@ -767,6 +767,17 @@ TEST_CASE("a listening descriptor that is handed in serves, and is the server's"
         CHECK(client("127.0.0.1", port).ask(r.loop, get("/")).status == 200);
     }
     CHECK(::fcntl(fd, F_GETFD) < 0);
+    {
+        const std::string path = "/tmp/prometheus_async_handed." + std::to_string(::getpid());
+        const int on_file = test_client::socket_address("unix:" + path, 0).bound();
+        REQUIRE(::listen(on_file, 5) == 0);
+        auto server = r.start({.listen_fd = on_file});
+        REQUIRE(server);
+        CHECK(server->port() == 0);
+        CHECK(server->address() == path);
+        CHECK(client("unix:" + path).ask(r.loop, get("/")).status == 200);
+        ::unlink(path.c_str());
+    }
     // What does not listen is refused, and closed all the same.
     const int other = ::socket(AF_INET, SOCK_STREAM, 0);
     auto server = r.start({.listen_fd = other});

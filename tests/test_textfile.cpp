@@ -137,6 +137,20 @@ TEST_CASE("what node_exporter would not read is refused, and the file that was t
     CHECK(d.files().size() == 1);
 }
 
+TEST_CASE("of a long name with a timestamp the first 48 octets are told") {
+    for (std::size_t size : {47, 48, 49, 200}) {
+        directory d;
+        const std::string name(size, 'x');
+        const auto dated = d.mine.add_collector([&](prom::sample_sink& to) {
+            to.family(prom::metric_type::gauge, name, "Help.");
+            to.sample(1, {}, {.timestamp = 1.5e9});
+        });
+        const auto r = prom::textfile(d.options()).write();
+        REQUIRE(!r);
+        CHECK(r.why().describe() == "textfile: node_exporter refuses a file with a timestamp, as of " + name.substr(0, 48));
+    }
+}
+
 TEST_CASE("a path with a NUL is no file's: that of the name before it stays as it is") {
     directory d;
     const std::string path = d.file + std::string("\0.prom", 6);

@@ -53,7 +53,7 @@ class Test:
         source = open(path).read()
         head = "\n".join(l for l in source.split("\n")[:12] if l.startswith("//"))
         self.private = bool(re.search(r"^#define PROMETHEUS_ASYNC_IMPLEMENTATION", source, re.M))
-        self.alone = bool(re.search(r"^#define PROMETHEUS_ASYNC_DETAIL_", source, re.M))
+        self.alone = bool(re.search(r"^#define PROMETHEUS_ASYNC_(?:DETAIL_|ALLOCATE)", source, re.M))
         self.libs = re.findall(r"-l\S+", "".join(re.findall(r"^// libs:(.*)", source, re.M)))
         self.named = set(re.findall(r"\[(\d\d)\]", head)) | {n for n in names if names[n] == self.name}
         all_ = set(needs) - (network if "PROMETHEUS_ASYNC_NO_NETWORK 1" in source else set())
