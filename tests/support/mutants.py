@@ -308,7 +308,7 @@ def link(tree, test):
     """A program of this test alone."""
     made = object_of(test, tree)
     parts = [made, runner] if test.private else [made, "implementation.o", runner]
-    return made and tree.compile(*parts, "-o", test.name, "-pthread", *test.libs)
+    return made and tree.compile(*parts, "-o", "test_" + test.name, "-pthread", *test.libs)
 def link_together(tree, several):
     with open(os.path.join(tree.dir, "unit.cpp"), "w") as f:
         subprocess.run(["tests/support/together.sh", *[t.path for t in several]], cwd=tree.dir, stdout=f, check=True)
@@ -324,7 +324,7 @@ def passes_unchanged(test):
         if test.name not in sound:
             with Tree(lines) as tree:
                 tree.room = None
-                sound[test.name] = (test.private or implementation(tree)) and link(tree, test) and tree.passes("./" + test.name, cpu=20)
+                sound[test.name] = (test.private or implementation(tree)) and link(tree, test) and tree.passes("./test_" + test.name, cpu=20)
             if not sound[test.name]:
                 print(f"  {test.path} fails without a change: it is left out", flush=True)
         return sound[test.name]
@@ -353,7 +353,7 @@ def examine(room, rule, at, count, new):
             built = link_together(tree, several) if unit else link(tree, several[0])
             for t in several:
                 passed = built and (tree.passes("./unit", f"--source-file=*/{os.path.basename(t.path)}", cpu=20) if unit
-                                    else tree.passes("./" + t.name, cpu=20))
+                                    else tree.passes("./test_" + t.name, cpu=20))
                 if not passed and passes_unchanged(t):
                     return "noticed", t.name + ("" if built else " (does not compile)")
         return ("noticed", "compile_fail") if is_interface(room) and not refused_as_before(tree) else ("survived", "")
@@ -428,8 +428,8 @@ class Batch:
         for t in chosen:
             if t.alone or not t.private:
                 steps.append(["-c", t.path, "-o", t.name + ".o"])
-                linked.append([t.name + ".o", runner, *([] if t.private else ["implementation.o"]), "-pthread", *t.libs, "-o", t.name])
-                self.programs[t.name] = ["./" + t.name]
+                linked.append([t.name + ".o", runner, *([] if t.private else ["implementation.o"]), "-pthread", *t.libs, "-o", "test_" + t.name])  # a program "limits" would be found as <limits>
+                self.programs[t.name] = ["./test_" + t.name]
         def make(words):
             if words[-1] not in self.made and self.compiled(*words):
                 self.made.add(words[-1])
