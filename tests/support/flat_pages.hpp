@@ -3,10 +3,9 @@
 #pragma once
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <stdexcept>
@@ -36,6 +35,7 @@ struct native {
 /// A series, of whichever format.
 struct series {
     labels of;
+    std::string key;  // its labels in order, as a text
     bool composite = false;
     double number = 0, sum = 0, time = 0, start = 0;
     std::uint64_t count = 0;
@@ -49,26 +49,31 @@ struct family {
     std::string name, help, unit, type;
     std::vector<series> all;
 };
-using samples = std::map<std::string, std::uint64_t>;
+using samples = std::vector<std::pair<std::string, std::uint64_t>>;  // in order
 
+/// The shortest text that is this number and no other.
 inline std::string number_text(double x) {
-    char text[40];
-    std::snprintf(text, sizeof text, "%.17g", x);
-    return text;
+    char text[32];
+    return {text, std::to_chars(text, text + sizeof text, x).ptr};
 }
 inline std::uint64_t bits(double x) { return std::isnan(x) ? std::bit_cast<std::uint64_t>(std::nan("")) : std::bit_cast<std::uint64_t>(x); }
-inline std::string key_of(const std::string& name, labels of) {
-    std::sort(of.begin(), of.end());
-    std::string out = name + '{';
-    for (const auto& [label, value] : of) out += label + '=' + std::to_string(value.size()) + ':' + value + ',';
-    return out + '}';
+inline std::string key_of(labels& of) {
+    if (of.size() > 1) std::sort(of.begin(), of.end());
+    std::string out;
+    for (const auto& [label, value] : of) (((((out += label) += '=') += std::to_string(value.size())) += ':') += value) += ',';
+    return out;
 }
-inline void put(samples& to, const std::string& name, const labels& of, double value) {
-    if (!to.emplace(key_of(name, of), bits(value)).second) refuse("twice: " + key_of(name, of));
+/// A sample of a series: what a bound or a quantile adds to the labels stands behind them.
+inline void put(samples& to, const std::string& name, std::string_view suffix, const std::string& key, double value, std::string_view added = {}) {
+    std::string whole;
+    whole.reserve(name.size() + suffix.size() + key.size() + added.size() + 2);
+    (((((whole += name) += suffix) += '{') += key) += '}') += added;
+    to.emplace_back(std::move(whole), bits(value));
 }
-inline labels with(labels of, const std::string& name, double value) {
-    of.emplace_back(name, number_text(value));
-    return of;
+inline samples in_order(samples all) {
+    std::sort(all.begin(), all.end());
+    for (std::size_t i = 1; i < all.size(); ++i) if (all[i - 1].first == all[i].first) refuse("twice: " + all[i].first);
+    return all;
 }
 /// What a native histogram's own parts must agree in, for any server to take the page.
 inline void check_native(const series& s) {
@@ -92,27 +97,23 @@ inline samples flatten(const std::vector<family>& page) {
     for (const family& f : page)
         for (const series& s : f.all) {
             if (!s.composite) {
-                put(out, f.name, s.of, s.number);
+                put(out, f.name, "", s.key, s.number);
             } else {
-                for (const auto& [bound, count] : s.buckets) put(out, f.name + "_bucket", with(s.of, "le", bound), static_cast<double>(count));
-                for (const auto& [q, value] : s.quantiles) put(out, f.name, with(s.of, "quantile", q), value);
-                put(out, f.name + "_count", s.of, static_cast<double>(s.count));
-                put(out, f.name + "_sum", s.of, s.sum);
+                for (const auto& [bound, count] : s.buckets) put(out, f.name, "_bucket", s.key, static_cast<double>(count), "le=" + number_text(bound));
+                for (const auto& [q, value] : s.quantiles) put(out, f.name, "", s.key, value, "quantile=" + number_text(q));
+                put(out, f.name, "_count", s.key, static_cast<double>(s.count));
+                put(out, f.name, "_sum", s.key, s.sum);
             }
-            if (s.start != 0) {
-                std::string base = f.name;
-                if (f.type == "counter") base.resize(base.size() - 6);
-                put(out, base + "_created", s.of, s.start);
-            }
+            if (s.start != 0) put(out, f.type == "counter" ? f.name.substr(0, f.name.size() - 6) : f.name, "_created", s.key, s.start);
         }
-    return out;
+    return in_order(std::move(out));
 }
 /// What flatten() leaves out, for pages of protobuf and OpenMetrics 2.0: times, and native buckets.
 inline std::map<std::string, std::string> details(const std::vector<family>& page) {
     std::map<std::string, std::string> out;
     for (const family& f : page)
         for (const series& s : f.all) {
-            std::string& text = out[key_of(f.name, s.of)];
+            std::string& text = out[f.name + '{' + s.key];
             text = "time " + number_text(s.time) + " start " + number_text(s.start);
             if (!s.is_native) continue;
             text += " schema " + std::to_string(s.nat.schema) + " zeros " + std::to_string(s.nat.zero_count) + " within " + number_text(s.nat.zero_threshold);
@@ -187,17 +188,17 @@ inline std::string take_series(std::string_view& rest, labels& of) {
     if (name.empty()) refuse("no name");
     return name;
 }
-inline double take_number(std::string_view& rest, std::string* as = nullptr) {
+inline double take_number(std::string_view& rest, std::string_view* as = nullptr) {
     std::size_t i = 0;
     while (i != rest.size() && std::strchr(" \n,]:}", rest[i]) == nullptr) ++i;
-    const std::string text(rest.substr(0, i));
+    const std::string_view text = rest.substr(0, i);
     rest.remove_prefix(i);
     if (as) *as = text;
     if (text == "NaN" || text == "+Inf" || text == "-Inf") return text == "NaN" ? std::nan("") : text[0] == '-' ? -INFINITY : INFINITY;
-    if (text.empty() || text.find_first_not_of("0123456789+-.eE") != std::string::npos) refuse("no number: " + text);
-    char* end = nullptr;
-    const double x = std::strtod(text.c_str(), &end);
-    if (*end != '\0') refuse("no number: " + text);
+    double x = 0;
+    const auto [end, wrong] = std::from_chars(text.data(), text.data() + text.size(), x);
+    if (text.empty() || text.find_first_not_of("0123456789+-.eE") != text.npos || wrong != std::errc() || end != text.data() + text.size())
+        refuse("no number: " + std::string(text));
     return x;
 }
 /// The samples of a page of lines; exemplars and comments are not looked at.
@@ -211,15 +212,17 @@ inline samples flatten_lines(std::string_view page) {
         if (line.empty() || line[0] == '#') continue;
         labels of;
         const std::string name = take_series(line, of);
-        for (auto& [label, value] : of) if (label == "le" || label == "quantile") {
-            std::string_view text = value;
-            const double x = take_number(text);
-            if (text.empty()) value = number_text(x);
-        }
+        std::string added;
+        std::erase_if(of, [&](const auto& l) {
+            if (l.first != "le" && l.first != "quantile") return false;
+            std::string_view text = l.second;
+            added = l.first + '=' + number_text(take_number(text));
+            return true;
+        });
         eat(line, " ");
-        put(out, name, of, take_number(line));
+        put(out, name, "", key_of(of), take_number(line), added);
     }
-    return out;
+    return in_order(std::move(out));
 }
 
 // ---- OpenMetrics 2.0, strictly ----
@@ -289,16 +292,17 @@ private:
         }
     }
     double time(bool positive = true) {
-        std::string text;
-        const double t = take_number(rest_, &text);
+        const double t = take_number(rest_);
         if (std::isnan(t) || std::isinf(t) || (positive && t < 0)) refuse("a time that is none");
         return t;
     }
     std::uint64_t integer() {
-        std::string text;
+        std::string_view text;
         static_cast<void>(take_number(rest_, &text));
-        for (char c : text) if (!digit(c)) refuse("a count that is no integer: " + text);
-        return std::strtoull(text.c_str(), nullptr, 10);
+        std::uint64_t n = 0;
+        const auto [end, wrong] = std::from_chars(text.data(), text.data() + text.size(), n);
+        if (wrong != std::errc() || end != text.data() + text.size()) refuse("a count that is no integer: " + std::string(text));
+        return n;
     }
     template <class Item>
     void items(Item item) {
@@ -376,7 +380,8 @@ private:
         sampled_ = true;
         series s;
         s.of = own;
-        for (const series& have : f.all) if (key_of("", have.of) == key_of("", own)) refuse("a series twice");
+        s.key = key_of(s.of);
+        for (const series& have : f.all) if (have.key == s.key) refuse("a series twice");
         eat(rest_, " ");
         if (rest_.starts_with("{")) {
             composite(f, s);
@@ -641,6 +646,7 @@ private:
             }
         }
         if (!has) refuse("a metric without a value");
+        s.key = key_of(s.of);
         return s;
     }
     static family read_family(std::string_view from) {
