@@ -131,7 +131,9 @@ TEST_CASE("24. registering is asked for once, with id, name, tags and URL, de-re
         CHECK(s.left(r));
         REQUIRE(s.consul.orders().size() == (deregister ? 2 : 1));
         if (deregister) CHECK(s.consul.orders()[1] == "PUT /v1/agent/service/deregister/id%2F1%20%C3%A9");
+        const std::size_t asked = s.consul.asked();
         CHECK(s.left(r));  // a second time does nothing
+        CHECK(s.consul.asked() == asked);
         CHECK(s.consul.orders().size() == (deregister ? 2 : 1));
     }
 }

@@ -751,6 +751,19 @@ TEST_CASE("a peer that resets is let go at any point, and nobody is told") {
     CHECK(s.told.empty());
 }
 
+TEST_CASE("an answer takes the time from its request to its end") {
+    service s;
+    s.metrics = prom::owned<prom::detail::http_metrics>(new prom::detail::http_metrics);
+    const auto sum = [] {
+        const std::string page = prom::expose(), name = "\nprometheus_async_http_response_seconds_sum ";
+        return std::strtod(page.c_str() + page.find(name) + name.size(), nullptr);
+    };
+    const double before = sum();
+    wire w(s);
+    CHECK(w.ask(get("/")).size() == 1);
+    CHECK(sum() - before < 500);  // the clocks of the test are at 1000 and more
+}
+
 TEST_CASE("lost connections are counted, and what the server notices is a metric of its own") {
     service s;
     s.grow(100000);
@@ -869,6 +882,16 @@ TEST_CASE("a lingering close lasts a second, or 256 kB, or until the peer has cl
         w.c.expire(1001);
         CHECK(w.c.closed());
         CHECK_FALSE(w.peer.reset);
+    }
+    {
+        wire w(s, 1000);
+        w.give("bad\x01");
+        w.peer.to_server += std::string(200000, 'x');
+        for (std::size_t left = 200000; left != 0; left = w.peer.to_server.size()) {  // others have their turns
+            w.c.run(1000);
+            CHECK(left - w.peer.to_server.size() <= 65536 + s.scratch.size());
+        }
+        CHECK(w.lingers());
     }
     {
         wire w(s, 1000);

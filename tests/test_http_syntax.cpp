@@ -329,6 +329,14 @@ TEST_CASE("a path is compared octet by octet after one decoding, and %2F is no s
     CHECK_FALSE(same_path("/a%2fb", "/a/b"));
 }
 
+TEST_CASE("an escape that is cut is no escape") {
+    for (std::string_view cut : {"a%", "a%4", "%"}) {
+        std::string text(cut);
+        CHECK(prom::detail::percent_decode(text.data(), text.size(), false) == cut.size());
+        CHECK(text == cut);
+    }
+}
+
 TEST_CASE("name[] is found in a query, decoded once") {
     const auto names = [](std::string_view asked, std::size_t limit = 256) {
         prom::detail::string target(asked);

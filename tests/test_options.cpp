@@ -76,6 +76,7 @@ TEST_CASE("what is not given is what the comment beside it says") {
     const prom::native_buckets buckets;
     CHECK((buckets.factor == 0 && buckets.zero_threshold == 0x1p-128 && buckets.max_buckets == 160));
     CHECK((buckets.max_zero_threshold == 0 && buckets.min_reset.count() == 0));
+    CHECK(prom::sample_details().example_value == 1);
     const prom::metric_options metric;
     CHECK(metric.max_series == 0);
     const prom::page_options page;

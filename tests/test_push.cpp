@@ -279,6 +279,7 @@ TEST_CASE("only 200 and 202 are success; a refusal is final, and has the gateway
         s.idle();
         CHECK(s.asked() == 1);
         CHECK(s.gateway->why().find("the Pushgateway at " + s.where + ", group /metrics/job/j: " + std::to_string(status)) == 0);
+        CHECK((s.gateway->why().find("Is that a Pushgateway?") != std::string::npos) == (status == 404 || status == 405));
         CHECK(s.push());
         CHECK(s.gateway->why().empty());
     }

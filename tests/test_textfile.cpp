@@ -137,6 +137,19 @@ TEST_CASE("what node_exporter would not read is refused, and the file that was t
     CHECK(d.files().size() == 1);
 }
 
+TEST_CASE("the shortest name of a file is one letter") {
+    directory d;
+    char before[4096];
+    REQUIRE((::getcwd(before, sizeof before) && ::chdir(d.path.c_str()) == 0));
+    {
+        prom::textfile f({.path = "a.prom", .registries = d.one});
+        CHECK(f.write());
+        CHECK(d.files() == std::vector<std::string>{"a.prom"});
+    }
+    CHECK_FALSE(prom::textfile({.path = ".prom", .registries = d.one}).write());
+    REQUIRE(::chdir(before) == 0);
+}
+
 TEST_CASE("of a long name with a timestamp the first 48 octets are told") {
     for (std::size_t size : {47, 48, 49, 200}) {
         directory d;
