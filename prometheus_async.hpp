@@ -925,6 +925,17 @@ struct cell {
 #endif
     PROMETHEUS_ASYNC_DECL void add(std::uint64_t n) noexcept { store(own() + n); }
     PROMETHEUS_ASYNC_DECL void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, real() + d)); }  // reset() may write here
+    /// The same where an update does more than this. g++ takes atomic doubles through integer registers: sooner there again
+    /// for the next addition, but more instructions.
+#if defined(__LP64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
+    using real_word [[gnu::may_alias]] = double;
+    PROMETHEUS_ASYNC_DECL void add_beside(double d) noexcept {
+        auto* const at = reinterpret_cast<volatile real_word*>(&word);
+        *at = *at + d;
+    }
+#else
+    PROMETHEUS_ASYNC_DECL void add_beside(double d) noexcept { add(d); }
+#endif
     PROMETHEUS_ASYNC_DECL double real() const noexcept { return __builtin_bit_cast(double, load()); }
 #if PROMETHEUS_ASYNC_DETAIL_WIDE && !PROMETHEUS_ASYNC_NO_THREADS
     PROMETHEUS_ASYNC_DECL std::uint64_t load_tag() const noexcept { return __atomic_load_n(&word, __ATOMIC_SEQ_CST); }
@@ -1700,7 +1711,7 @@ public:
         value = detail::settled(value);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
             if (bounds_->native) return detail::observe_native(series_, bounds_, run, value);
-            run[1].add(value);
+            run[1].add_beside(value);
             run[2 + bounds_->bucket(value)].add(std::uint64_t{1});
         } else {
             detail::observe_slowly(series_, bounds_, value);
@@ -7088,6 +7099,23 @@ void shared_value::add(double d) noexcept {
 }
 #endif
 
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+/// Windows of native histograms where this thread last counted: mostly it counts there again, since a window spans several
+/// octaves. An entry is right as long as this thread has the series' own run, and has given no run to another series: ids
+/// are not used again, and windows of a series do not move.
+struct native_recent {
+    std::uint64_t mark;
+    cell* at;
+    /// Of a series and one of its windows: 36 bits of sequence are enough for 9 years of a million new series a second.
+    static std::uint64_t mark_of(const series& s, std::uint32_t window) noexcept { return s.id << 4 ^ window; }
+};
+#if PROMETHEUS_ASYNC_NO_THREADS
+static constinit native_recent recents[4] = {};
+#else
+static constinit thread_local native_recent recents[4] = {};
+#endif
+#endif
+
 /// This thread's run for an update under the lock, made if need be, or the shared one; null when the series is gone.
 static cell* adopt(const series& s) noexcept {
     const std::uint32_t place = place_of(s.page, s.offset);
@@ -7104,6 +7132,9 @@ static cell* adopt(const series& s) noexcept {
     if (!page) return alive == s.id ? shared : nullptr;
     cell* run = page + s.offset;
     if (run->own() != alive) {
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+        for (native_recent& r : recents) r = {};
+#endif
         for (unsigned i = 1; i != run_length(alive); ++i) run[i].store(0);
         run->store(alive);
     }
@@ -7302,13 +7333,13 @@ static constexpr native_table_8 native_bounds = make_native_table();
 
 /// Keys of windows and cells begin so far below 0 that none is negative.
 constexpr std::uint32_t native_bias(int coarser) noexcept { return std::uint32_t{1} << 19 >> coarser; }
-/// The biased key of a normal finite size, given by its bits; `coarser` is 8 less the schema, `round` one less than a
-/// bucket of that has of schema 8.
-inline std::uint32_t biased_key(std::uint64_t size, std::uint32_t round, int coarser) noexcept {
-    const std::uint64_t mantissa = size << 12;
+/// The biased key of a normal finite value, given by its bits; `coarser` is 8 less the schema, `round` one less than a
+/// bucket of that has of schema 8. Below zero it is that of the size, and native_bias(coarser) more: beyond all others.
+inline std::uint32_t biased_key(std::uint64_t bits, std::uint32_t round, int coarser) noexcept {
+    const std::uint64_t mantissa = bits << 12;
     std::uint32_t key = native_bounds.below[mantissa >> 55];
     key += native_bounds.mantissa[key] < mantissa;
-    return (key + static_cast<std::uint32_t>(size >> 52) * 256 + (native_bias(0) - 1023 * 256) + round) >> coarser;
+    return (key + static_cast<std::uint32_t>(bits >> 52) * 256 + (native_bias(0) - 1023 * 256) + round) >> coarser;
 }
 /// The bucket of a value that is not zero and not NaN, by its size. Infinity is one above the greatest finite one.
 inline std::int32_t native_key(double value, int coarser) noexcept {
@@ -7547,30 +7578,19 @@ __attribute__((__noinline__)) static void observe_elsewhere(const series& s, con
     at[index].add(std::uint64_t{1});
     if (b.count != 0) run[2 + b.bucket(value)].add(std::uint64_t{1});
 }
-/// Where this thread last counted: mostly it counts there again, since a window spans several octaves. An entry is right as
-/// long as the cells have the tag, and the series has its run: ids are not used again, and windows of a series do not move.
-struct native_recent {
-    std::uint64_t id;
-    cell* at;
-    std::uint32_t name;
-    std::uint32_t filling[3];  // its size is a power of two, which is faster to multiply with
-};
-#if PROMETHEUS_ASYNC_NO_THREADS
-static constinit native_recent recents[4] = {};
-#else
-static constinit thread_local native_recent recents[4] = {};
-#endif
 __attribute__((__noinline__)) static void observe_classic(const bucket_bounds& b, cell* run, double value) noexcept {
     run[2 + b.bucket(value)].add(std::uint64_t{1});
 }
 /// Counts where this thread has not just counted, and takes note.
-__attribute__((__noinline__)) static void observe_anew(const series& s, const bucket_bounds& b, cell* run, double value, std::uint32_t key,
-                                                       std::uint32_t name) noexcept {
+__attribute__((__noinline__)) static void observe_anew(const series& s, const bucket_bounds& b, cell* run, double value, std::uint32_t key) noexcept {
+    const bool negative = bits_of(value) >> 63 != 0;
+    const std::uint32_t name = native_window::name_of(negative ? key - native_bias(b.coarser) : key, negative, 0);
     const native_window& w = native_cells::of(*s.rec).home(name);
     if (w.seen() != name) return observe_elsewhere(s, b, run, value);
     cell* const at = own_run(window_series(s, w.place));
     if (!at) return observe_slowly(s, &b, value);
-    recents[name % std::size(recents)] = {s.id, at, name, {}};
+    const std::uint32_t window = key / window_keys;
+    recents[window % std::size(recents)] = {native_recent::mark_of(s, window), at};
     at[1].add(value);
     at[2 + key % window_keys].add(std::uint64_t{1});
     if (b.count != 0) observe_classic(b, run, value);
@@ -7578,12 +7598,11 @@ __attribute__((__noinline__)) static void observe_anew(const series& s, const bu
 void observe_native(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept {
     const std::uint64_t bits = bits_of(value), size = bits << 1 >> 1;
     if (size - bounds->least >= bounds->most) [[unlikely]] return observe_elsewhere(s, *bounds, run, value);
-    const std::uint32_t key = biased_key(size, bounds->round, bounds->coarser);
-    const std::uint32_t name = native_window::name_of(key, bits >> 63 != 0, 0);
-    const native_recent& r = recents[name % std::size(recents)];
+    const std::uint32_t key = biased_key(bits, bounds->round, bounds->coarser), window = key / window_keys;
+    const native_recent& r = recents[window % std::size(recents)];
+    if (r.mark != native_recent::mark_of(s, window)) [[unlikely]] return observe_anew(s, *bounds, run, value, key);
     cell* const at = r.at;
-    if (r.id != s.id || r.name != name || (at->own() ^ s.id) > 0xfff) [[unlikely]] return observe_anew(s, *bounds, run, value, key, name);
-    at[1].add(value);
+    at[1].add_beside(value);
     at[2 + key % window_keys].add(std::uint64_t{1});
     if (bounds->count != 0) observe_classic(*bounds, run, value);
 }

@@ -413,6 +413,21 @@ TEST_CASE("cells of a native histogram that was removed are used again, and old 
     }
 }
 
+TEST_CASE("where a thread last counted is forgotten when it is given a run: a window there may have been another series'") {
+    prom::registry r;
+    const prom::histogram h{"h", "h", {.registry = &r, .native = {.factor = 1.1}}};
+    const auto remembered = [] { return std::any_of(std::begin(det::recents), std::end(det::recents), [](const auto& x) { return x.at != nullptr; }); };
+    for (int i = 0; i != 200; ++i) h.observe(i % 2 == 0 ? 3 : -3);
+    CHECK(remembered());
+    const prom::counter c{"c", "c", {.registry = &r}};
+    for (int i = 0; i != 200 && remembered(); ++i) c.inc();
+    CHECK(!remembered());
+    h.observe(3);
+    CHECK(remembered());
+    CHECK(h.count() == 201);
+    CHECK(h.sum() == 3);
+}
+
 TEST_CASE("native histograms that are updated in turn count each their own, in windows that go by one name and by many") {
     prom::registry r;
     const prom::family<prom::histogram, "a"> f{"h", "h", {.registry = &r, .native = {.factor = 1.1}}};
