@@ -7106,7 +7106,7 @@ void shared_value::add(double d) noexcept {
 struct native_recent {
     std::uint64_t mark;
     cell* at;
-    /// Of a series and one of its windows: 36 bits of sequence are enough for 9 years of a million new series a second.
+    /// Of a series and one of its windows: 48 bits of its id are enough for 9 years of a million new series a second.
     static std::uint64_t mark_of(const series& s, std::uint32_t window) noexcept { return s.id << 4 ^ window; }
 };
 #if PROMETHEUS_ASYNC_NO_THREADS
