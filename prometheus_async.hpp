@@ -6323,7 +6323,7 @@ struct process_facts {
             }
             if (at++ == text.size() && i != 24) return false;
         }
-        return true;
+        return field[20] != 0;  // a process that runs has a thread: an emulator (qemu-user) writes zeros for what it does not know
     }
     bool open_files(std::uint64_t& count) const noexcept {
 #if defined(__linux__)

@@ -93,6 +93,12 @@ TEST_CASE("what cannot be had is left out, and is never NaN") {
         CHECK_FALSE(has(page(mine), "NaN"));
         CHECK_FALSE(has(page(mine), "max_fds"));
     }
+    // What qemu-user 7.2 writes: a process without threads and memory, which is none.
+    proc.file("/self/stat", "42 (x) S 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1000 0 0 18446744073709551615 0 0 0\n");
+    proc.file("/stat", "btime 1700000000\n");
+    prom::registry emulated;
+    prom::add_process_metrics(emulated, proc.root);
+    CHECK(page(emulated) == "# HELP process_open_fds Number of open file descriptors.\n# TYPE process_open_fds gauge\nprocess_open_fds 0\n");
     prom::registry other;
     prom::add_process_metrics(other, "/nowhere/proc");
     CHECK(page(other) == "");

@@ -69,9 +69,15 @@ mkdir -p build/check
     config kqueue       clang++-19 "-O0 -g1" CPPFLAGS='-Itests/support/kqueue -DPROMETHEUS_ASYNC_POLLER_KQUEUE=1' TESTS="$network" test test-real
     config no-threads   g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_THREADS=1 WITHOUT=threads ONLY=. test
     config no-discovery g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_DISCOVERY=1 TESTS="$(some http_server auth)" test
+    cross="-O0 -g1 -Wno-psabi -idirafter /usr/include"
     # 32 bits, the big end first, and no 64-bit atomics
-    config mips mips-linux-gnu-g++ "-O0 -g1 -Wno-psabi -idirafter /usr/include" LDFLAGS=-static RUN=qemu-mips \
+    config mips mips-linux-gnu-g++ "$cross" LDFLAGS=-static RUN=qemu-mips \
         TESTS="$(some core families encoder numbers text instruments tasks deferreds http_server http_syntax loop hash)" test
+    # What small machines are made of, under qemu-user: what is exact about bits, clocks, system calls and their structures
+    small="$(some core numbers text native loop)"
+    config arm     arm-linux-gnueabihf-g++ "$cross" LDFLAGS=-static RUN=qemu-arm TESTS="$(some http_server)$small" test
+    config riscv64 riscv64-linux-gnu-g++   "$cross" LDFLAGS=-static RUN=qemu-riscv64 TESTS="$small" test
+    config aarch64 aarch64-linux-gnu-g++   "$cross" LDFLAGS=-static RUN=qemu-aarch64 TESTS="$small" test
     # g++ compiles slowly with sanitizers and optimisation: what is most delicate under it
     long config gcc-asan     g++   "-O0 -g1 $san" TESTS="$(some options tasks core families instruments deferreds)" test
     long config gcc-tsan     g++   "-O0 -g1 -fsanitize=thread" TESTS="$(some core families instruments deferreds loop)" test
