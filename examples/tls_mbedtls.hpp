@@ -390,7 +390,14 @@ private:
         if (!file.empty()) what.append(" ").append(file);
         return {prom::errc::tls, what.append(": ").append(text_of(code))};
     }
+    /// Whether to read it could wait for ever, as for the writer of a FIFO.
+    static bool unfit(const std::string& file) noexcept {
+        struct stat st;
+        return !file.empty() && ::stat(file.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
+    }
     prom::result<void> build(context& c) const {
+        for (const std::string* file : {&certificate_, &key_, &ca_})
+            if (unfit(*file)) return prom::error(prom::errc::tls, *file + " is not a regular file");
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000 && defined(MBEDTLS_PSA_CRYPTO_C)
         if (psa_crypto_init() != PSA_SUCCESS) return prom::error(prom::errc::tls, "psa_crypto_init failed");
 #endif

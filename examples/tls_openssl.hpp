@@ -334,7 +334,14 @@ private:
         if (!file.empty()) text.append(" ").append(file);
         return {prom::errc::tls, text.append(": ").append(queued_error())};
     }
+    /// Whether to read it could wait for ever, as for the writer of a FIFO.
+    static bool unfit(const std::string& file) noexcept {
+        struct stat st;
+        return !file.empty() && ::stat(file.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
+    }
     prom::result<void> build(SSL_CTX* c) const {
+        for (const std::string* file : {&certificate_, &key_, &ca_})
+            if (unfit(*file)) return prom::error(prom::errc::tls, *file + " is not a regular file");
         if (!c || !SSL_CTX_set_min_proto_version(c, min_version_)) return bad("OpenSSL cannot start", {});
         SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
         SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);

@@ -35,12 +35,14 @@
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <condition_variable>
-#include <cstdio>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -282,13 +284,22 @@ private:
 };
 
 inline prom::result<settings> read(const std::string& path) {
-    std::FILE* const file = std::fopen(path.c_str(), "re");
-    if (!file) return prom::error::from_errno("cannot open " + path, errno);
+    struct descriptor {
+        int number;
+        ~descriptor() { if (number >= 0) ::close(number); }
+    } const file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // to open a FIFO would wait for its writer
+    struct stat st;
+    if (file.number < 0 || ::fstat(file.number, &st) != 0) return prom::error::from_errno("cannot open " + path, errno);
+    if (!S_ISREG(st.st_mode)) return prom::error(prom::errc::invalid_option, path + " is not a regular file");
     std::string text(longest_file + 1, '\0');
-    text.resize(std::fread(text.data(), 1, text.size(), file));
-    const bool failed = std::ferror(file) != 0;
-    std::fclose(file);
-    if (failed) return prom::error::from_errno("cannot read " + path, EIO);
+    std::size_t size = 0;
+    while (size != text.size()) {
+        const ssize_t n = ::read(file.number, text.data() + size, text.size() - size);
+        if (n == 0) break;
+        if (n > 0) size += static_cast<std::size_t>(n);
+        else if (errno != EINTR) return prom::error::from_errno("cannot read " + path, errno);
+    }
+    text.resize(size);
     if (text.size() > longest_file) return prom::error(prom::errc::invalid_option, path + " is longer than 1 MiB");
     return reader(text, path).read();
 }

@@ -10,6 +10,7 @@
 #include "support/served.hpp"
 
 #include <semaphore.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -222,6 +223,23 @@ TEST_CASE("a file that is not there, or whose certificate is not, says so") {
     const auto missing = web_config::load(f.path);
     REQUIRE_FALSE(bool(missing));
     CHECK(std::string(missing.why().describe()).find("cannot load certificate /tmp/nowhere.pem") != std::string::npos);
+}
+
+TEST_CASE("what is not a regular file is refused, and nobody waits for the writer of a FIFO") {
+    const auto refused = [](const std::string& path, const std::string& named) {
+        const auto made = web_config::load(path);
+        REQUIRE_FALSE(bool(made));
+        REQUIRE(std::string(made.why().describe()).find(named + " is not a regular file") != std::string::npos);
+    };
+    const auto with = [](const std::string& part) { return "tls_server_config:\n  cert_file: " + part + "\n  key_file: " + part + "\n"; };
+    refused("/tmp", "/tmp");
+    refused("/dev/null", "/dev/null");
+    refused(file(with("/dev/null")).path, "/dev/null");
+    const file pipe("");
+    ::unlink(pipe.path.c_str());
+    REQUIRE(::mkfifo(pipe.path.c_str(), 0600) == 0);
+    refused(pipe.path, pipe.path);
+    refused(file(with(pipe.path)).path, pipe.path);
 }
 
 TEST_CASE("users with the right password get in, and are then known without hashing again") {
