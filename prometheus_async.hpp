@@ -4980,6 +4980,7 @@ struct push_options {
     list<label> grouping{};                // its other labels, as {"instance", "host1"}: any UTF-8, also empty
     list<registry*> registries{};          // what is pushed; several as one page. Empty: the default registry
     list<std::string_view> only{};         // of it, by family or sample name; empty: everything
+    format as = format::text_0_0_4;        // or protobuf, which is held in memory whole; see pushgateway
     prometheus_async::credential credential{};  // basic(user, password) or bearer(token)
     tls_config tls{};                      // for an https gateway
     bool gzip = false;                     // with PROMETHEUS_ASYNC_NO_GZIP=0: pages of 1500 octets or more are compressed
@@ -5001,7 +5002,12 @@ namespace detail {
 struct push_member;
 }
 
-/// Pushes metrics to a Pushgateway, as the text format 0.0.4: one group, which its job and grouping labels name.
+/// Pushes metrics to a Pushgateway, as text 0.0.4 or protobuf: one group, which its job and grouping labels name.
+///
+/// In both formats names are escaped with underscores: older gateways store no others. Protobuf also has native histograms,
+/// exemplars and start timestamps. The gateways hand these on to who scrapes them by protobuf, as Prometheus does when it
+/// collects native histograms; their text pages show the classic buckets, and of a native histogram +Inf, sum and count (seen
+/// with 1.5.1 and 1.11.2). Gauge histograms are pushed as histograms in both: the page of an older gateway would end at one.
 ///
 /// The gateway keeps a group until it is removed, for years if need be, and Prometheus must scrape it with
 /// honor_labels: true. It is for jobs that end before they could be scraped; what runs on is better scraped.
@@ -10836,6 +10842,11 @@ private:
     string own_;
 };
 
+inline void put_varint(string& to, std::uint64_t n) {
+    for (; n > 127; n >>= 7) to.push_back(static_cast<char>(n | 128));
+    to.push_back(static_cast<char>(n));
+}
+
 /// Delimited messages io.prometheus.client.MetricFamily. A length stands before each message, so a family is held back, at
 /// most some kilobytes of it: a large one is several messages of one name, which scrapers take as one.
 class PROMETHEUS_ASYNC_LOCAL protobuf_format final : public page_format {
@@ -10917,10 +10928,6 @@ private:
         case metric_type::gauge_histogram: return 4;
         default: return 1;
         }
-    }
-    static void put_varint(string& to, std::uint64_t n) {
-        for (; n > 127; n >>= 7) to.push_back(static_cast<char>(n | 128));
-        to.push_back(static_cast<char>(n));
     }
     static std::uint64_t zigzag(std::int64_t n) noexcept { return static_cast<std::uint64_t>(n) << 1 ^ static_cast<std::uint64_t>(n >> 63); }
     void tag(unsigned field, unsigned wire) { put_varint(*at_, field << 3 | wire); }
@@ -11047,6 +11054,42 @@ private:
     string head_, held_, name_, value_, own_;
     string* at_ = &held_;
     std::size_t end_of_head_ = 0;  // the unit comes after the metrics
+};
+
+/// The fields of a message of protobuf, one after the other. What the library wrote is well-formed.
+struct wire_fields {
+    std::string_view rest;
+    unsigned number = 0;
+    std::string_view whole{}, text{};  // the field with its tag, and what is in it
+
+    std::uint64_t varint() noexcept {
+        std::uint64_t n = 0;
+        for (unsigned shift = 0;; shift += 7) {
+            const auto c = static_cast<unsigned char>(rest[0]);
+            rest.remove_prefix(1);
+            n |= std::uint64_t{c & 127U} << shift;
+            if (c < 128) return n;
+        }
+    }
+    std::string_view take(std::size_t size) noexcept {
+        const std::string_view taken = rest.substr(0, size);
+        rest.remove_prefix(taken.size());
+        return taken;
+    }
+    bool next() noexcept {
+        if (rest.empty()) return false;
+        const char* const from = rest.data();
+        const auto tag = static_cast<unsigned>(varint());
+        number = tag >> 3;
+        if ((tag & 7) == 0) {
+            text = rest;
+            varint();
+        } else {
+            text = take((tag & 7) == 1 ? 8 : static_cast<std::size_t>(varint()));
+        }
+        whole = {from, static_cast<std::size_t>(rest.data() - from)};
+        return true;
+    }
 };
 #endif
 }  // namespace detail
@@ -17019,29 +17062,38 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [69] pushgateway                                  pages that are checked, sent, and sent again
-//      needs [39] [48] [49] [68]
+//      needs [39] [48] [49] [51] [68]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 // ---- what is pushed ----
 
-/// Reads a page of text 0.0.4 as it is made, and finds what a Pushgateway refuses, or would overwrite.
+/// Reads a page as it is made, and finds what a Pushgateway refuses, or would overwrite.
 class push_check {
 public:
     /// `group`: the names of the group's labels, which outlive the check.
     explicit push_check(const vector<string>& group) noexcept : group_(&group) {}
 
-    /// False when the page must not be pushed: see fault().
+    /// False when the page must not be pushed: see fault(). This is text 0.0.4.
     bool feed(std::string_view octets);
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    /// The same for a whole page of delimited messages, which it rewrites: a gateway keeps the last message of a name alone, and
+    /// an older one's pages end, for all its users, where a gauge histogram is.
+    bool rewrite(string& page);
+#endif
     const string& fault() const noexcept { return fault_; }
 
 private:
     enum class at : std::uint8_t { line, comment, name, label, quote, value, escape, after, space, number };
     void octet(char c);
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    void message(std::string_view of);
+#endif
     void metric();
     void label();
 
+    static constexpr std::string_view dated = " has a timestamp: a Pushgateway takes none";
     const vector<string>* group_;
     at at_ = at::line;
     string metric_, label_, fault_;
@@ -17092,12 +17144,57 @@ void push_check::octet(char c) {
         break;
     case at::space: at_ = at::number; break;
     case at::number:
-        if (c == ' ') fault_ = text_of({metric_, " has a timestamp: a Pushgateway takes none"});
+        if (c == ' ') fault_ = text_of({metric_, dated});
         if (c == '\n') at_ = at::line;
         break;
     }
 }
 
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+bool push_check::rewrite(string& page) {
+    string out, family;
+    std::string_view unit;
+    const auto end = [&] {
+        if (family.empty()) return;
+        family.append(std::exchange(unit, {}));
+        put_varint(out, family.size());
+        out.append(family);
+        family.clear();
+    };
+    for (wire_fields messages{page}; !messages.rest.empty() && fault_.empty();) {
+        wire_fields f{messages.take(static_cast<std::size_t>(messages.varint()))};
+        f.next();  // the name; the messages of one family follow one another
+        const bool another = !family.empty() && f.text == metric_;
+        if (!another) {
+            end();
+            metric_ = f.text;
+            metric();
+            family.append(f.whole);
+        }
+        while (f.next() && fault_.empty()) {
+            if (f.number == 4) message(f.text);
+            else if (another) continue;
+            if (f.number == 5) unit = f.whole;
+            else family.append(f.number == 3 && f.text[0] == 5 ? "\x18\x04" : f.whole);
+        }
+    }
+    end();
+    page.swap(out);
+    return fault_.empty();
+}
+void push_check::message(std::string_view of) {
+    for (wire_fields f{of}; f.next() && fault_.empty();) {
+        if (f.number == 6) fault_ = text_of({metric_, dated});
+        if (f.number != 1 && f.number != 4 && f.number != 7) continue;
+        // A label, or what is shown with one.
+        for (wire_fields v{f.text}; v.next();) {
+            if (f.number == 1 ? v.number != 1 : f.number == 4 && v.number != 3) continue;
+            label_ = f.number == 1 ? v.text : f.number == 4 ? "quantile" : "le";
+            label();
+        }
+    }
+}
+#endif
 void push_check::metric() {
     if (metric_ == "push_time_seconds" || metric_ == "push_failure_time_seconds")
         fault_ = text_of({metric_, ": a Pushgateway has its own of that name for each group"});
@@ -17249,6 +17346,8 @@ push_member::push_member(event_loop& its, const push_options& o)
     }
     if (!token.empty()) authorization.text = text_of({scheme_of, token});
     if (positive(o.timeout.count()) == 0) flaw({"push_options::timeout is not above 0"});
+    if (o.as != format::text_0_0_4 && (PROMETHEUS_ASYNC_NO_NATIVE || o.as != format::protobuf))
+        flaw({"push_options::as is neither text_0_0_4 nor protobuf, or PROMETHEUS_ASYNC_NO_NATIVE has left that out"});
     if (o.self_metrics) metrics = owned<push_metrics>(new push_metrics(*o.self_metrics, path));
     if (!usable) trouble = usable.why().describe();
 }
@@ -17348,13 +17447,14 @@ struct push_page {
     task<result<void>> begin(wait_scope& scope) {
         start();
         if (!whole && good) {
-            string piece(65536, '\0');
-            for (auto got = pull::more; got == pull::more && good;) {
-                got = plain(piece).what;
+            string piece(65536, '\0'), all;
+            for (pulled got{0, pull::more}; got.what == pull::more && good;) {
+                got = plain(piece);
+                if (delimited) all.append(piece, 0, got.bytes);
                 const result<void> turned = co_await io_wait(m.loop, &scope, -1, interest::none, m.loop.now());
                 if (turned.why().code() == errc::canceled) co_return turned;
             }
-            if (good) start();
+            if (good) rendered(all);
         }
         if (!good) co_return good;
 #if !PROMETHEUS_ASYNC_NO_GZIP
@@ -17374,8 +17474,25 @@ struct push_page {
         how.on_collector_error = m.numbers.on_collector_error;
         how.on_event = m.numbers.on_event;
         how.context = m.numbers.context;
+        how.as = m.numbers.as;
         page.start(how);
         checked = push_check(m.group);
+        if (!delimited) refill();
+    }
+    /// The page was made once. Text is made again; messages, whose sizes stand before them, are what is sent.
+    void rendered([[maybe_unused]] string& all) {
+        if (!delimited) return start();
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+        if (!checked.rewrite(all)) {
+            good = error(errc::invalid_option, checked.fault());
+            return;
+        }
+        messages.swap(all);
+        ready = true;
+        refill();
+#endif
+    }
+    void refill() {
         held = false;
         octets = 0;
         fill();
@@ -17410,10 +17527,15 @@ struct push_page {
     /// Octets of the page itself.
     pulled plain(std::span<char> into) noexcept {
         constexpr std::string_view spoils = "\nthis page is not whole\n";  // a metric whose value is no number
+        if (ready) {
+            const std::size_t n = messages.copy(into.data(), into.size(), given);
+            given += n;
+            return {n, given == messages.size() ? pull::done : pull::more};
+        }
         const pulled got = page.next(into);
         if (got.what == pull::failed) good = error(errc::canceled, "a collector failed, or there was no memory for the page");
         contain("a page", [&] {
-            if (good && !checked.feed({into.data(), got.bytes})) good = error(errc::invalid_option, checked.fault());
+            if (good && !delimited && !checked.feed({into.data(), got.bytes})) good = error(errc::invalid_option, checked.fault());
         }, [this](const error& why) { good = why; });
         return good ? got : pulled{spoils.copy(into.data(), into.size()), pull::done};
     }
@@ -17423,7 +17545,11 @@ struct push_page {
     push_check checked;
     result<void> good;                     // or why it must not be pushed
     vector<std::string_view> names;
-    string text;                      // the beginning, as it is sent
+    const bool delimited = m.numbers.as == format::protobuf;
+    bool ready = false;                    // `messages` is the page, as far as `given` taken
+    string messages;
+    std::size_t given = 0;
+    string text;                           // the beginning, as it is sent
     bool whole = false;                    // that is all of it
     bool zipped = false, held = false;
     char last = 0;
@@ -17463,7 +17589,7 @@ task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view 
         if (!made) co_return push_outcome(scope.canceled ? push_end::canceled : push_end::page, made.why());
     }
     http_request ask{method, m.path, {}, {}, {}, m.authorization.text};
-    ask.content_type = content_type(format::text_0_0_4, escaping::underscores);
+    ask.content_type = content_type(m.numbers.as, escaping::underscores);
     const http_body rest{[](void* self, std::span<char> into) noexcept { return static_cast<push_page*>(self)->next(into); }, &page};
     if (pushes) {
         ask.body = page.text;

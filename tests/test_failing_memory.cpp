@@ -959,7 +959,7 @@ TEST_CASE("a push that finds no memory says so, pushes nothing or all of it, and
         CHECK_FALSE(done);
     });
     // The gateway: a server of our own, which answers 405 to a PUT, and the pusher on one loop.
-    leaves_nothing([] {
+    for (prom::format as : {prom::format::text_0_0_4, prom::format::protobuf}) leaves_nothing([as] {
         const long chosen = failing::chosen.exchange(-1);
         prom::registry shown;
         prom::registry* const all[] = {&shown};
@@ -974,7 +974,7 @@ TEST_CASE("a push that finds no memory says so, pushes nothing or all of it, and
         failing::done = 0;
         failing::chosen = chosen;
         {
-            prom::pushgateway gateway(loop, {.gateway = at, .job = "j", .registries = all, .tries = 1, .remove_at_end = true});
+            prom::pushgateway gateway(loop, {.gateway = at, .job = "j", .registries = all, .as = as, .tries = 1, .remove_at_end = true});
             const auto pushed = loop.run([](prom::pushgateway& g) -> prom::task<prom::result<void>> { co_return co_await g.push(); }(gateway));
             CHECK_FALSE(pushed);
             const std::string why = gateway.why();

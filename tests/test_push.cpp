@@ -5,6 +5,7 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
+#include "support/flat_pages.hpp"
 #include "support/scripted_peer.hpp"
 
 #include <algorithm>
@@ -600,6 +601,11 @@ TEST_CASE("a gateway that reads nothing costs no more than the time of a request
 }
 
 #if !PROMETHEUS_ASYNC_NO_GZIP
+std::uint32_t size_in_trailer(const std::string& zipped) {  // its last four octets
+    std::uint32_t size = 0;
+    for (std::size_t i = 0; i != 4; ++i) size |= std::uint32_t{static_cast<unsigned char>(zipped[zipped.size() - 4 + i])} << (8 * i);
+    return size;
+}
 TEST_CASE("a page is compressed if that is asked for and worth it") {  // what it unpacks to, the gateways say: e2e/push.sh
     for (int series : {1, 100, 20000}) {
         stage s({.gzip = true});
@@ -613,11 +619,141 @@ TEST_CASE("a page is compressed if that is asked for and worth it") {  // what i
         }
         CHECK(body.size() < page.size() / 4);
         CHECK(body.substr(0, 3) == "\x1f\x8b\x08");
-        std::uint32_t size = 0;  // the trailer's last four octets
-        for (std::size_t i = 0; i != 4; ++i) size |= std::uint32_t{static_cast<unsigned char>(body[body.size() - 4 + i])} << (8 * i);
-        CHECK(size == page.size());
+        CHECK(size_in_trailer(body) == page.size());
     }
 }
+#endif
+
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+TEST_CASE("as protobuf, if it is asked for: one message of each family, whatever its size, with the values of the text page") {
+    for (int series : {0, 1, 3000}) {
+        stage s({.as = prom::format::protobuf});
+        if (series) fill(s.registry, series);
+        s.registry.make_counter("done_total", "Files.").inc(3);
+        s.registry.make_histogram("classic", "h", {.buckets = {1, 2}}).observe(1.5);
+        s.registry.make_summary("sizes", "h").observe(2);
+        s.registry.make_info("about", "h").set({{"version", "1"}});
+        (void)s.registry.make_state_set("phase", "h", {.states = {"on", "off"}});
+        s.registry.make_unknown("u", "h").set(7);
+        s.registry.make_gauge("warm_celsius", "h", {.unit = "celsius"}).set(-0.5);
+        s.registry.make_gauge(prom::utf8("a.b"), "h", {.labels = {{prom::utf8("c.d"), "\xc3\xbc \n"}}}).set(1);
+        const auto held = s.registry.add_collector([&](prom::sample_sink& out) {
+            out.family(prom::metric_type::gauge, "yielded_celsius", "help", "celsius");
+            for (int i = 0; i != series; ++i) out.sample(i, {{"number", std::to_string(i)}});
+        });
+        CHECK(s.push());
+        CHECK(finish(s.loop, s.gateway->push_add()));
+        REQUIRE(s.asked() == 2);
+        CHECK(s.there.connections == 1);
+        CHECK(s.head(0).find("\r\nContent-Type: application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=underscores\r\n") != std::string::npos);
+        CHECK((s.head(0).find("\r\nTransfer-Encoding: chunked\r\n") != std::string::npos) == (series == 3000));
+        auto all = flat::protobuf(s.body(0)).messages();
+        std::vector<std::string> names;
+        for (flat::family& f : all) {
+            for (flat::series& of : f.all) of.start = 0;  // text pages are without
+            names.push_back(f.name);
+            CHECK(f.unit == (f.name.ends_with("_celsius") ? "celsius" : ""));
+        }
+        CHECK(std::find(names.begin(), names.end(), "a_b") != names.end());
+        std::sort(names.begin(), names.end());
+        CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
+        CHECK(flat::flatten(all) == flat::flatten_lines(s.page()));
+        CHECK(s.body(1) == s.body(0));
+    }
+    stage empty({.as = prom::format::protobuf});
+    CHECK(empty.push());
+    CHECK(empty.head(0).find("\r\nContent-Length: 0\r\n") != std::string::npos);
+}
+
+TEST_CASE("native histograms are pushed as they are, and gauge histograms as histograms, which every gateway can show") {
+    stage s({.as = prom::format::protobuf});
+    s.registry.make_histogram("n", "h", {.native = {.factor = 1.1}}).observe(2);
+    s.registry.make_histogram("both", "h", {.buckets = {1}, .native = {.factor = 1.1}}).observe(2);
+    const auto held = s.registry.add_collector([](prom::sample_sink& out) {
+        const prom::sample_sink::native_bucket at[] = {{0, 3}};
+        const prom::sample_sink::bucket classic[] = {{1, 2}, {INFINITY, 3}};
+        out.family(prom::metric_type::gauge_histogram, "mixed", "h");
+        out.histogram(prom::sample_sink::native_histogram{.positive = at, .count = 3, .sum = 3}, {{"kind", "native"}});
+        out.histogram(classic, 4, {{"kind", "classic"}});
+        out.histogram(prom::sample_sink::native_histogram{.positive = at, .count = 3, .sum = 3}, {{"kind", "more"}});
+    });
+    CHECK(s.push());
+    const auto all = flat::protobuf(s.body(0)).messages();
+    REQUIRE(all.size() == 3);
+    CHECK(all[0].all[0].is_native);
+    CHECK(all[1].all[0].is_native);
+    CHECK(all[1].all[0].buckets.size() == 2);
+    CHECK(all[2].type == "histogram");
+    REQUIRE(all[2].all.size() == 3);
+    CHECK(all[2].all[0].is_native);
+    CHECK_FALSE(all[2].all[1].is_native);
+}
+
+TEST_CASE("protobuf: what the gateway would refuse or change is refused by name, and nothing is sent") {
+    const auto refused = [](auto declare, prom::list<prom::label> more = {}) {
+        for (int series : {0, 3000}) {
+            std::vector<prom::label> group{{"instance", "i"}};
+            for (const prom::label& l : more) group.push_back(l);
+            stage s({.grouping = group, .as = prom::format::protobuf, .on_collector_error = prom::collector_errors::fail});
+            if (series) fill(s.registry, series);
+            s.registry.make_counter("fine_total", "job", {.labels = {{"jobs", "job"}}}).inc();
+            CHECK(s.push());
+            [[maybe_unused]] const auto held = declare(s.registry);
+            const auto end = s.push();
+            REQUIRE(!end);
+            CHECK(s.asked() == 1);
+            CHECK(s.events.back() == prom::event_kind::push_failed);
+            CHECK(s.gateway->why().find(end.why().describe()) != std::string::npos);
+            if (series) return std::string(end.why().describe());
+        }
+        return std::string();
+    };
+    const std::string changed = ": the Pushgateway would overwrite this label by the group's";
+    CHECK(refused([](prom::registry& r) { return r.make_gauge("g", "h", {.labels = {{"a", "b"}, {"job", "x"}}}); }) == "g{job}" + changed);
+    CHECK(refused([](prom::registry& r) { return r.make_gauge("g", "h", {.labels = {{prom::utf8("z.b"), ""}}}); }, {{{"z_b", "1"}}}) == "g{z_b}" + changed);
+    CHECK(refused([](prom::registry& r) { return r.make_histogram("h", "h", {.labels = {{"instance", ""}}, .buckets = {1}}); }) == "h{instance}" + changed);
+    CHECK(refused([](prom::registry& r) { return r.make_histogram("h", "h", {.buckets = {1}}); }, {{{"le", "1"}}}) == "h{le}" + changed);
+    CHECK(refused([](prom::registry& r) { return r.make_histogram("h", "h", {.native = {.factor = 1.1}}); }, {{{"le", "1"}}}) == "h{le}" + changed);
+    CHECK(refused([](prom::registry& r) {
+        return r.add_collector([](prom::sample_sink& out) {
+            const prom::sample_sink::quantile q[] = {{0.5, 1}};
+            out.family(prom::metric_type::summary, "s", "");
+            out.summary(1, 1, q);
+        });
+    }, {{{"quantile", "1"}}}) == "s{quantile}" + changed);
+    CHECK(refused([](prom::registry& r) { return r.make_state_set("phase", "h", {.states = {"on"}}); }, {{{"phase", "x"}}}) == "phase{phase}" + changed);
+    for (const char* name : {"push_time_seconds", "push_failure_time_seconds"})
+        CHECK(refused([name](prom::registry& r) { return r.make_gauge(name, "h"); }) == std::string(name) + ": a Pushgateway has its own of that name for each group");
+    CHECK(refused([](prom::registry& r) {
+        return r.add_collector([](prom::sample_sink& out) {
+            out.family(prom::metric_type::gauge, "dated", "");
+            out.sample(1, {{"a", "b"}}, {.timestamp = 1700000000});
+        });
+    }) == "dated has a timestamp: a Pushgateway takes none");
+    CHECK(refused([](prom::registry& r) { return r.add_collector([](prom::sample_sink& out) { out.fail("broken"); }); }).find("a collector failed") != std::string::npos);
+    // A summary without quantiles has no such label.
+    stage plain({.grouping = {{"quantile", "1"}}, .as = prom::format::protobuf});
+    plain.registry.make_summary("s", "h").observe(1);
+    CHECK(plain.push());
+    // Only these two formats.
+    for (auto as : {prom::format::text_1_0_0, prom::format::openmetrics_1_0_0, prom::format::openmetrics_2_0_0, static_cast<prom::format>(99)})
+        CHECK(why_not({.as = as}).find("push_options::as is neither text_0_0_4 nor protobuf") == 0);
+}
+
+#if !PROMETHEUS_ASYNC_NO_GZIP
+TEST_CASE("protobuf may be compressed, too") {
+    for (int series : {1, 100, 3000}) {
+        stage plain({.as = prom::format::protobuf}), s({.as = prom::format::protobuf, .gzip = true});
+        fill(plain.registry, series);
+        fill(s.registry, series);
+        CHECK(plain.push());
+        CHECK(s.push());
+        CHECK((s.head(0).find("\r\nContent-Encoding: gzip\r\n") != std::string::npos) == (series != 1));
+        if (series == 1) CHECK(s.body(0) == plain.body(0));
+        else CHECK(size_in_trailer(s.body(0)) == plain.body(0).size());
+    }
+}
+#endif
 #endif
 
 TEST_CASE("pushes by itself: at the start, every interval, whatever the gateway says, and a last time") {

@@ -1,4 +1,4 @@
-"""protobuf_page.py URL: a second opinion on the protobuf page. Google's own library decodes it, and its values are those of the
+"""protobuf_page.py URL [foreign]: a second opinion on the protobuf page. Google's own library decodes it, and its values are those of the
 text page of the same moment: of two text pages, fetched before and after it, what is the same in both is compared.
 
 The messages are described here by their numbers and types, which is what is on the wire."""
@@ -74,7 +74,8 @@ def families(octets):
         assert at + size <= len(octets), "a message is longer than the page"
         family.ParseFromString(octets[at:at + size])
         again = family.SerializeToString()
-        assert sorted(again) == sorted(octets[at:at + size]), "what is written is not what is read: an unknown field, or a length"
+        # A foreign page may have repeated numbers one by one, fields that are newer than this, and more values that change.
+        assert "foreign" in sys.argv or sorted(again) == sorted(octets[at:at + size]), "what is written is not what is read: an unknown field, or a length"
         at += size
         yield family
 
@@ -152,4 +153,4 @@ for k, v in still.items():
         continue
     assert decoded[k] == v or (v != v and decoded[k] != decoded[k]), f"{k} is {decoded[k]} and not {v}"
 print(len(decoded), "samples,", len(still), "of them compared,", native, "native histograms")
-assert len(still) > 0.9 * len(decoded) and native > 0
+assert len(still) > (0.7 if "foreign" in sys.argv else 0.9) * len(decoded) and native > 0

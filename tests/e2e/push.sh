@@ -1,5 +1,5 @@
 #!/bin/sh
-# Both Pushgateways: pushes, additions, removals, odd groups, refusals, a restart, large pages, gzip, credentials, TLS.
+# Both Pushgateways: pushes, additions, removals, odd groups, refusals, a restart, large pages, gzip, protobuf, credentials, TLS.
 . "$(dirname "$0")/lib.sh"
 
 client=$B/e2e/push_client
@@ -11,6 +11,8 @@ says() { # sentence, then as does: it fails, and says so
 page() { curl -sS -m 5 "http://127.0.0.1:$port/metrics"; }
 shows() { page | grep -qF -- "$1"; }
 shows_not() { page > "$tmp/page" && ! grep -qF -- "$1" "$tmp/page"; }
+of() { page | grep -F "job=\"$1\"" | grep -v '^push_' | sed "s/job=\"$1\"//" | sort; }
+alike() { of "$1" > "$tmp/one"; of "$2" > "$tmp/other"; [ -s "$tmp/one" ] && diff "$tmp/one" "$tmp/other"; }  # the values of two jobs
 count() { [ "$(page | grep -cF -- "$1")" = "$2" ]; }
 groups() { curl -sS -m 5 "http://127.0.0.1:$port/api/v1/metrics" | python3 -c '
 import json, sys
@@ -20,6 +22,9 @@ has_group() { # job label value: the group is there with exactly these octets
 want = sorted([["job", sys.argv[1]]] + ([[sys.argv[2], sys.argv[3]]] if len(sys.argv) > 2 else []))
 sys.exit(want not in json.load(sys.stdin))' "$@"
 }
+python=python3
+"$python" -c 'import google.protobuf' 2> /dev/null || python=/usr/bin/python3  # Debian's, where another stands before it
+decoded() { "$python" "$(dirname "$0")/protobuf_page.py" "http://127.0.0.1:$port/metrics" foreign > "$tmp/native" && grep -q ' 3 native histograms' "$tmp/native"; }
 gone() { ! has_group "$@"; }
 each() { # verb value...: of the group with that job, and of one with that label
     verb=$1; shift
@@ -81,6 +86,27 @@ for v in 1.5 1; do
     ok "$v: a page may be compressed" env GZIP=1 PAGE=large "$client" zipped put
     ok "$v: it arrives whole" count 'many{' 20000
     ok "$v: and is removed" does zipped delete
+
+    export AS=protobuf
+    ok "$v: as protobuf every kind of metric is taken" env PAGE=all "$client" wire put
+    ok "$v: it is shown as what came as text" alike kinds wire
+    ok "$v: native histograms too, by +Inf" shows 'native_only_bucket{instance="",job="wire",le="+Inf"} 5'
+    ok "$v: who scrapes by protobuf has their buckets, says Google's library" decoded
+    ok "$v: an addition as protobuf replaces the families of its names" env PAGE=other "$client" wire post
+    ok "$v: and no others" shows 'native_only_count{instance="",job="wire"} 5'
+    ok "$v: another type is refused" env PAGE=clash sh -c "! '$client' second put > '$tmp/said'; grep -q 'put: Pushgateway: 400: .*files_total' '$tmp/said'"
+    ok "$v: the gateway's own names clash" env PAGE=own sh -c "! '$client' third put > '$tmp/said'; grep -q 'go_gc_duration_seconds' '$tmp/said'"
+    ok "$v: a label job is refused before anything is sent" env PAGE=job sh -c "! '$client' fourth put > '$tmp/said'; grep -qF 'wrong{job}: ' '$tmp/said'"
+    ok "$v: there is no such group" gone fourth
+    ok "$v: a large family arrives" env PAGE=large "$client" large put
+    ok "$v: whole, although the gateway keeps one message of a name" count 'many{' 20000
+    ok "$v: and is removed" does large delete
+    ok "$v: compressed, too" env GZIP=1 PAGE=large "$client" zipped put
+    ok "$v: it arrives whole" count 'many{' 20000
+    ok "$v: all are removed" does zipped delete
+    ok "$v: nothing empties the group" env PAGE=none "$client" wire put
+    ok "$v: which is removed" does wire delete
+    unset AS
     ok "$v: a wrong prefix is told" env GATEWAY="http://127.0.0.1:$port/wrong" sh -c "! '$client' x put > '$tmp/said'; grep -q 'web.route-prefix' '$tmp/said'"
     ok "$v: the example pushes" sh -c "'$B/examples/26_pushgateway' 127.0.0.1:$port | grep -qx 'backed up 3 files'"
     ok "$v: what it did" shows 'backup_files_total{instance="host1",job="backup"} 3'

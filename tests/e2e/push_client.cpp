@@ -1,7 +1,7 @@
 // libs: -lssl -lcrypto
 // For push.sh: does to the group of JOB and NAME=VALUE... in $GATEWAY what the verbs say, one after the other, with one pusher.
 // Verbs: put, post, delete, wait (until a line comes), close, hold (until SIGTERM, then close); each tells how it ended.
-// $USER_PASSWORD, $TOKEN and $CA are for the gateway; $PAGE says what is pushed.
+// $USER_PASSWORD, $TOKEN and $CA are for the gateway; $PAGE says what is pushed, $AS the format.
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
@@ -33,6 +33,21 @@ void declare(prom::registry& in, const std::string& page) {
         in.make_unknown("u", "An unknown.").set(7);
         in.make_gauge(prom::utf8("a.b"), "A name outside the classic grammar.", {.labels = {{"v", "\\ \" \n { } , ="}}}).set(-0.5);
         in.make_gauge("nan", "").set(__builtin_nan(""));
+    }
+    if (page == "all" || page == "native") {
+        const prom::histogram both = in.make_histogram("both", "Classic and native.", {.buckets = {1, 4}, .native = {.factor = 1.1}});
+        const prom::histogram native = in.make_histogram("native_only", "Native.", {.native = {.factor = 1.1}});
+        for (double x : {-1.0, 0.0, 2.0, 3.0, 100.0}) {
+            both.observe(x, prom::exemplar{{{"trace", "abc"}}});
+            native.observe(x);
+        }
+        static const auto yields = in.add_collector([](prom::sample_sink& out) {
+            const prom::sample_sink::native_bucket at[] = {{0, 3}};
+            const prom::sample_sink::bucket classic[] = {{1, 2}, {__builtin_inf(), 3}};
+            out.family(prom::metric_type::gauge_histogram, "mixed", "Gauge histograms.");
+            out.histogram(prom::sample_sink::native_histogram{.positive = at, .count = 3, .sum = 3}, {{"kind", "native"}});
+            out.histogram(classic, 4, {{"kind", "classic"}});
+        });
     }
     if (page == "large") {
         const auto many = in.make_family<prom::gauge>("many", "Of them.", {"number"});
@@ -86,6 +101,7 @@ int main(int argc, char** argv) {
     prom::push_options options{.gateway = of("GATEWAY"), .job = argc > 1 ? argv[1] : "", .gzip = *of("GZIP") != 0};
     options.grouping = grouping;
     options.registries = all;
+    if (std::string_view(of("AS")) == "protobuf") options.as = prom::format::protobuf;
     const std::string both = of("USER_PASSWORD");
     if (!both.empty()) options.credential = prom::basic(std::string_view(both).substr(0, both.find(':')), std::string_view(both).substr(both.find(':') + 1));
     if (*of("TOKEN")) options.credential = prom::bearer(of("TOKEN"));
