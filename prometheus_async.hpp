@@ -9576,12 +9576,21 @@ PROMETHEUS_ASYNC_DETAIL_MADE(unknown)
 PROMETHEUS_ASYNC_DETAIL_MADE(min_max_gauge)
 #undef PROMETHEUS_ASYNC_DETAIL_MADE
 namespace detail {
-/// A metric of the library's own, of something that `path` names. One that cannot be declared counts nowhere.
-template <class Metric>
-void own_metric(Metric& to, registry& in, std::string_view path, std::string_view name, std::string_view help, std::string_view reason = {}) {
-    const std::string_view labels[] = {"path", "reason"}, values[] = {path, reason};
-    const std::size_t n = reason.empty() ? 1 : 2;
-    if (const auto made = in.try_family<Metric>(name, help, std::span(labels, n))) to = (*made)({values, n});
+/// Metrics of the library's own, of something that `path` names: counters, then a gauge. One that cannot be declared counts
+/// nowhere. `texts`: of each the name, the help, and the reason, which may be empty, each with its terminator.
+inline void own_metrics(std::span<counter> counts, gauge& last, registry& in, std::string_view path, const char* texts) {
+    const auto text = [&texts] {
+        const std::string_view taken = texts;
+        texts += taken.size() + 1;
+        return taken;
+    };
+    const auto make = [&]<class Metric>(Metric& to) {
+        const std::string_view name = text(), help = text(), labels[] = {"path", "reason"}, values[] = {path, text()};
+        const std::size_t n = values[1].empty() ? 1 : 2;
+        if (const auto made = in.try_family<Metric>(name, help, std::span(labels, n))) to = (*made)({values, n});
+    };
+    for (counter& each : counts) make(each);
+    make(last);
 }
 }  // namespace detail
 PROMETHEUS_ASYNC_END
@@ -17206,23 +17215,26 @@ void push_check::label() {
 
 // ---- pushers ----
 
+/// What became of a push or a removal.
+enum class push_end : std::uint8_t { page, refused, unanswered, canceled, taken };
 /// Numbers for those who watch the pusher. `path` is the group's, not a label that a group has.
 struct push_metrics : allocated {
     push_metrics(registry& in, std::string_view path) {
-        own_metric(sent, in, path, "prometheus_async_push_sent_total", "Pushes and removals that the Pushgateway took.");
-        own_metric(refused, in, path, "prometheus_async_push_refused_total", "Pushes and removals that the Pushgateway refused.");
-        own_metric(retries, in, path, "prometheus_async_push_retries_total", "Further tries, after no answer, 408, 429 or 5xx.");
-        own_metric(octets, in, path, "prometheus_async_push_octets_total", "Octets of bodies that were sent, in all tries.");
-        own_metric(last_success, in, path, "prometheus_async_push_last_success_timestamp_seconds", "When the Pushgateway last took something; 0: never.");
-        static constexpr const char* reasons[] = {"page", "refused", "unanswered", "canceled"};
-        for (std::size_t i = 0; i != std::size(reasons); ++i)
-            own_metric(dropped[i], in, path, "prometheus_async_push_dropped_total", "Pushes and removals that were given up.", reasons[i]);
+        own_metrics(counts, last_success, in, path,
+                    "prometheus_async_push_dropped_total\0Pushes and removals that were given up.\0page\0"
+                    "prometheus_async_push_dropped_total\0Pushes and removals that were given up.\0refused\0"
+                    "prometheus_async_push_dropped_total\0Pushes and removals that were given up.\0unanswered\0"
+                    "prometheus_async_push_dropped_total\0Pushes and removals that were given up.\0canceled\0"
+                    "prometheus_async_push_sent_total\0Pushes and removals that the Pushgateway took.\0\0"
+                    "prometheus_async_push_refused_total\0Pushes and removals that the Pushgateway refused.\0\0"
+                    "prometheus_async_push_retries_total\0Further tries, after no answer, 408, 429 or 5xx.\0\0"
+                    "prometheus_async_push_octets_total\0Octets of bodies that were sent, in all tries.\0\0"
+                    "prometheus_async_push_last_success_timestamp_seconds\0When the Pushgateway last took something; 0: never.\0");
     }
-    counter sent, refused, retries, octets, dropped[4];
+    enum : unsigned { sent = static_cast<unsigned>(push_end::taken), refused, retries, octets_sent, all };
+    counter counts[all];  // before those: what was given up, by push_end
     gauge last_success;
 };
-/// What became of a push or a removal; the order is that of the reasons.
-enum class push_end : std::uint8_t { page, refused, unanswered, canceled, taken };
 
 struct push_call;
 
@@ -17417,13 +17429,13 @@ result<void> push_member::over(push_end how, const error& why) {
         trouble.clear();
         pauses.last = 0;
         if (!metrics) return {};
-        metrics->sent.inc();
+        metrics->counts[push_metrics::sent].inc();
         metrics->last_success.set(wall_now());
         return {};
     }
     if (metrics) {
-        metrics->dropped[static_cast<unsigned>(how)].inc();
-        if (how == push_end::refused) metrics->refused.inc();
+        metrics->counts[static_cast<unsigned>(how)].inc();
+        if (how == push_end::refused) metrics->counts[push_metrics::refused].inc();
     }
     if (how == push_end::page) forget(why.describe(), "Nothing of it is stored");
     error told = why;
@@ -17619,7 +17631,7 @@ task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view 
                {event_kind::credentials_in_clear, {errc::invalid_option, "a push sends credentials over plain HTTP"}});
     m.maybe_there = m.maybe_there || pushes;
     const auto answer = co_await on.client->exchange(ask);
-    if (m.metrics && pushes) m.metrics->octets.inc(static_cast<double>(page.octets));
+    if (m.metrics && pushes) m.metrics->counts[push_metrics::octets_sent].inc(static_cast<double>(page.octets));
     if (pushes && !page.good) co_return push_outcome(push_end::page, page.good.why());
     if (!answer) {
         const errc code = answer.why().code();
@@ -17667,7 +17679,7 @@ task<result<void>> push_run(shared<push_member> m, std::string_view method, bool
         if (end.how == push_end::unanswered && end.why.code() != errc::refused) m->forget(end.why.describe(), m->advice(end.why));
         if (end.how != push_end::unanswered || tried >= m->numbers.tries) co_return m->over(end.how, end.why);
         (void)co_await io_wait(m->loop, &scope, -1, interest::none, m->loop.now() + m->pauses.next(end.retry_after));
-        if (m->metrics && !scope.canceled) m->metrics->retries.inc();
+        if (m->metrics && !scope.canceled) m->metrics->counts[push_metrics::retries].inc();
     }
     co_return m->over(push_end::canceled, {errc::canceled, "the push was canceled"});
 }
@@ -19084,14 +19096,16 @@ namespace detail {
 /// Numbers for those who watch it.
 struct textfile_metrics : allocated {
     textfile_metrics(registry& in, std::string_view path) {
-        own_metric(written, in, path, "prometheus_async_textfile_written_total", "Pages that were written to the file.");
-        own_metric(octets, in, path, "prometheus_async_textfile_octets_total", "Octets of those.");
-        own_metric(last_success, in, path, "prometheus_async_textfile_last_success_timestamp_seconds", "When the file was last written; 0: never.");
-        static constexpr const char* reasons[] = {"page", "timestamp", "file"};
-        for (std::size_t i = 0; i != std::size(reasons); ++i)
-            own_metric(failed[i], in, path, "prometheus_async_textfile_failed_total", "Pages that were not written.", reasons[i]);
+        own_metrics(counts, last_success, in, path,
+                    "prometheus_async_textfile_failed_total\0Pages that were not written.\0page\0"
+                    "prometheus_async_textfile_failed_total\0Pages that were not written.\0timestamp\0"
+                    "prometheus_async_textfile_failed_total\0Pages that were not written.\0file\0"
+                    "prometheus_async_textfile_written_total\0Pages that were written to the file.\0\0"
+                    "prometheus_async_textfile_octets_total\0Octets of those.\0\0"
+                    "prometheus_async_textfile_last_success_timestamp_seconds\0When the file was last written; 0: never.\0");
     }
-    counter written, octets, failed[3];
+    enum : unsigned { written = 3, octets_written, all };
+    counter counts[all];  // before those: what failed, by reason
     gauge last_success;
 };
 
@@ -19209,13 +19223,13 @@ result<void> textfile_state::over(const result<void>& how, std::size_t octets) n
         contain("a reason", [&] { trouble = how ? "" : how.why().describe(); }, [](const error&) {});
     }
     if (metrics && how) {
-        metrics->written.inc();
-        metrics->octets.inc(octets);
+        metrics->counts[textfile_metrics::written].inc();
+        metrics->counts[textfile_metrics::octets_written].inc(octets);
         metrics->last_success.set(wall_now());
     }
     if (how) return {};
     const errc code = how.why().code();
-    if (metrics) metrics->failed[code == errc::canceled ? 0 : code == errc::unsupported ? 1 : 2].inc();
+    if (metrics) metrics->counts[code == errc::canceled ? 0 : code == errc::unsupported ? 1 : 2].inc();
     notify(given.on_event, given.context, {event_kind::textfile_failed, how.why()});
     return how;
 }

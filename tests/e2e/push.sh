@@ -24,7 +24,7 @@ sys.exit(want not in json.load(sys.stdin))' "$@"
 }
 python=python3
 "$python" -c 'import google.protobuf' 2> /dev/null || python=/usr/bin/python3  # Debian's, where another stands before it
-decoded() { "$python" "$(dirname "$0")/protobuf_page.py" "http://127.0.0.1:$port/metrics" foreign > "$tmp/native" && grep -q ' 3 native histograms' "$tmp/native"; }
+decoded() { "$python" "$(dirname "$0")/protobuf_page.py" "http://127.0.0.1:$port/metrics" wire > "$tmp/native" && grep -q ' 3 native histograms' "$tmp/native"; }
 gone() { ! has_group "$@"; }
 each() { # verb value...: of the group with that job, and of one with that label
     verb=$1; shift

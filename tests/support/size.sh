@@ -78,6 +78,32 @@ $cxx $small $lean "$dir/metrics.cpp" -o "$dir/metrics"
 for name in socket getaddrinfo epoll_wait; do
     if nm -D "$dir/metrics" | grep -qw "U $name"; then echo "  a counter and expose() link $name"; grown=1; fi
 done
+cat > "$dir/push.cpp" <<'EOC'
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+namespace prom = prometheus_async;
+prom::counter events{"events_total", "Events."};
+prom::task<int> run(prom::event_loop& loop) {
+    prom::consul_agent consul{{.name = "hello"}};
+    auto server = co_await prom::start_http_server(loop, {.service_discovery = &consul, .self_metrics = true});
+    if (!server) co_return 1;
+#ifdef PUSHES
+    prom::pushgateway gateway(loop, {.job = "hello"});
+    prom::textfile file({.path = "hello.prom"});
+    if (!co_await gateway.push() || !co_await gateway.close() || !file.write()) co_return 1;
+#endif
+    co_await loop.sleep(1);
+    co_return 0;
+}
+int main() {
+    prom::event_loop loop;
+    return loop.run(run(loop));
+}
+EOC
+$cxx $small $lean "$dir/push.cpp" -o "$dir/push0"
+$cxx $small $lean -DPUSHES "$dir/push.cpp" -o "$dir/push1"
+row "push and textfile: code and constants, two programs" \
+    $(($(size "$dir/push1" | awk 'NR == 2 { print $1 }') - $(size "$dir/push0" | awk 'NR == 2 { print $1 }'))) 12288
 if [ -n "${MUSL:-}" ]; then
     export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
     zig=$(tests/support/zig.sh "$B/zig")
