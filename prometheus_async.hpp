@@ -5727,6 +5727,7 @@ private:
 struct mutex {
 #if PROMETHEUS_ASYNC_NO_THREADS
     void lock() noexcept {}
+    bool try_lock() noexcept { return true; }
     void unlock() noexcept {}
 #else
     void lock() noexcept { pthread_mutex_lock(&raw); }
@@ -5741,6 +5742,8 @@ struct mutex {
 class locked {
 public:
     explicit locked(mutex& m) noexcept : held_(m) { held_.lock(); }
+    struct taken {};
+    locked(mutex& m, taken) noexcept : held_(m) {}
     locked(const locked&) = delete;
     ~locked() { held_.unlock(); }
 
@@ -12869,6 +12872,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     mutex lock;  // guards these two
     vector<callback<void()>> posted;
     bool rung = false;
+    bool torn = false;  // in a child: a thread that it does not have was posting
     vector<callback<void()>> due;  // what was posted before this turn
 
     explicit loop_state(const loop_options& o)
@@ -13225,8 +13229,12 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         drop_all([](root_promise&) { return true; });
         {
             vector<callback<void()>> dropped;
-            const locked hold(lock);
-            dropped.swap(posted);
+            if (take_lock()) {
+                const locked hold(lock, locked::taken{});
+                dropped.swap(posted);
+            } else {
+                torn = true;
+            }
         }
         tell_attached();
         while (timers) {
@@ -13257,10 +13265,18 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         }
     }
 
+    /// False in a child that was forked while another thread had the lock: there nobody ever gives it back.
+    bool take_lock() noexcept {
+        if (lock.try_lock()) return true;
+        if (!ours()) return false;
+        lock.lock();
+        return true;
+    }
     /// The waker is rung once for all that is posted until the loop looks, and under the lock: once the
     /// loop has taken the callback it may end.
     void post(callback<void()> work) {
-        const locked hold(lock);
+        if (!take_lock()) return;
+        const locked hold(lock, locked::taken{});
         posted.push_back(static_cast<callback<void()>&&>(work));
         if (!std::exchange(rung, true) && ours()) wake.ring();
     }
@@ -13372,8 +13388,8 @@ event_loop::event_loop(const loop_options& options) {
 }
 event_loop::~event_loop() {
     state_->end();
-    while (__atomic_load_n(&state_->stoppers, __ATOMIC_ACQUIRE) != 0) ::sched_yield();
-    delete state_;
+    while (__atomic_load_n(&state_->stoppers, __ATOMIC_ACQUIRE) != 0 && state_->ours()) ::sched_yield();
+    if (!state_->torn) delete state_;
 }
 
 void event_loop::run() { state_->run({}); }

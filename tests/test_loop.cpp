@@ -899,6 +899,29 @@ TEST_CASE("a child's copy of the loop leaves the parent's alone") {
     watch->forget();
 }
 
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("a child that is forked while other threads post and stop waits for none of them") {
+    event_loop loop;
+    detail::loop_state& state = detail::loop_state::of(loop);
+    loop.post([] {});
+    state.lock.lock();  // as a thread that posts
+    state.stoppers = 1;  // as one that stops it
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(20);
+        loop.post([] {});
+        loop.stop();
+        std::destroy_at(&loop);
+        ::_exit(0);
+    }
+    state.stoppers = 0;
+    state.lock.unlock();
+    int status = 1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+}
+#endif
+
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 TEST_CASE("a child that a task forked does not go on with its parent's loop") {
     event_loop loop;
