@@ -4772,7 +4772,8 @@ struct textfile_state;
 /// second one, without an error, where only one has a HELP. Their series must differ in a label.
 ///
 /// lifetime copies the options; the registries outlive it. The destructor waits for a write that is under way, and removes
-///          the file, unless keep_file is set, another has replaced it, or the process is a child that was forked since
+///          the file, unless keep_file is set, another has replaced it, or the process is a child that was forked since.
+///          Destroyed by on_event or a collector: the page is given up, and the write that called them cleans up
 /// threads  one at a time, whatever interval does; why() from any. Collectors are called on the thread that writes. Each file
 ///          needs an object of its own
 /// errors   invalid_option for the path, and where on_event or a collector writes or removes the file that is being written;
@@ -19132,11 +19133,14 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     }
     textfile_state(const textfile_state&) = delete;
     result<void> write() noexcept;
+    result<void> write_alone(bool& ends) noexcept;
     result<void> write_page(std::size_t& octets);
     result<void> over(const result<void>& how, std::size_t octets) noexcept;
     result<void> remove();
     result<void> start_thread() noexcept;
     void end_thread() noexcept;
+    void finish() noexcept;
+    bool on_own_thread() const noexcept { return __atomic_load_n(&runner, __ATOMIC_RELAXED) == &this_thread; }
     /// Whether this thread is amid a write: to wait for its end would have none.
     bool within() const noexcept { return __atomic_load_n(&writer, __ATOMIC_RELAXED) == &this_thread; }
     bool parents() const noexcept { return loop && home != sys::getpid(); }  // its thread may hold the lock for ever here
@@ -19147,6 +19151,9 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     vector<string> only;
     owned<textfile_metrics> metrics;
     const thread_cells* writer = nullptr;  // this_thread of the one that writes
+    const thread_cells* runner = nullptr;  // that of the thread of its own
+    bool destroyed = false;                // by on_event or a collector: the end of the write that calls them finishes,
+    bool ends_itself = false;              // or that of its own thread
     mutex writing, telling;          // telling: trouble alone, so that nobody waits for a disk
     string trouble;             // what why() says
     cursor page{};                   // keeps its memory
@@ -19195,14 +19202,18 @@ result<void> textfile_state::write_page(std::size_t& octets) {
     options.registries = registries;
     options.only = names;
     options.on_collector_error = given.on_collector_error;
-    options.on_event = given.on_event;
-    options.context = given.context;
+    options.on_event = [](const event& e, void* self) {
+        const textfile_options& now = static_cast<textfile_state*>(self)->given;
+        notify(now.on_event, now.context, e);
+    };
+    options.context = this;
     page.start(options);
     replaced_file file(path);
     timestamp_finder timestamps;
     char piece[4096];
     for (pulled got{0, pull::more}; got.what == pull::more;) {
         got = page.next(piece);
+        if (destroyed) return error(errc::canceled, "textfile: on_event or a collector destroyed it");
         if (got.what == pull::failed) return error(errc::canceled, "textfile: a collector failed: the file is as it was");
         const std::string_view text(piece, got.bytes);
         if (!timestamps.none_in(text))
@@ -19223,6 +19234,12 @@ constexpr const char* inside_textfile = "textfile: it is being written: neither 
 result<void> textfile_state::write() noexcept {
     if (parents()) return error(errc::canceled, parents_textfile);
     if (within()) return error(errc::invalid_option, inside_textfile);
+    bool ends = false;
+    const result<void> how = write_alone(ends);
+    if (ends) finish();
+    return how;
+}
+result<void> textfile_state::write_alone(bool& ends) noexcept {
     const locked hold(writing);
     const auto writes = [this](const thread_cells* by) noexcept { __atomic_store_n(&writer, by, __ATOMIC_RELAXED); };
     writes(&this_thread);
@@ -19230,7 +19247,9 @@ result<void> textfile_state::write() noexcept {
     std::size_t octets = 0;
     result<void> how;
     contain("a textfile", [&] { how = write_page(octets); }, [&](const error& why) { how = why; });
-    return over(how, octets);
+    const result<void> told = over(how, octets);
+    ends = destroyed && !on_own_thread();
+    return told;
 }
 /// What it all came to. A failure is told, and why() explains it.
 result<void> textfile_state::over(const result<void>& how, std::size_t octets) noexcept {
@@ -19274,10 +19293,15 @@ static task<void> textfile_beat(textfile_state& s) {
 }
 static void* textfile_thread(void* of) {
     auto& s = *static_cast<textfile_state*>(of);
+    __atomic_store_n(&s.runner, &this_thread, __ATOMIC_RELAXED);
     contain("a textfile's thread", [&] {
         if (positive(s.given.interval.count()) > 0) s.loop->run(textfile_beat(s));
         else s.loop->run();
     }, [&](const error& why) { static_cast<void>(s.over(why, 0)); });
+    if (s.ends_itself) {
+        pthread_detach(pthread_self());
+        s.finish();
+    }
     return nullptr;
 }
 result<void> textfile_state::start_thread() noexcept {
@@ -19294,7 +19318,7 @@ result<void> textfile_state::start_thread() noexcept {
 void textfile_state::end_thread() noexcept {
     if (!loop) return;
     loop->stop();
-    pthread_join(thread, nullptr);
+    if (!on_own_thread()) pthread_join(thread, nullptr);
     loop = {};  // what was asked and not begun is answered
 }
 struct textfile_question : asked_elsewhere<textfile_question> {
@@ -19320,6 +19344,13 @@ struct textfile_ticket {
     }
 };
 #endif
+/// When nothing of it runs any more.
+void textfile_state::finish() noexcept {
+    end_thread();
+    if (!given.keep_file) static_cast<void>(remove());
+    else if (positive(given.interval.count()) > 0 && home == sys::getpid() && !destroyed) static_cast<void>(write());  // the last values
+    delete this;
+}
 static task<result<void>> textfile_ask(textfile_state* s, [[maybe_unused]] event_loop* asking) {
     if (s->parents()) co_return s->write();
     const result<void> started = s->start_thread();
@@ -19353,10 +19384,16 @@ textfile::~textfile() {
         detail::loop_state::of(*s.loop).close_copies();
         return;
     }
-    s.end_thread();
-    if (!s.given.keep_file) static_cast<void>(remove());
-    else if (detail::positive(s.given.interval.count()) > 0 && s.home == detail::sys::getpid()) static_cast<void>(s.write());  // the last values
-    delete state_;
+    if (!s.within() && !s.on_own_thread()) {
+        s.finish();
+        return;
+    }
+    s.destroyed = true;
+    s.given.on_event = nullptr;  // what its user has may end with it
+    s.metrics = {};
+    if (!s.on_own_thread()) return;
+    s.ends_itself = true;
+    s.loop->stop();
 }
 result<void> textfile::write() { return state_->write(); }
 task<result<void>> textfile::write(event_loop& loop) { return detail::textfile_ask(state_, &loop); }

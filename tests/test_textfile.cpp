@@ -151,7 +151,7 @@ TEST_CASE("the shortest name of a file is one letter") {
 }
 
 TEST_CASE("of a long name with a timestamp the first 48 octets are told") {
-    for (std::size_t size : {47, 48, 49, 200}) {
+    for (std::size_t size : {47u, 48u, 49u, 200u}) {
         directory d;
         const std::string name(size, 'x');
         const auto dated = d.mine.add_collector([&](prom::sample_sink& to) {
@@ -276,6 +276,63 @@ TEST_CASE("neither on_event nor a collector writes or removes the file that is b
     CHECK(a.f->write());
     CHECK(a.f->remove());
     CHECK(d.files().empty());
+}
+
+TEST_CASE("a textfile may be destroyed by its own on_event, and by a collector of its page") {
+    directory d;
+    struct destroyer {
+        std::optional<prom::textfile> f{};
+        int events = 0;
+        std::atomic<bool> done = false;
+        static void on_event(const prom::event&, void* self) { static_cast<destroyer*>(self)->destroy(); }
+        void destroy() {
+            ++events;
+            f.reset();
+            done = true;
+        }
+    };
+    for (const bool keeps : {false, true}) {
+        CAPTURE(keeps);
+        {
+            destroyer one;
+            one.f.emplace(prom::textfile_options{.path = d.file, .registries = d.one, .keep_file = keeps, .self_metrics = &d.mine,
+                                                 .on_event = &destroyer::on_event, .context = &one});
+            CHECK(one.f->write());
+            faults::fail("rename", EIO);
+            CHECK_FALSE(one.f->write());
+            faults::reset();
+            CHECK(one.events == 1);
+            CHECK(d.files().size() == keeps);
+        }
+        {
+            destroyer one;
+            const auto destroys = d.mine.add_collector([&](prom::sample_sink& out) {
+                if (one.f) one.destroy();
+                out.sample(1);  // of no family: it is left out, and nobody is told any more
+            });
+            one.f.emplace(prom::textfile_options{.path = d.file, .registries = d.one, .keep_file = keeps, .on_event = &destroyer::on_event, .context = &one});
+            const auto r = one.f->write();
+            REQUIRE_FALSE(r);
+            CHECK(r.why().describe() == std::string("textfile: on_event or a collector destroyed it"));
+            CHECK(one.events == 1);
+            CHECK(d.files().size() == keeps);
+        }
+#if !PROMETHEUS_ASYNC_NO_THREADS
+        {
+            destroyer one;
+            std::atomic<bool> begins = false;
+            const auto fails = d.mine.add_collector([&](prom::sample_sink&) {
+                while (!begins) std::this_thread::yield();
+                if (one.f) one.destroy();  // on its own thread, which nobody can join
+            });
+            one.f.emplace(prom::textfile_options{.path = d.file, .registries = d.one, .keep_file = keeps, .interval = 0.001});
+            begins = true;
+            while (!one.done) std::this_thread::yield();
+            while (d.files().size() != keeps) std::this_thread::yield();
+        }
+#endif
+        if (keeps) ::unlink(d.file.c_str());
+    }
 }
 
 #if PROMETHEUS_ASYNC_NO_THREADS
