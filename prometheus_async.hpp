@@ -9784,6 +9784,10 @@ public:
 
 private:
     static constexpr std::uint32_t text_size = 32768, window = 16384, held_back = 320, tokens_size = 4096;
+    static constexpr std::uint32_t most_literals = 128, most_value = 64;  // that are no tokens yet; octets of a value
+    static constexpr std::uint32_t most_later = 32;  // octets by which a better match may begin later
+    static constexpr std::uint32_t step = 120;       // room for the tokens of one turn of parse()
+    static_assert(step > (most_literals + most_value + most_later) / 3 + 2);
     static constexpr unsigned end_of_block = 256, literals = 286, distances = 30;
     enum class phase : std::uint8_t { parse, tokens, trailer, done };
 
@@ -9882,8 +9886,9 @@ inline void gzip_stream::begin_unit() noexcept {
     value_ = unit_end_;
     if (prose_ || !newline) return;
     std::uint32_t value = unit_end_;
-    while (value > begin && static_cast<unsigned char>(text_[value - 1]) > ' ') --value;
-    if (value > begin && text_[value - 1] == ' ' && text_[value] <= '9') value_ = value;
+    const std::uint32_t least = begin + most_value < value ? value - most_value : begin;
+    while (value > least && static_cast<unsigned char>(text_[value - 1]) > ' ') --value;
+    if (value > least && text_[value - 1] == ' ' && text_[value] <= '9') value_ = value;
     else prose_ = true;
 }
 
@@ -9937,9 +9942,9 @@ inline std::uint32_t gzip_stream::match_at(std::uint32_t at, std::uint32_t& dist
 void gzip_stream::parse() noexcept {
     const std::uint32_t limit = finished_ ? end_ : end_ > held_back ? end_ - held_back : 0;
     std::uint32_t at = at_, from = at;  // from: literals that are no tokens yet
-    while (at < limit && token_count_ < tokens_size - 120) {
+    while (at < limit && token_count_ <= tokens_size - step) {
         while (at >= unit_end_ && unit_end_ < end_) begin_unit();
-        if (at - from >= 128) {
+        if (at - from >= most_literals) {
             literal_run(from, at);
             from = at;
             continue;
@@ -9967,7 +9972,7 @@ void gzip_stream::parse() noexcept {
         }
         if (prose_) {
             std::uint32_t later = 0, other = 0;
-            while (length < 32 && at + 1 < limit && (later = match_at(at + 1, other)) > length) ++at, length = later, distance = other;
+            while (length < most_later && at + 1 < limit && (later = match_at(at + 1, other)) > length) ++at, length = later, distance = other;
             const std::uint32_t until = at + length < unit_end_ ? at + length : unit_end_;
             for (std::uint32_t i = at + 1; i < until; ++i) newest_[hash(load_word(text_ + i))] = static_cast<std::uint16_t>(gone_ + i);
         }
@@ -10113,7 +10118,7 @@ gzip_stream::piece gzip_stream::next(std::span<char> into) noexcept {
             case phase::parse:
                 if (!finished_ && room().size() >= least_room) return {bytes, made::more};
                 parse();
-                if (token_count_ >= tokens_size - 120 || (finished_ && at_ == end_)) begin_block();
+                if (token_count_ > tokens_size - step || (finished_ && at_ == end_)) begin_block();
                 else slide();
                 break;
             case phase::tokens:

@@ -95,6 +95,29 @@ TEST_CASE("a page comes back through zlib, whatever the windows and the pieces")
     CHECK(back == page);
 }
 
+TEST_CASE("a number without end, where a value may stand, comes back") {
+    const auto g = std::make_unique<gzip_stream>();
+    for (const char* before : {"x ", "x{l=\"", "# x ", "\n", " 1\n"})
+        for (const char filler : {'A', '7', '\xd4'})
+            for (int size = 60; size < 70000; size += size < 200 ? 1 : size / 3) {
+                std::string text = "y 1\n" + std::string(before) + " 1" + std::string(static_cast<std::size_t>(size), filler) + "\n";
+                for (char& c : text) if (c == 'A') c = static_cast<char>('A' + (&c - text.data()) * 31 % 57);
+                text += text;
+                CAPTURE(before);
+                CAPTURE(size);
+                REQUIRE(comes_back(*g, text));
+            }
+    // A label value that a client chooses may be such a one in a protobuf page: there a newline begins the next field.
+    prom::registry r;
+    const prom::family<prom::counter, "a", "b"> f{"requests_total", "Requests.", {.registry = &r}};
+    std::string path = "/ 1";
+    for (int i = 0; i < 15000; ++i) path += static_cast<char>('!' + i * i % 90);
+    f(path, "b").inc();
+    const std::array<prom::registry*, 1> one{&r};
+    for (const prom::format as : {prom::format::text_0_0_4, prom::format::openmetrics_1_0_0, prom::format::protobuf, prom::format::openmetrics_2_0_0})
+        CHECK(comes_back(*g, prom::expose({.as = as, .registries = one})));
+}
+
 TEST_CASE("octets of any kind come back, also at the edges of the buffer") {
     const auto g = std::make_unique<gzip_stream>();
     for (const std::size_t size : std::initializer_list<std::size_t>{0, 1, 2, 3, 4, 5, 8, 63, 64, 258, 259, 320, 321, 1024, 16383, 16384, 16385, 31743, 31744, 31745, 32446, 32447, 32448, 32766, 32767, 32768,
