@@ -86,6 +86,27 @@ TEST_CASE("gauges, histograms and summaries take whole numbers of any width, and
     CHECK(s.sum() == 4);
 }
 
+TEST_CASE("a summary that a thread updates often counts and sums as one that it updates seldom") {
+    prom::registry mine;
+    const prom::summary s{"s", "h", {.registry = &mine}};
+    for (int i = 1; i <= 1000; ++i) {
+        s.observe(2);
+        CHECK(s.sum() == 2 * i);
+        CHECK(s.count() == static_cast<std::uint64_t>(i));
+    }
+}
+
+TEST_CASE("a state set whose registry has ended takes no state, and says so") {
+    prom::state_set s;
+    CHECK_FALSE(s.set("on"));
+    {
+        prom::registry mine;
+        s = prom::state_set{"s", "h", {.registry = &mine, .states = {"on", "off"}}};
+        CHECK(s.set("off"));
+    }
+    CHECK_FALSE(s.set("on"));
+}
+
 TEST_CASE("every update takes any duration, as seconds") {
     using namespace std::chrono_literals;
     prom::registry mine;

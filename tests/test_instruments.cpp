@@ -150,6 +150,28 @@ TEST_CASE("1: a decorated coroutine function still returns what it returned, fre
     CHECK(o.seen.empty());
 }
 
+TEST_CASE("a time that is started again goes on, and one that has ended stays ended") {
+    static double now;
+    now = 1;
+    prom::set_clock({[] { return now; }, [] { return 0.0; }});
+    {
+        prom::registry mine;
+        const prom::summary s{"s", "h", {.registry = &mine}};
+        prom::detail::time_scope<prom::summary> scope(s, prom::detail::starts::at_await);
+        now = 2;
+        scope.start();
+        now = 4;
+        scope.start();
+        now = 8;
+        scope.end();
+        CHECK(s.sum() == 6);
+        scope.start();
+        scope.end();
+        CHECK(s.count() == 1);
+    }
+    prom::set_clock(prom::system_clock());
+}
+
 TEST_CASE("a clock that goes back or is nonsense gives spans and times of 0, everywhere") {
     static double now = 0, wall = 0;
     prom::set_clock({[] { return now; }, [] { return wall; }});

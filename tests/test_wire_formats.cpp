@@ -1,4 +1,5 @@
 // Protobuf and OpenMetrics 2.0: golden pages, strict parsers of our own, and the same values as the text page has.
+// Rooms [51], [53].
 // needs-exceptions
 #include "prometheus_async.hpp"
 
@@ -390,6 +391,42 @@ TEST_CASE("a unit that is not the end of the name is left out of protobuf: older
     g.set(1);
     CHECK(flat::protobuf(page(r, prom::format::protobuf)).parse()[0].unit == "k_s");
     CHECK(flat::protobuf(page(r, prom::format::protobuf, prom::escaping::dots)).parse()[0].unit.empty());
+}
+
+TEST_CASE("protobuf leaves out what is not there: a start, an exemplar's time, a unit that only looks like the end of the name") {
+    const auto r = collected([](prom::sample_sink& to) {
+        to.family(prom::metric_type::counter, "c", "");
+        to.sample(3);
+    });
+    CHECK(protobuf(*r) == "180a07635f746f74616c1800220b1a09090000000000000840");
+    const auto timeless = collected([](prom::sample_sink& to) {
+        to.family(prom::metric_type::counter, "c", "");
+        to.sample(3, {}, {.example = {.labels = {{"t", "1"}}}, .example_value = 1});
+    });
+    CHECK(protobuf(*timeless) == "2b0a07635f746f74616c1800221e1a1c09000000000000084012110a060a017412013111000000000000f03f");
+
+    prom::registry mine;
+    const prom::gauge g{prom::utf8("a.b"), "", {.registry = &mine, .unit = "k_l_s"}};  // under dots it ends in k__l__s
+    CHECK(flat::protobuf(page(mine, prom::format::protobuf)).parse()[0].unit == "k_l_s");
+    CHECK(flat::protobuf(page(mine, prom::format::protobuf, prom::escaping::dots)).parse()[0].unit.empty());
+}
+
+TEST_CASE("a collector's gauge histograms of one kind are one message") {
+    const auto r = collected([](prom::sample_sink& to) {
+        to.family(prom::metric_type::gauge_histogram, "g", "");
+        for (const char* a : {"1", "2", "3"}) to.histogram({.positive = {{1, 5}}, .count = 5, .sum = 1}, {{"a", a}});
+    });
+    const std::string bytes = page(*r, prom::format::protobuf);
+    const auto all = flat::protobuf(bytes).messages();
+    REQUIRE(all.size() == 1);
+    CHECK(all[0].all.size() == 3);
+}
+
+TEST_CASE("a bound is in its own native bucket, also in the run of a thread that observes often") {
+    for (const double factor : {1.003, 1.01, 1.1, 1.5, 2.0, 4.0, 16.0, 65536.0})
+        for (const int times : {1, 1000})
+            CHECK(composite(*native_of(std::vector<double>(static_cast<std::size_t>(times), 1.0), {.factor = factor}))
+                      .ends_with("positive_spans:[0:1],positive_buckets:[" + std::to_string(times) + "]}"));
 }
 
 TEST_CASE("an empty native histogram does not make its siblings classic") {
