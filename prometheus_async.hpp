@@ -9942,6 +9942,7 @@ inline std::uint32_t gzip_stream::match_at(std::uint32_t at, std::uint32_t& dist
 void gzip_stream::parse() noexcept {
     const std::uint32_t limit = finished_ ? end_ : end_ > held_back ? end_ - held_back : 0;
     std::uint32_t at = at_, from = at;  // from: literals that are no tokens yet
+    std::uint32_t repeats = 0;          // the end of what the last match repeats
     while (at < limit && token_count_ <= tokens_size - step) {
         while (at >= unit_end_ && unit_end_ < end_) begin_unit();
         if (at - from >= most_literals) {
@@ -9965,6 +9966,12 @@ void gzip_stream::parse() noexcept {
                 if (other > length + 2) length = other, distance = at - there;
             }
             longest_ = source_ = 0;
+        } else if (at == from && length != 0 && at + length < value_ && !prose_ && repeats != 0) {
+            // Maybe only one octet differs, and then the same line goes on to its value.
+            if (load_word(text_ + at + 1) == load_word(text_ + repeats + 1)) {
+                const std::uint32_t other = common(at + 1, repeats + 1, 4);
+                if (other > length && at + 1 + other >= value_) distance = at - repeats, length = other, ++at;
+            }
         }
         if (length == 0) {
             ++at;
@@ -9981,7 +9988,8 @@ void gzip_stream::parse() noexcept {
         literal_run(from, at);
         match(length, distance);
         from = at += length;
-        if (length > longest_) longest_ = length, source_ = at - distance;
+        repeats = at - distance;
+        if (length > longest_) longest_ = length, source_ = repeats;
     }
     literal_run(from, at);
     at_ = at;
