@@ -229,6 +229,33 @@ TEST_CASE("a registry ends, and the default one is there, without memory") {
     CHECK(failing::done.load() == 0);
 }
 
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("what a thread counted is counted on when it ends without memory") {
+    prom::registry r;
+    const prom::family<prom::counter, "l"> f{"f", "h", {.registry = &r}};
+    const prom::histogram h{"h", "h", {.registry = &r}};
+    const prom::histogram native{"native", "h", {.registry = &r, .native = {.factor = 1.1}}};
+    const prom::gauge g{"g", "h", {.registry = &r}};
+    for (int round = 0; round != 3; ++round) {
+        std::thread([&] {
+            for (int k = 0; k != 100; ++k) {  // often enough for cells of its own
+                for (int i = 0; i != 20; ++i) f(i).inc();
+                h.observe(0.1), native.observe(std::ldexp(1, k % 20)), g.inc();
+            }
+            failing::done = 0;
+            failing::chosen = 0;  // none from here on: its end adds what it has to what is shared
+            for (int i = 0; i != 20; ++i) f(i).inc(0.5);
+        }).join();
+        failing::chosen = -1;
+    }
+    for (int i = 0; i != 20; ++i) CHECK(f(i).value() == 3 * 100.5);
+    CHECK(h.count() == 300);
+    CHECK(native.count() == 300);
+    CHECK(g.value() == 300);
+    check_page(r);
+}
+#endif
+
 // Without exceptions, what an update does not need ends the process, as operator new does.
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 TEST_CASE("a declaration that finds no memory has declared nothing") {
@@ -899,6 +926,69 @@ TEST_CASE("tasks, deferreds and verbs that find no memory tell so, call what the
         const auto bounds = prom::linear_buckets(1, 2, 10), wider = prom::exponential_buckets(1, 2, 10);
         CHECK(bounds.size() == wider.size());
     });
+}
+
+TEST_CASE("waits for a descriptor, and the set of a host's poll, find no memory and leave nothing behind") {
+    leaves_nothing([] {
+        int both[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, both) == 0);
+        const prom::detail::descriptor one(both[0]), other(both[1]);
+        prom::event_loop loop;
+        loop.spawn([](prom::event_loop& l, int fd) -> prom::task<void> {
+            if (co_await l.writable(fd)) (void)::send(fd, "x", 1, MSG_NOSIGNAL);
+        }(loop, both[1]));
+        const bool came = loop.run([](prom::event_loop& l, int fd) -> prom::task<bool> {
+            const prom::result<prom::result<void>> read = co_await prom::within(l, 0.1, l.readable(fd));
+            co_return read && *read;
+        }(loop, both[0]));
+        CHECK((came || failing::done > failing::chosen));
+        pollfd set[4];
+        CHECK(loop.fill(set) <= 4);
+    });
+}
+
+TEST_CASE("failures are counted, and told when nobody has seen them, without memory too") {
+    prom::registry own;
+    const prom::counter failed{"failed", "h", {.registry = &own}};
+    static int told = 0;
+    prom::on_unhandled_failure([](const prom::fault&, void*) { ++told; });
+    leaves_nothing([&] {
+        prom::event_loop loop;
+        const auto counted = prom::count_failures(failed)([](prom::event_loop& l) -> prom::task<prom::result<int>> {
+            co_await l.sleep(0);
+            co_return prom::error(prom::errc::refused, "a reason of some length, for it to be allocated");
+        });
+        const bool succeeded = loop.run([](prom::event_loop& l, const auto& f) -> prom::task<bool> { co_return bool(co_await f(l)); }(loop, counted));
+        CHECK_FALSE(succeeded);
+        const int before = told;
+        bool made = false;
+        {
+            prom::deferred<int> d;
+            d.fail(std::make_exception_ptr(std::string("a reason of some length, for it to be allocated")));
+            made = true;
+        }
+        CHECK(told == before + made);
+    });
+    prom::on_unhandled_failure(nullptr);
+    CHECK(failed.value() >= 2);
+}
+
+TEST_CASE("callback metrics are on the page, or the page fails") {
+    prom::registry r;
+    double seen = 3;
+    const prom::callback_counter counts{"counts_total", "A help text, longer than a string holds inside.", [&seen] { return ++seen; }, {.registry = &r}};
+    const prom::callback_gauge holds{"holds_bytes", "h", [] { return 4.0; }, {.registry = &r, .labels = {{"where", "a long value, longer than sixteen"}}}};
+    prom::registry* const shown[] = {&r};
+    for (const auto as : {prom::format::text_0_0_4, prom::format::openmetrics_1_0_0, prom::format::protobuf}) {
+        const long runs = each_allocation([&] {
+            const std::string text = prom::expose({.as = as, .registries = shown});
+            if (failing::done <= failing::chosen) CHECK(text.find("holds_bytes") != text.npos);
+        });
+        CHECK(runs > 3);
+        const std::string text = prom::expose({.as = as, .registries = shown});
+        CHECK(text.find("counts") != text.npos);
+        CHECK(text.find("holds_bytes") != text.npos);
+    }
 }
 
 TEST_CASE("a discovery that finds no memory registers nothing, or says so, and leaves nothing behind") {
