@@ -177,6 +177,24 @@ TEST_CASE("without descriptors, a newcomer that cannot be served is let go, and 
     CHECK(r.told == 1);
 }
 
+TEST_CASE("when each accept of a turn fails for the connection's own sake, accepting pauses, and no turn takes more") {
+    rig r;
+    REQUIRE(r.server);
+    int accepts = 0;
+    test_system::fault = [&](const char* name, int) { return std::strcmp(name, "accept4") == 0 && ++accepts ? ECONNABORTED : 0; };
+    client a("127.0.0.1", r.server->port());
+    a.send(get());
+    for (int i = 0; i != 50; ++i) r.loop.poll(0);
+    CHECK(accepts == 16);  // and not 16 of each turn, for ever
+    r.pass(0.1);
+    for (int i = 0; i != 50; ++i) r.loop.poll(0);
+    CHECK(accepts == 32);
+    test_system::fault = nullptr;
+    r.pass(0.1);
+    CHECK(a.next(r.loop).status == 200);
+    CHECK(r.told == 32);
+}
+
 TEST_CASE("without descriptors, the oldest that waits makes room") {
     rig r;
     REQUIRE(r.server);
