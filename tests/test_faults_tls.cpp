@@ -248,3 +248,24 @@ TEST_CASE("any call of a client that fails once, or from then on, ends in an ans
     CHECK(answered > 50);
     CHECK(failed > 50);
 }
+
+TEST_CASE("a stream whose socket has failed once stays failed, though the socket would go on") {
+    for (const char* name : {"recv", "send"}) {
+        CAPTURE(name);
+        int both[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, both) == 0);
+        {
+            prom::detail::stream s(both[0]);
+            char into[16], scratch[16];
+            REQUIRE(::send(both[1], "hello", 5, 0) == 5);
+            bool once = true;
+            test_system::fault = [&](const char* called, int) { return std::strcmp(called, name) == 0 && std::exchange(once, false) ? ECONNRESET : 0; };
+            const auto first = std::strcmp(name, "recv") == 0 ? s.receive(into, scratch) : s.send("x", scratch);
+            CHECK(first.status == stream_status::failed);
+            test_system::fault = nullptr;
+            CHECK(s.receive(into, scratch).status == stream_status::failed);
+            CHECK(s.send("x", scratch).status == stream_status::failed);
+        }
+        for (const int fd : both) ::close(fd);
+    }
+}
