@@ -6,6 +6,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <stdexcept>
@@ -17,7 +19,14 @@
 namespace flat {
 
 struct refused : std::runtime_error { using std::runtime_error::runtime_error; };
-[[noreturn]] inline void refuse(const std::string& why) { throw refused(why); }
+[[noreturn]] inline void refuse(const std::string& why) {
+#ifdef __cpp_exceptions
+    throw refused(why);
+#else
+    std::fprintf(stderr, "refused: %s\n", why.c_str());
+    std::abort();
+#endif
+}
 
 using labels = std::vector<std::pair<std::string, std::string>>;
 struct span { std::int64_t offset; std::uint64_t length; };
