@@ -19,7 +19,7 @@
 //
 // Threads  Metrics and registries: any thread, an update takes no lock. Loop, server: one thread.
 // Memory   Once warm, an update, a lookup and a scrape on a kept-alive connection allocate nothing.
-// Errors   An update cannot fail. System and network failures are a result<T>; a bad name throws [12].
+// Errors   An update cannot fail. System and network failures are returned as result<T>; a bad name throws [12].
 //
 // CONTENTS                                          search for the number in brackets
 //
@@ -27,19 +27,19 @@
 //   [10] config       switches, ABI             [40] platform     memory, texts, system calls
 //   [12] errors       error, result             [41] process      process_* from /proc
 //   [14] vocabulary   names, list, seconds      [42] core         cells, records, threads
-//   [16] cells        where an update goes      [43] native       native histograms
+//   [16] cells        where updates are stored      [43] native       native histograms
 //   [18] registry     types, registry, options  [44] numbers      doubles and integers as text
 //   [20] metrics      counter, gauge, ...       [45] text         UTF-8, names, escaping, labels
 //   [22] families     labelled metrics          [46] families     names, bounds, tables of series
 //   [24] collectors   metrics made at scrape    [47] series       made, found, removed
 //   [26] exposition   cursor, expose            [48] declaring    metrics and registries
-//   [28] tasks        task<T>, awaitables       [49] gzip         a deflater of our own
-//   [30] deferreds    deferred<T>, completion   [50] formats      how each writes a page
+//   [28] tasks        task<T>, awaitables       [49] gzip         a deflate encoder
+//   [30] deferreds    deferred<T>, completion   [50] formats      how each format writes a page
 //   [32] instruments  time, count, track        [51] wire formats protobuf, OpenMetrics 2.0
-//   [34] loop         event_loop                [52] cursor       a page out of registries
-//   [36] server       start_http_server, TLS    [53] collectors   what they yield, waiting for them
+//   [34] loop         event_loop                [52] cursor       makes pages from registries
+//   [36] server       start_http_server, TLS    [53] collectors   calls them, checks what they yield
 //   [37] textfile     for node_exporter         [54] negotiation  Accept, one sample, one page
-//   [38] discovery    consul_agent, file_sd     [55] unhandled    failures that nobody saw
+//   [38] discovery    consul_agent, file_sd     [55] unhandled    failures that were not handled
 //   [39] push         pushgateway               [56] pollers      epoll, kqueue, poll: one shape
 //                                               [58] loop         timers, posting, closing work
 //                                               [60] http syntax  hosts, URLs, paths, dates
@@ -51,12 +51,12 @@
 //                                               [66] http server  limits, fairness, accepting
 //                                               [67] server main  starting, closing, the thread
 //                                               [68] http client  one request, one response
-//                                               [69] pushgateway  pages that are checked and sent
+//                                               [69] pushgateway  checks and sends pages
 //                                               [70] json         a writer
 //                                               [71] landing page the registries as HTML, for people
-//                                               [72] consul       registration that stays
+//                                               [72] consul       registration, and its watchdog
 //                                               [74] file_sd      an atomic target file
-//                                               [76] textfile     written beside, renamed
+//                                               [76] textfile     writes a file, renames it
 //                                               [88] epilogue     macros that end with the file
 
 // =============================================================================
@@ -72,11 +72,11 @@
 //   PROMETHEUS_ASYNC_NO_DISCOVERY    0         no consul_agent, file_sd and pushgateway: drops [39], [68]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
-//   PROMETHEUS_ASYNC_FATAL(err)      print     what a broken contract does, without exceptions, before it aborts
-//   PROMETHEUS_ASYNC_ALLOCATE(n, a)  -         in the implementation's file: where all memory comes from: n octets, aligned
-//                                              to a, a power of two; null when there are none. It must not throw, is called by
-//                                              any thread, and before main by metrics with static storage
-//   PROMETHEUS_ASYNC_RELEASE(p, n)   -         the other one of the two: gives back what that gave, of n octets
+//   PROMETHEUS_ASYNC_FATAL(err)      print     without exceptions: called with the error of a broken contract, before abort()
+//   PROMETHEUS_ASYNC_ALLOCATE(n, a)  -         in the implementation's file: allocates all memory of the library: n octets,
+//                                              aligned to a, a power of two; null when there is no memory. It must not throw. It
+//                                              is called by any thread, and before main() by metrics with static storage
+//   PROMETHEUS_ASYNC_RELEASE(p, n)   -         defined together with ALLOCATE: frees the n octets that it returned as p
 
 #define PROMETHEUS_ASYNC_VERSION 100  // major * 10000 + minor * 100 + patch
 #define PROMETHEUS_ASYNC_VERSION_STRING "0.1.0"
@@ -118,9 +118,9 @@
 #define PROMETHEUS_ASYNC_POLLER_POLL 0
 #endif
 
-// The macros from here to the guard are gone at the end of the file, each time it is included.
+// The macros from here to the include guard are undefined at the end of the file, each time it is included.
 
-// Units that disagree on the version, exceptions or threads must not be linked together: they would not by name.
+// Units that disagree on the version, exceptions or threads must not be linked together. Their names differ, so the link fails.
 #define PROMETHEUS_ASYNC_DETAIL_GLUE(version, mode) v##version##mode
 #define PROMETHEUS_ASYNC_DETAIL_NAMED(version, mode) PROMETHEUS_ASYNC_DETAIL_GLUE(version, mode)
 #if PROMETHEUS_ASYNC_EXCEPTIONS && !PROMETHEUS_ASYNC_NO_THREADS
@@ -133,10 +133,10 @@
 #define PROMETHEUS_ASYNC_DETAIL_ABI PROMETHEUS_ASYNC_DETAIL_NAMED(PROMETHEUS_ASYNC_VERSION, _noexcept_nothreads)
 #endif
 
-// Each shared object has its own copy of all code and state: no function of the interface is exported, inline
-// or not, so none binds to another object's. Types are: g++ warns about a user's struct that holds a hidden one.
-// clang has this as attributes of a namespace, which also reach what the language declares; g++ needs the mark
-// DECL on each function. tests/e2e/plugins.sh shows what is missing.
+// Each shared object has its own copy of all code and state. So no function of the interface is exported, inline
+// or not: none can bind to the one of another object. Types are exported, because g++ warns about a user's struct
+// with a hidden member. clang takes this as attributes of a namespace, which also apply to functions that the
+// compiler generates; g++ needs DECL on each function. tests/e2e/plugins.sh finds functions without it.
 #define PROMETHEUS_ASYNC_LOCAL __attribute__((visibility("hidden")))
 #if PROMETHEUS_ASYNC_SHARED
 #define PROMETHEUS_ASYNC_DECL __attribute__((visibility("default")))
@@ -151,15 +151,15 @@
 #endif
 #define PROMETHEUS_ASYNC_END } }
 
-// Most machines move 64 bits at once. Where they do not (MIPS, older ARM), cell and shared_value have other
-// bodies: no library is asked for.
+// Most machines load and store 64 bits at once. For the others (MIPS, older ARM), cell and shared_value have another
+// implementation, so that libatomic is not needed.
 #if defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE == 2
 #define PROMETHEUS_ASYNC_DETAIL_WIDE 1
 #else
 #define PROMETHEUS_ASYNC_DETAIL_WIDE 0
 #endif
 
-// Tests count here what is done in loops whose length a client or a label chooses.
+// Tests count with this macro the steps of loops whose length a client or a label value decides.
 #ifndef PROMETHEUS_ASYNC_DETAIL_STEP
 #define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(0)
 #endif
@@ -192,7 +192,7 @@ PROMETHEUS_ASYNC_BEGIN
 /// threads  any
 PROMETHEUS_ASYNC_DECL const char* version() noexcept;
 namespace detail {
-/// Undefined when no source file defines the macro that it names, defined twice when two do.
+/// The linker reports this name as undefined when no source file defines the macro, and as defined twice when two do.
 PROMETHEUS_ASYNC_DECL void define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file_or_PROMETHEUS_ASYNC_SHARED_in_all() noexcept;
 }  // namespace detail
 PROMETHEUS_ASYNC_END
@@ -218,27 +218,27 @@ enum class errc : std::uint8_t {
     limit,            // a stated limit was reached
     system,           // a system call failed; sys() is errno
     timeout,          // a deadline passed
-    canceled,         // closed or destroyed meanwhile
+    canceled,         // closed or destroyed before it ended
     protocol,         // the peer sent what the protocol forbids
-    refused,          // the peer answered, and its answer is no
+    refused,          // the peer refused
     tls,              // handshake or record layer
     unsupported       // not in this build or on this system
 };
 
-/// What went wrong, in one sentence that names what, where and why.
+/// What went wrong, as one sentence that says what failed, where and why.
 ///
 /// shape    trivially copyable; the message is cut at 120 bytes, at a code point, its control characters are spaces;
 ///          no allocation
 /// threads  a value like any other
 class error {
 public:
-    PROMETHEUS_ASYNC_DECL error(errc code, std::string_view message, int sys = 0) noexcept;  // of your own: a check's reason, a discovery's
+    PROMETHEUS_ASYNC_DECL error(errc code, std::string_view message, int sys = 0) noexcept;  // for your own checks and discoveries
     /// "<what>: <strerror(sys)>", for a failed system call
     PROMETHEUS_ASYNC_DECL static error from_errno(std::string_view what, int sys) noexcept;
 
-    PROMETHEUS_ASYNC_DECL errc code() const noexcept { return code_; }             // what kind: for programs
-    PROMETHEUS_ASYNC_DECL int sys() const noexcept { return sys_; }                // errno, where a system call failed; else 0
-    PROMETHEUS_ASYNC_DECL const char* describe() const noexcept { return text_; }  // the sentence: for people. It lives as long as this
+    PROMETHEUS_ASYNC_DECL errc code() const noexcept { return code_; }             // the kind of error
+    PROMETHEUS_ASYNC_DECL int sys() const noexcept { return sys_; }                // errno of a failed system call; else 0
+    PROMETHEUS_ASYNC_DECL const char* describe() const noexcept { return text_; }  // the message; valid as long as this object
 
 private:
     errc code_;
@@ -266,7 +266,8 @@ namespace detail {
 /// The only throw of the library; aborts through PROMETHEUS_ASYNC_FATAL without exceptions.
 [[__noreturn__]] PROMETHEUS_ASYNC_DECL void raise(const error& why);
 
-/// Assigns by destroying and making anew; where that throws, `to` is what failed() returns, and it is thrown on.
+/// Assigns by destroying `to` and constructing it again. If that throws, `to` becomes what failed() returns, and the exception
+/// is thrown again.
 template <class Object, class Failed>
 PROMETHEUS_ASYNC_DECL void remake(Object& to, Object& from, [[maybe_unused]] Failed failed) noexcept(std::is_nothrow_move_constructible_v<Object>) {
     to.~Object();
@@ -286,7 +287,7 @@ PROMETHEUS_ASYNC_DECL void remake(Object& to, Object& from, [[maybe_unused]] Fai
 }  // namespace detail
 
 namespace detail {
-/// A T, or what kept it from being: result, outcome, and what a task ends with.
+/// A Value, or the reason why there is none. The base of result, of outcome, and of a task's end.
 template <class Value, class Why>
 class value_or_why {
 public:
@@ -314,7 +315,7 @@ public:
     PROMETHEUS_ASYNC_DECL const Value* operator->() const noexcept { return &value_; }
     PROMETHEUS_ASYNC_DECL const Why& why() const noexcept { return why_; }
 
-    // What it holds until then is an empty Why, which needs no destructor.
+    // Until it has a value it holds an empty Why, which needs no destructor.
     template <class From>
     PROMETHEUS_ASYNC_DECL void put(From&& from) {
         ::new (static_cast<void*>(&value_)) Value(static_cast<From&&>(from));
@@ -332,14 +333,14 @@ private:
 };
 }  // namespace detail
 
-/// A value, or the error that kept it from being:
+/// A value, or the error that says why there is none:
 ///
 ///     auto server = prom::start_http_server_in_thread({.port = 9464});
 ///     if (!server) std::puts(server.why().describe());
 ///     else std::puts(server->url().c_str());
 ///
 /// threads  a value like any other
-/// errors   value() raises the error; *, -> and why() require that you looked first
+/// errors   value() raises the error; before *, -> and why() the caller must test which of the two there is
 template <class T>
 class [[nodiscard]] result : detail::value_or_why<T, error> {
     using base = detail::value_or_why<T, error>;
@@ -365,7 +366,7 @@ public:
     PROMETHEUS_ASYNC_DECL T& value() & { return raise_if_bad(), **this; }
     PROMETHEUS_ASYNC_DECL const T& value() const& { return raise_if_bad(), **this; }
     PROMETHEUS_ASYNC_DECL T&& value() && { return raise_if_bad(), *static_cast<result&&>(*this); }
-    /// The value, or this one if there is none.
+    /// The value, or `otherwise` if there is none.
     PROMETHEUS_ASYNC_DECL T value_or(T otherwise) && { return static_cast<T&&>(*this ? **this : otherwise); }
 
 private:
@@ -402,7 +403,7 @@ PROMETHEUS_ASYNC_BEGIN
 
 /// A string as a template argument: family<counter, "method", "status">.
 ///
-/// shape    its N octets, the last one a NUL; made of a literal alone
+/// shape    N octets, the last one a NUL; made from a string literal only
 /// lifetime that of a template argument: static
 template <std::size_t N>
 struct fixed_string {
@@ -430,16 +431,16 @@ PROMETHEUS_ASYNC_DECL constexpr bool legacy_label_name(std::string_view s) noexc
 }
 PROMETHEUS_ASYNC_DECL constexpr bool reserved_label_name(std::string_view s) noexcept { return s.substr(0, 2) == "__"; }
 
-// Not constexpr: calling one in a constant expression is the compile error, and its name the message.
-// Defined all the same, because clang 16 emits consteval constructors at -O0.
+// Not constexpr: a call in a constant expression does not compile, and the name of the function is the message.
+// They are defined nevertheless, because clang 16 emits consteval constructors at -O0.
 PROMETHEUS_ASYNC_DECL inline void a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits() {}
 }  // namespace detail
 
 /// A metric's name, checked when the program is compiled: [a-zA-Z_:][a-zA-Z0-9_:]*.
-/// Any other UTF-8 name is asked for in words: utf8("http.requests"). Names known only at run time
-/// go through registry::try_* and make_*.
+/// Any other UTF-8 name is written as utf8("http.requests"). For names known only at run time use
+/// registry::try_* and make_*.
 ///
-/// lifetime names in the program text live for ever
+/// lifetime static, that of a string literal
 /// threads  a value like any other
 class metric_name {
 public:
@@ -447,12 +448,12 @@ public:
         if (!detail::legacy_metric_name(text_))
             detail::a_metric_name_matches_letter_or_underscore_or_colon_then_also_digits();
     }
-    template <class Text>  // a pointer too, unless it is a constant
+    template <class Text>  // also a pointer that is not a constant expression
         requires(std::convertible_to<Text, std::string_view> &&
                  !(std::is_const_v<std::remove_reference_t<Text>> && std::convertible_to<Text, const char*>))
     metric_name(Text&&) = delete;  // a name known only at run time: registry::make_counter(name, help) and so on
     PROMETHEUS_ASYNC_DECL constexpr std::string_view view() const noexcept { return text_; }
-    PROMETHEUS_ASYNC_DECL constexpr bool is_utf8() const noexcept { return utf8_; }  // asked for by utf8()
+    PROMETHEUS_ASYNC_DECL constexpr bool is_utf8() const noexcept { return utf8_; }  // made by utf8()
 
 private:
     friend constexpr metric_name utf8(std::string_view name) noexcept;
@@ -462,13 +463,13 @@ private:
     bool utf8_ = false;
 };
 
-/// A name of a metric or label outside the legacy grammar. Scrapers that did not ask for UTF-8 get it escaped.
+/// A name of a metric or label outside the legacy grammar. For scrapers that do not accept UTF-8 names it is escaped.
 ///
 /// errors   the declaration that uses it raises when it is empty or not UTF-8
 PROMETHEUS_ASYNC_DECL constexpr metric_name utf8(std::string_view name) noexcept { return {metric_name::unchecked{}, name}; }
 
-/// A name of a metric or label known only at run time: any string, or what utf8() gives. The declaration that uses it
-/// checks it: [a-zA-Z_:][a-zA-Z0-9_:]* for a metric, without colons for a label, and anything for utf8().
+/// A name of a metric or label known only at run time: any string, or the result of utf8(). The declaration that uses it
+/// checks it: [a-zA-Z_:][a-zA-Z0-9_:]* for a metric, without colons for a label; any UTF-8 text with utf8().
 ///
 /// lifetime a view
 /// threads  a value like any other
@@ -487,8 +488,8 @@ private:
 
 /// A view of elements given as a braced list, array, vector or span.
 ///
-/// lifetime a braced list lives until the end of the full expression: a list is for passing, not for
-///          keeping. Trivially destructible, because g++ 12 destroys braced arguments of a co_await twice
+/// lifetime a braced list lives until the end of the full expression, so pass a list, and do not store it.
+///          Trivially destructible, because g++ 12 destroys braced arguments of a co_await twice
 /// threads  a value like any other
 template <class T>
 class list {
@@ -496,7 +497,7 @@ public:
     PROMETHEUS_ASYNC_DECL constexpr list() noexcept = default;
 #pragma GCC diagnostic push
 #if !defined(__clang__)
-#pragma GCC diagnostic ignored "-Winit-list-lifetime"  // that is the point, see lifetime
+#pragma GCC diagnostic ignored "-Winit-list-lifetime"  // intended, see lifetime
 #endif
     PROMETHEUS_ASYNC_DECL constexpr list(std::initializer_list<T> from) noexcept : data_(from.begin()), size_(from.size()) {}
 #pragma GCC diagnostic pop
@@ -521,10 +522,10 @@ private:
     std::size_t size_ = 0;
 };
 
-/// Names of labels known only at run time: a braced list of strings and of what utf8() gives, or an array, vector or
+/// Names of labels known only at run time: a braced list of strings and results of utf8(), or an array, vector or
 /// span of any kind of strings.
 ///
-/// lifetime as a list
+/// lifetime as list
 /// threads  a value like any other
 class label_names {
 public:
@@ -553,51 +554,50 @@ private:
 
 /// A label's name and value, for constant labels, exemplars and run-time declarations.
 ///
-/// lifetime of a view: the texts live until the call that is given it has returned
+/// lifetime a view: the texts must live until the call that it is passed to has returned
 struct label {
     any_name name;                      // of a label, see any_name
-    std::string_view value;             // any UTF-8; what is none has U+FFFD instead
+    std::string_view value;             // any UTF-8; invalid octets become U+FFFD
 };
 
 namespace detail {
-// NaN, infinity, sign and order by the bits: under -ffast-math a compiler takes for granted that a double is
-// neither NaN nor infinite, and what it computes of those may be anything.
+// NaN, infinity, sign and order are decided by the bits: with -ffast-math the compiler assumes that a double is
+// neither NaN nor infinite, and computes wrong results when it is.
 constexpr std::uint64_t infinite = 0x7ff0'0000'0000'0000;
 PROMETHEUS_ASYNC_DECL inline std::uint64_t bits_of(double x) noexcept {
     auto bits = __builtin_bit_cast(std::uint64_t, x);
 #if __FINITE_MATH_ONLY__
-    __asm__("" : "+r"(bits));  // what it takes for granted ends here
+    __asm__("" : "+r"(bits));  // hides the value from that assumption
 #endif
     return bits;
 }
-/// x, of which nothing is taken for granted.
+/// x, about which the compiler assumes nothing.
 PROMETHEUS_ASYNC_DECL inline double settled(double x) noexcept { return __builtin_bit_cast(double, bits_of(x)); }
 PROMETHEUS_ASYNC_DECL inline bool is_nan(double x) noexcept { return bits_of(x) << 1 > infinite << 1; }
 PROMETHEUS_ASYNC_DECL inline bool is_finite(double x) noexcept { return bits_of(x) << 1 < infinite << 1; }
-/// Ascends with x; of -0 it is that of 0, and NaN is beyond the infinities.
+/// An integer that ascends with x. -0 gives the same as 0, and NaN is beyond the infinities.
 PROMETHEUS_ASYNC_DECL inline std::int64_t order(double x) noexcept {
     const std::uint64_t bits = bits_of(x);
     const auto size = static_cast<std::int64_t>(bits << 1 >> 1);
     return bits >> 63 != 0 ? -size : size;
 }
-/// False for NaN, as the next one.
+/// False for NaN, as is the next function.
 PROMETHEUS_ASYNC_DECL inline bool within(double x, double low, double high) noexcept {
     return order(low) <= order(x) && order(x) <= order(high);
 }
 PROMETHEUS_ASYNC_DECL inline bool from_zero(double x) noexcept { return static_cast<std::uint64_t>(order(x)) <= infinite; }
-/// std::exchange, where a private type is exchanged: g++ -O0 exports the functions of std:: over our types.
+/// std::exchange for private types: g++ -O0 exports instances of std:: functions over the library's types.
 template <class T, class To>
 PROMETHEUS_ASYNC_DECL constexpr T exchanged(T& from, To to) noexcept {
     T was = static_cast<T&&>(from);
     from = static_cast<To&&>(to);
     return was;
 }
-/// x where it is above zero, else (and for NaN) 0.
+/// x if it is above zero, else (and for NaN) 0.
 PROMETHEUS_ASYNC_DECL inline double positive(double x) noexcept { return from_zero(x) ? x : 0; }
 }  // namespace detail
 
-/// A span of time in seconds, as every number of this library that measures time. Any
-/// std::chrono::duration converts, without this file including <chrono>.
+/// A span of time in seconds. Any std::chrono::duration converts to it, although this file does not include <chrono>.
 ///
 /// threads  a value like any other
 class seconds {
@@ -611,20 +611,20 @@ public:
     PROMETHEUS_ASYNC_DECL constexpr seconds(const Duration& d) noexcept
         : count_(static_cast<double>(d.count()) * static_cast<double>(Duration::period::num) /
                  static_cast<double>(Duration::period::den)) {}
-    PROMETHEUS_ASYNC_DECL constexpr double count() const noexcept { return count_; }  // how many, also parts of one
+    PROMETHEUS_ASYNC_DECL constexpr double count() const noexcept { return count_; }  // with fractions
 
 private:
     double count_ = 0;
 };
 
-/// Where time comes from, so that tests can move it.
+/// The source of time. Tests replace it.
 ///
 /// unit     seconds; monotonic from any origin, wall since 1970
 /// threads  called from any thread that updates, times or runs a loop
-/// errors   a wall time or a span that is negative (the clock went back), not finite, or 9e15 or more is 0
-///          wherever the library shows or observes it; for a clock that throws, the system's is read
+/// errors   a wall time or a span that is negative (the clock went back), not finite, or 9e15 or more counts as 0
+///          wherever the library shows or observes it; if a function throws, the system's clock is read instead
 struct clock {
-    double (*monotonic)();  // from any origin, and never back: for spans and timers
+    double (*monotonic)();  // from any origin, never decreasing: for spans and timers
     double (*wall)();       // since 1970
 };
 /// CLOCK_MONOTONIC and CLOCK_REALTIME.
@@ -637,20 +637,20 @@ PROMETHEUS_ASYNC_DECL clock system_clock() noexcept;
 ///
 /// threads  set it before threads that read it are started
 PROMETHEUS_ASYNC_DECL void set_clock(clock c) noexcept;
-/// What that clock tells, in seconds from any origin: for measuring spans.
+/// The monotonic time of that clock, from any origin: for measuring spans.
 ///
 /// unit     seconds
 /// threads  any
-/// errors   none: what a set clock may tell wrong, see clock
+/// errors   none; wrong times of a user's clock: see clock
 PROMETHEUS_ASYNC_DECL double monotonic_now() noexcept;
-/// What that clock tells, in seconds since 1970.
+/// The wall time of that clock.
 ///
-/// unit     seconds
+/// unit     seconds since 1970
 /// threads  any
 /// errors   none, see clock
 PROMETHEUS_ASYNC_DECL double wall_now() noexcept;
 namespace detail {
-/// The bits of what is negative, infinite or NaN are the higher ones.
+/// The bits of negative, infinite and NaN values compare greater.
 PROMETHEUS_ASYNC_DECL inline bool possible_time(double t) noexcept { return bits_of(t) < __builtin_bit_cast(std::uint64_t, 9e15); }
 PROMETHEUS_ASYNC_DECL inline double seconds_since(double start) noexcept {
     const double span = monotonic_now() - start;
@@ -658,14 +658,14 @@ PROMETHEUS_ASYNC_DECL inline double seconds_since(double start) noexcept {
 }
 }  // namespace detail
 
-/// What the library noticed and went on from: it never writes to stdout or stderr.
+/// A failure or irregularity after which the library goes on. It never writes to stdout or stderr.
 ///
-/// source   event::kind; event_count() tells how often
+/// source   event::kind; event_count() counts them
 enum class event_kind : std::uint8_t {
     accept_failed,        // accept(2) failed; the server goes on
     connection_evicted,   // a connection made room for a new one
-    connection_refused,   // nothing could be evicted: the newcomer got 503
-    connection_stalled,   // a reader took nothing for too long and was reset
+    connection_refused,   // no connection could be evicted: the new one got 503
+    connection_stalled,   // a client read nothing for too long and was reset
     handshake_failed,     // TLS
     certificate_rejected, // a reload failed; the old certificate stays
     credentials_in_clear, // basic or bearer on a plain port that is not loopback
@@ -674,38 +674,38 @@ enum class event_kind : std::uint8_t {
     step_ignored,         // a counter was given a negative or NaN step
     text_sanitized,       // invalid UTF-8 in a label value or help
     series_overflowed,    // a family reached its max_series, or a registry its limits
-    registration_failed,  // service discovery; it is tried again
-    registration_lost,    // the agent forgot us: it is told again; or another has our id: it keeps it
-    deregistration_failed,  // the service may stay in Consul; the server closes all the same
-    push_failed,          // a push, or a removal, was refused or given up
-    textfile_failed,      // a page is not in its file, which is as it was
-    exemplar_dropped,     // more than 128 code points, or a label's name that may not be
-    names_collided,       // a family or series was left out: on this page its name is another's
-    sum_left_out,         // a sum is negative or NaN: OpenMetrics has neither _sum nor _count of that series
-    native_left_out,      // the parts of a native histogram did not agree: a page has its classic part alone
-    connection_lost       // a peer reset its connection; counted only, on_event is not told
+    registration_failed,  // service discovery; the library tries again
+    registration_lost,    // the agent lost the registration: it is repeated; or another service took the id: it is left to that
+    deregistration_failed,  // the service may stay in Consul; the server closes anyway
+    push_failed,          // a push or removal was refused or abandoned
+    textfile_failed,      // a page could not be written; the file is unchanged
+    exemplar_dropped,     // more than 128 code points, or an invalid label name
+    names_collided,       // a family or series was left out: its name is already used on this page
+    sum_left_out,         // a sum is negative or NaN: OpenMetrics pages leave out _sum and _count of that series
+    native_left_out,      // the parts of a native histogram did not agree: pages show its classic part only
+    connection_lost       // a peer reset its connection; only counted, not given to on_event
 };
-/// "connection_evicted", ...
+/// The name of the enumerator: "connection_evicted", ...
 ///
 /// lifetime static
 /// threads  any
 PROMETHEUS_ASYNC_DECL const char* event_name(event_kind kind) noexcept;
 
-/// What on_event is told.
+/// The argument of on_event.
 ///
 /// errors   `why` holds no credentials
 /// lifetime valid during the call only
 struct event {
-    event_kind kind;                    // what was noticed
-    const error& why;                   // in a sentence
+    event_kind kind;                    // what happened
+    const error& why;                   // the message
 };
-/// Called by whoever noticed it, on its thread; it may use the library. What it throws is dropped.
+/// Called when something happens, by the code that detected it. It may use the library.
 ///
-/// lifetime the context lives as long as what it was given to
-/// threads  that of whoever noticed it
-/// errors   none: see above
+/// lifetime the context must live as long as the object that it was given to
+/// threads  the thread that detected it
+/// errors   exceptions that it throws are dropped
 using event_handler = void (*)(const event&, void* context);
-/// Calls on_event, if it is not null; what it throws is dropped. For adapters and discoveries of your own.
+/// Calls on_event, if it is not null; drops its exceptions. For your own adapters and discoveries.
 ///
 /// threads  on_event is called on the caller's
 /// errors   none
@@ -713,20 +713,19 @@ PROMETHEUS_ASYNC_DECL void notify(event_handler on_event, void* context, const e
 
 namespace detail {
 
-// The library's memory: what PROMETHEUS_ASYNC_ALLOCATE gives, or operator new.
-/// Ends as operator new does when there is none.
+/// Allocates by PROMETHEUS_ASYNC_ALLOCATE, or operator new. Without memory it fails as operator new does.
 PROMETHEUS_ASYNC_DECL void* take_memory(std::size_t bytes, std::size_t alignment);
 PROMETHEUS_ASYNC_DECL void* try_memory(std::size_t bytes, std::size_t alignment) noexcept;
 PROMETHEUS_ASYNC_DECL void give_memory(void* from, std::size_t bytes, std::size_t alignment) noexcept;
 
-/// A frame of a coroutine whose promise this is is in the library's memory.
+/// A base of promises: the frame of such a coroutine is allocated by take_memory().
 struct allocated_frame {
     PROMETHEUS_ASYNC_DECL static void* operator new(std::size_t bytes) { return take_memory(bytes, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
     PROMETHEUS_ASYNC_DECL static void operator delete(void* from, std::size_t bytes) noexcept {
         give_memory(from, bytes, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
     }
 };
-/// An object of such a class that is made with new is in the library's memory.
+/// A base of classes: objects that are made with new are allocated by take_memory().
 struct allocated : allocated_frame {
     using allocated_frame::operator new, allocated_frame::operator delete;
     PROMETHEUS_ASYNC_DECL static void* operator new(std::size_t bytes, std::align_val_t alignment) {
@@ -742,8 +741,8 @@ struct allocated : allocated_frame {
 
 }  // namespace detail
 
-/// A move-only function object: std::move_only_function for those who do not have it, without
-/// <functional>. Empty when default-made, and then not to be called; small captures are kept inside.
+/// A move-only function object, as C++23's std::move_only_function, without <functional>. A default-constructed one is empty
+/// and must not be called. Small captures are stored inside.
 ///
 /// threads  one at a time
 template <class Signature>
@@ -851,31 +850,31 @@ private:
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [16] cells                                        where an update goes
+// [16] cells                                        where updates are stored
 //      needs [14]
 // =============================================================================
 //
-// A series has a run of cells, [tag][double][integers...], that all threads share, and a thread that updates
-// it often has a run of its own, at the same place in pages of its own. An update of the own run compares the
-// tag with the handle's id, loads, adds, and stores: no lock prefix, nothing shared. Until then a thread adds
-// to the shared run by atomic additions, between two stores to its own epoch (see [42]). A scrape sums the
-// runs under the lock. Ids are never used twice: a handle whose series is gone finds another tag, and
-// its update is dropped. An own run that belongs to a new series is zeroed by its thread itself, on its next
-// update, so nobody ever writes another thread's cells.
+// A series has one run of cells, [tag][double][integers...], that all threads share. A thread that updates it
+// often also has a run of its own, at the same place in its own pages. An update of the own run compares the
+// tag with the handle's id, loads, adds, and stores: no lock prefix, nothing shared. A thread without an own run
+// adds to the shared run by atomic additions, between two stores to its own epoch (see [42]). A scrape sums the
+// runs under the lock. Ids are never used twice: a handle whose series was removed finds another tag, and
+// its update is dropped. When a place is given to a new series, each thread zeroes its own run there itself, on
+// its next update. So no thread ever writes the cells of another thread.
 //
 // tests/model/protocol.cpp checks all orders in which these steps can take effect.
 PROMETHEUS_ASYNC_BEGIN
 
-/// Buckets of a native histogram, which needs no list of bounds: each is at most `factor` times as wide as the one before,
-/// for all values above and below zero, and is made when it is first hit. Prometheus takes them by its protobuf format.
+/// Buckets of a native histogram, which needs no list of bounds. Each is at most `factor` times as wide as the one before,
+/// for all values above and below zero. It is made at its first observation. Prometheus reads them from the protobuf format.
 ///
 /// shape    the bounds are 2^(n / 2^schema): a factor of 1.1 is schema 3, with 8 buckets from 1 to 2
 struct native_buckets {
     double factor = 0;                     // above 1; 0: the histogram is not native
-    double zero_threshold = 0x1p-128;      // what is no farther from zero is in the zero bucket; a power of two, or 0
-    std::uint32_t max_buckets = 160;       // that a page shows, without the zero bucket; then the limits below; 0: no limit
-    double max_zero_threshold = 0;         // first the zero bucket is widened, at most to this; then buckets are halved
-    seconds min_reset = 0;                 // a histogram that was widened or halved starts anew after this; 0: never
+    double zero_threshold = 0x1p-128;      // values no farther from zero are in the zero bucket; a power of two, or 0
+    std::uint32_t max_buckets = 160;       // on a page, without the zero bucket. With more, it is reduced as below; 0: no limit
+    double max_zero_threshold = 0;         // first the zero bucket is widened, at most to this; then pairs of buckets are joined
+    seconds min_reset = 0;                 // a histogram that was reduced is reset after this time; 0: never
 };
 
 namespace detail {
@@ -893,12 +892,12 @@ struct cell {
 #if PROMETHEUS_ASYNC_DETAIL_WIDE
     std::uint64_t word;
 
-    PROMETHEUS_ASYNC_DECL std::uint64_t own() const noexcept { return word; }  // by its writer
+    PROMETHEUS_ASYNC_DECL std::uint64_t own() const noexcept { return word; }  // for its writer
     PROMETHEUS_ASYNC_DECL std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
     PROMETHEUS_ASYNC_DECL void store(std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELAXED); }
 #else
-    // Two copies, written in turn: readers take the newer one, and never wait for a writer, which may have
-    // been left behind by a fork in the middle of its store.
+    // Two copies, written in turn. Readers take the newer one, and never wait for a writer: in a forked child there
+    // may be a copy of a store that no thread will finish.
     std::uint32_t version;
     std::uint32_t half[2][2];
 
@@ -925,8 +924,8 @@ struct cell {
 #endif
     PROMETHEUS_ASYNC_DECL void add(std::uint64_t n) noexcept { store(own() + n); }
     PROMETHEUS_ASYNC_DECL void add(double d) noexcept { store(__builtin_bit_cast(std::uint64_t, real() + d)); }  // reset() may write here
-    /// The same where an update does more than this. g++ takes atomic doubles through integer registers: sooner there again
-    /// for the next addition, but more instructions.
+    /// The same for updates that do more than one addition. With __atomic functions g++ moves doubles through integer
+    /// registers: the next addition can read the value sooner, but there are more instructions.
 #if defined(__LP64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
     using real_word [[gnu::may_alias]] = double;
     PROMETHEUS_ASYNC_DECL void add_beside(double d) noexcept {
@@ -954,13 +953,13 @@ struct cell {
 #endif
 };
 
-/// The value of a gauge that was set: any number of writers. Until then it holds `unset`, and the value
-/// is the sum of the cells. Not both: an inc that another thread keeps in its cell would be added to
+/// The value of a gauge that was set; any number of writers. Until the first set it holds `unset`, and the value
+/// is the sum of the cells. It cannot be the sum of both: an inc in another thread's cell would be added to
 /// every later set.
 struct shared_value {
     std::uint64_t word;
 
-    static constexpr std::uint64_t unset = 0x7ff4'756e'7365'7421;  // a NaN that no arithmetic makes
+    static constexpr std::uint64_t unset = 0x7ff4'756e'7365'7421;  // a NaN that no arithmetic gives
     PROMETHEUS_ASYNC_DECL static std::uint64_t bits(double v) noexcept {
         const std::uint64_t b = bits_of(v);
         return b == unset ? 0x7ff8'0000'0000'0000 : b;
@@ -975,15 +974,15 @@ struct shared_value {
                                             __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     }
 #else
-    PROMETHEUS_ASYNC_DECL std::uint64_t load() const noexcept;  // each for a moment under a lock of its own
+    PROMETHEUS_ASYNC_DECL std::uint64_t load() const noexcept;  // each takes values_lock
     PROMETHEUS_ASYNC_DECL void set(double v) noexcept;
     PROMETHEUS_ASYNC_DECL void clear() noexcept;
     PROMETHEUS_ASYNC_DECL void add(double d) noexcept;
 #endif
 };
 
-// Words that lookups read without the lock. On 32-bit targets a torn one is caught by the version that
-// every lookup checks at its end.
+// Words that lookups read without the lock. On 32-bit targets a word may be read half old, half new: the version that
+// every lookup compares at its end detects that.
 #if defined(__LP64__) || defined(__x86_64__)
 PROMETHEUS_ASYNC_DECL inline std::uint64_t acquire(const std::uint64_t& word) noexcept { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
 PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELEASE); }
@@ -1002,15 +1001,15 @@ PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) 
 }
 #endif
 
-/// How the cells of a run and the word of its record make one value of all threads' runs. It stands in the tag, so that a
-/// thread's end needs to look at nothing but cells and tags.
+/// How one value is computed from the runs of all threads and the word of the record. The rule is part of the tag, so that
+/// the end of a thread needs only cells and tags.
 enum class cell_rule : std::uint8_t {
     none,       // no cells: record_word::state, or nothing
     sum,        // a double and integers, each added up
-    sum_or_set, // a double, added up until record_word::last_set is set: that is the value then
-    extremes    // two half-windows: of each the turn that it is of, the smallest value and the largest
+    sum_or_set, // a double, added up; once record_word::last_set is set, that is the value
+    extremes    // two half-windows; of each: the number of its turn, the smallest and the largest value
 };
-/// The low 12 bits of an id, which say what its run is.
+/// The low 12 bits of an id: rule and length of its run.
 PROMETHEUS_ASYNC_DECL constexpr unsigned run_kind(cell_rule rule, unsigned length) noexcept { return static_cast<unsigned>(rule) << 9 | length; }
 PROMETHEUS_ASYNC_DECL constexpr unsigned run_length(std::uint64_t id) noexcept { return static_cast<unsigned>(id & 0x1ff); }
 PROMETHEUS_ASYNC_DECL constexpr cell_rule rule_of(std::uint64_t id) noexcept { return static_cast<cell_rule>(id >> 9 & 7); }
@@ -1019,22 +1018,22 @@ struct family_state;
 struct series_extra;
 struct bucket_bounds;
 
-/// The part of a series' value that is not in cells: which, says the rule of its run.
+/// The part of a series' value that is not in cells. The rule of its run selects the member.
 union record_word {
     shared_value last_set;  // sum_or_set
-    double last_shown;      // sum: of the double, for steady(). The lock is held
-    std::uint64_t state;    // none: of a state set, its place. The lock is held
-    std::uint32_t turn;     // extremes: which half-window it is, from 2 on. Written with the lock held
+    double last_shown;      // sum: the last double that was shown, for steady(). Under the lock
+    std::uint64_t state;    // none: the index of a state set's state. Under the lock
+    std::uint32_t turn;     // extremes: the number of the present half-window, from 2 on. Written under the lock
 };
 
-/// A series, at a multiple of 16; its key follows, which is all that is kept of its labels. Its memory is recycled as a piece
-/// of the same size, never given back: lookups read `id`, `place`, `hash` and the key without the lock.
+/// A series, at an address that is a multiple of 16. Its key follows it: the label values, stored only there. The memory is
+/// never freed, only used again for records of the same size, because lookups read `id`, `place`, `hash` and the key without the lock.
 struct record {
     std::uint64_t id;
     record_word word;
     union {
         family_state* family;
-        bucket_bounds* bounds;  // once removed
+        bucket_bounds* bounds;  // of a removed series
     };
     series_extra* extra;
     union {
@@ -1043,10 +1042,10 @@ struct record {
     };
     std::uint32_t place;
     std::uint32_t hash;   // the lower half
-    std::uint32_t units;  // of 16 bytes, the key included
+    std::uint32_t units;  // its size in units of 16 bytes, with the key
     union {
-        std::uint32_t size;  // of its values together; `escaped` if they are shown with escapes, or are longer than that
-        std::uint32_t owed;  // once removed: threads that may still be updating it, and one until no epoch is from before
+        std::uint32_t size;  // of all label values together; `escaped` if they need escapes, or are too long for this
+        std::uint32_t owed;  // of a removed series: how many threads may still be updating it, plus 1 while an old epoch may last
     };
 
     static constexpr std::uint32_t escaped = ~std::uint32_t{0};
@@ -1057,16 +1056,16 @@ struct record {
 
 /// What a handle holds.
 struct series {
-    std::uint64_t id = 0;  // the lower 12 bits are its run's kind
+    std::uint64_t id = 0;  // the lower 12 bits are the kind of its run
     std::uint32_t page = ~std::uint32_t{0};
     std::uint32_t offset = 0;
     record* rec = nullptr;
 };
 
 struct thread_cells {
-    cell** pages;  // never null below `count`: a page that was not touched is one that fits no tag
+    cell** pages;  // never null below `count`: an unused entry is a page whose tags match no id
     std::uint32_t count;
-    bool ended;  // this thread's cells were folded: updates now go to the shared ones, under the lock
+    bool ended;  // this thread's cells were folded into the shared ones; its updates now go there, under the lock
 };
 #if PROMETHEUS_ASYNC_NO_THREADS
 extern PROMETHEUS_ASYNC_DECL thread_cells this_thread;
@@ -1074,7 +1073,7 @@ extern PROMETHEUS_ASYNC_DECL thread_cells this_thread;
 extern PROMETHEUS_ASYNC_DECL constinit thread_local thread_cells this_thread;
 #endif
 
-/// This thread's run of the series, or null: not touched yet, or gone.
+/// This thread's run of the series, or null: it has none yet, or the series was removed.
 PROMETHEUS_ASYNC_DECL inline cell* own_run(const series& s) noexcept {
     const thread_cells& mine = this_thread;
     if (s.page < mine.count) [[likely]] {
@@ -1084,8 +1083,8 @@ PROMETHEUS_ASYNC_DECL inline cell* own_run(const series& s) noexcept {
     return nullptr;
 }
 
-/// Takes values of a turn into its half-window, which one thread writes. What is of an earlier turn is written over, and
-/// its number comes last: whoever reads the new one sees no older values.
+/// Adds values of a turn to its half-window, which one thread writes. Values of an earlier turn are overwritten. The number
+/// of the turn is written last, so a reader that sees the new number sees no older values.
 PROMETHEUS_ASYNC_DECL inline void widen(cell* half, std::uint64_t turn, double least, double most) noexcept {
     const bool fresh = half[0].own() != turn;
     if (fresh || order(least) < order(half[1].real())) half[1].store(bits_of(least));
@@ -1098,7 +1097,7 @@ PROMETHEUS_ASYNC_DECL inline void widen_run(cell* run, const record& r, double v
     if (!is_nan(value)) widen(half_of(run, turn), turn, value, value);
 }
 
-// Where this thread has no run of its own: add to the shared run, or make an own one, or drop the update.
+// Called where this thread has no run of its own: these add to the shared run, or make an own one, or drop the update.
 
 /// Adds `d` to the double and `n` to cell `at`.
 PROMETHEUS_ASYNC_DECL void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept;
@@ -1108,25 +1107,25 @@ PROMETHEUS_ASYNC_DECL void set_slowly(const series& s, double v) noexcept;
 PROMETHEUS_ASYNC_DECL void widen_slowly(const series& s, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void count_event(event_kind what) noexcept;
 
-/// The bounds of a histogram, interned, with a table from exponent and two bits of mantissa to
-/// the first bound that can matter.
+/// The bounds of a histogram, interned, with a table: the exponent and two bits of the mantissa give the first
+/// bound that may be the right one.
 struct bucket_bounds : allocated {
     std::uint32_t count;
     bool direct;         // no table entry holds more than one bound
-    bool native;         // there are native buckets too, or, when count is 0, alone
-    std::uint8_t coarser;  // 8 less the schema of those
+    bool native;         // there are native buckets; when count is 0, no others
+    std::uint8_t coarser;  // 8 minus the schema of the native buckets
     std::uint32_t round;   // 2^coarser - 1
-    std::uint64_t least, most;  // of those: the first size that is not in the zero bucket, and so many sizes are usual ones
-    std::int32_t first;  // what the first table entry stands for
+    std::uint64_t least, most;  // bits of the smallest size outside the zero bucket; how many sizes from there on are usual ones
+    std::int32_t first;  // index of the first table entry
     std::uint8_t table[256];
     const double* upper;  // count, then +Inf up to a power of two; ascending
     double zero_threshold, max_zero_threshold, min_reset, factor;  // as native_buckets
     std::uint32_t max_buckets;
-    std::uint32_t half;   // half of that power
-    std::uint32_t users;  // families, and removed series that some thread may be updating; without any it is freed
+    std::uint32_t half;   // half of that power of two
+    std::uint32_t users;  // families, and removed series that a thread may still be updating; at 0 it is freed
     std::size_t hash;
     bucket_bounds* next;
-    char* text;           // of each bound, canonical: `0.005"} `, and where they end
+    char* text;           // each bound in canonical form: `0.005"} `; `ends` has the end of each
     std::uint16_t* ends;
 
     PROMETHEUS_ASYNC_DECL unsigned bucket(double x) const noexcept {
@@ -1134,14 +1133,14 @@ struct bucket_bounds : allocated {
             auto i = static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50) - first;
             i = i < 0 ? 0 : i > 255 ? 255 : i;
             const unsigned at = table[i];
-            if (is_nan(x)) [[unlikely]] return count;  // above all bounds, whatever its sign
+            if (is_nan(x)) [[unlikely]] return count;  // NaN is above all bounds, whatever its sign
             return at + (x > upper[at] ? 1U : 0U);
         }
         if (is_nan(x)) [[unlikely]] return count;
         unsigned at = 0;
         for (unsigned step = half; step != 0; step >>= 1) {
             const std::uint64_t above = 0 - static_cast<std::uint64_t>(upper[at + step - 1] < x);
-            at += step & static_cast<unsigned>(above);  // a mask: the ternary becomes a branch
+            at += step & static_cast<unsigned>(above);  // a mask, because compilers turn ?: into a branch here
         }
         return at;
     }
@@ -1149,7 +1148,7 @@ struct bucket_bounds : allocated {
 
 }  // namespace detail
 
-/// How often the library noticed something since it started, all threads and registries together.
+/// How often an event has occurred since the program started, in all threads and registries together.
 ///
 /// unit     a number of events, which only goes up
 /// threads  any; it takes the lock
@@ -1162,13 +1161,13 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 
-/// The types of OpenMetrics. Text formats know fewer: see format.
+/// The types of OpenMetrics. The text formats have fewer: see format.
 ///
 /// source   the member `type` of each class of metrics
 enum class metric_type : std::uint8_t {
     counter, gauge, histogram, summary, info, state_set, unknown, gauge_histogram, min_max_gauge
 };
-/// "counter", "gauge", ... as OpenMetrics writes them, and "min_max_gauge", which it writes as a gauge.
+/// The name of a type, as OpenMetrics writes it: "counter", "gauge", ...; and "min_max_gauge", which pages show as a gauge.
 ///
 /// lifetime static
 /// threads  any
@@ -1176,7 +1175,7 @@ PROMETHEUS_ASYNC_DECL const char* type_name(metric_type type) noexcept;
 
 namespace detail {
 
-/// How many enumerators an enumeration has that counts from 0. The compiler writes the others as casts: `(format)4`.
+/// How many enumerators an enumeration has that counts from 0. The compiler's name for a value without one is a cast: `(format)4`.
 template <auto Value>
 PROMETHEUS_ASYNC_DECL consteval bool is_enumerator() {
     const std::string_view name = __PRETTY_FUNCTION__;
@@ -1194,39 +1193,39 @@ PROMETHEUS_ASYNC_DECL consteval bool rows_are(const Row (&rows)[N], Enum Row::*k
     return N == enumerators<Enum>();
 }
 
-/// What the name of a sample may have behind its family's.
+/// What may follow the family's name in the name of a sample.
 enum class suffix : std::uint8_t { total, created, bucket, sum, count, gsum, gcount, info };
 constexpr std::string_view suffix_texts[] = {"_total", "_created", "_bucket", "_sum", "_count", "_gsum", "_gcount", "_info"};
 static_assert(std::size(suffix_texts) == enumerators<suffix>());
 template <class... Suffix>
 PROMETHEUS_ASYNC_DECL consteval unsigned suffixes(Suffix... all) { return (0U | ... | (1U << static_cast<unsigned>(all))); }
 
-/// What the value of a series is.
+/// The kind of value that a series has.
 enum class value_shape : std::uint8_t {
     number,     // one number
-    facts,      // 1, with more labels
-    points,     // several numbers, told apart by the type's own label
+    facts,      // 1, with additional labels
+    points,     // several numbers, distinguished by the type's own label
     histogram,  // buckets; sum and count
     summary     // quantiles; sum and count
 };
 
-/// All that is asked about a type. To add one: an enumerator, a row, a class in [20], and a case in cursor::state::series
-/// ([52]) that makes its value.
+/// All properties of a type. To add a type: an enumerator, a row, a class in [20], and a case in cursor::state::series
+/// ([52]) that computes its value.
 struct type_row {
     metric_type type;
     const char* name;            // as type_name() gives it
     const char* om_name;         // in OpenMetrics
     const char* text_name;       // in the text format
-    std::string_view ending;     // what the name of its samples ends with: added by the declaration
-    unsigned suffixes;           // of its samples, the ending among them
-    std::string_view own_label;  // is the library's; empty: none
-    bool labels_itself;          // its own label is its name, and no unit is
+    std::string_view ending;     // of its samples' names; the declaration adds it
+    unsigned suffixes;           // of its samples' names, with the ending
+    std::string_view own_label;  // reserved for the library; empty: none
+    bool labels_itself;          // the metric's name is also its own label's, so it has no unit
     value_shape shape;
     cell_rule cells;
-    unsigned more_cells;         // in a run, besides its tag and the first; and one for each bound
-    bool one_line;               // a series is one line of which all but the number is prepared
-    bool created;                // shows when it was made, where asked for
-    bool unit;                   // may have one
+    unsigned more_cells;         // in a run, besides the tag, the first cell, and one for each bound
+    bool one_line;               // a series is one line, prepared except for the number
+    bool created;                // can show when it was created
+    bool unit;                   // may have a unit
 };
 constexpr type_row type_rows[] = {
     {metric_type::counter, "counter", "counter", "counter", "_total", suffixes(suffix::total, suffix::created),
@@ -1253,7 +1252,7 @@ PROMETHEUS_ASYNC_DECL constexpr const type_row& row_of(metric_type type) noexcep
 PROMETHEUS_ASYNC_DECL constexpr bool has_suffix(metric_type type, suffix s) noexcept {
     return (row_of(type).suffixes >> static_cast<unsigned>(s) & 1) != 0;
 }
-/// Whether `is` says true of a suffix of the type; it is asked of each until then.
+/// Whether `is` returns true for a suffix of the type. It is called with each, until it does.
 template <class Is>
 PROMETHEUS_ASYNC_DECL bool any_suffix(metric_type type, Is is) {
     for (std::size_t i = 0; i != std::size(suffix_texts); ++i)
@@ -1278,39 +1277,39 @@ class sample_sink;
 class collector;
 class collector_handle;
 
-/// How a metric is declared. The full name is name_space_subsystem_name_unit, without what is empty or
-/// already there.
+/// How a metric is declared. The full name is name_space_subsystem_name_unit, without empty parts and without a unit that
+/// the name already ends with.
 ///
 /// lifetime copied by the declaration; lists live until its end
 struct metric_options {
     prometheus_async::registry* registry = nullptr;  // where it is declared; null: default_registry()
     std::string_view unit{};                         // "seconds": ends the name, and OpenMetrics shows it
-    std::string_view name_space{};                   // before the name, as "app"
-    std::string_view subsystem{};                    // between the two, as "cache"
+    std::string_view name_space{};                   // before the name, for example "app"
+    std::string_view subsystem{};                    // between the two, for example "cache"
     list<label> labels{};                            // the same on every series
     list<double> buckets{};                          // upper bounds, ascending, without +Inf; empty: 5 ms to 10 s, as the Python client's
     native_buckets native{};                         // of a histogram: {.factor = 1.1}; without `buckets` it has no others
     list<std::string_view> states{};                 // of a state_set; the first is its start
-    std::size_t max_series = 0;                      // of a family; all others count in one more, whose labels are all
+    std::size_t max_series = 0;                      // of a family; further series count in one whose labels are all
                                                      // "_overflow" (event_kind::series_overflowed); 0: no limit
     seconds window{};                                // of a min_max_gauge; 0: 60 s
 };
 static_assert(std::is_trivially_destructible_v<metric_options>);
 
-/// What a registry may hold. A declaration that finds no room is an error (errc::limit). A series that finds none in `series`
-/// or `bytes` counts in the series of its family whose labels are all "_overflow", as those beyond max_series. That one has its
-/// room from the declaration on, as has the only series of a metric without labels: a limit is never exceeded. What is removed
-/// gives its room back.
+/// How much a registry may hold. A declaration beyond a limit is an error (errc::limit). A series beyond `series` or `bytes`
+/// counts in the series of its family whose labels are all "_overflow", like those beyond max_series. The declaration reserves
+/// the room for that series, and for the only series of a metric without labels, so a limit is never exceeded. Removed series
+/// and metrics no longer count.
 ///
 /// unit     numbers, and octets; 0: no limit
-/// shape    a repeated declaration takes nothing. Not counted: what collectors yield, exemplars, buckets, and what the
-///          library needs beside a text to hold it
+/// shape    a repeated declaration counts once. Not counted: what collectors yield, exemplars, buckets, and the memory that
+///          the library needs around a text
 /// threads  a value like any other
-/// errors   event_kind::series_overflowed for each series that found no room. An info whose new labels have none keeps the
-///          old ones, and is counted as well
+/// errors   event_kind::series_overflowed for each series beyond a limit. An info whose new labels are beyond it keeps the
+///          old ones, which counts as such an event too
 struct registry_limits {
     std::size_t families = 0;  // declared metrics, with labels or without
-    std::size_t series = 0;    // of all of them; one of each family is its overflow series, there or not
+    std::size_t series = 0;    // of all metrics together; the overflow series of each family counts from its declaration on
     std::size_t bytes = 0;     // names (with unit), units, helps, label names, states, and the values of the labels of each series
 };
 
@@ -1325,7 +1324,7 @@ struct declaration {
     std::string_view help;
     const metric_options& options;
     const label_names* labels = nullptr;             // null: one series without labels
-    collector_hook* hook = nullptr;                  // not null: its value is told by a function
+    collector_hook* hook = nullptr;                  // not null: a function gives its value
 };
 /// A declared metric: its only series, or its family.
 struct declared {
@@ -1335,30 +1334,30 @@ struct declared {
     const bucket_bounds* bounds = nullptr;
 };
 PROMETHEUS_ASYNC_DECL result<declared> declare(const declaration& what);
-/// Calls the link marker, so that a forgotten implementation is named among the undefined references.
+/// Calls the link marker, so that the linker names the macro when no file defines the implementation.
 PROMETHEUS_ASYNC_DECL inline declared declare_or_raise(const declaration& what) {
     define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file_or_PROMETHEUS_ASYNC_SHARED_in_all();
     return declare(what).value();
 }
 }  // namespace detail
 
-/// Owns series and copies every byte it keeps of them. Handles outlive it harmlessly: their updates are
+/// Owns metrics and their series, and copies all names and texts. Handles may outlive it: their updates are
 /// then dropped.
 ///
-/// threads  any, one lock for all that is not an update
-/// errors   try_* return invalid_name, invalid_option, conflict or limit, make_* raise them. The same
-///          declaration again gives the same series. Two names that are one for a scraper that has them escaped
-///          (utf8("a.b") and a_b) are a conflict
+/// threads  any; all calls but updates take one lock
+/// errors   try_* return invalid_name, invalid_option, conflict or limit; make_* raise them. The same
+///          declaration again gives the same series. Two names that escaping makes equal (utf8("a.b") and a_b)
+///          are a conflict
 class registry {
 public:
     PROMETHEUS_ASYNC_DECL constexpr registry() noexcept = default;
-    /// One that is bounded from the start.
+    /// A registry with limits from the start.
     PROMETHEUS_ASYNC_DECL constexpr explicit registry(const registry_limits& limits) noexcept : limits_(limits) {}
     registry(const registry&) = delete;
     registry& operator=(const registry&) = delete;
     PROMETHEUS_ASYNC_DECL ~registry();
 
-    // For names known only at run time. Those outside the legacy grammar are asked for: make_counter(utf8(name), help).
+    // For names known only at run time. For a name outside the legacy grammar: make_counter(utf8(name), help).
     PROMETHEUS_ASYNC_DECL result<counter> try_counter(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL result<gauge> try_gauge(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL result<histogram> try_histogram(any_name name, std::string_view help, const metric_options& options = {});
@@ -1367,7 +1366,7 @@ public:
     PROMETHEUS_ASYNC_DECL result<state_set> try_state_set(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL result<unknown> try_unknown(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL result<min_max_gauge> try_min_max_gauge(any_name name, std::string_view help, const metric_options& options = {});
-    /// As try_counter() and so on, and raise what these return.
+    /// As try_counter() and so on, but raise the error.
     PROMETHEUS_ASYNC_DECL counter make_counter(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL gauge make_gauge(any_name name, std::string_view help, const metric_options& options = {});
     PROMETHEUS_ASYNC_DECL histogram make_histogram(any_name name, std::string_view help, const metric_options& options = {});
@@ -1380,27 +1379,27 @@ public:
     template <class Metric>
     PROMETHEUS_ASYNC_DECL result<dynamic_family<Metric>> try_family(any_name name, std::string_view help, label_names labels,
                                             const metric_options& options = {});
-    /// The same, and raises what that returns.
+    /// The same, but raises the error.
     template <class Metric>
     PROMETHEUS_ASYNC_DECL dynamic_family<Metric> make_family(any_name name, std::string_view help, label_names labels,
                                      const metric_options& options = {});
 
-    /// From now on. What it holds already stays, even if that is more.
+    /// Sets the limits. What the registry already holds stays, even if that is more.
     PROMETHEUS_ASYNC_DECL void set_limits(const registry_limits& limits) noexcept;
-    /// What it holds now, counted as the limits are.
+    /// What the registry holds now, counted as for the limits.
     PROMETHEUS_ASYNC_DECL registry_limits held() const noexcept;
 
     /// Removes a metric and all its series, by its full name; false when there is none.
     PROMETHEUS_ASYNC_DECL bool unregister(std::string_view name);
 
-    /// Families made at scrape time, by a function or by an object with collect(). They stay as long as
-    /// the handle, or, once it was told to keep(), as long as the registry.
+    /// Adds families that a function, or an object with collect(), makes at each scrape. They stay as long as
+    /// the handle, or, after its keep(), as long as the registry.
     PROMETHEUS_ASYNC_DECL collector_handle add_collector(callback<void(sample_sink&)> collect);
     PROMETHEUS_ASYNC_DECL collector_handle add_collector(collector& source);
-    /// The labels of the metric target_info, which stands first on the page.
+    /// Sets the labels of the metric target_info, which is the first on a page.
     PROMETHEUS_ASYNC_DECL void target_info(list<label> labels);
 
-    /// What a scrape would show of one sample, for tests: sample_value("h_bucket", {{"le", "1.0"}}).
+    /// The value that a scrape would show for one sample, for tests: sample_value("h_bucket", {{"le", "1.0"}}).
     ///
     /// errors   refused: "no sample x{...}"
     PROMETHEUS_ASYNC_DECL result<double> sample_value(std::string_view name, list<label> labels = {});
@@ -1411,7 +1410,7 @@ private:
     registry_limits limits_{};
 };
 
-/// Where metrics are declared by default. Never destroyed.
+/// The registry in which metrics are declared by default. Never destroyed.
 ///
 /// lifetime static
 /// threads  any
@@ -1423,15 +1422,15 @@ PROMETHEUS_ASYNC_END
 //      needs [18]
 // =============================================================================
 //
-// Metrics are handles of two to four words: copy them. Their functions are const because what they
-// change is not in them. Values are read back under the lock, for tests and for curiosity.
+// Metrics are handles of two to four words: copy them. Their functions are const because they change the series
+// and not the handle. Functions that read a value back take the lock; they are meant for tests.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 template <class T>
 concept has_to_label = requires(const T& v) { { to_label(v) } -> std::convertible_to<std::string_view>; };
 
-/// A label's value as text, valid as long as this and the value.
+/// A label's value as text; valid as long as both this object and the value.
 class label_text {
 public:
     template <class T>
@@ -1472,12 +1471,12 @@ private:
 
 }  // namespace detail
 
-/// What a single increment or observation belongs to (a trace): shown by OpenMetrics beside the sample.
+/// A reference from a single increment or observation to something else, such as a trace. OpenMetrics shows it with the sample.
 ///
-/// shape    names and values together at most 128 code points, or it is dropped and counted
-/// threads  any; keeping one takes the lock, so give one to few updates, not to all
+/// shape    names and values together have at most 128 code points; a longer one is dropped and counted
+/// threads  any; storing one takes the lock, so give exemplars to few updates, not to all
 struct exemplar {
-    list<label> labels;    // as {{"trace_id", id}}
+    list<label> labels;    // for example {{"trace_id", id}}
     double timestamp = 0;  // seconds since 1970; 0: now
 };
 static_assert(std::is_trivially_destructible_v<exemplar>);
@@ -1489,11 +1488,11 @@ PROMETHEUS_ASYNC_DECL void set_info(const series& s, list<label> labels);
 PROMETHEUS_ASYNC_DECL bool set_state(const series& s, std::string_view state) noexcept;
 }  // namespace detail
 
-/// Measures the time from its making to its end: `auto t = h.timer();`.
+/// Measures the time from its construction to its destruction: `auto t = h.timer();`.
 ///
 /// unit     seconds, never negative
 /// clock    monotonic_now()
-/// threads  may end on another than it was made on
+/// threads  may be destroyed on another thread than it was made on
 template <class Metric>
 class [[nodiscard]] scoped_timer {
 public:
@@ -1504,7 +1503,7 @@ public:
         if constexpr (requires { metric_.observe(span); }) metric_.observe(span);
         else metric_.set(span);
     }
-    /// The seconds until now.
+    /// The seconds since its construction.
     PROMETHEUS_ASYNC_DECL double elapsed() const noexcept { return detail::seconds_since(start_); }
 
 private:
@@ -1514,9 +1513,9 @@ private:
 
 /// A number that only goes up.
 ///
-/// unit     whole steps add up exactly up to 2^64, fractional ones as a double
-/// threads  any; inc() takes no lock. A thread that counts often shares no cache line with others: its first updates
-///          are atomic additions to the shared series, then it has cells of its own. Not async-signal-safe
+/// unit     whole steps are added exactly up to 2^64, fractional ones as a double
+/// threads  any; inc() takes no lock. The first updates of a thread are atomic additions to cells that threads share; then
+///          the thread has cells of its own, and shares no cache line with others. Not async-signal-safe
 /// errors   none: a negative or NaN step changes nothing and is counted (event_kind::step_ignored)
 class counter {
 public:
@@ -1529,7 +1528,7 @@ public:
         : counter(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit counter(const detail::declared& from) noexcept : series_(from.one) {}
 
-    /// By one, by a number, or by a duration in seconds.
+    /// Adds one, a number, or a duration in seconds.
     PROMETHEUS_ASYNC_DECL void inc() const noexcept { count(1); }
     template <std::integral Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
@@ -1554,17 +1553,17 @@ public:
         if (detail::from_zero(d)) detail::keep_exemplar(series_, nullptr, d, e);
     }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
-    // Names of other libraries. Operators would act on the handle: it can be assigned, the counter cannot.
+    // Names that other libraries use. There are no operators, because a handle can be assigned and a counter cannot.
     template <class Step> void add(Step) const = delete;         // inc(step)
     template <class Value> void set(Value) const = delete;       // a counter goes up by inc(step); a total that is kept elsewhere is a callback_counter
     template <class Step> void operator+=(Step) const = delete;  // inc(step)
     void operator++() const = delete;                            // inc()
     void operator++(int) const = delete;                         // inc()
     template <class... X> void Increment(X...) const = delete;   // inc(step)
-    /// To zero, and made anew as far as _created tells.
+    /// Sets it to zero, and its _created time to now.
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-    /// Counts one when the scope that holds the result is left by an exception.
+    /// Counts one when an exception leaves the scope of the result.
     PROMETHEUS_ASYNC_DECL auto count_exceptions() const noexcept;
 #endif
 
@@ -1578,10 +1577,10 @@ private:
 
 /// A number that goes up and down.
 ///
-/// shape    inc and dec go to a counter's kind of cells until the first set(); from then on the value is one
+/// shape    until the first set(), inc() and dec() go to cells as a counter's; from then on the value is one
 ///          shared word, and set(v) reads back as v
-/// threads  any; set() is one relaxed store; inc() and dec() are as cheap as a counter's before the
-///          first set(), one atomic add after it
+/// threads  any; set() is one relaxed store; inc() and dec() cost as much as a counter's inc() before the
+///          first set(), and one atomic addition after it
 /// errors   none
 class gauge {
 public:
@@ -1609,7 +1608,7 @@ public:
         if (detail::own_run(series_)) [[likely]] series_.rec->word.last_set.set(value);
         else detail::set_slowly(series_, value);
     }
-    // Whole numbers of any width, without a warning of the conversion.
+    // Integers of any width, without a warning about the conversion.
     PROMETHEUS_ASYNC_DECL void inc(std::integral auto step) const noexcept { inc(static_cast<double>(step)); }
     PROMETHEUS_ASYNC_DECL void dec(std::integral auto step) const noexcept { inc(-static_cast<double>(step)); }
     PROMETHEUS_ASYNC_DECL void set(std::integral auto value) const noexcept { set(static_cast<double>(value)); }
@@ -1619,7 +1618,7 @@ public:
     PROMETHEUS_ASYNC_DECL void set(seconds value) const noexcept { set(value.count()); }
     PROMETHEUS_ASYNC_DECL void set_to_current_time() const noexcept { set(wall_now()); }  // in seconds since 1970
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
-    // Names of other libraries, see counter.
+    // Names that other libraries use, see counter.
     template <class Step> void add(Step) const = delete;         // inc(step)
     template <class Step> void sub(Step) const = delete;         // dec(step)
     template <class Step> void operator+=(Step) const = delete;  // inc(step)
@@ -1635,16 +1634,16 @@ public:
     template <class Value>
         requires std::is_arithmetic_v<Value>
     void operator=(Value) const = delete;                        // set(value): what is assigned is the handle
-    /// Sets the gauge to the seconds that the scope took.
+    /// Sets the gauge to the duration of the result's scope in seconds.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<gauge>(*this); }
-    /// One up now, one down when the result ends.
+    /// Adds one now, and subtracts one when the result is destroyed.
     PROMETHEUS_ASYNC_DECL auto track_inprogress() const noexcept;
 
 private:
     detail::series series_;
 };
 
-/// A gauge whose type nobody knows: for values passed on from elsewhere.
+/// A gauge of unknown type: for values that come from another system.
 ///
 /// threads  as a gauge
 /// errors   none
@@ -1691,11 +1690,11 @@ inline auto counter::count_exceptions() const noexcept { return detail::exceptio
 /// Counts observations in buckets of upper bounds, and sums them.
 ///
 /// unit     upstream's default buckets suit seconds: 5 ms to 10 s
-/// shape    at most 250 bounds; one series for each, and +Inf, _sum and _count; or native buckets (metric_options::native),
-///          beside those or alone
+/// shape    at most 250 bounds; one sample for each, and +Inf, _sum and _count; or native buckets (metric_options::native),
+///          with those or alone
 /// threads  any; observe() takes no lock
-/// errors   none: NaN counts in +Inf and makes the sum NaN. When there is no memory for a native bucket, the value counts in
-///          that of zeros
+/// errors   none: NaN counts in +Inf and makes the sum NaN. Without memory for a native bucket, the value counts in the zero
+///          bucket
 class histogram {
 public:
     static constexpr metric_type type = metric_type::histogram;
@@ -1726,30 +1725,30 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value, const exemplar& e) const noexcept { observe(value.count(), e); }
     template <class... X> void Observe(X...) const = delete;  // observe(value)
-    /// Observes the seconds that the scope took.
+    /// Observes the duration of the result's scope in seconds.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<histogram>(*this); }
-    /// To no observations, and made anew as far as _created tells.
+    /// Removes all observations, and sets its _created time to now.
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;  // of all observations
     PROMETHEUS_ASYNC_DECL double sum() const noexcept;           // of all observed values
 
 private:
     detail::series series_;
-    const detail::bucket_bounds* bounds_ = nullptr;  // there as long as this thread's run is the series'
+    const detail::bucket_bounds* bounds_ = nullptr;  // valid as long as this thread's run has the series' tag
 };
 
 /// Upper bounds for metric_options::buckets: start, start + width, ...
 ///
 /// shape    `count` bounds, without +Inf
-/// errors   none here: a declaration refuses bounds that do not go up
+/// errors   none here: a declaration refuses bounds that do not ascend
 PROMETHEUS_ASYNC_DECL std::vector<double> linear_buckets(double start, double width, std::size_t count);
-/// start, start * factor, ...
+/// Upper bounds for metric_options::buckets: start, start * factor, ...
 ///
 /// shape    `count` bounds, without +Inf
-/// errors   none here: a declaration refuses bounds that do not go up
+/// errors   none here: a declaration refuses bounds that do not ascend
 PROMETHEUS_ASYNC_DECL std::vector<double> exponential_buckets(double start, double factor, std::size_t count);
 
-/// Counts observations and sums them. For quantiles take a histogram: a summary has none here.
+/// Counts observations and sums them. It has no quantiles: use a histogram for these.
 ///
 /// threads  any; observe() takes no lock
 /// errors   none: NaN counts and makes the sum NaN
@@ -1776,9 +1775,9 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     template <class... X> void Observe(X...) const = delete;  // observe(value)
-    /// Observes the seconds that the scope took.
+    /// Observes the duration of the result's scope in seconds.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<summary>(*this); }
-    /// To no observations, and made anew as far as _created tells.
+    /// Removes all observations, and sets its _created time to now.
     PROMETHEUS_ASYNC_DECL void reset() const { detail::reset_series(series_); }
     PROMETHEUS_ASYNC_DECL std::uint64_t count() const noexcept;  // of all observations
     PROMETHEUS_ASYNC_DECL double sum() const noexcept;           // of all observed values
@@ -1787,13 +1786,13 @@ private:
     detail::series series_;
 };
 
-/// The smallest and the largest value of late: what a gauge, which a scraper sees at one moment in fifteen seconds, hides.
+/// The smallest and the largest value of the last seconds. A plain gauge shows only the value at the moment of a scrape.
 ///
 /// shape    one family of gauges: `name{bound="min"}` and `name{bound="max"}`, which are NaN where nothing was observed
-/// unit     metric_options::window, 60 s by default: a value is shown for at least half of it, and by at least one scrape; at
-///          the most for all of it and the time between two scrapes
-/// clock    the scrapes': the first one after half a window begins the next half, and any number of scrapers see the same
-/// threads  any; a thread's first updates of a series take the lock, the others take none
+/// unit     metric_options::window, 60 s by default: a value is shown for at least half of it, and on at least one page; at
+///          most for all of it plus the time between two scrapes
+/// clock    read by scrapes, not by updates: the first scrape after half a window begins the next half. All scrapers see the same
+/// threads  any; the first updates of a series by a thread take the lock, the others do not
 /// errors   none: NaN changes nothing
 class min_max_gauge {
 public:
@@ -1814,7 +1813,7 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(std::integral auto value) const noexcept { observe(static_cast<double>(value)); }
     PROMETHEUS_ASYNC_DECL void observe(seconds value) const noexcept { observe(value.count()); }
     template <class... X> void Observe(X...) const = delete;  // observe(value)
-    /// Observes the seconds that the scope took.
+    /// Observes the duration of the result's scope in seconds.
     PROMETHEUS_ASYNC_DECL auto timer() const noexcept { return scoped_timer<min_max_gauge>(*this); }
     /// As a scrape would show them now.
     PROMETHEUS_ASYNC_DECL double smallest() const noexcept;
@@ -1824,10 +1823,10 @@ private:
     detail::series series_;
 };
 
-/// Facts that are labels; the value is always 1.
+/// Facts as labels; the value is always 1.
 ///
 /// threads  any; set() takes the lock
-/// errors   set() raises for a label that the declaration already has, or twice the same
+/// errors   set() raises for a label that the declaration already has, and for the same label twice
 class info {
 public:
     static constexpr metric_type type = metric_type::info;
@@ -1839,7 +1838,7 @@ public:
         : info(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit info(const detail::declared& from) noexcept : series_(from.one) {}
 
-    /// These are the facts from now on, instead of those before; unless the registry's limits have no room for them.
+    /// Replaces the facts by these, unless that would exceed the registry's limits.
     PROMETHEUS_ASYNC_DECL void set(list<label> labels) const { detail::set_info(series_, labels); }
     void Set(list<label>) const = delete;  // set(labels)
 
@@ -1847,10 +1846,10 @@ private:
     detail::series series_;
 };
 
-/// Which one of several states something is in: metric_options::states.
+/// One of several states (metric_options::states) is the present one.
 ///
 /// threads  any; set() takes the lock
-/// errors   set() returns false for what is not one of its states
+/// errors   set() returns false for a text that is not one of its states
 class state_set {
 public:
     static constexpr metric_type type = metric_type::state_set;
@@ -1862,7 +1861,7 @@ public:
         : state_set(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit state_set(const detail::declared& from) noexcept : series_(from.one) {}
 
-    /// The state it is in from now on: a string, or an enum that has to_label() beside its type.
+    /// Sets the present state: a string, or an enum with a to_label() in the namespace of its type.
     template <class State>
     PROMETHEUS_ASYNC_DECL bool set(const State& state) const noexcept {
         return detail::set_state(series_, detail::label_text(state).view());
@@ -1881,16 +1880,16 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 //
 // The lookup of a child takes no lock. It reads the family's face (version, table, id), probes the
-// table, compares the key, and reads the version again: whoever takes a record or table away unlinks it
-// first, then bumps the version, and only then lets the memory be used again, so a lookup that saw any
-// recycled word also sees the bump. Only hits count; a miss is confirmed, or made, under the lock.
+// table, compares the key, and reads the version again. Removing a record or a table has this order: 1. unlink it,
+// 2. increment the version, 3. allow its memory to be used again. So a lookup that read any recycled word also reads
+// the new version. Only a hit is a result; after a miss the series is looked up again, or made, under the lock.
 //
-// A table that becomes too small is not copied at once: while the next one is filled, a part with each series that is
-// made, a lookup that finds nothing there also probes the older one. It does so out of line, as all that is seldom.
+// A table that becomes too small is copied in portions, one with each series that is made. Until that has ended, a
+// lookup that finds nothing in the new table also probes the older one, in a function that is not inlined.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// What the hashes of one table depend on. Every table has its own, and no hash ever leaves the process.
+/// The secret of the hashes of one table. Every table has its own, and no hash leaves the process.
 struct hash_seed {
     std::uint64_t low, high;
 };
@@ -1898,14 +1897,14 @@ struct hash_seed {
 /// Read without the lock, and recycled like records.
 struct alignas(64) family_face {
     std::uintptr_t version;
-    std::uintptr_t table;  // aligned entries | log2 of their number. An entry: record | 4 bits of hash
+    std::uintptr_t table;  // address of the entries | log2 of their number. An entry: address of the record | 4 bits of its hash
     std::uint64_t id;
     family_state* family;
     hash_seed seed;
-    std::uintptr_t older;  // the table before, while not all of it has been copied; or 0
+    std::uintptr_t older;  // the previous table, until all of it has been copied; or 0
 };
 
-/// The halves of the whole product, folded.
+/// The exclusive or of both halves of the 128-bit product.
 PROMETHEUS_ASYNC_DECL inline std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
 #ifdef __SIZEOF_INT128__
     __extension__ using wide = unsigned __int128;
@@ -1935,8 +1934,8 @@ PROMETHEUS_ASYNC_DECL inline void store_little(char* to, std::uint64_t word) noe
     std::memcpy(to, &word, sizeof word);
 }
 
-/// A label value as two words: up to 15 bytes themselves and their number; longer ones by their first bytes
-/// and length, and all their bytes are hashed and compared too: they follow the words of all.
+/// A label value as two words. Up to 15 bytes: the bytes and their number. A longer value: its first bytes and its length;
+/// all its bytes follow the words of all values, and are hashed and compared too.
 struct key_pair {
     std::uint64_t low = 0, high = 0;
 };
@@ -1963,8 +1962,8 @@ PROMETHEUS_ASYNC_DECL inline key_pair make_key(std::string_view value) noexcept 
     k.high |= std::uint64_t{n} << 56;
     return k;
 }
-/// Where a table looks first. Each product has a secret in both factors, so that values which meet cannot be
-/// computed without the seed, nor a factor be made zero. Equal hashes are not equal values: texts decide.
+/// The hash of all label values. Each product has a secret in both factors, so that without the seed no colliding values
+/// can be computed, and no factor can be made zero. Values with equal hashes may differ, so the keys are compared as well.
 PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, const std::string_view* values,
                                                        std::size_t count, bool any_long) noexcept {
     std::uint64_t h = seed.high;
@@ -1972,11 +1971,11 @@ PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, co
     if (any_long) [[unlikely]] h = hash_long(seed, h, values, count);
     return mix(h, 0x9e3779b97f4a7c15U);
 }
-/// How far from there an entry may stand. With half of the places free, chance never takes one that far; when it
-/// happens all the same, the table gets another seed.
+/// How far from its first place an entry may be. With half of the places free, chance practically never needs more. If an
+/// entry would be farther away, the table gets another seed.
 PROMETHEUS_ASYNC_DECL constexpr std::size_t most_probes(std::size_t log2) noexcept { return 16 + 8 * log2; }
 
-/// Looks into one table. What it finds counts if the version is still the one that was read before.
+/// Searches one table. A hit is valid only if the version is still the one that was read before.
 PROMETHEUS_ASYNC_DECL inline bool find_in(std::uintptr_t table, std::uint64_t hash, const key_pair* keys, const std::string_view* values,
                                           std::size_t count, bool any_long, series& found) noexcept {
     const auto* entries = reinterpret_cast<const std::uintptr_t*>(table & ~std::uintptr_t{63});
@@ -2000,7 +1999,7 @@ PROMETHEUS_ASYNC_DECL inline bool find_in(std::uintptr_t table, std::uint64_t ha
     }
     return false;
 }
-/// The series, if it is in the table of now and nothing was removed meanwhile. False says nothing: ask find_or_make_child().
+/// Finds the series if it is in the present table and nothing was removed meanwhile. After false, call find_or_make_child().
 template <std::size_t Count>
 PROMETHEUS_ASYNC_DECL bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
                                       series& found) noexcept {
@@ -2012,7 +2011,7 @@ PROMETHEUS_ASYNC_DECL bool find_child(const family_face& face, std::uint64_t fam
     const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, Count, any_long);
     return find_in(table, hash, keys, values, Count, any_long, found) && __atomic_load_n(&face.version, __ATOMIC_RELAXED) == version;
 }
-/// The same in the older table too, again when something was removed meanwhile; then it is made.
+/// Also searches the older table, and again after a removal. If the series does not exist, it is made.
 PROMETHEUS_ASYNC_DECL series find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count);
 PROMETHEUS_ASYNC_DECL series make_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count);
@@ -2038,12 +2037,12 @@ PROMETHEUS_ASYNC_DECL consteval bool all_different(std::initializer_list<std::st
 
 }  // namespace detail
 
-/// Metrics of one name that differ in the values of their labels, made when first asked for.
+/// Metrics of one name that differ in the values of their labels. Each is made when it is first used.
 ///
 /// shape    one series for each set of values, until it is removed
-/// lifetime a handle; what it returns are handles too: keep them where speed counts
+/// lifetime a handle; it returns handles too: store these where speed matters
 /// threads  any; finding takes no lock and allocates nothing, making and removing take the lock
-/// errors   none once declared. Values that are not UTF-8 have U+FFFD in their place, and are counted
+/// errors   none once declared. In values that are not UTF-8, invalid octets become U+FFFD, which is counted
 template <class Metric, fixed_string... Labels>
 class family {
     static_assert(sizeof...(Labels) != 0, "a family has at least one label; a metric without labels is declared as itself");
@@ -2062,7 +2061,7 @@ public:
         declared_ = detail::declare_or_raise({Metric::type, name, help, options, &labels});
     }
 
-    /// The metric with these values: strings, integers, bools, or what has to_label(value) beside its type.
+    /// The metric with these values: strings, integers, bools, or types that have to_label(value) in their namespace.
     template <class... Values>
     PROMETHEUS_ASYNC_DECL Metric operator()(const Values&... values) const {
         static_assert(sizeof...(Values) == sizeof...(Labels), "a family takes one value for each of its labels");
@@ -2072,14 +2071,14 @@ public:
     template <class... Values> void labels(const Values&...) const = delete;       // family(values...)
     template <class... Values> void with_labels(const Values&...) const = delete;  // family(values...)
     void Add(list<label>) const = delete;                                          // family(values...)
-    /// False when there is no such series. Handles of it drop their updates from now on.
+    /// Removes a series; false when there is none. Its handles drop their updates from now on.
     template <class... Values>
     PROMETHEUS_ASYNC_DECL bool remove(const Values&... values) const {
         static_assert(sizeof...(Values) == sizeof...(Labels), "a family takes one value for each of its labels");
         if constexpr (sizeof...(Values) == sizeof...(Labels)) return removed(detail::label_text(values).view()...);
     }
-    /// Removes the series that have all these values; returns how many. An empty list removes nothing; a name that is
-    /// no label of the family is raised. As clear(), it lets other threads in; a series that is made meanwhile stays.
+    /// Removes the series that have all these values; returns how many. An empty list removes nothing; a name that is not
+    /// a label of the family is raised. Like clear(), it releases the lock at times; a series that is made meanwhile stays.
     PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const {
         return where.empty() ? 0 : detail::remove_children(declared_, where);
     }
@@ -2117,11 +2116,11 @@ public:
         if (declared_.face) child.one = detail::make_child(declared_, values.begin(), values.size());
         return Metric(child);
     }
-    /// False when there is no such series, as family's.
+    /// Removes a series, as family::remove().
     PROMETHEUS_ASYNC_DECL bool remove(list<std::string_view> values) const {
         return detail::remove_child(declared_, values.begin(), values.size());
     }
-    /// As family's.
+    /// Removes series, as family::remove_matching().
     PROMETHEUS_ASYNC_DECL std::size_t remove_matching(list<label> where) const {
         return where.empty() ? 0 : detail::remove_children(declared_, where);
     }
@@ -2159,26 +2158,26 @@ struct collector_hook;
 struct sink_state;
 }
 
-/// What a collected series may have besides its value.
+/// Optional parts of a collected series.
 ///
 /// unit     seconds since 1970; 0: none
 /// lifetime copied by the sink's function
 struct sample_details {
-    double timestamp = 0;  // seconds since 1970; 0: none. With one, Prometheus shows a vanished series for five minutes more
-    double created = 0;    // of a counter, histogram or summary: when it began
-    exemplar example{};    // of a counter, or of a native histogram, which should give it a time
-    double example_value = 1;  // what the exemplar's observation or step was
+    double timestamp = 0;  // seconds since 1970; 0: none. With one, Prometheus shows a series for five minutes after its end
+    double created = 0;    // of a counter, histogram or summary: when it was created
+    exemplar example{};    // of a counter, or of a native histogram, where it should have a time
+    double example_value = 1;  // the observation or step that the exemplar belongs to
 };
 
-/// Where a collector puts its families, while a page is made.
+/// Receives the families of a collector, while a page is made.
 ///
 /// shape    family(), then its series, then the next family(). Nothing of a collector is shown before it
-///          has returned, and nothing at all when it threw, yielded nonsense (a bad name, the same series
-///          or family twice, a name that the page has already), or more than page_options::collector_bytes
+///          has returned. Nothing is shown at all when it threw, or yielded something invalid (a bad name, the same
+///          series or family twice, a name that the page already has), or more than page_options::collector_bytes
 /// lifetime valid until collect() returns; copies what it is given
 /// threads  the one that calls collect()
 /// errors   counted (event_kind::callback_failed; names_collided too for a name that the page has already); reported to
-///          page_options::on_event. A name outside the legacy grammar is nonsense unless it is asked for by utf8()
+///          page_options::on_event. A name outside the legacy grammar is invalid unless it is made by utf8()
 class sample_sink {
 public:
     struct bucket {  // cumulative, ascending, +Inf last
@@ -2188,40 +2187,40 @@ public:
         double example_value = 0;
     };
     struct native_bucket {  // of a native_histogram
-        std::int32_t index;   // of a bucket with the upper bound 2^(index / 2^schema); of values below zero, that is -bound
+        std::int32_t index;   // of the bucket with the upper bound 2^(index / 2^schema); below zero, of the one whose lower bound is minus that
         std::uint64_t count;  // in this bucket alone
     };
-    struct native_histogram {  // what a collector knows of one
+    struct native_histogram {  // one series
         int schema = 0;                       // -4 to 8
         double zero_threshold = 0x1p-128;     // values no farther from zero are in zero_count
         std::uint64_t zero_count = 0;
         list<native_bucket> positive{}, negative{};  // ascending by index
-        std::uint64_t count = 0;              // of all these together; where sum is NaN, observations of NaN too
+        std::uint64_t count = 0;              // of all buckets together; if sum is NaN, plus the observations of NaN
         double sum = 0;
-        list<bucket> classic{};               // for formats without native buckets; empty: +Inf alone. It has the same count
+        list<bucket> classic{};               // for formats without native buckets, with the same count; empty: +Inf only
     };
     struct quantile { double q; double value; };           // q from 0 to 1
-    struct state { std::string_view name; bool on; };      // each of them, as state_set::set() chooses one
+    struct state { std::string_view name; bool on; };      // one for each state of the set
 
-    /// Begins a family: as declared metrics, `_total` and `_info` are added where the type wants them.
+    /// Begins a family. As for declared metrics, `_total` and `_info` are added where the type has them.
     PROMETHEUS_ASYNC_DECL void family(metric_type type, any_name name, std::string_view help, std::string_view unit = {});
-    /// A series of a counter, gauge, unknown, or info (whose value is 1).
+    /// Adds a series of a counter, gauge, unknown, or info (whose value is 1).
     PROMETHEUS_ASYNC_DECL void sample(double value, list<label> labels = {}, const sample_details& more = {});
     PROMETHEUS_ASYNC_DECL void sample(seconds value, list<label> labels = {}, const sample_details& more = {}) {
         sample(value.count(), labels, more);
     }
-    /// A series of a histogram or gauge_histogram. What OpenMetrics forbids is left out of it: a NaN sum, a negative one, a
-    /// sum of a histogram with bounds below zero (and the count), a negative value of a quantile.
+    /// Adds a series of a histogram or gauge_histogram. OpenMetrics pages leave out what that format forbids: a sum that is NaN
+    /// or negative, and the sum of a histogram with bounds below zero, each with the count; negative values of quantiles.
     PROMETHEUS_ASYNC_DECL void histogram(list<bucket> buckets, double sum, list<label> labels = {}, const sample_details& more = {});
-    /// The same with native buckets, which protobuf and OpenMetrics 2.0 show. Parts that do not agree are nonsense: a scraper
-    /// would refuse the whole page for them.
+    /// The same with native buckets, which protobuf and OpenMetrics 2.0 show. Parts that do not agree are invalid: a scraper
+    /// would refuse the whole page because of them.
     PROMETHEUS_ASYNC_DECL void histogram(const native_histogram& value, list<label> labels = {}, const sample_details& more = {});
-    /// A series of a summary.
+    /// Adds a series of a summary.
     PROMETHEUS_ASYNC_DECL void summary(std::uint64_t count, double sum, list<quantile> quantiles = {}, list<label> labels = {},
                                        const sample_details& more = {});
-    /// A series of a state set: each state once.
+    /// Adds a series of a state set: each state once.
     PROMETHEUS_ASYNC_DECL void states(list<state> states, list<label> labels = {});
-    /// Leaves this collector out of the page.
+    /// Leaves this collector out of the page, for this reason.
     PROMETHEUS_ASYNC_DECL void fail(std::string_view why);
 
 private:
@@ -2230,11 +2229,11 @@ private:
     detail::sink_state& to_;
 };
 
-/// Metrics read from elsewhere at each scrape. registry::add_collector also takes any function.
+/// Metrics that are read from another source at each scrape. registry::add_collector also takes any function.
 ///
 /// lifetime outlives its registration
-/// threads  called by whoever scrapes, two at once too, without any lock of the library: it may update,
-///          declare and remove metrics. One that blocks holds up its scrape and its removal
+/// threads  called on each thread that makes a page, also on several at once, without any lock of the library: it may update,
+///          declare and remove metrics. A collector that blocks delays its page and its removal
 class collector {
 public:
     virtual void collect(sample_sink& out) = 0;  // called for each page
@@ -2243,9 +2242,9 @@ protected:
     PROMETHEUS_ASYNC_DECL ~collector() = default;
 };
 
-/// Keeps a collector registered until its end, and waits then for a scrape that is just calling it (unless
-/// it is that call which ends it). So do registry::unregister and ~registry. Of collectors that end each other while all
-/// are called, the last does not wait: it is left out of its page and reported, as one that threw.
+/// Keeps a collector registered as long as it exists. Its destructor waits for calls of the collector that are running
+/// (except the one that destroys it). So do registry::unregister and ~registry. When running collectors remove each other in
+/// a circle, the last of them does not wait: it is left out of its page and reported, as one that threw.
 ///
 /// threads  any, one at a time
 class [[nodiscard]] collector_handle {
@@ -2261,15 +2260,15 @@ public:
         return *this;
     }
     PROMETHEUS_ASYNC_DECL ~collector_handle() { remove(); }
-    PROMETHEUS_ASYNC_DECL void remove() noexcept;  // now, and not at its end
-    /// From now on it lives as long as its registry.
+    PROMETHEUS_ASYNC_DECL void remove() noexcept;  // ends the registration now
+    /// The registration lasts as long as the registry from now on.
     PROMETHEUS_ASYNC_DECL void keep() noexcept;
 
 private:
     detail::collector_hook* hook_ = nullptr;
 };
 
-/// A gauge whose value a function tells at each scrape.
+/// A gauge whose value a function returns at each scrape.
 ///
 /// lifetime the metric exists as long as this; it waits as collector_handle does
 /// threads  as a collector
@@ -2282,10 +2281,11 @@ public:
 private:
     collector_handle handle_;
 };
-/// A counter whose value a function tells at each scrape: one that never goes down.
+/// A counter whose value a function returns at each scrape. The value must never decrease.
 ///
-/// lifetime the metric exists as long as this
+/// lifetime the metric exists as long as this; it waits as collector_handle does
 /// threads  as a collector
+/// errors   as callback_gauge
 class callback_counter {
 public:
     PROMETHEUS_ASYNC_DECL callback_counter(metric_name name, std::string_view help, callback<double()> read,
@@ -2302,9 +2302,10 @@ private:
 PROMETHEUS_ASYNC_DECL void declare_build_info(registry& in = default_registry());
 
 /// process_* as the official clients name them: CPU time, memory, files, threads, start time; read from
-/// /proc at each scrape. What the system does not tell is left out. `proc` is where /proc is: elsewhere in some containers and in tests.
+/// /proc at each scrape. Metrics that the system does not provide are left out. `proc` is the path of /proc, which differs in
+/// some containers and in tests.
 ///
-/// lifetime ends with the registry; a second call for the same one changes nothing
+/// lifetime ends with the registry; a second call for the same registry changes nothing
 /// threads  as a collector
 PROMETHEUS_ASYNC_DECL void add_process_metrics(registry& to = default_registry(), std::string_view proc = "/proc");
 PROMETHEUS_ASYNC_END
