@@ -2316,15 +2316,15 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 
-/// Those that Prometheus knows. In a text format `unknown` is `untyped`, infos and state sets are gauges, and
+/// The formats that Prometheus reads. In a text format `unknown` is `untyped`, infos and state sets are gauges, and
 /// exemplars and units are left out.
 ///
-/// The two that have native histograms are given only to who asks for them by name: protobuf is the delimited
-/// io.prometheus.client.MetricFamily, and OpenMetrics 2.0 is what Prometheus 3.15 reads behind a flag.
+/// The two with native histograms are sent only to clients that ask for them by name: protobuf is the delimited
+/// io.prometheus.client.MetricFamily, and OpenMetrics 2.0 is the version that Prometheus 3.15 reads behind a flag.
 ///
 /// source   negotiate(), from the client's Accept; or page_options::as
 enum class format : std::uint8_t { text_0_0_4, text_1_0_0, openmetrics_0_0_1, openmetrics_1_0_0, protobuf, openmetrics_2_0_0 };
-/// What becomes of a name outside the legacy grammar, a.b: a_b, a_dot_b, U__a_2e_b, or "a.b" in quotes.
+/// How a name outside the legacy grammar is shown. For a.b: a_b, a_dot_b, U__a_2e_b, or "a.b" in quotes.
 ///
 /// source   negotiate(), from `escaping=` in the client's Accept; or page_options::names
 enum class escaping : std::uint8_t { underscores, dots, values, allow_utf8 };
@@ -2333,9 +2333,9 @@ enum class escaping : std::uint8_t { underscores, dots, values, allow_utf8 };
 ///
 /// source   page_options, server_options, push_options and textfile_options::on_collector_error; skip by default
 enum class collector_errors : std::uint8_t { skip, fail };
-/// Whether counters, histograms and summaries show when they were made: doubles a counter's lines. Prometheus 3.5 can make
-/// samples of 0 of it (created-timestamp-zero-ingestion), also for each bucket of a classic histogram. Protobuf and OpenMetrics
-/// 2.0, where it is part of the sample, show it unless start_timestamps is false.
+/// Whether counters, histograms and summaries have `_created` lines, which double the lines of a counter. From these times
+/// Prometheus 3.5 can make samples of 0 (created-timestamp-zero-ingestion), also for each bucket of a classic histogram. In
+/// protobuf and OpenMetrics 2.0 the time is part of the sample; start_timestamps = false leaves it out there.
 ///
 /// source   page_options, stats_request and server_options::created; off by default
 enum class created_series : std::uint8_t {
@@ -2344,25 +2344,25 @@ enum class created_series : std::uint8_t {
     all           // on pages of the text formats too, as gauges of the name `x_created`
 };
 
-/// What a page shows, and how.
+/// What a page shows, and in which format.
 ///
 /// lifetime lists and texts live until the page has been started; registries may end meanwhile, see cursor
 struct page_options {
-    format as = format::text_0_0_4;          // how it is written
-    escaping names = escaping::underscores;  // what becomes of names that are not legacy
+    format as = format::text_0_0_4;          // the format
+    escaping names = escaping::underscores;  // how names outside the legacy grammar are shown
     list<registry*> registries{};    // several are merged on one page; empty: the default registry
     list<std::string_view> only{};   // name[]: by family or sample name; empty: everything
     created_series created = created_series::off;  // _created lines
     bool native_histograms = true;   // false leaves native buckets out of the formats that have them
-    bool start_timestamps = true;    // false leaves out of protobuf and OpenMetrics 2.0 when a series was made
+    bool start_timestamps = true;    // false: protobuf and OpenMetrics 2.0 do not show when a series was created
     collector_errors on_collector_error = collector_errors::skip;  // fail: the page ends with pull::failed
     std::size_t collector_bytes = 4 << 20;  // what one collector may yield
-    event_handler on_event = nullptr;       // what was left out, and what updates had to swallow
+    event_handler on_event = nullptr;       // what was left out, and errors of updates
     void* context = nullptr;         // given to on_event
 };
 static_assert(std::is_trivially_destructible_v<page_options>);
 
-/// How a pull ended: there is more, the page is whole, or it cannot be made.
+/// How a pull ended: there is more, the page is complete, or it cannot be made.
 ///
 /// source   pulled::what
 enum class pull : std::uint8_t { more, done, failed };
@@ -2370,16 +2370,16 @@ enum class pull : std::uint8_t { more, done, failed };
 ///
 /// unit     octets
 struct pulled {
-    std::size_t bytes;  // written to the span, also when done; few or none, with more to come, after much work for nothing
+    std::size_t bytes;  // written to the span, also when done. It may be few or none although there is more
     pull what;          // whether there is more
 };
 
-/// One page, pulled piece by piece into buffers of the caller's. Holds no lock between pulls; series
-/// may come and go meanwhile: none is shown twice, those that live throughout exactly once.
+/// One page, pulled piece by piece into the caller's buffers. Holds no lock between pulls. Series may be added and
+/// removed meanwhile: none is shown twice, and those that exist all the time are shown exactly once.
 ///
-/// lifetime copies the options; the registries may die meanwhile (their rest is then left out)
+/// lifetime copies the options; a registry may be destroyed meanwhile (the rest of it is then left out)
 /// threads  one at a time; any number of cursors at once
-/// errors   none but collectors'. A span shorter than 64 bytes is refused (failed)
+/// errors   pull::failed without memory, for a span shorter than 64 bytes, and for a failed collector if on_collector_error is fail
 class cursor {
 public:
     PROMETHEUS_ASYNC_DECL cursor() noexcept = default;
@@ -2387,9 +2387,9 @@ public:
     cursor& operator=(const cursor&) = delete;
     PROMETHEUS_ASYNC_DECL ~cursor();
 
-    /// Begins a page. A cursor that is used again keeps its memory: no allocation in steady state.
+    /// Begins a page. A cursor that is used again keeps its memory, so that the next page needs no allocation.
     PROMETHEUS_ASYNC_DECL void start(const page_options& options);
-    /// The next piece of it, as much as fits. After pull::done or pull::failed there is none.
+    /// Writes the next piece of the page, as much as fits. After pull::done or pull::failed there is none.
     PROMETHEUS_ASYNC_DECL pulled next(std::span<char> into) noexcept;
 
     struct state;
@@ -2398,17 +2398,17 @@ private:
     state* state_ = nullptr;
 };
 
-/// What a client asked for.
+/// What is sent to a client.
 ///
 /// source   negotiate()
 struct negotiation {
     format as = format::text_0_0_4;  // the format of the page
     escaping names = escaping::underscores;  // how its names are escaped
-    bool gzip = false;   // asked for by name, and not refused
-    bool plain = true;   // false: only compressed
+    bool gzip = false;   // the client accepts gzip by name
+    bool plain = true;   // false: the client refuses an uncompressed page
 };
-/// What to answer to these two fields of a request, of the formats that are offered (none: all). Never fails:
-/// nothing acceptable is text 0.0.4, offered or not.
+/// Chooses the answer to the fields Accept and Accept-Encoding of a request, from the formats that are offered (none: all).
+/// It never fails: if nothing is acceptable it chooses text 0.0.4, offered or not.
 ///
 /// threads  any
 /// errors   none
@@ -2420,18 +2420,18 @@ PROMETHEUS_ASYNC_DECL negotiation negotiate(std::string_view accept, std::string
 /// threads  any
 PROMETHEUS_ASYNC_DECL std::string_view content_type(format as, escaping names) noexcept;
 
-/// The whole page as one string; empty when it could not be made: a collector failed that must not
-/// (page_options::on_collector_error), or there was no memory.
+/// The whole page as one string; empty when it could not be made, because a collector failed and
+/// page_options::on_collector_error is fail, or without memory.
 ///
 /// threads  any; collectors are called on the caller's
 PROMETHEUS_ASYNC_DECL std::string expose(const page_options& options = {});
 
-/// What a page is made of: two fields of the request, and what is shown.
+/// The argument of server_stats(): two fields of the request, and what is shown.
 ///
 /// lifetime valid until server_stats() returns
 struct stats_request {
     std::string_view accept{};           // the field Accept; empty: text 0.0.4
-    std::string_view accept_encoding{};  // given: the body may be compressed
+    std::string_view accept_encoding{};  // the field Accept-Encoding; empty: the body is not compressed
     list<registry*> registries{};        // as page_options
     list<std::string_view> only{};       // as page_options: the values of name[] in the query, decoded
     created_series created = created_series::off;  // _created lines
@@ -2439,17 +2439,17 @@ struct stats_request {
     bool native_histograms = true;  // as page_options
     bool start_timestamps = true;        // as page_options
 };
-/// What to send back.
+/// What to send to the client.
 ///
-/// lifetime content_type and content_encoding live for ever
+/// lifetime content_type and content_encoding are static
 struct stats_page {
-    int status;                    // 200; 500 when the page could not be made, for want of memory
+    int status;                    // 200; 500 when there was no memory for the page
     std::string_view content_type;        // of the page
     std::string body;                     // what to send
     std::string_view content_encoding{};  // "gzip", or empty
 };
-/// A page for a program with an HTTP server of its own: give it the request's Accept field. With Accept-Encoding too the
-/// body is gzip where that was asked for and is worth it: send content_encoding, and Vary: Accept, Accept-Encoding.
+/// A page for a program with its own HTTP server. Give it the request's field Accept. With the field Accept-Encoding too, a
+/// large body is compressed if the client accepts that: then send content_encoding, and Vary: Accept, Accept-Encoding.
 ///
 /// threads  any; collectors are called on the caller's
 /// errors   a status of 500; a collector that fails is left out
@@ -2481,9 +2481,8 @@ PROMETHEUS_ASYNC_DECL decltype(auto) get_awaiter(A&& a) {
     else return static_cast<A&&>(a);
 }
 
-// A child may finish, or destroy the whole chain of coroutines, while its parent is still inside
-// await_suspend; or be resumed by another thread and finish there at that very time. Of the two that meet
-// at `met`, the second resumes the parent.
+// While the parent is still inside await_suspend, its child may finish, or destroy the whole chain of coroutines, or be
+// resumed by another thread and finish there. Both sides call meet(); the second one resumes the parent.
 
 struct promise_base : allocated_frame {
     struct final_awaiter {
@@ -2492,7 +2491,7 @@ struct promise_base : allocated_frame {
         PROMETHEUS_ASYNC_DECL void await_suspend(std::coroutine_handle<Promise> self) const noexcept {
             promise_base& p = self.promise();
             const std::coroutine_handle<> waiting = p.parent;
-            if (p.meet() && waiting) waiting.resume();  // *self may be gone by now; else the parent just goes on
+            if (p.meet() && waiting) waiting.resume();  // *self may be destroyed by now. The first side does nothing: the parent goes on
         }
         PROMETHEUS_ASYNC_DECL void await_resume() const noexcept {}
     };
@@ -2504,11 +2503,11 @@ struct promise_base : allocated_frame {
     PROMETHEUS_ASYNC_DECL std::suspend_always initial_suspend() const noexcept { return {}; }
     PROMETHEUS_ASYNC_DECL final_awaiter final_suspend() const noexcept { return {}; }
 
-    /// Whether the other side was here before.
+    /// Whether the other side has called it before.
     PROMETHEUS_ASYNC_DECL bool meet() noexcept { return __atomic_exchange_n(&met, 1U, __ATOMIC_ACQ_REL) != 0; }
 
     std::coroutine_handle<> parent;
-    bool* destroyed = nullptr;  // in the parent's await_suspend, which outlives the chain
+    bool* destroyed = nullptr;  // a variable of the parent's await_suspend, which outlives the chain
     unsigned met = 0;
 };
 
@@ -2518,12 +2517,12 @@ using thrown = std::exception_ptr;
 struct thrown {};
 #endif
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-/// What a task returns to fail with an exception that was thrown before: nothing is thrown again.
+/// A task returns it to end with an exception that was thrown before, without throwing it again.
 struct failed_end {
     thrown why;
-    PROMETHEUS_ASYNC_DECL explicit failed_end(const thrown& of) noexcept : why(of) {}  // no `co_return {}` is one
+    PROMETHEUS_ASYNC_DECL explicit failed_end(const thrown& of) noexcept : why(of) {}  // explicit, so that `co_return {}` is not one
 };
-/// The same in a task without a value, which then returns.
+/// The same for a task without a value, which awaits it and then returns.
 struct fails_with {
     const thrown& why;
 
@@ -2581,7 +2580,7 @@ struct task_promise_value : promise_base {
         return bool(end);
     }
 
-    value_or_why<stored, thrown> end;  // as long as it has not ended, neither a value nor an exception
+    value_or_why<stored, thrown> end;  // until the end neither a value nor an exception
 };
 
 template <>
@@ -2611,12 +2610,12 @@ struct task_promise_value<void> : promise_base {
 
 }  // namespace detail
 
-/// A lazy coroutine: it starts when it is awaited, and ends with its value, its exception, or by
-/// being destroyed, which is safe at every point where it is suspended.
+/// A lazy coroutine: it starts when it is awaited, and ends with a value, with an exception, or when it is
+/// destroyed, which is safe wherever it is suspended.
 ///
-/// shape    await it once. Awaiting 10^6 ready tasks in a row uses no stack, at any optimisation
-///          level: no symmetric transfer, which compilers keep only when they optimise
-/// lifetime a task owns its frame; the frame ends with the task, awaited or not
+/// shape    await it once. Awaiting 10^6 ready tasks in a row uses no stack at any optimisation level: there
+///          is no symmetric transfer, which compilers make a tail call only when they optimise
+/// lifetime a task owns its frame, and destroys it, awaited or not
 /// threads  resumed on whichever thread its awaitables resume it
 /// errors   the body's exception leaves the co_await, the same object
 template <class T>
@@ -2643,7 +2642,7 @@ public:
         if (auto old = detail::exchanged(frame_, nullptr)) old.destroy();
     }
 
-    /// Whether there is a coroutine. (Not a conversion: `if (start_http_server(...))` lacks its co_await.)
+    /// Whether it has a coroutine. (There is no conversion to bool: `if (start_http_server(...))` would be a forgotten co_await.)
     PROMETHEUS_ASYNC_DECL bool valid() const noexcept { return frame_ != nullptr; }
 
     auto operator co_await() const& = delete;  // a task is awaited once: co_await std::move(it)
@@ -2658,7 +2657,7 @@ private:
 
         PROMETHEUS_ASYNC_DECL bool await_ready() const noexcept { return false; }
         PROMETHEUS_ASYNC_DECL bool await_suspend(std::coroutine_handle<> parent) const {
-            const auto frame = child;  // *this is gone when the child destroys the chain
+            const auto frame = child;  // a copy: *this is destroyed if the child destroys the chain
             bool destroyed = false;
             frame.promise().parent = parent;
             frame.promise().destroyed = &destroyed;
@@ -2681,7 +2680,7 @@ constexpr bool is_task = false;
 template <class T>
 constexpr bool is_task<task<T>> = true;
 
-/// Waits until a task has ended, and gives its promise: value and exception stay where they are.
+/// Waits until a task has ended, and returns its promise, with the value or exception still in it.
 template <class T>
 struct task_end<task<T>> : task<T>::awaiter {
     PROMETHEUS_ASYNC_DECL explicit task_end(task<T>& of) : task<T>::awaiter(static_cast<task<T>&&>(of).operator co_await()) {}
@@ -2705,7 +2704,7 @@ class outcome;
 
 /// Why a deferred failed: an exception, or, in a build without exceptions, an error.
 ///
-/// lifetime shared by who holds it
+/// lifetime an exception is shared by its holders
 /// threads  any
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 using fault = std::exception_ptr;
@@ -2713,12 +2712,12 @@ using fault = std::exception_ptr;
 using fault = error;
 #endif
 
-/// Called with every failure that nobody saw, when the last handle of its deferred goes: no errback ran
-/// after it, and nobody awaited it. One per process, none by default.
+/// Called with every failure that was not handled (no errback ran after it, and it was not awaited), when the last
+/// handle of its deferred is destroyed. One per process, none by default.
 ///
-/// threads  set it before threads that use deferreds are started; called where that last handle goes
+/// threads  set it before threads that use deferreds are started; called on the thread that destroys the last handle
 using unhandled_handler = void (*)(const fault& why, void* context);
-/// Sets that handler; null: none.
+/// Sets the handler of failures that were not handled; null: none.
 ///
 /// threads  before those that use deferreds are started
 PROMETHEUS_ASYNC_DECL void on_unhandled_failure(unhandled_handler handler, void* context = nullptr) noexcept;
@@ -2735,7 +2734,7 @@ PROMETHEUS_ASYNC_DECL inline fault this_failure() noexcept {
 #endif
 }
 
-struct nothing {};  // the value of a void
+struct nothing {};  // stands for the value of a void
 
 template <class T>
 struct is_deferred : std::false_type {};
@@ -2762,7 +2761,7 @@ PROMETHEUS_ASYNC_DECL constexpr decltype(auto) invoke(Member C::*member, Object&
 
 }  // namespace detail
 
-/// A value, or the fault that kept it from being: what a deferred holds once it has fired.
+/// A value, or the fault that says why there is none: what a deferred holds once it has fired.
 ///
 /// threads  a value like any other
 /// errors   value() raises: throws the exception itself, or, without exceptions, PROMETHEUS_ASYNC_FATAL
@@ -2810,16 +2809,15 @@ namespace detail {
 
 struct deferred_core;
 
-/// What waits for a deferred: a callback, which owns itself, or an awaiter, which its coroutine owns.
+/// What waits for a deferred: a callback, which deletes itself, or an awaiter, which its coroutine owns.
 struct deferred_node {
-    /// Without a core: the deferred is gone and never fired.
+    /// Without a core: the deferred was destroyed and never fired.
     void (*act)(deferred_node*, deferred_core*, deferred_core*& ready);
     deferred_node* next = nullptr;
 };
 
-// Fires once; then its callbacks run in order, each on the outcome that the one before it left. What a
-// callback makes ready (a deferred that waited for this one) is run next, from a list and not by
-// recursion: a chain of a million deferreds needs no stack.
+// Fires once; then its callbacks run in order, each with the outcome that the previous one left. A deferred that
+// waited for this one runs next, from a list and not by recursion, so a chain of a million deferreds needs no stack.
 struct deferred_core : allocated {
     void (*destroy)(deferred_core*) noexcept;
     deferred_node* first = nullptr;
@@ -2828,12 +2826,12 @@ struct deferred_core : allocated {
     std::coroutine_handle<> source;  // the coroutine that is to fire it
     std::uint32_t refs = 1;
     bool fired = false;
-    bool running = false;  // in a list of ready ones
-    bool waiting = false;  // for a deferred that a callback returned
-    bool seen = false;     // somebody looked at the failure
+    bool running = false;  // it is in a list of ready ones
+    bool waiting = false;  // it waits for a deferred that a callback returned
+    bool seen = false;     // the failure was handled
 
     PROMETHEUS_ASYNC_DECL explicit deferred_core(void (*d)(deferred_core*) noexcept) noexcept : destroy(d) {}
-    /// Destroys it, and what that releases after it, so that a chain that never fired needs no stack either.
+    /// Destroys it, and then what that releases, in a loop: a chain that never fired needs no stack either.
     PROMETHEUS_ASYNC_DECL static void drop(deferred_core* last) noexcept;
     deferred_core(const deferred_core&) = delete;
     deferred_core& operator=(const deferred_core&) = delete;
@@ -2920,7 +2918,7 @@ struct deferred_state : deferred_core {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
             now = std::move(next);
-        } catch (...) {  // a move that throws is the failure now
+        } catch (...) {  // a move threw: that is the failure now
         }
 #else
         now = std::move(next);
@@ -2928,7 +2926,7 @@ struct deferred_state : deferred_core {
     }
     PROMETHEUS_ASYNC_DECL outcome<T> take() {
         seen = true;
-        return std::move(now);  // a fault stays, for whoever looks next
+        return std::move(now);  // a fault stays, for later readers
     }
     PROMETHEUS_ASYNC_DECL void fire(outcome<T> with) {
         if (fired) raise(error(errc::conflict, "a deferred fires once: this one had fired before"));
@@ -2938,7 +2936,7 @@ struct deferred_state : deferred_core {
         make_ready(ready);
         run(ready);
     }
-    /// Step(state, ready) runs now, or when it is its turn.
+    /// Runs step(state, ready) now, or when its turn comes.
     template <class Step>
     PROMETHEUS_ASYNC_DECL void add(Step step) {
         struct node final : deferred_node, allocated {
@@ -2963,7 +2961,7 @@ struct deferred_state : deferred_core {
         keep();
         inner.add(following{this});
     }
-    /// Has an outcome now, unless it waits for one.
+    /// Called when there is an outcome, unless it waits for another deferred.
     PROMETHEUS_ASYNC_DECL void settle(deferred_core*& ready) noexcept {
         if (waiting) return;
         fired = true;
@@ -2984,7 +2982,7 @@ private:
     };
 };
 
-/// Makes what f() returns, unless that is nothing, the outcome of `to`.
+/// Calls f(). What it returns becomes the outcome of `to`, unless it returns nothing.
 template <class T, class F>
 PROMETHEUS_ASYNC_DECL void deferred_step(deferred_state<T>& to, F f) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -3012,7 +3010,7 @@ PROMETHEUS_ASYNC_DECL void deferred_step(deferred_state<T>& to, F f) {
 #endif
 }
 
-// What returns nothing leaves the value where it is; anything else may move from it.
+// A callback that returns nothing leaves the value as it is; any other may move from it.
 template <class F, class T>
 concept only_looks = std::is_invocable_v<F&, T&> &&
                      (!std::is_invocable_v<F&, T> || std::is_void_v<std::invoke_result_t<F&, T&>>);
@@ -3060,23 +3058,23 @@ struct deferred_awaiter : deferred_node {
 
 }  // namespace detail
 
-/// What will be there later, for code that is written with callbacks: Twisted's Deferred.
+/// A value that comes later, for code that is written with callbacks: Twisted's Deferred.
 ///
-/// It fires once, with a value or a fault. Callbacks, errbacks and boths run in the order in which they
-/// were added, each on the outcome that the one before it left; those added after it fired run at once.
-/// What one of them returns becomes the outcome; one that returns nothing leaves it as it is; what it
-/// throws becomes the fault; if it returns a deferred, those after it wait for that one. A deferred is
-/// awaitable, is made from a coroutine by make_deferred(), and from a callback API by firing it there:
+/// It fires once, with a value or a fault. Functions added by add_callback(), add_errback() and add_both() run in the
+/// order of their adding, each with the outcome that the previous one left; those added after it fired run at once.
+/// What a function returns becomes the outcome; one that returns nothing leaves it as it is; what it
+/// throws becomes the fault; if it returns a deferred, the later ones wait for that. A deferred is
+/// awaitable. make_deferred() makes one from a coroutine. With a callback API, fire it in the callback:
 ///
 ///     prom::deferred<int> d;
 ///     old_api_read(fd, [d](int n) { n < 0 ? d.fail(...) : d.fire(n); });
 ///     return d;
 ///
 /// shape    a handle: copies share one deferred. One allocation for it and one for each callback
-/// lifetime the last handle takes with it the callbacks that did not run and the coroutine it was made
-///          from; a callback that captures its own deferred keeps it until it has fired
-/// threads  handles may be copied and dropped anywhere; all else happens on one thread
-/// errors   firing twice is raised; a failure that nobody saw goes to on_unhandled_failure()
+/// lifetime the last handle destroys the callbacks that did not run and the coroutine that it was made
+///          from; a callback that captures its own deferred keeps it alive until it has fired
+/// threads  handles may be copied and destroyed on any thread; everything else happens on one thread
+/// errors   firing twice is raised; a failure that was not handled goes to on_unhandled_failure()
 template <class T = void>
 class deferred {
     using state = detail::deferred_state<T>;
@@ -3107,12 +3105,12 @@ public:
     friend bool operator==(const deferred& a, const deferred& b) noexcept { return a.state_ == b.state_; }
 
     PROMETHEUS_ASYNC_DECL bool fired() const noexcept { return state_->fired; }  // or failed
-    /// Ends it with a value: the callbacks run now.
+    /// Fires it with a value: the callbacks run now.
     PROMETHEUS_ASYNC_DECL void fire() const requires std::is_void_v<T> { state_->fire({}); }
     template <class X>
         requires std::is_constructible_v<outcome<T>, X>
     PROMETHEUS_ASYNC_DECL void fire(X&& value) const { state_->fire(outcome<T>(static_cast<X&&>(value))); }
-    /// Ends it with a failure: the errbacks run now.
+    /// Fires it with a failure: the errbacks run now.
     PROMETHEUS_ASYNC_DECL void fail(const fault& why) const { state_->fire(why); }
     template <class... X> void callback(X&&...) const = delete;  // fire(value)
     template <class... X> void succeed(X&&...) const = delete;   // fire(value)
@@ -3121,14 +3119,14 @@ public:
     PROMETHEUS_ASYNC_DECL void fail(const error& why) const { state_->fire(why); }
 #endif
 
-    /// f(value) or f(), if all went well so far.
+    /// Adds f(value) or f(), called if there is a value.
     template <class F>
     PROMETHEUS_ASYNC_DECL const deferred& add_callback(F f) const {
         return add([f = std::move(f)](state& s) mutable {
             if (s.now) detail::deferred_step(s, [&]() -> decltype(auto) { return detail::call_with(f, s.now); });
         });
     }
-    /// f(fault) or f(), if not. The failure counts as seen, also when f returns nothing and so leaves it.
+    /// Adds f(fault) or f(), called if there is a fault. It then counts as handled, also if f returns nothing and so leaves it.
     template <class F>
     PROMETHEUS_ASYNC_DECL const deferred& add_errback(F f) const {
         return add([f = std::move(f)](state& s) mutable {
@@ -3140,7 +3138,7 @@ public:
             });
         });
     }
-    /// f(outcome<T>&) or f(), either way.
+    /// Adds f(outcome<T>&) or f(), called in both cases.
     template <class F>
     PROMETHEUS_ASYNC_DECL const deferred& add_both(F f) const {
         return add([f = std::move(f)](state& s) mutable {
@@ -3151,7 +3149,7 @@ public:
             });
         });
     }
-    /// Another deferred, for what f(value) returns, or the same fault. It takes the value.
+    /// Returns another deferred, for what f(value) returns, or with the same fault. f may move from the value.
     template <class F>
     PROMETHEUS_ASYNC_DECL auto then(F f) const {
         using R = decltype(detail::call_with(f, std::declval<outcome<T>&>()));
@@ -3160,7 +3158,7 @@ public:
         state_->add([f = std::move(f), out](state& s, detail::deferred_core*& ready) mutable {
             detail::deferred_state<U>& to = *out.state_;
             s.seen = true;
-            if (to.fired) return;  // by somebody else
+            if (to.fired) return;  // fired by other code
             if constexpr (std::is_void_v<U>) to.become({});
             if (s.now) detail::deferred_step(to, [&]() -> decltype(auto) { return detail::call_with(f, s.now); });
             else to.become(s.now.why());
@@ -3168,13 +3166,13 @@ public:
         });
         return out;
     }
-    /// f(const outcome<T>&), which does not count as having seen a failure: for instruments.
+    /// Adds f(const outcome<T>&), which does not count as handling a failure: for instruments.
     template <class F>
     PROMETHEUS_ASYNC_DECL const deferred& watch(F f) const {
         return add([f = std::move(f)](state& s) mutable { detail::deferred_step(s, [&] { f(std::as_const(s.now)); }); });
     }
 
-    /// Awaiting gives the value, and takes it: callbacks added later find it moved from. A fault is raised.
+    /// Awaiting gives the value by moving it: callbacks added later find it moved from. A fault is raised.
     PROMETHEUS_ASYNC_DECL auto operator co_await() const noexcept { return value_awaiter(state_); }
     /// Awaiting this gives an outcome<T>: for code without exceptions.
     PROMETHEUS_ASYNC_DECL auto settled() const noexcept { return settled_awaiter(state_); }
@@ -3249,8 +3247,8 @@ PROMETHEUS_ASYNC_DECL deferred_source<T> pump(A a) {
 
 /// Starts an awaitable (a task, an awaiter) and fires the deferred when it ends.
 ///
-/// lifetime the deferred owns it: when the last handle goes, which may not be while the awaitable itself runs,
-///          it is destroyed where it is suspended. An awaitable given as an lvalue is awaited where it stands
+/// lifetime the deferred owns the awaitable. When the last handle is destroyed, which must not happen while the awaitable
+///          itself runs, it is destroyed where it is suspended. An awaitable given as an lvalue is not moved: it must outlive that
 template <class Awaitable>
 [[nodiscard]] PROMETHEUS_ASYNC_DECL auto make_deferred(Awaitable&& awaitable) {
     using T = std::remove_cvref_t<decltype(detail::get_awaiter(std::declval<Awaitable>()).await_resume())>;
@@ -3266,7 +3264,7 @@ template <class Awaitable>
 }
 
 namespace detail {
-// Nested types that the handler has, so that asio finds them without traits.
+// The nested types of the handler, so that asio finds them without traits.
 template <class H>
 struct executor_of {};
 template <class H>
@@ -3289,12 +3287,12 @@ struct no_scope {
 };
 }  // namespace detail
 
-/// A completion handler under measurement; made by completion() and the verbs.
+/// A completion handler that is measured; made by completion() and the verbs.
 ///
 /// shape    called once; move-only; its executor, allocator and cancellation slot are the handler's.
-///          Traits of asio's that are specialised for a handler need examples/asio_tokens.hpp
+///          For asio traits that are specialised for a handler use examples/asio_tokens.hpp
 /// threads  called on any
-/// errors   what the handler itself throws is its own: the measured operation is over before it runs
+/// errors   exceptions of the handler itself are not measured: the operation has ended before it runs
 template <class Handler, class Scope = detail::no_scope>
 class completion_handler : public detail::executor_of<Handler>,
                            public detail::allocator_of<Handler>,
@@ -3331,7 +3329,7 @@ private:
     Handler handler_;
 };
 
-/// Says that x is a handler that an operation will call once, and not a function to decorate:
+/// Marks a handler that an operation will call once, to distinguish it from a function to decorate:
 ///
 ///     async_read(fd, prom::time(read_time, prom::completion(handler)));
 ///
@@ -3349,15 +3347,15 @@ PROMETHEUS_ASYNC_END
 //      needs [20] [30]
 // =============================================================================
 //
-// verb(metric, x) measures x by what it is: (1) a deferred, the same comes back; (2) an awaitable of a
-// coroutine type that can wrap its like, the same type comes back, with one more frame; (3) any other
-// awaitable, an awaitable that allocates nothing; (4) what a companion header knows (senders), what it makes
-// of it; (5) a function, a decorated function. Work that is none of these is refused, in flight and as a
-// function's result. verb(metric) is the decorator, and a | b is a(b(x)). What happens to x is told to a
-// scope, one small type for each verb: it is made at the call and moves to where x ends.
+// verb(metric, x) measures x. What it returns depends on x: (1) a deferred: the same deferred; (2) an awaitable of a
+// coroutine type whose coroutines can await it: the same type, with one more frame; (3) any other awaitable: an
+// awaitable that allocates nothing; (4) a type of a companion header (senders): what that header makes of it; (5) a
+// function: a decorated function. Other work does not compile, neither as x nor as a function's result. verb(metric)
+// is the decorator, and (a | b)(x) is a(b(x)). A scope, one small type for each verb, receives what happens to x: it
+// is made at the call and is moved to where x ends.
 PROMETHEUS_ASYNC_BEGIN
 
-/// What time() asks of a metric. A foreign one is adapted in three lines:
+/// A metric for time(). The metric of another library is adapted in a few lines:
 ///
 ///     struct seconds_of {
 ///         prometheus::Histogram& theirs;
@@ -3368,21 +3366,21 @@ PROMETHEUS_ASYNC_BEGIN
 /// threads  observe() is called where the work ends
 template <class M>
 concept observer = requires(M& m) { m.observe(0.5); };
-/// What count_exceptions() and count_failures() ask.
+/// A metric for count_exceptions() and count_failures().
 ///
 /// threads  inc() is called where the work ends
 template <class M>
 concept incrementer = requires(M& m) { m.inc(); };
-/// What track_inprogress() asks.
+/// A metric for track_inprogress().
 ///
 /// threads  inc() is called where the work starts, dec() where it ends
 template <class M>
 concept up_down = incrementer<M> && requires(M& m) { m.dec(); };
 
-/// What count_failures() takes for a failure unless it is told: an expected, result or outcome without its
-/// value, an error_code that is set, an exception_ptr that points to one.
+/// The default predicate of count_failures(). A failure is an expected, result or outcome without a
+/// value, an error_code that is set, or an exception_ptr that is not null.
 ///
-/// errors   of another type: the program does not compile, and says to give a predicate
+/// errors   for another type the program does not compile, with a message to give a predicate
 struct failed {
     template <class R, class... Rest>
     PROMETHEUS_ASYNC_DECL bool operator()(const R& r, const Rest&...) const {
@@ -3400,7 +3398,7 @@ struct failed {
 
 namespace detail {
 
-// Our handles and rvalues are kept by value, other metrics where they stand.
+// Handles of this library and rvalues are kept by value, other metrics by reference.
 template <class M>
 concept metric_handle = requires {
     requires std::is_same_v<const metric_type, decltype(std::remove_cvref_t<M>::type)>;
@@ -3411,13 +3409,13 @@ using kept_metric =
 
 // ---- scopes
 
-// at_call: the work starts with the call. at_await: it starts when it is awaited, and the call only made it.
+// at_call: the work starts with the call. at_await: the call only makes it, and it starts when it is awaited.
 enum class starts : bool { at_call, at_await };
 enum class phase : std::uint8_t { before, during, after };
 
-// start(): the work starts. end(): it is over; the destructor says so too, if it had started.
-// cut_short(): the call that should have made the work threw. thrown(): in the handler of an exception
-// that leaves. failed_with(), failed(), result(): what it came to. completed(): all that a handler is told.
+// start(): the work starts. end(): it has ended; the destructor calls it too, if the work had started.
+// cut_short(): the call that should have made the work threw. thrown(): called while an exception that leaves the work
+// is handled. failed_with(), failed(), result(): how it ended. completed(): all arguments of a handler.
 template <class Scope>
 struct scope_base {
     static constexpr bool sees_exceptions = false;
@@ -3441,7 +3439,7 @@ struct scope_base {
     PROMETHEUS_ASYNC_DECL void look(const Args&...) noexcept {}
 };
 
-// A metric or predicate of the user's: what it throws is dropped, and what is measured goes on.
+// Calls a metric or predicate of the user. Its exceptions are dropped, and the measured work goes on.
 template <class F>
 PROMETHEUS_ASYNC_DECL void update([[maybe_unused]] F&& f) noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -3507,7 +3505,7 @@ private:
 };
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-// Of the exception being handled.
+// Looks at the exception that is being handled.
 template <class E>
 PROMETHEUS_ASYNC_DECL bool current_is() noexcept {
     try {
@@ -3604,7 +3602,7 @@ using promise_of = typename std::coroutine_traits<A>::promise_type;
 struct some_transform { PROMETHEUS_ASYNC_DECL void await_transform(); };
 template <class P>
 struct transform_probe : P, some_transform {};
-/// Whether P has a say in what it awaits, of whatever type: the name is then ambiguous in the probe.
+/// Whether P has an await_transform of any type: the name is then ambiguous in the probe.
 template <class P>
 concept transforms = !std::is_final_v<P> && !requires { &transform_probe<P>::await_transform; };
 
@@ -3640,7 +3638,7 @@ concept eager = requires(promise_of<A>& p) {
 struct call_operator { PROMETHEUS_ASYNC_DECL void operator()(); };
 template <class F>
 struct call_probe : F, call_operator {};
-// Also if operator() is overloaded or a template: then its name is ambiguous in the probe.
+// True also if operator() is overloaded or a template: then its name is ambiguous in the probe.
 template <class F>
 concept has_call_operator =
     std::is_class_v<F> && (std::is_final_v<F> || !requires { &call_probe<F>::operator(); });
@@ -3657,16 +3655,16 @@ struct is_completion<completion_handler<H, S>> : std::true_type {};
 template <class D>
 struct foreign_kind : std::false_type {};
 
-// Work that somebody else waits for. Measured as a plain call, it would be over when it has hardly begun.
+// Work that other code waits for. As a plain call, only its start would be measured.
 template <class D>
 concept sender_like = requires { typename D::sender_concept; } || requires { typename D::completion_signatures; };
-template <class D>  // folly's take an rvalue
+template <class D>  // folly's functions take an rvalue
 concept gets_by_waiting = (requires(D& d) { d.get(); } || requires(D& d) { static_cast<D&&>(d).get(); }) &&
     (requires(D& d) { d.wait(); } || requires(D& d) { static_cast<D&&>(d).wait(); });
 template <class D>
 concept future_like = (gets_by_waiting<D> || requires(D& d) { d.waitForFinished(); }) &&
     !requires(D& d) { d.operator->(); } && !function_like<D>;  // a smart pointer has a get() too
-// An operation that asio starts when it is called with a token. Nothing but its name tells it from a function.
+// An operation that asio starts when it is called with a token. Only its name distinguishes it from a function.
 template <class D>
 consteval std::string_view name_of() noexcept { return __PRETTY_FUNCTION__; }
 template <class D>
@@ -3736,7 +3734,7 @@ struct ending {
     Scope& scope;
     PROMETHEUS_ASYNC_DECL ~ending() { scope.end(); }
 };
-// The call that makes the work: when it throws, there is none.
+// Calls the function that makes the work. If that throws, there is no work.
 template <class Scope, class F>
 PROMETHEUS_ASYNC_DECL decltype(auto) making([[maybe_unused]] Scope& scope, F&& f) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -3768,7 +3766,7 @@ PROMETHEUS_ASYNC_DECL A wrap(Scope scope, A a) {
     Scope during(static_cast<Scope&&>(scope));
     during.start();
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-    if constexpr (is_task<A> && !Scope::sees_results) {  // its exception goes on as a pointer: to throw it again would cost more than all else
+    if constexpr (is_task<A> && !Scope::sees_results) {  // its exception is passed on as a pointer: to throw it again would cost more than everything else
         auto& end = co_await task_end<A>(a);
         const thrown why = end.take_why();
         if (why) during.failed_with(why);
@@ -3810,7 +3808,7 @@ struct measured_awaiter {
         return detail::catching(scope, [this] { return static_cast<bool>(awaiter.await_ready()); });
     }
     template <class Promise>
-    PROMETHEUS_ASYNC_DECL decltype(auto) await_suspend(std::coroutine_handle<Promise> h) {  // *this may be gone when it returns
+    PROMETHEUS_ASYNC_DECL decltype(auto) await_suspend(std::coroutine_handle<Promise> h) {  // *this may be destroyed when it returns
         return detail::catching(scope, [this, h]() -> decltype(auto) { return awaiter.await_suspend(h); });
     }
     PROMETHEUS_ASYNC_DECL decltype(auto) await_resume() {
@@ -3819,7 +3817,7 @@ struct measured_awaiter {
     }
 };
 
-/// What the verbs make of an awaitable that is not a coroutine type: A is a value, or a reference.
+/// The result of the verbs for an awaitable whose type is not a coroutine type. A is a value, or a reference.
 template <class Scope, class A>
 class [[nodiscard]] measured {
     template <class B>
@@ -3843,14 +3841,14 @@ private:
 
 }  // namespace detail
 
-/// A function under measurement: calls it at once, with its arguments forwarded, and measures what it
-/// returned. The clock starts when the work starts: with the call, or, if that only makes a lazy
+/// A function that is measured: it calls the function at once, with its arguments forwarded, and measures what
+/// that returns. The clock starts when the work starts: with the call, or, if that only makes a lazy
 /// awaitable, when this is awaited.
 ///
 /// shape    does not compile if the result is work that this library cannot follow, such as a std::future
-/// lifetime nothing is copied but the function itself; arguments live as long as in the plain call
+/// lifetime only the function itself is copied; arguments live as long as in the plain call
 /// threads  those that the function allows
-/// errors   the function's own; a synchronous throw is measured too
+/// errors   those of the function; a synchronous throw is measured too
 template <class Verb, class F, bool CallOnly = false>
 class decorated {
 public:
@@ -3913,7 +3911,7 @@ private:
     [[no_unique_address]] F function_;
 };
 
-/// Says that only the call of f is to be measured, whatever it returns: time(start_time)(call_only(start)).
+/// Marks a function of which only the call is measured, whatever it returns: time(start_time)(call_only(start)).
 ///
 /// lifetime f is moved or copied into it
 template <class F>
@@ -4006,7 +4004,7 @@ concept decorating = std::is_base_of_v<decorates, D>;
 
 }  // namespace detail
 
-/// A verb that has its metric and waits for what to measure: time(metric).
+/// A verb with its metric, before it has what to measure: time(metric).
 ///
 /// threads  a value like any other
 template <class Verb>
@@ -4047,8 +4045,8 @@ PROMETHEUS_ASYNC_DECL composed<Outer, Inner> operator|(Outer outer, Inner inner)
 ///
 /// unit     seconds of monotonic_now()
 /// clock    starts at this call; for a decorated function, when its work starts (see decorated)
-/// shape    a result, an exception, a reference pass through unchanged. Destroyed half way it is observed,
-///          never awaited it is not; nor is a deferred or handler that is dropped
+/// shape    a result, an exception, a reference pass through unchanged. If x is destroyed half way, that is observed.
+///          If it is never awaited, or is a deferred or handler that is dropped, nothing is observed
 /// lifetime handles of this library and rvalue metrics are copied; other metrics must outlive x
 template <class M, class X>
 PROMETHEUS_ASYNC_DECL auto time(M&& metric, X&& x) {
@@ -4059,11 +4057,13 @@ PROMETHEUS_ASYNC_DECL auto time(M&& metric) {
     return decorator(detail::timing<detail::kept_metric<M>>{static_cast<M&&>(metric)});
 }
 
-/// Counts the exceptions that leave x, of the types E or all of them: thrown, a fault of a deferred, or
-/// the std::exception_ptr that a handler is given first. A cancellation counts if the library throws one;
-/// being destroyed half way is none.
+/// Counts the exceptions that leave x, of the types E, or of all types: thrown, as the fault of a deferred, or
+/// as a std::exception_ptr in a handler's first argument. A cancellation counts if a library throws for it;
+/// destruction half way does not count.
 ///
-/// errors   the same exception object goes on. Without exceptions only faults of deferreds are counted
+/// lifetime as of time()
+/// threads  the metric counts where x ends
+/// errors   the same exception object is passed on. Without exceptions only faults of deferreds are counted
 template <class... E, class M, class X>
 PROMETHEUS_ASYNC_DECL auto count_exceptions(M&& metric, X&& x) {
     return detail::measure(detail::counting<detail::kept_metric<M>, E...>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
@@ -4073,11 +4073,11 @@ PROMETHEUS_ASYNC_DECL auto count_exceptions(M&& metric) {
     return decorator(detail::counting<detail::kept_metric<M>, E...>{static_cast<M&&>(metric)});
 }
 
-/// Raises the metric now (a decorated function: when its work starts) and lowers it when x is over:
-/// finished, thrown, destroyed half way, or dropped without having been awaited.
+/// Increments the metric now (for a decorated function: when its work starts) and decrements it when x ends: it
+/// has finished, has thrown, or is destroyed, awaited or not.
 ///
 /// lifetime as of time()
-/// threads  the metric is lowered where x ends
+/// threads  the metric is decremented where x ends
 template <class M, class X>
 PROMETHEUS_ASYNC_DECL auto track_inprogress(M&& metric, X&& x) {
     return detail::measure(detail::tracking<detail::kept_metric<M>>{static_cast<M&&>(metric)}, static_cast<X&&>(x));
@@ -4087,7 +4087,7 @@ PROMETHEUS_ASYNC_DECL auto track_inprogress(M&& metric) {
     return decorator(detail::tracking<detail::kept_metric<M>>{static_cast<M&&>(metric)});
 }
 
-/// Counts the results for which the predicate is true. A handler's predicate gets all its arguments, or
+/// Counts the results for which the predicate is true. For a handler the predicate gets all of its arguments, or
 /// the first. Exceptions are not results: (count_failures(a) | count_exceptions(b))(f) counts both.
 ///
 /// lifetime as of time(); the predicate is copied
@@ -4133,7 +4133,7 @@ struct loop_options {
     clock time{nullptr, nullptr};      // system_clock() when null; timers use `monotonic`
     event_handler on_event = nullptr;  // exceptions of posted callbacks and spawned tasks
     void* context = nullptr;           // given to on_event
-    seconds closing_budget = 2;        // how long run() finishes closing work after its end
+    seconds closing_budget = 2;        // how long run() may take for closing work at its end
 };
 
 class event_loop;
@@ -4142,8 +4142,8 @@ namespace detail {
 
 struct loop_state;
 
-/// A timer inside its owner: arming and cancelling allocate nothing. Destroying it cancels it, and a
-/// loop that ends first disarms it. Owners that would arm it again after that have an attachment.
+/// A timer, a member of its owner: arming and cancelling allocate nothing. Its destructor cancels it. A loop that
+/// ends first disarms it; an owner that might arm it after that needs an attachment.
 class timer {
 public:
     PROMETHEUS_ASYNC_DECL timer(event_loop& loop, void (*fire)(void* self), void* self) noexcept;
@@ -4164,14 +4164,14 @@ private:
     void* self_;
     double when_ = 0;
     std::uint64_t order_ = 0;  // equal times fire in the order of arming
-    timer* child_ = nullptr;   // a pairing heap: first child, next sibling, and who points here
+    timer* child_ = nullptr;   // a pairing heap: first child, next sibling, and the pointer to this
     timer* next_ = nullptr;
     timer** prev_ = nullptr;
 };
 
-/// Readiness of one descriptor, level-triggered, inside its owner. The callback may destroy the watch
-/// or its owner, and any other watch. Errors and hang-ups are readiness for all that is wanted. Several
-/// watches may share a descriptor.
+/// Waits for one descriptor to be ready, level-triggered; a member of its owner. The callback may destroy the watch,
+/// its owner, and any other watch. After an error or hang-up the descriptor is ready for everything that it is watched
+/// for. Several watches may share a descriptor.
 class watch {
 public:
     PROMETHEUS_ASYNC_DECL watch(event_loop& loop, void (*ready)(void* self, interest got), void* self) noexcept;
@@ -4179,7 +4179,7 @@ public:
     watch& operator=(const watch&) = delete;
     PROMETHEUS_ASYNC_DECL ~watch() { forget(); }
 
-    PROMETHEUS_ASYNC_DECL result<void> set(int fd, interest want) noexcept;  // none: keeps quiet
+    PROMETHEUS_ASYNC_DECL result<void> set(int fd, interest want) noexcept;  // none: the callback is not called
     PROMETHEUS_ASYNC_DECL void forget() noexcept;                            // before closing fd
     PROMETHEUS_ASYNC_DECL int fd() const noexcept { return fd_; }
 
@@ -4194,7 +4194,7 @@ private:
     watch** prev_ = nullptr;
 };
 
-/// Something that must know when the loop ends before it does (a server, an agent).
+/// An object that must be notified if the loop ends before it (a server, an agent).
 class attachment {
 public:
     PROMETHEUS_ASYNC_DECL attachment(event_loop& loop, void (*gone)(void* self) noexcept, void* self) noexcept;
@@ -4216,13 +4216,13 @@ private:
 
 /// A reactor: tasks, timers, posted callbacks and descriptors on one thread, by epoll, kqueue or poll.
 ///
-/// shape    run() drives it; or a host does: native_handle() in the host's own loop and poll() when
-///          that is readable; next_deadline() for hosts with timers of their own; fill() with poll(2)
+/// shape    run() drives it; or a host program does: it watches native_handle() in its own loop, and calls poll() when
+///          that is readable; next_deadline() for hosts with timers of their own; fill() for poll(2)
 /// clock    loop_options::time.monotonic, read once a turn
-/// lifetime outlives its tasks; servers and timers that outlive it are disarmed, never dangling. After a
-///          fork, the loop is the parent's: what the child does to its copy, even ending it, stays there
+/// lifetime outlives its tasks; servers and timers that outlive it are disarmed, and may still be destroyed. After a
+///          fork the loop belongs to the parent: what the child does to its copy, even destroying it, does not change that
 /// threads  one thread, except post() and stop(); stop() is async-signal-safe
-/// errors   the constructor raises when the system gives no descriptors; an exception of the task
+/// errors   the constructor raises when the system has no descriptors left; an exception of the task
 ///          leaves run(); those of posted callbacks and spawned tasks go to on_event
 class event_loop {
 public:
@@ -4232,33 +4232,34 @@ public:
     PROMETHEUS_ASYNC_DECL ~event_loop();
 
     /// Runs until `main` ends or stop() is called, then finishes closing work within its budget.
-    /// Returns the task's value, or T{} when stopped, which stopped() tells.
+    /// Returns the task's value, or T{} if it was stopped: see stopped().
     template <class T>
     PROMETHEUS_ASYNC_DECL T run(task<T> main);
     /// Runs until stop().
     PROMETHEUS_ASYNC_DECL void run();
-    /// Ends the run that goes on, or else the next one.
+    /// Ends the present run(), or, if there is none, the next one.
     PROMETHEUS_ASYNC_DECL void stop() noexcept;
     PROMETHEUS_ASYNC_DECL bool stopped() const noexcept;  // whether the last run() was ended by stop()
 
-    /// One turn: waits at most `timeout` for something to be due, does what was due then: what becomes due
-    /// meanwhile has the next turn, so no turn is endless. Inside a turn, nothing.
+    /// One turn: waits at most `timeout` for something to be due, and does what is due at that time. What becomes due
+    /// meanwhile waits for the next turn, so that a turn always ends. Inside a turn it does nothing.
     PROMETHEUS_ASYNC_DECL void poll(seconds timeout = 0);
-    /// Readable when poll() has work, also for a host that is told of edges only (EPOLLET) or once; -1 with the poll backend, where fill() gives the set.
+    /// A descriptor that is readable when poll() has work, also for a host that is edge-triggered (EPOLLET) or one-shot. -1 with
+    /// the poll backend, where fill() gives the set.
     PROMETHEUS_ASYNC_DECL int native_handle() const noexcept;
-    /// When poll() must be called at the latest, which may have passed; infinity when only a descriptor can wake it.
+    /// The time by which poll() must be called, which may have passed; infinity when only a descriptor can wake the loop.
     PROMETHEUS_ASYNC_DECL double next_deadline() const noexcept;
-    /// Fills `set` with what to poll; returns how many entries there are, also when more than fit.
+    /// Fills `set` with the descriptors to poll; returns how many there are, even if that is more than fit.
     PROMETHEUS_ASYNC_DECL std::size_t fill(std::span<::pollfd> set) const noexcept;
 
-    /// Runs `work` on the loop's thread, in order. From any thread.
+    /// Runs `work` on the loop's thread, in the order of the calls. May be called by any thread.
     PROMETHEUS_ASYNC_DECL void post(callback<void()> work);
-    /// Starts `work` now; the loop owns it, and destroys it if the loop ends before it.
+    /// Starts `work` now. The loop owns it, and destroys it if the loop ends first.
     PROMETHEUS_ASYNC_DECL void spawn(task<void> work);
-    /// As spawn, but run() (and the loop's destructor) gives it closing_budget to finish.
+    /// As spawn(), but at their end run() and the loop's destructor wait for it, at most closing_budget.
     PROMETHEUS_ASYNC_DECL void spawn_closing(task<void> work);
 
-    /// The turn's monotonic time; outside a turn, the clock's.
+    /// The monotonic time at which the turn began; outside a turn, the present one.
     PROMETHEUS_ASYNC_DECL double now() const noexcept;
     PROMETHEUS_ASYNC_DECL auto sleep(seconds span) noexcept;         // co_await: void, in a later turn also when span is 0 or less
     PROMETHEUS_ASYNC_DECL auto readable(int fd) noexcept;            // co_await: result<void>. Keep fd open until then
@@ -4274,7 +4275,7 @@ namespace detail {
 
 class io_wait;
 
-/// Ends the waiting of a coroutine from outside: each of its waits then ends at once, so that it runs to its own end.
+/// Cancels the waits of a coroutine from outside: each of its waits then ends at once, so that the coroutine can end.
 struct wait_scope {
     io_wait* now = nullptr;
     bool canceled = false;
@@ -4282,8 +4283,8 @@ struct wait_scope {
     PROMETHEUS_ASYNC_DECL void cancel();
 };
 
-/// co_await: the descriptor is ready (no error), the time is up (timeout), or the scope is canceled (canceled).
-/// Without a descriptor it waits for the time or for wake(); without a scope, nothing cancels it.
+/// co_await: success when the descriptor is ready, timeout when the time is over, canceled when the scope is canceled.
+/// Without a descriptor it waits for the time or for wake(); without a scope it cannot be canceled.
 class [[nodiscard]] io_wait {
 public:
     PROMETHEUS_ASYNC_DECL io_wait(event_loop& loop, wait_scope* scope, int fd, interest want, double until) noexcept
@@ -4297,7 +4298,7 @@ public:
     PROMETHEUS_ASYNC_DECL result<void> await_resume() const noexcept { return result_; }
 
     PROMETHEUS_ASYNC_DECL void wake(result<void> how);
-    PROMETHEUS_ASYNC_DECL void wake_soon() noexcept { timer_.at(0); }  // in the next turn: a timeout, which the waiter interprets
+    PROMETHEUS_ASYNC_DECL void wake_soon() noexcept { timer_.at(0); }  // in the next turn: the wait ends with timeout
 
 private:
     PROMETHEUS_ASYNC_DECL static void ready(void* self, interest);
@@ -4313,7 +4314,7 @@ private:
     std::coroutine_handle<> waiting_;
 };
 
-// What sleep(), readable() and writable() return can be moved until it is awaited: within() takes it.
+// The results of sleep(), readable() and writable() can be moved until they are awaited, so that within() can take them.
 struct [[nodiscard]] readiness {
     event_loop& loop;
     int fd;
@@ -4335,7 +4336,7 @@ struct [[nodiscard]] sleeping {
     }
 };
 
-/// Resumes when the deferred has fired, or when the span has passed.
+/// Resumes when the deferred has fired, or when the span is over.
 template <class T>
 struct limited_awaiter : deferred_awaiter<T> {
     PROMETHEUS_ASYNC_DECL limited_awaiter(event_loop& loop, deferred_state<T>& of, seconds s) noexcept
@@ -4374,7 +4375,7 @@ PROMETHEUS_ASYNC_DECL task<R> run_within(event_loop& loop, seconds span, A work)
     }
 }
 
-/// Puts what `main` ends with into `into`, which outlives it.
+/// Stores the outcome of `main` in `into`, which outlives it.
 template <class T>
 PROMETHEUS_ASYNC_DECL task<void> deliver(task<T> main, task_promise_value<T>& into) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -4412,12 +4413,12 @@ inline auto event_loop::writable(int fd) noexcept { return detail::readiness{*th
 ///     prom::result<int> n = co_await prom::within(loop, 2s, read_number(fd));
 ///
 /// shape    a task<result<T>> for an awaitable of a T, also where that T is a result<T> itself. It starts when the
-///          task is awaited. Whoever waits for a copy of a deferred stops waiting; the deferred goes on
-/// unit     seconds. 0, less, or NaN: in time is what ends before the loop's next turn; infinite: no limit
+///          task is awaited. For a copy of a deferred only the waiting ends; the deferred goes on
+/// unit     seconds. With 0, less, or NaN it must end before the loop's next turn; infinite: no limit
 /// clock    the loop's monotonic one
-/// lifetime the task owns an awaitable that is given as an rvalue; an lvalue stays where it is. The loop outlives it
+/// lifetime the task owns an awaitable that is given as an rvalue; an lvalue is not moved. The loop outlives the task
 /// threads  the awaitable resumes on the loop's thread
-/// errors   the awaitable's exception leaves the co_await, the same object; a result's error is the result's
+/// errors   an exception of the awaitable leaves the co_await, the same object; an error of an awaited result is returned
 template <class Awaitable>
 [[nodiscard]] PROMETHEUS_ASYNC_DECL auto within(event_loop& loop, seconds span, Awaitable&& awaitable) {
     using T = std::remove_cvref_t<decltype(detail::get_awaiter(std::declval<Awaitable>()).await_resume())>;
@@ -4438,27 +4439,27 @@ PROMETHEUS_ASYNC_BEGIN
 class metrics_http_server;
 class service_discovery;
 
-// ---- TLS: a session is pure memory. The library feeds and drains it; no descriptor is ever seen. ----
+// ---- TLS: a session works on memory only. The library moves the octets between it and the socket. ----
 
 /// How a call of a session ended.
 ///
 /// source   the functions of tls_session
 enum class tls_status : std::uint8_t {
-    ok,           // progress: see consumed and produced
-    need_input,   // feed more of the peer's octets before calling again
-    need_output,  // drain first, then call again
+    ok,           // there was progress: see consumed and produced
+    need_input,   // call feed() with more of the peer's octets, then call again
+    need_output,  // call drain(), then call again
     closed,       // close_notify was received (read) or queued (shutdown)
-    failed        // fatal and sticky; what can still be drained is the alert
+    failed        // fatal, and stays so; drain() may still give the alert
 };
-/// How many octets a call took and gave.
+/// How many octets a call consumed and produced.
 ///
 /// unit     octets
 struct tls_io {
     tls_status status = tls_status::failed;  // how the call ended
-    std::size_t consumed = 0;           // octets taken of what was given
-    std::size_t produced = 0;           // octets written to what was given
+    std::size_t consumed = 0;           // octets taken from the span
+    std::size_t produced = 0;           // octets written to the span
 };
-/// Who is at the other end of a TLS connection, and how it is protected.
+/// The peer of a TLS connection, and how the connection is protected.
 ///
 /// lifetime copied; filled after the handshake
 struct tls_peer {
@@ -4467,34 +4468,34 @@ struct tls_peer {
     std::string alpn;         // "" or "http/1.1"
     std::string subject;      // of the verified certificate, RFC 4514; "" without one
     std::string fingerprint;  // SHA-256 of the certificate, lower-case hex; "" without one
-    bool verified = false;    // its certificate was
+    bool verified = false;    // whether its certificate was verified
 };
 
 /// One TLS connection over memory buffers, written by the user or copied from examples/.
 ///
-/// shape    both directions bounded: feed takes what it has room for, write (and read, if it has much to
-///          say) returns need_output instead of queueing more than about 64 kB
+/// shape    both directions are bounded: feed() takes what it has room for; write() (and read(), if it has to send much)
+///          returns need_output instead of queueing more than about 64 kB
 /// threads  one at a time
-/// errors   failed is sticky; `closed` from read only for a received close_notify
+/// errors   after failed every call fails; read() returns `closed` only for a received close_notify
 class tls_session {
 public:
     PROMETHEUS_ASYNC_DECL virtual ~tls_session() = default;
-    virtual tls_io feed(std::span<const char> from_peer) noexcept = 0;  // octets that came over the network
-    virtual tls_io drain(std::span<char> to_peer) noexcept = 0;         // octets to send over it; produced == 0: nothing pending
+    virtual tls_io feed(std::span<const char> from_peer) noexcept = 0;  // octets received from the network
+    virtual tls_io drain(std::span<char> to_peer) noexcept = 0;         // octets to send to the network; produced == 0: nothing pending
     virtual tls_status handshake() noexcept = 0;                        // ok, need_input, need_output, failed
-    virtual tls_io read(std::span<char> plain) noexcept = 0;            // what the peer said
-    virtual tls_io write(std::span<const char> plain) noexcept = 0;     // what we say
+    virtual tls_io read(std::span<char> plain) noexcept = 0;            // decrypted octets from the peer
+    virtual tls_io write(std::span<const char> plain) noexcept = 0;     // octets to encrypt for the peer
     virtual tls_status shutdown() noexcept = 0;                         // queues close_notify; idempotent
-    PROMETHEUS_ASYNC_DECL virtual tls_peer peer() const { return {}; }           // asked after the handshake
+    PROMETHEUS_ASYNC_DECL virtual tls_peer peer() const { return {}; }           // called after the handshake
     PROMETHEUS_ASYNC_DECL virtual std::string last_error() const { return {}; }  // why it has failed, for an event
 };
 
-/// How sessions are made: by a server for each accepted connection (verify_name is empty), by a client
+/// Makes sessions. A server calls `open` for each accepted connection, with an empty verify_name; a client calls it
 /// with the host that the certificate MUST be verified against. To reload a certificate, return
-/// sessions of the new one from then on; running sessions keep what they have.
+/// sessions with the new one from then on; running sessions keep the old one.
 ///
-/// lifetime the context outlives the servers and clients that have it
-/// threads  open is called on the loop's thread; a context that several loops share must allow that
+/// lifetime the context outlives the servers and clients that use it
+/// threads  open is called on the loop's thread; if several loops share a context, on several threads
 /// errors   an empty result refuses the connection
 struct tls_config {
     owned<tls_session> (*open)(void* context, std::string_view verify_name) noexcept = nullptr;  // makes a session
@@ -4506,28 +4507,28 @@ struct tls_config {
 
 /// A user and password, or a token, that is accepted. Compared in constant time; never printed.
 ///
-/// lifetime of a view: the texts live until the start has been awaited
-/// errors   the start fails with invalid_option for one that is empty, longer than 512 octets, or whose user has a colon
+/// lifetime a view: the texts must live until the start has been awaited
+/// errors   the start fails with invalid_option if the secret is empty, is longer than 512 octets, or if the user has a colon
 struct credential {
     enum class scheme : std::uint8_t { basic, bearer };
     scheme kind;                        // basic or bearer
     std::string_view user;              // of basic; without a colon
     std::string_view secret;            // the password, or the token
 };
-/// A user and a password, for server_options::credentials. Views: they live until the start has been awaited.
+/// A user and a password, for server_options::credentials.
 ///
-/// lifetime the texts live until the start has been awaited
+/// lifetime the texts must live until the start has been awaited
 /// errors   none here: see credential
 PROMETHEUS_ASYNC_DECL constexpr credential basic(std::string_view user, std::string_view password) noexcept {
     return {credential::scheme::basic, user, password};
 }
 /// A token, sent as `Authorization: Bearer ...`.
 ///
-/// lifetime the text lives until the start has been awaited
+/// lifetime the text must live until the start has been awaited
 /// errors   none here: see credential
 PROMETHEUS_ASYNC_DECL constexpr credential bearer(std::string_view token) noexcept { return {credential::scheme::bearer, {}, token}; }
 
-/// What an authorisation callback decides on.
+/// The request that an authorisation callback decides on.
 ///
 /// lifetime valid until the decision
 struct authorization_request {
@@ -4536,38 +4537,38 @@ struct authorization_request {
     std::string_view authorization;  // the field's value; empty without one
     const tls_peer* peer;            // null on a plain connection
     event_loop* loop = nullptr;      // the server's: post() to it from another thread
-    std::uint64_t from = 0;          // where it comes from: equal for one IPv4 address, for one /64 of IPv6, and for all unix sockets
-    bool* busy = nullptr;            // set it to true when nothing can be decided now: the answer is 503 with Retry-After, whatever
-                                     // is returned, and it counts as no refusal. Null only outside of a server
+    std::uint64_t from = 0;          // the origin, as a number: equal for one IPv4 address, for one /64 of IPv6, and for all unix sockets
+    bool* busy = nullptr;            // set it to true when no decision is possible now: the answer is then 503 with Retry-After,
+                                     // whatever is returned, and does not count as refused. Null only outside of a server
 };
-/// One of the two functions; neither may end the server that asks (post() that). `later` may take its time, on another thread
-/// too, as long as it is resumed on the loop's. False is answered by 401: the first ten of a second at once, the others after a
-/// second, and at most 32 wait for that. For one more, a connection of the address with most of them is closed.
+/// Decides on requests: set one of the two functions. Neither may end the server that calls it (post() that). `later` may wait,
+/// also for another thread, but must be resumed on the loop's thread. False is answered with 401: the first ten in a second at
+/// once, the others after a second. At most 32 answers wait; for one more, a connection of the address with most of them is closed.
 ///
 /// lifetime the context outlives the server. `later` is destroyed where it is suspended when its client has closed its side, or
-///          has waited for server_limits::response: that connection ends
-/// threads  called on the loop's
-/// errors   what it throws is told to on_event (callback_failed) without its text, and the answer is 500
+///          has waited for server_limits::response; the connection then ends
+/// threads  called on the loop's thread
+/// errors   an exception is reported to on_event (callback_failed) without its text, and the answer is 500
 struct authorizer {
-    bool (*now)(const authorization_request&, void* context) = nullptr;          // true: the request is answered
-    task<bool> (*later)(const authorization_request&, void* context) = nullptr;  // the same, when it has ended
+    bool (*now)(const authorization_request&, void* context) = nullptr;          // true: the request is allowed
+    task<bool> (*later)(const authorization_request&, void* context) = nullptr;  // the same, as a coroutine
     void* context = nullptr;                                                     // given to them
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
 
 // ---- options ----
 
-/// What a route asks each time that it is requested: one of the two functions, as of an authorizer. Success is answered by
-/// 200 and "ok", an error by 503 and its text (describe(): one line of at most 119 octets).
+/// A check that is called for each request of its route: set one of the two functions. Success is answered with
+/// 200 and "ok", an error with 503 and its text (describe(): one line of at most 119 octets).
 ///
-/// lifetime `later` is destroyed where it is suspended when its client has closed its side, or after server_limits::response,
-///          when the answer is 503 "the check has not ended in time": within() gives it less
-/// threads  called on the loop's; `later` may take its time, on another thread too, as long as it is resumed on the loop's
-/// errors   what it throws is told to on_event (callback_failed, with the route's path), and the answer is 503 without it. So it
-///          is with a check that has not ended in time
+/// lifetime `later` is destroyed where it is suspended when its client has closed its side, or after server_limits::response;
+///          the answer is then 503 "the check has not ended in time". For a shorter time use within()
+/// threads  called on the loop's thread; `later` may wait, also for another thread, but must be resumed on the loop's thread
+/// errors   an exception is reported to on_event (callback_failed, with the route's path), and the answer is 503 without its
+///          text. A check that has not ended in time is reported likewise
 struct health_check {
-    result<void> (*now)(void* context) = nullptr;          // success, or why not
-    task<result<void>> (*later)(void* context) = nullptr;  // the same, when it has ended
+    result<void> (*now)(void* context) = nullptr;          // success, or the reason of the failure
+    task<result<void>> (*later)(void* context) = nullptr;  // the same, as a coroutine
     void* context = nullptr;                               // given to them
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
@@ -4575,86 +4576,86 @@ struct health_check {
 namespace detail {
 class page_view;
 }
-/// For route::view: the registries of the route as a page of HTML, for people. It shows each family with its type, unit, help,
+/// For route::view: shows the registries of the route as HTML, for people. It shows each family with its type, unit, help,
 /// number of series, and the current values of the first hundred (a histogram is drawn); a form that filters by name; links to
 /// the other routes, and to the page in each format; and what was left out of the page, and why.
 ///
-/// shape    no script, and nothing from elsewhere: its Content-Security-Policy forbids all else. Nothing of a request is shown
-///          back. It is made piece by piece: a million series cost the server no memory
-/// threads  the server calls it, on its loop's; a program only names it
-/// errors   as a page of metrics, but a collector that fails is left out whatever server_options::on_collector_error is
+/// shape    no script, and nothing from other hosts: its Content-Security-Policy forbids both. Nothing of a request is
+///          shown. It is made piece by piece, so a million series need no more memory
+/// threads  the server calls it, on its loop's thread; a program only names it
+/// errors   as a page of metrics, but a collector that fails is always left out, whatever server_options::on_collector_error is
 PROMETHEUS_ASYNC_DECL detail::page_view* landing_page();
 
-/// A path and what is served there: one or several registries merged on one page, a text, or whether a check succeeds.
+/// A path and what is served there: one or several registries merged on one page, a text, or the result of a check.
 ///
-/// lifetime texts and lists live until the start has been awaited; registries, and what a check needs, outlive the server
-/// errors   the start fails with invalid_option for a path without its slash, and for a route that serves two things
+/// lifetime texts and lists must live until the start has been awaited; registries, and what a check uses, outlive the server
+/// errors   the start fails with invalid_option for a path that does not begin with a slash, and for a route that serves two things
 struct route {
-    std::string_view path;             // matched whole, the first that does
+    std::string_view path;             // of the request, compared as a whole; the first route that matches is used
     list<registry*> registries{};      // empty, with no text and no check: the default registry
     std::string_view text{};           // served as it is, never compressed
     std::string_view content_type = "text/plain; charset=utf-8";  // of the text
     health_check check{};              // whether the program is alive, or ready
-    detail::page_view* (*view)() = nullptr;  // landing_page: its registries for people. A program that does not name it has none of its code
+    detail::page_view* (*view)() = nullptr;  // landing_page: the registries as HTML. Programs that do not name it do not link its code
     bool open = false;                 // answered without authorisation and for any Host (a liveness path)
 };
 
-/// What a client may cost. What exceeds a limit is answered with the status that the comment names, or ends as it says.
+/// Limits for clients. Exceeding one gives the HTTP status, or the end of the connection, that its comment names.
 ///
 /// unit     octets, counts, and seconds
 struct server_limits {
     std::size_t request_line = 8192;   // octets: 414
     std::size_t header_bytes = 16384;  // octets of all fields: 431
     std::size_t header_fields = 100;   // how many: 431
-    std::size_t connections = 512;     // of the address that has most of them one is evicted: the oldest that waits, else
-                                       // the slowest reader; if that is the newcomer's own and none is slow, 503
-    std::size_t answers = 128;         // being sent; the slowest reader is evicted
+    std::size_t connections = 512;     // beyond it, one of the address that has most is closed: the one that is idle longest, else
+                                       // the slowest reader; if the new one is of that address and none is slow: 503
+    std::size_t answers = 128;         // that are being sent; beyond it, the slowest reader is closed
     std::size_t requests_per_connection = 10000;  // the last answer says close
-    std::size_t handshakes = 64;       // in progress; the one that is silent longest is evicted
+    std::size_t handshakes = 64;       // in progress; beyond it, the one that is silent longest is closed
     std::size_t names = 256;           // values of name[]: 400
     seconds header = 5;                // first octet (or accept) to the end of the header section: 408
     seconds handshake = 5;             // closed
-    seconds idle = 75;                 // kept alive, nothing asked: closed
-    seconds stall = 10;                // a reader that takes nothing: reset
-    seconds response = 60;             // from the head of the request to the last octet taken: reset
-    std::size_t reader_rate = 10000;   // octets a second that a reader takes, beyond the first `stall` seconds: reset. 0: any
-    seconds lingering = 1;             // after the answer that closes
+    seconds idle = 75;                 // between two requests: closed
+    seconds stall = 10;                // the client reads nothing: reset
+    seconds response = 60;             // from the head of the request until the client has read the last octet: reset
+    std::size_t reader_rate = 10000;   // octets per second that a client must read, after the first `stall` seconds: reset. 0: any
+    seconds lingering = 1;             // how long a connection may stay open after its last answer
     int backlog = 511;                 // of listen(2)
 };
 
 /// How a server is started.
 ///
 /// unit     seconds and octets
-/// lifetime copied; lists and texts live until the start has been awaited. service_discovery, tls, authorizer and
-///          context, and the registries of routes and what their checks need, outlive the server
-/// threads  on_event, authorizer and checks are called on the loop's thread, and may end the server
+/// lifetime copied; lists and texts must live until the start has been awaited. service_discovery, tls, authorizer and
+///          context, and the registries of routes and what their checks use, outlive the server
+/// threads  on_event, authorizer and checks are called on the loop's thread; on_event may end the server
 struct server_options {
-    std::string_view addr{};           // "": ALL interfaces, as upstream; "localhost": this host alone; an address, "unix:/path",
-                                       // "unix:@name", or a host name (the system looks it up, and the loop waits)
+    std::string_view addr{};           // "": ALL interfaces, as upstream; "localhost": this host only; an address, "unix:/path",
+                                       // "unix:@name", or a host name (looked up by the system, which blocks the loop)
     std::uint16_t port = 0;            // 0: the system chooses
-    int listen_fd = -1;                // a listening socket handed in (systemd); the server owns it then
-    std::string_view advertise{};      // the host that url() and discovery tell, when addr is a wildcard or link-local
+    int listen_fd = -1;                // a listening socket from outside (systemd); the server then owns it
+    std::string_view advertise{};      // the host in url() and for discovery, when addr is a wildcard or link-local
     prometheus_async::service_discovery* service_discovery = nullptr;  // null: none
     tls_config tls{};                  // empty: plain HTTP
-    list<credential> credentials{};    // one of them, or the authorizer, must accept; none and no authorizer: everybody may ask
-    prometheus_async::authorizer authorizer{};  // asked when no credential fits
+    list<credential> credentials{};    // one of them, or the authorizer, must accept; without both, every request is allowed
+    prometheus_async::authorizer authorizer{};  // called when no credential matches
     list<route> routes{};              // empty: "/" the link page, "/metrics" the default registry
-    list<std::string_view> allowed_hosts{};  // with any port, any case, a dot at the end or not; others: 421. Empty: any, by DNS rebinding too
-    server_limits limits{};            // what one client may cost
+    list<std::string_view> allowed_hosts{};  // any port, upper or lower case, with or without a dot at the end; others: 421. Empty: any host, which allows DNS rebinding
+    server_limits limits{};            // for clients
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
     created_series created = created_series::off;  // off: no _created lines
-    list<format> formats{};            // empty: whichever the client asks for; text 0.0.4 always remains
-    bool native_histograms = true;     // false: without native buckets, for a server that asks for protobuf and does not store
-                                       // them: 2.42 refuses the page then, 2.53 stores zeros, 3.5 nothing of the histogram
-    bool start_timestamps = true;      // false: protobuf and OpenMetrics 2.0 do not say when a series was made, for a server that
-                                       // makes zeros of it: 2.53 puts zeros that are no histograms into a native one's series
-    bool gzip = true;                  // pages of 1500 octets or more are compressed for a scraper that asks; 64 KiB for
-                                       // each answer on its way. false where label values that strangers choose stand
-                                       // beside secrets: the length of a compressed page tells of both, also over TLS
+    list<format> formats{};            // empty: all, as the client asks; text 0.0.4 is always offered
+    bool native_histograms = true;     // false: no native buckets, for a Prometheus that asks for protobuf and does not store
+                                       // them: 2.42 then refuses the page, 2.53 stores zeros, 3.5 stores nothing of the histogram
+    bool start_timestamps = true;      // false: protobuf and OpenMetrics 2.0 do not show when a series was created, for a Prometheus
+                                       // that makes zeros of it: 2.53 adds zeros that are not histograms to a native histogram's series
+    bool gzip = true;                  // pages of 1500 octets or more are compressed if the client accepts that, with 64 KiB for
+                                       // each answer that is being sent. Set it to false where label values that strangers choose and
+                                       // secrets are on one page: the length of a compressed page depends on both, also over TLS
     bool self_metrics = false;         // prometheus_async_http_*, in the default registry: requests by code and format,
                                        // duration, octets, in flight, series, collector errors, events
     bool process_start_header = false; // Process-Start-Time-Unix on every page
-    event_handler on_event = nullptr;  // what was noticed: event_kind
+    event_handler on_event = nullptr;  // called with each event: event_kind
     void* context = nullptr;           // given to on_event
 };
 
@@ -4664,9 +4665,9 @@ struct server_state;
 
 /// A running server. Closing is idempotent and always closes the socket, whatever de-registration does.
 ///
-/// lifetime the destructor closes the socket and connections at once and hands de-registration to the
-///          loop as closing work; a loop that ends first closes it
-/// threads  the loop's, but is_registered()
+/// lifetime the destructor closes the socket and connections at once; de-registration becomes closing work
+///          of the loop. A loop that ends first closes the server
+/// threads  the loop's; is_registered() any
 class metrics_http_server {
 public:
     PROMETHEUS_ASYNC_DECL metrics_http_server() noexcept = default;
@@ -4674,15 +4675,15 @@ public:
     PROMETHEUS_ASYNC_DECL metrics_http_server& operator=(metrics_http_server&& other) noexcept;
     PROMETHEUS_ASYNC_DECL ~metrics_http_server();
 
-    PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;   // as bound: "0.0.0.0", "::", "/path"
-    PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;         // as bound; 0 of a unix socket
+    PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;   // that it is bound to: "0.0.0.0", "::", "/path"
+    PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;         // that it is bound to; 0 for a unix socket
     PROMETHEUS_ASYNC_DECL bool https() const noexcept;                 // whether url() begins with https
-    PROMETHEUS_ASYNC_DECL void https(bool on) noexcept;  // behind a TLS proxy: url() follows, as upstream
-    /// "http://127.0.0.1:9464/", also when the server listens on all interfaces; another host says `advertise`.
+    PROMETHEUS_ASYNC_DECL void https(bool on) noexcept;  // for a server behind a TLS proxy: changes url(), as upstream
+    /// "http://127.0.0.1:9464/", also when the server listens on all interfaces; `advertise` gives another host.
     PROMETHEUS_ASYNC_DECL std::string url() const;
     PROMETHEUS_ASYNC_DECL std::string_view advertise() const noexcept;  // as given in the options
     PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;         // by service_discovery, as far as is known now
-    /// De-registers (within the loop's closing budget), then closes. The result is de-registration's.
+    /// De-registers (within the loop's closing budget), then closes. Returns the result of the de-registration.
     PROMETHEUS_ASYNC_DECL task<result<void>> close();
 
 private:
@@ -4691,18 +4692,20 @@ private:
     detail::server_state* state_ = nullptr;
 };
 
-/// Listens, registers, and returns the running server. Takes its copies of the options before it
-/// returns the task.
+/// Listens, registers, and returns the running server. It copies the options before it returns the task.
 ///
-/// errors   system: "cannot listen on 0.0.0.0:9464: Address already in use"; invalid_option; what
-///          registration fails with. Nothing is left open
+/// lifetime the loop outlives the task
+/// threads  the loop's
+/// errors   system: "cannot listen on 0.0.0.0:9464: Address already in use"; invalid_option; the error of
+///          the registration. Nothing is left open
 PROMETHEUS_ASYNC_DECL task<result<metrics_http_server>> start_http_server(event_loop& loop, const server_options& options);
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
-/// A server with a loop and a thread ("PromAsyncWeb") of its own.
+/// A server with its own loop and its own thread ("PromAsyncWeb").
 ///
-/// threads  any; close() joins and may be called twice; the destructor closes. In a forked child, both close the
-///          child's descriptors and touch nothing of the parent's: neither its connections nor its registration
+/// lifetime the destructor closes, as close()
+/// threads  any; close() waits for the thread, and may be called twice. In a forked child, close() and the destructor close
+///          the child's descriptors, and change nothing in the parent: neither its connections nor its registration
 class threaded_metrics_http_server {
 public:
     PROMETHEUS_ASYNC_DECL threaded_metrics_http_server() noexcept = default;
@@ -4711,12 +4714,12 @@ public:
     PROMETHEUS_ASYNC_DECL threaded_metrics_http_server& operator=(threaded_metrics_http_server&& other) noexcept;
     PROMETHEUS_ASYNC_DECL ~threaded_metrics_http_server();
 
-    PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;  // as those of metrics_http_server, all of them
+    PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;  // as in metrics_http_server, also those below
     PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;
     PROMETHEUS_ASYNC_DECL bool https() const noexcept;
     PROMETHEUS_ASYNC_DECL std::string url() const;
     PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;
-    /// De-registers, closes, and waits for the thread. The result is de-registration's.
+    /// De-registers, closes, and waits for the thread. Returns the result of the de-registration.
     PROMETHEUS_ASYNC_DECL result<void> close();
 
     struct state;
@@ -4726,9 +4729,9 @@ private:
     state* state_ = nullptr;
 };
 
-/// Returns once the server listens (and is registered), or with the error that kept it from that.
+/// Starts a server with its own loop and thread. Returns when it listens (and is registered), or has failed to start.
 ///
-/// threads  any; the calling one waits
+/// threads  any; the calling thread waits
 /// errors   as start_http_server
 PROMETHEUS_ASYNC_DECL result<threaded_metrics_http_server> start_http_server_in_thread(const server_options& options);
 #endif
@@ -4746,15 +4749,15 @@ PROMETHEUS_ASYNC_BEGIN
 /// unit     seconds
 /// lifetime copied by textfile; lists and texts live until then
 struct textfile_options {
-    std::string_view path;         // ends in ".prom": node_exporter reads no other name
+    std::string_view path;         // ends in ".prom": node_exporter reads no other files
     list<registry*> registries{};  // several as one page. Empty: the default registry
     list<std::string_view> only{}; // by family or sample name; empty: everything
     collector_errors on_collector_error = collector_errors::skip;  // fail: write() fails, the file stays as it was
-    bool keep_file = false;        // the file outlives the object: for a batch job, whose last values are to stay
-    seconds interval = 0;          // above 0: written by itself, at once and then every so often, on a thread of its own;
+    bool keep_file = false;        // the destructor does not remove the file: for a batch job, whose last values must stay
+    seconds interval = 0;          // above 0: a thread of its own writes the file at once, and then at this interval;
                                    // with keep_file also at the end
     registry* self_metrics = nullptr;      // of prometheus_async_textfile_*{path}; null: there are none
-    event_handler on_event = nullptr;      // textfile_failed, and what pages tell; on the thread that writes, within the write
+    event_handler on_event = nullptr;      // textfile_failed, and events of pages; called on the thread that writes, during the write
     void* context = nullptr;               // given to on_event
 };
 static_assert(std::is_trivially_destructible_v<textfile_options>);
@@ -4763,24 +4766,24 @@ namespace detail {
 struct textfile_state;
 }
 
-/// Writes a page where node_exporter's textfile collector finds it. For a batch job: once, at its end, with keep_file. For a
-/// program that runs on and cannot be scraped: with interval.
+/// Writes a page to a file for the textfile collector of node_exporter. For a batch job: once, at its end, with keep_file. For a
+/// long-running program that cannot be scraped: with interval.
 ///
-/// Each write makes a file beside it, of mode 0644, and renames it: node_exporter, which reads it as another user,
-/// finds a whole page or the one before. The page is text 0.0.4, piece by piece from the cursor, never whole in memory.
+/// Each write makes a new file of mode 0644 in the same directory, and renames it. So node_exporter, which runs as another
+/// user, always reads a complete page: the new or the previous one. The page is text 0.0.4, written piece by piece.
 ///
-/// Of several files that have one family, each must have the same HELP and TYPE: node_exporter drops the series of the
-/// second one, without an error, where only one has a HELP. Their series must differ in a label.
+/// If several files have the same family, they must have the same HELP and TYPE for it: node_exporter drops the series of the
+/// second file, without an error, if only one has a HELP. Their series must differ in a label.
 ///
-/// lifetime copies the options; the registries outlive it. The destructor waits for a write that is under way, and removes
-///          the file, unless keep_file is set, another has replaced it, or the process is a child that was forked since.
-///          Destroyed by on_event or a collector: the page is given up, and the write that called them cleans up
-/// threads  one at a time, whatever interval does; why() from any. Collectors are called on the thread that writes. Each file
-///          needs an object of its own
+/// lifetime copies the options; the registries outlive it. The destructor waits for a running write, and removes
+///          the file, unless keep_file is set, another process has replaced it, or this process was forked since it was written.
+///          If on_event or a collector destroys it, the page is abandoned, and the write that called them cleans up
+/// threads  one at a time, also with interval; why() any. Collectors are called on the thread that writes. Each file
+///          needs its own object
 /// errors   invalid_option for the path, and where on_event or a collector writes or removes the file that is being written;
-///          system when the file cannot be written, or a thread of its own cannot be started; canceled for a collector that
-///          must not fail, and in a forked child whose parent has the thread; unsupported for a sample with a timestamp, for
-///          which node_exporter would refuse the whole file, and, without threads, for interval. The file that was there stays
+///          system when the file cannot be written, or its thread cannot be started; canceled if a collector failed that
+///          must not, and in a forked child whose parent has the thread; unsupported for a sample with a timestamp, because
+///          node_exporter would refuse the whole file, and, without threads, for interval. The previous file stays
 class textfile {
 public:
     PROMETHEUS_ASYNC_DECL explicit textfile(const textfile_options& options);
@@ -4790,11 +4793,11 @@ public:
 
     /// Blocks until the file is on the disk.
     PROMETHEUS_ASYNC_DECL result<void> write();
-    /// The same on a thread of the textfile's own, while the loop goes on. Where there are no threads: unsupported.
+    /// The same on the textfile's own thread, without blocking the loop. Without threads: unsupported.
     PROMETHEUS_ASYNC_DECL task<result<void>> write(event_loop& loop);
-    /// Removes the file, whatever keep_file says, if it is ours. There is none, or another's: success.
+    /// Removes the file if this object wrote it, even with keep_file. No file, or one that another process wrote: success.
     PROMETHEUS_ASYNC_DECL result<void> remove();
-    /// What keeps the newest page from the file; empty after a success.
+    /// Why the newest page could not be written; empty after a success.
     PROMETHEUS_ASYNC_DECL std::string why() const;
 
 private:
@@ -4809,23 +4812,23 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 
-/// What a discovery keeps of a registered server. Both functions own copies of all that they need.
+/// How a registered server is de-registered. Both functions own copies of all that they use.
 ///
-/// lifetime kept until the task that deregister returned has ended (it may be a lambda's coroutine)
-/// errors   what deregister fails with is the result of the server's close(); the server closes anyway
+/// lifetime exists until the task that deregister returned has ended (which may be the coroutine of a lambda)
+/// errors   an error of deregister is the result of the server's close(); the server closes anyway
 struct registration {
     callback<task<result<void>>()> deregister;  // empty: nothing was registered, is_registered() is false
-    callback<bool()> registered;                // empty: as long as there is a deregister; any thread
+    callback<bool()> registered;                // empty: true as long as there is a deregister; called by any thread
 };
 
-/// Tells others where a server is. Write one by deriving; consul_agent and file_sd are two.
+/// Publishes the address of a server. Derive your own; consul_agent and file_sd are in this library.
 ///
 /// lifetime outlives the start of the servers that it is given to
-/// threads  the coroutine runs on the server's loop and never blocks it
-/// errors   an error result fails the start of the server and leaves nothing open
+/// threads  the coroutine runs on the server's loop, and must not block it
+/// errors   with an error result the server does not start, and nothing is left open
 class service_discovery {
 public:
-    /// Called once the server listens; its start waits for this.
+    /// Called when the server listens; its start waits for the result.
     virtual task<result<registration>> register_server(event_loop& loop, const metrics_http_server& server) = 0;
 
 protected:
@@ -4834,23 +4837,23 @@ protected:
 };
 
 #if !PROMETHEUS_ASYNC_NO_DISCOVERY
-/// How Consul learns whether a server lives.
+/// How Consul checks whether a server is alive.
 ///
 /// source   consul_options::check
 enum class consul_check : std::uint8_t {
-    automatic,  // http where it passes; ttl where it could not, or where only you know: beside credentials, for a
-                // server without check_path, over TLS unless tls_skip_verify is set
-    http,       // the agent asks for check_path every interval; refused where it could never pass
-    ttl,        // we tell the agent that we live, three times per ttl or more often
+    automatic,  // http if it will pass; ttl if it cannot pass, or may not: with credentials, for a server without
+                // check_path, over TLS unless tls_skip_verify is set
+    http,       // the agent requests check_path every interval; refused if it could never pass
+    ttl,        // the server reports to the agent, at least three times per ttl
     none
 };
 /// What the start of a server does when its registration fails.
 ///
 /// source   consul_options::on_failure
 enum class on_failure : std::uint8_t {
-    retry,  // the start returns once registered, or after 0.5 s; the watchdog goes on trying unless the agent called
-            // the request bad
-    wait,   // the start returns once registered, or fails after `deadline`; the last try is shortly before
+    retry,  // the start returns when registered, or after 0.5 s; the watchdog tries again, unless the agent answered that
+            // the request is invalid
+    wait,   // the start returns when registered, or fails after `deadline`; the last try is shortly before that
     fail    // the start fails
 };
 
@@ -4860,29 +4863,29 @@ enum class on_failure : std::uint8_t {
 /// lifetime copied by consul_agent
 struct consul_options {
     std::string_view name = "app-metrics";  // of the service
-    std::string_view service_id{};         // empty: the name. Of one agent, each server needs its own
+    std::string_view service_id{};         // empty: the name. Each server of one agent needs its own
     list<std::string_view> tags{};         // of the service
     std::string_view token{};              // empty: CONSUL_HTTP_TOKEN_FILE (read again after a 403), CONSUL_HTTP_TOKEN
     bool deregister = true;                // false: the service outlives the server
     std::string_view agent{};              // "host:8500", "https://host", "unix:///path"; empty: CONSUL_HTTP_ADDR,
                                            // then 127.0.0.1:8500. CONSUL_HTTP_SSL=true makes any of them https
-    list<label> meta{};                    // of the service, as {"version", "1.2"}
-    consul_check check = consul_check::automatic;  // how Consul learns that the server lives
+    list<label> meta{};                    // of the service, for example {"version", "1.2"}
+    consul_check check = consul_check::automatic;  // how Consul checks whether the server is alive
     std::string_view check_path = "/";     // of the HTTP check; a query may follow
-    list<label> check_headers{};           // of the HTTP check, as {"Authorization", "Basic ..."}: the agent keeps them.
+    list<label> check_headers{};           // of the HTTP check, for example {"Authorization", "Basic ..."}: the agent stores them.
                                            // Host is added when the server has allowed_hosts
     seconds interval = 10;                 // of the HTTP check
-    seconds timeout = 0;                   // of the HTTP check; 0: the agent's own, 10 s
+    seconds timeout = 0;                   // of the HTTP check; 0: the agent's default, 10 s
     seconds ttl = 30;                      // of the TTL check
-    bool tls_skip_verify = false;          // the agent need not trust the certificate of our server
-    seconds deregister_critical_after = 0; // the agent forgets a dead service; 0: never, else >= 60
+    bool tls_skip_verify = false;          // the HTTP check does not verify the certificate of the server
+    seconds deregister_critical_after = 0; // the agent removes a service that is critical for so long; 0: never, else >= 60
     std::string_view status{};             // until the first check: "passing", ...; empty: critical
-    std::string_view advertise{};          // the host to tell; empty: the server's own, see consul_agent
+    std::string_view advertise{};          // the host to register; empty: the server's own, see consul_agent
     std::string_view in_namespace{};       // Consul Enterprise, empty: CONSUL_NAMESPACE; open-source agents refuse it
-    prometheus_async::on_failure on_failure = prometheus_async::on_failure::retry;  // what a start does when it cannot register
+    prometheus_async::on_failure on_failure = prometheus_async::on_failure::retry;  // of the start when registration fails
     seconds deadline = 60;                 // of on_failure::wait
     seconds budget = 2;                    // of de-registration; the loop's closing_budget bounds it too
-    seconds watch = 10;                    // the agent is asked this often, or up to twice, whether the id is ours
+    seconds watch = 10;                    // the agent is asked at this interval, or up to twice as often, whether it still has the registration
     tls_config tls{};                      // for an https agent
     registry* metrics = nullptr;           // of prometheus_async_consul_*{id}; null: the default
     event_handler on_event = nullptr;      // registration_failed, _lost, deregistration_failed
@@ -4897,27 +4900,27 @@ struct file_sd_settings;
 }  // namespace detail
 
 /// Registers servers in a Consul agent, registers them again when the agent restarts
-/// or forgets them, and de-registers them when they close.
+/// or loses them, and de-registers them when they close.
 ///
-/// A server on a wildcard address, told to an agent on this host, is registered without an address
-/// (Consul then gives the node's) and checked on loopback; told to another host, under the address of
-/// our side of the connection. `advertise`, here or in server_options, overrules both. A server on loopback, and
-/// an agent on another host, need consul_options::advertise.
+/// If a server listens on a wildcard address: with an agent on this host it is registered without an address
+/// (Consul then uses the node's) and checked on loopback; with an agent on another host, under the local address of
+/// the connection to it. `advertise`, here or in server_options, overrides both. A server on loopback with
+/// an agent on another host needs consul_options::advertise.
 ///
-/// An id that another program has taken over, which shows by its port or address, is left to it: an event,
-/// and no de-registration; when the agent knows it no longer, it is registered again. The consul_agents of one
-/// loop share at most 16 connections to an agent (which takes 200 of a host), kept for a second.
+/// If the agent has another port or address for the id, another program has taken it. That is reported as an event, and
+/// the id is not de-registered; when the agent no longer has it, it is registered again. The consul_agents of one
+/// loop share at most 16 connections to an agent (which accepts 200 from a host), kept open for a second.
 ///
 /// The environment is read as by Consul's own tools: CONSUL_HTTP_ADDR, CONSUL_HTTP_SSL, CONSUL_HTTP_TOKEN,
-/// CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE. What names certificates is for `tls` to read.
+/// CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE. The variables with certificates are not read: set `tls`.
 ///
-/// clock    the loop's: 3 s for each address to connect, 10 s for the first octet, 15 s for a request;
+/// clock    the loop's: 3 s to connect to each address, 10 s for the first octet, 15 s for a request;
 ///          the watchdog's pauses after a failure grow from 1 s to 60 s, with jitter
-/// lifetime copies the options and reads the environment when made; may die before the servers
+/// lifetime copies the options and reads the environment when it is made; may be destroyed before the servers
 /// threads  servers on several loops may share one
-/// errors   invalid_option, before anything is sent, for what cannot work: an id that Consul could never
-///          de-register or that another server of this process has, a token that is no field value, https
-///          without `tls`, an HTTP check that could never pass. All else: on_failure
+/// errors   invalid_option, before anything is sent, for options that cannot work: an id that Consul could never
+///          de-register or that another server of this process has, a token that is not a valid field value, https
+///          without `tls`, an HTTP check that could never pass. For other errors see on_failure
 class consul_agent final : public service_discovery {
 public:
     PROMETHEUS_ASYNC_DECL explicit consul_agent(const consul_options& options = {});
@@ -4931,13 +4934,13 @@ private:
     detail::consul_settings* settings_;
 };
 
-/// Where the file is, and what it says beside the address.
+/// Where the target file is, and what it has besides the address.
 ///
 /// lifetime copied by file_sd
 struct file_sd_options {
-    std::string_view path;         // ends in ".json": Prometheus takes no other name for JSON
-    list<label> labels{};          // __metrics_path__ and its like too
-    std::string_view advertise{};  // the host to tell; empty: that of the server's url()
+    std::string_view path;         // ends in ".json": Prometheus reads JSON only from such files
+    list<label> labels{};          // of the target, also __metrics_path__ and similar ones
+    std::string_view advertise{};  // the host of the target; empty: that of the server's url()
     bool keep_file = false;        // de-registration leaves an empty list instead of no file
 };
 
@@ -4945,7 +4948,7 @@ static_assert(std::is_trivially_destructible_v<file_sd_options>);
 
 /// Writes a target file for Prometheus' file_sd_configs: one server, one file, replaced atomically.
 ///
-/// lifetime copies the options; may die before the servers
+/// lifetime copies the options; may be destroyed before the servers
 /// threads  servers on several loops may share one only if they have files of their own
 /// errors   invalid_option for the path and for labels that Prometheus would refuse with the file; system when the file cannot be written
 class file_sd final : public service_discovery {
@@ -4965,36 +4968,36 @@ private:
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [39] push                                         pushgateway: for what ends before it is scraped
+// [39] push                                         pushgateway: for jobs that end before they are scraped
 //      needs [36]
 // =============================================================================
 #if !PROMETHEUS_ASYNC_NO_DISCOVERY
 PROMETHEUS_ASYNC_BEGIN
 
-/// Which group is pushed, where to, and what it holds.
+/// Which group is pushed, to which gateway, and what it contains.
 ///
 /// unit     seconds
-/// lifetime copied by pushgateway; lists and texts live until then
+/// lifetime copied by pushgateway; lists and texts must live until then
 struct push_options {
     std::string_view gateway{};            // "host:9091", "http://host:9091/prefix", "https://host", "unix:///path";
                                            // empty: 127.0.0.1:9091
     std::string_view job{};                // of the group: any UTF-8, not empty
-    list<label> grouping{};                // its other labels, as {"instance", "host1"}: any UTF-8, also empty
-    list<registry*> registries{};          // what is pushed; several as one page. Empty: the default registry
-    list<std::string_view> only{};         // of it, by family or sample name; empty: everything
-    format as = format::text_0_0_4;        // or protobuf, which is held in memory whole; see pushgateway
+    list<label> grouping{};                // its other labels, for example {"instance", "host1"}: any UTF-8, also empty
+    list<registry*> registries{};          // what is pushed; several are merged. Empty: the default registry
+    list<std::string_view> only{};         // of these, by family or sample name; empty: everything
+    format as = format::text_0_0_4;        // or protobuf, which needs the whole page in memory; see pushgateway
     prometheus_async::credential credential{};  // basic(user, password) or bearer(token)
     tls_config tls{};                      // for an https gateway
     bool gzip = false;                     // with PROMETHEUS_ASYNC_NO_GZIP=0: pages of 1500 octets or more are compressed
-    seconds timeout = 10;                  // of one request, with looking up the name and connecting
-    unsigned tries = 3;                    // of one push or removal, when there is no answer, or 408, 429 or 5xx
-    seconds interval = 0;                  // above 0: pushes by itself, a page every so often, until close()
+    seconds timeout = 10;                  // of one request, including name look-up and connecting
+    unsigned tries = 3;                    // of one push or removal: it is tried again without an answer, or after 408, 429 or 5xx
+    seconds interval = 0;                  // above 0: pushes automatically at this interval, until close()
     bool push_at_end = true;               // close() pushes once more
-    bool remove_at_end = false;            // close() removes the group then; so does the destructor, without pushing
-    seconds remove_after = 0;              // the time between the two: Prometheus has to scrape the last page
+    bool remove_at_end = false;            // close() then removes the group; so does the destructor, without pushing
+    seconds remove_after = 0;              // the time between the two, in which Prometheus scrapes the last page
     collector_errors on_collector_error = collector_errors::skip;  // fail: the page is not pushed
     registry* self_metrics = nullptr;      // of prometheus_async_push_*{path}; null: there are none
-    event_handler on_event = nullptr;      // push_failed, credentials_in_clear, and what pages tell
+    event_handler on_event = nullptr;      // push_failed, credentials_in_clear, and events of pages
     void* context = nullptr;               // given to on_event
 };
 
@@ -5004,28 +5007,28 @@ namespace detail {
 struct push_member;
 }
 
-/// Pushes metrics to a Pushgateway, as text 0.0.4 or protobuf: one group, which its job and grouping labels name.
+/// Pushes metrics to a Pushgateway, as text 0.0.4 or protobuf: one group, identified by its job and grouping labels.
 ///
-/// In both formats names are escaped with underscores: older gateways store no others. Protobuf also has native histograms,
-/// exemplars and start timestamps. The gateways hand these on to who scrapes them by protobuf, as Prometheus does when it
-/// collects native histograms; their text pages show the classic buckets, and of a native histogram +Inf, sum and count (seen
-/// with 1.5.1 and 1.11.2). Gauge histograms are pushed as histograms in both: the page of an older gateway would end at one.
+/// In both formats names are escaped with underscores, because older gateways accept no others. Protobuf also has native
+/// histograms, exemplars and start timestamps. The gateways pass these on when they are scraped by protobuf, as Prometheus does
+/// when it collects native histograms; their text pages show the classic buckets, and of a native histogram +Inf, sum and count
+/// (seen with 1.5.1 and 1.11.2). Both formats push gauge histograms as histograms: the page of an older gateway would end at one.
 ///
-/// The gateway keeps a group until it is removed, for years if need be, and Prometheus must scrape it with
-/// honor_labels: true. It is for jobs that end before they could be scraped; what runs on is better scraped.
+/// The gateway keeps a group until it is removed, even for years, and Prometheus must scrape it with
+/// honor_labels: true. It is for jobs that end before they could be scraped; scrape long-running programs instead.
 ///
-/// shape    push() replaces the group (PUT), push_add() the families of the same names in it (POST: also series with
-///          other labels), remove() takes all of the group away (DELETE). Calls run one after the other, in order
-/// clock    the loop's: the pauses between tries are 1 s, 2 s, ... 60 s, with jitter, or what Retry-After asks for, at
+/// shape    push() replaces the group (PUT), push_add() replaces the families of the same names in it (POST: also series with
+///          other labels), remove() removes the whole group (DELETE). Calls run one after the other, in order
+/// clock    the loop's: the pauses between tries are 1 s, 2 s, ... 60 s, with jitter, or as Retry-After asks, at
 ///          most 60 s; the pauses of `interval` have 5 % of jitter
-/// lifetime copies the options; the registries outlive it. The destructor cancels what is under way; with remove_at_end, the
-///          removal is closing work of the loop. The tasks may outlive it, and not the loop
+/// lifetime copies the options; the registries outlive it. The destructor cancels running pushes; with remove_at_end, the
+///          removal becomes closing work of the loop. The tasks may outlive the object, but not the loop
 /// threads  the loop's
-/// errors   invalid_option, before anything is sent, for what no gateway takes, what it would change, or what would hurt its
+/// errors   invalid_option, before anything is sent, for what every gateway refuses, would change, or what would harm its
 ///          other users: a group's value that is not UTF-8; a series with the label job or a grouping label, with a
 ///          timestamp, or called push_time_seconds (the text begins with metric and label).
-///          refused: the gateway's status and words. timeout, system, tls, protocol: there was no answer, in no try.
-///          Each try makes a page of its own: what is pushed is the newest data. No redirect is followed
+///          refused: the gateway's status and message. timeout, system, tls, protocol: no try got an answer.
+///          Each try makes a new page, so that the newest data is pushed. Redirects are not followed
 class pushgateway {
 public:
     PROMETHEUS_ASYNC_DECL pushgateway(event_loop& loop, const push_options& options);
@@ -5036,10 +5039,10 @@ public:
     PROMETHEUS_ASYNC_DECL task<result<void>> push();
     PROMETHEUS_ASYNC_DECL task<result<void>> push_add();
     PROMETHEUS_ASYNC_DECL task<result<void>> remove();
-    /// Ends the pushes of `interval`, then does what push_at_end and remove_at_end say. A second call does nothing.
+    /// Ends the pushes of `interval`, then pushes and removes as push_at_end and remove_at_end say. A second call does nothing.
     PROMETHEUS_ASYNC_DECL task<result<void>> close();
 
-    /// What keeps the newest page from the gateway, and what an operator has to do; empty after a success. No secrets.
+    /// Why the newest page is not at the gateway, and what an operator should do; empty after a success. It has no secrets.
     PROMETHEUS_ASYNC_DECL std::string why() const;
 
 private:
@@ -5048,8 +5051,8 @@ private:
 
 /// Replaces the group, as pushgateway::push(), for programs without a loop.
 ///
-/// clock    returns when it is done, after at most push_options::tries requests and their pauses
-/// threads  any; the calling one waits
+/// clock    returns when it has ended, after at most push_options::tries requests and their pauses
+/// threads  any; the calling thread waits
 /// errors   as pushgateway
 PROMETHEUS_ASYNC_DECL result<void> push_to_gateway(const push_options& options);
 /// Replaces the families of the same names in the group, as pushgateway::push_add(), for programs without a loop.
@@ -5057,7 +5060,7 @@ PROMETHEUS_ASYNC_DECL result<void> push_to_gateway(const push_options& options);
 /// threads  as push_to_gateway
 /// errors   as pushgateway
 PROMETHEUS_ASYNC_DECL result<void> push_add_to_gateway(const push_options& options);
-/// Takes the whole group away, as pushgateway::remove(), for programs without a loop.
+/// Removes the whole group, as pushgateway::remove(), for programs without a loop.
 ///
 /// threads  as push_to_gateway
 /// errors   as pushgateway
