@@ -5088,7 +5088,7 @@ PROMETHEUS_ASYNC_END
 //      needs [14]
 // =============================================================================
 #include <cerrno>
-#include <cstdio>  // the last words of a broken contract
+#include <cstdio>  // the message of a broken contract
 #include <ctime>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <pthread.h>
@@ -5100,8 +5100,8 @@ PROMETHEUS_ASYNC_END
 #include <sys/random.h>
 #endif
 
-// Tests put a namespace here whose functions fail as they are told: every system call of the rooms from
-// here on is sys::something.
+// Every system call from here on is a function of the namespace sys. Tests replace this namespace by one whose
+// functions can fail.
 #ifndef PROMETHEUS_ASYNC_DETAIL_SYS
 #define PROMETHEUS_ASYNC_DETAIL_SYS
 #endif
@@ -5114,14 +5114,14 @@ namespace detail {
 
 void define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file_or_PROMETHEUS_ASYNC_SHARED_in_all() noexcept {}
 
-/// How much of `s` fits into `room` bytes without cutting a code point in two.
+/// How many bytes of `s` fit into `room` bytes without dividing a code point.
 static std::size_t whole_points(std::string_view s, std::size_t room) noexcept {
     if (s.size() <= room) return s.size();
     while (room != 0 && (static_cast<unsigned char>(s[room]) & 0xC0) == 0x80) --room;
     return room;
 }
 
-// strerror is neither thread-safe nor free of the locale everywhere.
+// strerror is not thread-safe everywhere, and may depend on the locale.
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
 static const char* system_words(int sys, std::span<char>) noexcept { return ::strerrordesc_np(sys); }
 #else
@@ -5149,7 +5149,7 @@ error error::from_errno(std::string_view what, int sys) noexcept {
         words = buffer;
     }
     error made(errc::system, {}, sys);
-    // A long `what` gives way: the reason is what the reader needs.
+    // A long `what` is cut, not the reason.
     const std::string_view why(words);
     const std::size_t n = detail::whole_points(what, sizeof made.text_ - 3 - why.size());
     what.copy(made.text_, n);
@@ -5174,7 +5174,7 @@ void raise(const error& why) {
 }
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-/// Inside a catch block: what was thrown, as an error for on_event.
+/// The exception that is being handled, as an error for on_event. Call it inside a catch block.
 inline error caught(std::string_view where) noexcept {
     try {
         throw;
@@ -5198,7 +5198,7 @@ inline error caught(std::string_view where) noexcept {
 #error "prometheus_async.hpp: define both PROMETHEUS_ASYNC_ALLOCATE(bytes, alignment) and PROMETHEUS_ASYNC_RELEASE(p, bytes), or none"
 #endif
 
-/// What operator new does when there is no memory.
+/// Fails as operator new does without memory.
 [[__noreturn__]] static void no_memory() {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     throw std::bad_alloc();
@@ -5211,8 +5211,8 @@ namespace sys {
 using PROMETHEUS_ASYNC_DETAIL_SYS::aligned_alloc, PROMETHEUS_ASYNC_DETAIL_SYS::mmap, PROMETHEUS_ASYNC_DETAIL_SYS::realloc;
 }  // namespace sys
 
-// All that the library allocates is asked for here. give_memory takes back what take_memory and try_memory gave: objects, texts,
-// frames of coroutines. give_table_memory takes back what resize_memory, for tables that grow, and take_table_memory gave.
+// All memory of the library is allocated here. give_memory frees the memory of take_memory and try_memory: objects, texts,
+// frames of coroutines. give_table_memory frees that of take_table_memory, and of resize_memory, which is for tables that grow.
 #ifdef PROMETHEUS_ASYNC_ALLOCATE
 void* try_memory(std::size_t bytes, std::size_t alignment) noexcept { return PROMETHEUS_ASYNC_ALLOCATE(bytes, alignment); }
 void* take_memory(std::size_t bytes, std::size_t alignment) {
@@ -5249,7 +5249,7 @@ static void* take_table_memory(std::size_t bytes, std::size_t alignment) noexcep
 static void give_table_memory(void* from, std::size_t) noexcept { std::free(from); }
 #endif
 
-/// Zeros, aligned to a page, which cost nothing until they are written; null when there is no memory. Never given back as a whole.
+/// Memory of zeros, aligned to a page, which the system provides only when it is written; null without memory. Never freed.
 static void* map_zeros(std::size_t bytes) noexcept {
 #if defined(PROMETHEUS_ASYNC_ALLOCATE)
     void* const made = try_memory(bytes, 64);
@@ -5264,7 +5264,7 @@ static void* map_zeros(std::size_t bytes) noexcept {
     return made == MAP_FAILED ? nullptr : made;
 #endif
 }
-/// What holds zeros costs no memory until it is written again, where the system can take pages back.
+/// Returns pages of zeros to the system, where it can take them; they may be written again later.
 static void give_back_zeros([[maybe_unused]] void* from, [[maybe_unused]] std::size_t bytes) noexcept {
 #if !defined(PROMETHEUS_ASYNC_ALLOCATE) && (defined(__linux__) || defined(MADV_FREE))
     if (bytes < 65536) return;
@@ -5274,12 +5274,12 @@ static void give_back_zeros([[maybe_unused]] void* from, [[maybe_unused]] std::s
 #if defined(__linux__)
     constexpr int advice = MADV_DONTNEED;
 #else
-    constexpr int advice = MADV_FREE;  // they stay zeros, or become zeros
+    constexpr int advice = MADV_FREE;  // the pages keep their zeros, or become zeros
 #endif
     if (begin < end) static_cast<void>(::madvise(reinterpret_cast<void*>(begin), end - begin, advice));
 #endif
 }
-/// Room for `want` objects of a vector, or more; what is there moves along. The old room is given back.
+/// Room for `want` objects of a vector, or more. The objects are moved to it, and the old room is freed.
 struct vector_memory {
     void* data;
     std::size_t size, room;
@@ -5298,10 +5298,10 @@ static void grow_vector(vector_memory& of, std::size_t want, std::size_t each, s
 
 // ---- texts and vectors ----
 
-// As std::string and std::vector, in our own memory and with what grows them made once: inlined everywhere, it would be much of
-// the library's size, and of the time that it takes to compile.
+// As std::string and std::vector, but in the library's memory, and with functions that grow them out of line: inlined everywhere,
+// these would be a large part of the library's size and of its compile time.
 
-/// Octets, and a NUL after them. Up to 15 are kept inside.
+/// Octets, and a NUL after them. Up to 15 are stored in the object.
 class PROMETHEUS_ASYNC_LOCAL string {
 public:
     static constexpr std::size_t npos = std::string_view::npos;
@@ -5323,7 +5323,7 @@ public:
     ~string() { drop(); }
 
     operator std::string_view() const noexcept { return {data_, size_}; }
-    operator std::string() const { return {data_, size_}; }  // for users
+    operator std::string() const { return {data_, size_}; }  // for values that users get
     const char* c_str() const noexcept { return data_; }
     const char* data() const noexcept { return data_; }
     char* data() noexcept { return data_; }
@@ -5372,7 +5372,7 @@ public:
     string& assign(const char* s, std::size_t n) { return assign(std::string_view(s, n)); }
     string& insert(std::size_t at, std::string_view s) { return replace(at, 0, s); }
     string& erase(std::size_t at, std::size_t n = npos) { return replace(at, n, {}); }
-    /// n octets from there on, or all, become those of `by`, which may be octets of this.
+    /// Replaces n octets from `at` on, or all that follow, by those of `by`, which may be part of this.
     string& replace(std::size_t at, std::size_t n, std::string_view by);
 
     string substr(std::size_t at, std::size_t n = npos) const { return string(std::string_view(*this).substr(at, n)); }
@@ -5406,7 +5406,7 @@ private:
     char* data_;
     std::size_t size_ = 0;
     union {
-        std::size_t room_;  // without the NUL, when it is not inside
+        std::size_t room_;  // without the NUL; used when the octets are not in the object
         char small_[16];
     };
 };
@@ -5419,7 +5419,7 @@ void string::take(string& other) noexcept {
     other.data_ = other.small_;
     other.cut(0);
 }
-/// Larger memory with the same octets; `old` has the former.
+/// Moves the octets to larger memory; `old` gets the former memory.
 void string::grow(std::size_t want, string& old) {
     if (want >= PTRDIFF_MAX) no_memory();
     const std::size_t twice = capacity() * 2, more = want > twice ? want : twice;
@@ -5433,7 +5433,7 @@ void string::grow(std::size_t want, string& old) {
 }
 string& string::append(std::size_t n, char c) {
     string old;
-    if (n > PTRDIFF_MAX - size_) no_memory();  // the sum would begin anew at 0
+    if (n > PTRDIFF_MAX - size_) no_memory();  // the sum would overflow
     if (n > capacity() - size_) grow(size_ + n, old);
     std::memset(data_ + size_, c, n);
     cut(size_ + n);
@@ -5454,7 +5454,7 @@ string& string::replace(std::size_t at, std::size_t n, std::string_view by) {
     return *this;
 }
 
-/// As std::pair, without functions of std::, which g++ exports.
+/// As std::pair, without functions of std::, because g++ exports these.
 template <class A, class B>
 struct PROMETHEUS_ASYNC_LOCAL pair {
     A first;
@@ -5467,7 +5467,7 @@ struct PROMETHEUS_ASYNC_LOCAL pair {
     friend bool operator<(const pair& a, const pair& b) { return a.first == b.first ? a.second < b.second : a.first < b.first; }
 };
 
-/// Whether it can be moved by copying its octets.
+/// Whether a T can be moved by copying its octets.
 template <class T>
 constexpr bool moves_as_octets = std::is_trivially_copyable_v<T>;
 template <class T>
@@ -5497,7 +5497,7 @@ public:
         swap(old);
         return *this;
     }
-    vector& operator=(const vector& other) {  // what the elements have allocated is used again
+    vector& operator=(const vector& other) {  // uses the memory of the elements again
         if (this == &other) return *this;
         if (size() > other.size()) cut(other.size());
         for (std::size_t i = 0; i != size(); ++i) data()[i] = other[i];
@@ -5544,7 +5544,7 @@ public:
     template <class... Args>
     Item& emplace_back(Args&&... args) {
         if (size() == all_.room) {
-            Item made(static_cast<Args&&>(args)...);  // of what may be in here
+            Item made(static_cast<Args&&>(args)...);  // first, because the arguments may be in this vector
             grow(size() + 1);
             return put(static_cast<Item&&>(made));
         }
@@ -5580,7 +5580,7 @@ public:
         return at;
     }
     void assign(std::size_t n, const Item x) {
-        reserve(n);  // all is as it was when that throws
+        reserve(n);  // if that throws, nothing has changed
         clear();
         while (size() != n) put(x);
     }
@@ -5620,8 +5620,8 @@ private:
 template <class T>
 inline constexpr bool moves_as_octets<vector<T>> = true;
 
-// One function sorts all of the few: std::sort is a kilobyte for each type.
-/// A heap sort of n things that `less` and `swap` know by their places.
+// One function for all types, because std::sort takes a kilobyte for each type.
+/// Heap sort of n elements, which `less` and `swap` access by index.
 static void sort_places(std::size_t n, void* of, bool (*less)(void* of, std::size_t a, std::size_t b),
                         void (*swap)(void* of, std::size_t a, std::size_t b)) {
     const auto sink = [&](std::size_t from, std::size_t end) {
@@ -5666,9 +5666,8 @@ private:
     char text_[20];
     std::uint8_t begin_ = sizeof text_;
 };
-// One function each for all texts and errors that are made of parts: concatenations would be most of what a compiler makes
-// of a failure.
-/// The parts, one after the other.
+// Texts and errors are made from parts by one function each: inlined concatenations would be most of the code of a failure.
+/// The parts, joined.
 string text_of(std::initializer_list<std::string_view> parts) {
     std::size_t size = 0;
     for (std::string_view part : parts) size += part.size();
@@ -5677,7 +5676,7 @@ string text_of(std::initializer_list<std::string_view> parts) {
     for (std::string_view part : parts) made += part;
     return made;
 }
-/// An error whose message is the parts, one after the other. It allocates nothing.
+/// An error whose message is the parts, joined. It allocates nothing.
 error error_of(errc code, std::initializer_list<std::string_view> parts, int sys = 0) noexcept {
     char text[sizeof(error)];
     std::size_t size = 0;
@@ -5685,7 +5684,7 @@ error error_of(errc code, std::initializer_list<std::string_view> parts, int sys
     return {code, {text, size}, sys};
 }
 
-/// Undoes what was begun, unless it was done: when what follows throws.
+/// Calls a function at the end of the scope, unless it was dismissed: undoes a change when later code throws.
 template <class F>
 struct undo {
     F back;
@@ -5695,7 +5694,7 @@ struct undo {
 template <class F>
 undo(F) -> undo<F>;
 
-/// A handle that keeps an object; the last one ends it. What has keep() and release() can be shared.
+/// A handle that keeps an object alive; the last one destroys it. The object has keep() and release().
 template <class T>
 class shared {
 public:
@@ -5717,7 +5716,7 @@ public:
 private:
     T* to_ = nullptr;
 };
-/// The keep() and release() of a T that begins without a handle.
+/// A base with keep() and release(), for a T that begins without a handle.
 template <class T>
 class counted : public allocated {
 public:
@@ -5728,7 +5727,7 @@ private:
     unsigned handles_ = 0;
 };
 
-/// The library's only kind of lock. It is nothing without threads.
+/// The library's only type of lock. Without threads it does nothing.
 struct mutex {
 #if PROMETHEUS_ASYNC_NO_THREADS
     void lock() noexcept {}
@@ -5756,7 +5755,7 @@ private:
     mutex& held_;
 };
 
-/// Calls user code and lets nothing through: what it throws goes to `failed`, as an error.
+/// Calls user code. What it throws is given to `failed`, as an error, and goes no further.
 template <class F, class Failed>
 void contain(std::string_view where, F&& f, Failed&& failed) noexcept {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -5779,11 +5778,11 @@ using PROMETHEUS_ASYNC_DETAIL_SYS::arc4random_buf;
 #endif
 }  // namespace sys
 
-/// 128 bits that nobody outside the process knows; at any time, also before main.
+/// 128 random bits that are unknown outside the process. May be called at any time, also before main().
 static void take_secret(std::uint64_t (&to)[2]) noexcept {
 #if defined(__linux__)
     if (sys::getrandom(to, sizeof to, GRND_NONBLOCK) == sizeof to) return;
-    // An old kernel, or one that has just booted: it gave each process 16 octets at its start.
+    // getrandom() failed: the kernel is old, or has just booted. It gives each process 16 random octets at its start.
     if (const auto at = sys::getauxval(AT_RANDOM)) return static_cast<void>(std::memcpy(to, reinterpret_cast<const void*>(at), sizeof to));
     timespec now;
     ::clock_gettime(CLOCK_REALTIME, &now);
@@ -5803,7 +5802,7 @@ static double read_clock() {
 constexpr clock real_clock{&read_clock<CLOCK_MONOTONIC>, &read_clock<CLOCK_REALTIME>};
 static constinit clock process_clock = real_clock;
 
-/// Which is monotonic or wall.
+/// The time of a clock; `which` is monotonic or wall.
 inline double reading(const clock& of, double (*clock::*which)()) noexcept {
     double now = 0;
     contain("a clock", [&] { now = (of.*which)(); }, [&](const error&) { now = (real_clock.*which)(); });
@@ -5903,7 +5902,7 @@ public:
     void reset(int fd = -1) noexcept {
         if (const int old = std::exchange(fd_, fd); old >= 0) {
             const int kept = errno;
-            sys::close(old);  // never again after EINTR: the number may be another's by then
+            sys::close(old);  // not repeated after EINTR: the number may be in use again by then
             errno = kept;
         }
     }
@@ -5912,7 +5911,7 @@ private:
     int fd_ = -1;
 };
 
-/// Calls until it is not interrupted.
+/// Repeats the call while it fails with EINTR.
 template <class Call>
 auto uninterrupted(Call&& call) noexcept {
     auto got = call();
@@ -5921,7 +5920,7 @@ auto uninterrupted(Call&& call) noexcept {
 }
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
-/// Starts a thread of the library's, on which no signal handler of the program runs. Returns 0, or what went wrong.
+/// Starts a thread of the library, with all signals blocked. Returns 0, or an errno.
 int start_thread(pthread_t& thread, void* (*run)(void*), void* with) noexcept {
     sigset_t all, before;
     sigfillset(&all);  // a macro on macOS
@@ -5932,13 +5931,13 @@ int start_thread(pthread_t& thread, void* (*run)(void*), void* with) noexcept {
 }
 #endif
 
-/// A file that others see whole or not at all: written under a name beside its own, then renamed.
+/// A file that other processes see complete or not at all: it is written under another name, and then renamed.
 class replaced_file {
 public:
-    /// The name of the unfinished file ends in .tmp, which no reader of the directory looks for.
+    /// The name of the unfinished file ends in .tmp, so that readers of the directory ignore it.
     explicit replaced_file(const string& path) : path_(path), beside_(path + '.' + std::to_string(sys::getpid()) + ".tmp") {
         constexpr int how = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
-        if (path.find('\0') != path.npos) failed_ = EINVAL;  // what stands before it is another file's name
+        if (path.find('\0') != path.npos) failed_ = EINVAL;  // the part before it is the name of another file
         else fd_.reset(uninterrupted([&] { return sys::open(beside_.c_str(), how, 0644); }));
         if (!fd_ && failed_ == 0) failed_ = errno;
         opened_ = left_ = failed_ == 0;
@@ -5955,11 +5954,11 @@ public:
         }
         return failed_ == 0;
     }
-    /// For readers that are other users, and so that a power cut leaves no empty file.
+    /// Makes it readable for other users, and writes it to the disk, so that a power failure leaves no empty file.
     void publish() noexcept {
         if (failed_ == 0 && (sys::fchmod(fd_.get(), 0644) != 0 || uninterrupted([&] { return sys::fsync(fd_.get()); }) != 0)) failed_ = errno;
     }
-    /// Takes the place of the file that was there.
+    /// Renames it to its own name, replacing the previous file.
     result<struct stat> replace() noexcept {
         struct stat made {};
         if (failed_ == 0 && sys::fstat(fd_.get(), &made) != 0) failed_ = errno;
@@ -5974,9 +5973,9 @@ private:
     string path_, beside_;
     descriptor fd_;
     int failed_ = 0;
-    bool opened_, left_;  // left_: the unfinished file is there
+    bool opened_, left_;  // left_: the unfinished file exists
 };
-/// Whether the file there is the one that was made, and not a successor's.
+/// Whether the file at this path is still the one with this device and inode.
 inline result<bool> still_there(const string& path, dev_t device, ino_t inode) noexcept {
     struct stat there {};
     if (sys::lstat(path.c_str(), &there) == 0) return there.st_dev == device && there.st_ino == inode;
@@ -5993,7 +5992,7 @@ inline int raw_accept(int listener, sockaddr* from, socklen_t* size) noexcept {
     return sys::accept4(listener, from, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 #else
-// Another thread that forks and executes in between inherits the descriptor: there is no better way.
+// If another thread forks and executes a program before this, that inherits the descriptor. These systems have no better way.
 inline bool make_quiet(int fd) noexcept {
     return sys::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && sys::fcntl(fd, F_SETFL, O_NONBLOCK) == 0;
 }
@@ -6012,7 +6011,7 @@ inline int raw_accept(int listener, sockaddr* from, socklen_t* size) noexcept {
 }
 #endif
 
-// A peer that is gone must not be a signal. Never a handler for the process.
+// Writing to a closed connection must not raise SIGPIPE. The library never sets a signal handler.
 #if defined(MSG_NOSIGNAL)
 constexpr int send_quietly = MSG_NOSIGNAL;
 #else
@@ -6027,7 +6026,7 @@ inline void no_sigpipe(int fd) noexcept {
 inline void no_sigpipe(int) noexcept {}
 #endif
 
-/// Where a socket is bound or connected: IPv4, IPv6 or unix, where a name that begins with @ is abstract.
+/// The address of a socket: IPv4, IPv6 or unix; a unix name that begins with @ is abstract.
 struct net_address {
     sockaddr_storage any{};
     socklen_t size = 0;
@@ -6041,7 +6040,7 @@ struct net_address {
     std::uint16_t port() const noexcept {
         return family() == AF_INET ? ntohs(v4().sin_port) : family() == AF_INET6 ? ntohs(v6().sin6_port) : std::uint16_t{0};
     }
-    void port(std::uint16_t p) noexcept {  // of an IPv4 or IPv6 address
+    void port(std::uint16_t p) noexcept {  // for IPv4 and IPv6 only
         (family() == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(any).sin6_port : reinterpret_cast<sockaddr_in&>(any).sin_port) = htons(p);
     }
     bool loopback() const noexcept {
@@ -6077,7 +6076,7 @@ struct net_address {
 inline bool is_localhost(std::string_view host) noexcept {
     return (host.size() == 9 || (host.size() == 10 && host[9] == '.')) && ::strncasecmp(host.data(), "localhost", 9) == 0;
 }
-/// Takes what text() gives, "localhost" (IPv4) and "unix:..."; false when it is no such address.
+/// Parses a result of text(), "localhost" (as IPv4) and "unix:..."; false for any other text.
 inline bool parse_address(std::string_view host, std::uint16_t port, net_address& to) noexcept {
     to = {};
     if (host.substr(0, 5) == "unix:") host.remove_prefix(5);
@@ -6139,10 +6138,10 @@ inline descriptor make_socket(int family, int type = SOCK_STREAM) noexcept {
 
 inline void no_delay(int fd) noexcept {
     const int on = 1;
-    sys::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on unix sockets, which need it not
+    sys::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on unix sockets, which do not need it
 }
 
-/// The system keeps 64 kB of what it cannot send yet, not megabytes.
+/// Limits the unsent octets that the system buffers to 64 kB; the default is megabytes.
 inline void keep_little_unsent([[maybe_unused]] int fd) noexcept {
 #if defined(TCP_NOTSENT_LOWAT)
     const int octets = 65536;
@@ -6150,7 +6149,7 @@ inline void keep_little_unsent([[maybe_unused]] int fd) noexcept {
 #endif
 }
 
-/// Listens; "::" takes IPv4 too. A unix socket that nobody listens on any more is replaced.
+/// Listens; "::" accepts IPv4 too. The file of a unix socket on which no process listens is replaced.
 inline result<descriptor> listen_on(const net_address& at, int backlog) {
     const auto failed = [&](int code) { return error::from_errno(text_of({"cannot listen on ", at.text_with_port()}), code); };
     descriptor fd = make_socket(at.family());
@@ -6158,7 +6157,7 @@ inline result<descriptor> listen_on(const net_address& at, int backlog) {
     const int on = 1, v6only = 0;
     if (at.family() != AF_UNIX) sys::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 #if defined(__linux__)
-    if (at.family() != AF_UNIX) no_delay(fd.get());  // what it accepts has it from there
+    if (at.family() != AF_UNIX) no_delay(fd.get());  // accepted sockets inherit it
 #endif
     if (at.family() == AF_INET6) sys::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
     int bound = sys::bind(fd.get(), at.get(), at.size);
@@ -6174,7 +6173,7 @@ inline result<descriptor> listen_on(const net_address& at, int backlog) {
     return fd;
 }
 
-/// A connection, or -1 and errno.
+/// Accepts a connection; -1 and errno without one.
 inline int accept_on(int listener, net_address& from) noexcept {
     const int fd = uninterrupted([&] {
         from.size = sizeof from.any;
@@ -6187,8 +6186,8 @@ inline int accept_on(int listener, net_address& from) noexcept {
     return fd;
 }
 
-/// 0, or the errno that a connect ended with, once the descriptor was writable. kqueue's sockets may have
-/// told their SO_ERROR to the event already.
+/// The result of a connect, 0 or an errno, once the descriptor is writable. With kqueue the event may already have
+/// consumed SO_ERROR.
 inline int connect_error(int fd) noexcept {
     int code = 0;
     socklen_t size = sizeof code;
@@ -6198,7 +6197,7 @@ inline int connect_error(int fd) noexcept {
     return uninterrupted([&] { return sys::recv(fd, &octet, 1, MSG_PEEK); }) < 0 ? errno : ENOTCONN;
 }
 
-/// Wakes a waiting poller from any thread or signal handler: a descriptor that is readable once rung.
+/// Wakes a waiting poller from any thread or signal handler: a descriptor that is readable after ring().
 class pipe_waker {
 public:
     bool open() noexcept {
@@ -6209,7 +6208,7 @@ public:
         return true;
     }
     int fd() const noexcept { return out_.get(); }
-    void ring() const noexcept {  // async-signal-safe; a full pipe has rung already
+    void ring() const noexcept {  // async-signal-safe; if the pipe is full, it is readable already
         const int kept = errno;
         uninterrupted([&] { return sys::write(in_.get(), "", 1); });
         errno = kept;
@@ -6265,7 +6264,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// Whether they are added to the registry; says from now on what is told. Its registration keeps it.
+/// Returns whether process metrics were added to the registry before, and stores `added`.
 bool note_process_metrics(registry& of, bool added);
 
 class proc_file {
@@ -6281,10 +6280,10 @@ public:
         if (fd_ >= 0) do n = ::read(fd_, to, room); while (n < 0 && errno == EINTR);
         return n < 0 ? 0 : static_cast<std::size_t>(n);
     }
-    /// The number at the begin of the line, behind `key`; /proc/stat has lines of many kilobytes.
+    /// The number after `key`, which begins a line. Lines of /proc/stat may have many kilobytes.
     bool number_after(std::string_view key, std::uint64_t& number) const noexcept {
         char buffer[512];
-        std::size_t matched = 0;  // of the key, from the line's begin; above its size: not this line
+        std::size_t matched = 0;  // octets of the key, from the begin of the line; above its size: it is not this line
         bool digits = false;
         number = 0;
         while (const std::size_t n = read(buffer, sizeof buffer))
@@ -6307,10 +6306,10 @@ private:
     int fd_;
 };
 
-/// What the system tells about this process.
+/// Reads what the system reports about this process.
 struct process_facts {
     string proc;
-    double started = 0;  // once: the kernel's boot time moves with the clock
+    double started = 0;  // read once, because the kernel's boot time changes when the clock is set
 
     explicit process_facts(std::string_view from) : proc(from) {
         std::uint64_t field[25], boot = 0;
@@ -6337,7 +6336,7 @@ struct process_facts {
             }
             if (at++ == text.size() && i != 24) return false;
         }
-        return field[20] != 0;  // a process that runs has a thread: an emulator (qemu-user) writes zeros for what it does not know
+        return field[20] != 0;  // a running process has a thread: an emulator (qemu-user) writes zeros for fields that it does not support
     }
     bool open_files(std::uint64_t& count) const noexcept {
 #if defined(__linux__)
@@ -6418,20 +6417,20 @@ PROMETHEUS_ASYNC_END
 //      needs [22] [40]
 // =============================================================================
 //
-// One object holds all state of the library: constant-initialised, never destroyed, everything that was
-// allocated is reachable from it. One lock guards all that is slow.
+// One object holds all state of the library. It is constant-initialised and never destroyed, and all allocated
+// memory is reachable from it. One lock protects all slow operations.
 //
 // An update of a shared run takes no lock: the thread makes its epoch odd, reads the run's tag, adds if that is
-// the handle's id, and makes its epoch even. Whoever removes a series writes another tag and then reads all
-// epochs. All four are sequentially consistent, so either the update sees the new tag, or the remover sees the
-// odd epoch; then run, record and bounds rest until that epoch has changed. The lock is not held meanwhile.
+// the handle's id, and makes its epoch even. The removal of a series writes another tag and then reads all
+// epochs. All four are sequentially consistent, so either the update sees the new tag, or the removal sees the
+// odd epoch. In that case run, record and bounds are not used again until that epoch has changed; the lock is released meanwhile.
 #include <algorithm>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <sched.h>
 #if defined(__GLIBC__)
 #include <link.h>
 #include <sys/auxv.h>
-extern "C" __attribute__((__weak__, visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;  // by the linker, of this object
+extern "C" __attribute__((__weak__, visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;  // defined by the linker for this object
 extern "C" __attribute__((__weak__)) void __lsan_disable();                                // by a sanitizer, where there is one
 extern "C" __attribute__((__weak__)) void __lsan_enable();
 #endif
@@ -6440,8 +6439,8 @@ extern "C" __attribute__((__weak__)) void __lsan_enable();
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// A vector of trivial things that is trivial itself: it can be constant-initialised and is only freed
-/// when told to.
+/// A vector of trivial elements that is trivial itself: it can be constant-initialised, and is freed only by an
+/// explicit call.
 template <class T>
 struct pod_vector {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -6475,7 +6474,7 @@ struct pod_vector {
     }
 };
 
-/// What a page that was not touched looks like: its tags fit no id.
+/// Stands for pages that are not allocated: its tags match no id.
 static constinit cell nowhere[page_cells] = {};
 
 struct cell_block {
@@ -6485,7 +6484,7 @@ struct cell_block {
     cell* run(std::uint32_t place) const noexcept {
         return page_of(place) < count ? pages[page_of(place)] + offset_of(place) : nowhere;
     }
-    /// The page, made if need be; null when there is no memory.
+    /// The page; allocated if necessary; null without memory.
     cell* touch(std::uint32_t page) noexcept {
         if (page >= count) {
             std::uint32_t wide = count < 4 ? 4 : count * 2;
@@ -6513,19 +6512,20 @@ struct cell_block {
     }
 };
 
-/// Whether updates of shared runs need no lock. Where 64 bits take two additions, a thread has own runs from the first.
+/// Whether updates of shared runs need no lock. Without 64-bit atomic additions a thread has its own run from the first update.
 constexpr bool adds_to_shared = PROMETHEUS_ASYNC_DETAIL_WIDE && !PROMETHEUS_ASYNC_NO_THREADS;
 
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-// A native histogram's run has two integers more, for zeros and NaN. Its buckets are in windows: runs of 32 keys side by
-// side, made when the first of them is hit, and sums of what was observed there. A window is found through a table that
-// belongs to the record and only grows, so whoever may use the record may use the window. Its tag is the series' id with
-// its own length: a place is given back with its series only, so that no other series ever has this tag here.
+// The run of a native histogram has two more integers, for zeros and NaN. Its buckets are in windows: runs for 32
+// adjacent keys and the sum of their observations, made when the first of them is observed. A window is found through
+// a table that belongs to the record and only grows, so code that may use the record may use the window. The tag of a
+// window is the series' id with the window's length. Its place is freed only with the series, so no other series ever has this tag there.
 constexpr unsigned window_keys = 32, window_kind = run_kind(cell_rule::sum, window_keys + 2);
-/// How far a page has coarsened a histogram since its last reset. Only ever further: to a scraper anything else is a reset.
+/// How far pages have reduced a histogram since its last reset. It is never reduced less, because a scraper would take that
+/// for a reset.
 struct native_reduction {
     std::uint8_t coarser;
-    std::int32_t zeros;  // the key of schema 8 up to which all is in the zero bucket
+    std::int32_t zeros;  // the key of schema 8 up to which observations are in the zero bucket
     static constexpr std::int32_t none = -2147483647;
 };
 struct native_window {
@@ -6549,7 +6549,7 @@ struct native_table {
 
     native_window* windows() noexcept { return reinterpret_cast<native_window*>(this + 1); }
     static std::size_t bytes(std::uint32_t size) noexcept { return sizeof(native_table) + size * sizeof(native_window); }
-    /// The window of this name, or the place for it.
+    /// The window of this name, or a free place for it.
     native_window& at(std::uint32_t name) noexcept {
         for (std::uint32_t i = name ^ name >> 17;; ++i) {
             native_window& w = windows()[i & mask];
@@ -6562,10 +6562,10 @@ struct native_table {
         ++used;
     }
 };
-/// What a record of a native histogram has at its end.
+/// The additional part of a record of a native histogram.
 struct native_cells {
-    native_table* table;      // of windows whose place in `first` was taken; may be null
-    native_reduction shown;   // on pages, since the last reset
+    native_table* table;      // windows whose place in `first` was occupied; may be null
+    native_reduction shown;   // by pages, since the last reset
     native_window first[16];
 
     static native_cells& of(const record& r) noexcept {
@@ -6582,11 +6582,11 @@ struct native_cells {
     }
     template <class F>
     void each(F f) const {
-        for (unsigned i = 0; i != std::size(first); ++i)  // those of values below 1 come first: mostly that is ascending order
+        for (unsigned i = 0; i != std::size(first); ++i)  // windows of values below 1 first, so that the order is mostly ascending
             if (const native_window& w = first[(i + std::size(first) / 2) % std::size(first)]; w.name != 0) f(w);
         for (std::uint32_t i = 0; table && i <= table->mask; ++i) if (const native_window& w = table->windows()[i]; w.name != 0) f(w);
     }
-    /// False when there is no memory.
+    /// False without memory.
     bool add(std::uint32_t name, std::uint32_t place) noexcept {
         if (native_window& w = home(name); w.name == 0) return w.publish(name, place), true;
         const std::uint32_t size = table ? table->mask + 1 : 0;
@@ -6614,16 +6614,16 @@ struct native_cells {
 
 struct thread_record : allocated {
     cell_block block;
-    thread_cells* cells;  // what the thread itself sees of the block
-    pod_vector<record*> owes;    // gauges and histograms that were removed while this thread may have been updating them
+    thread_cells* cells;  // the part of the block that the thread itself reads
+    pod_vector<record*> owes;    // removed gauges and histograms that this thread may have been updating
     thread_record* next;
     thread_record** link;
     std::uintptr_t epoch = 0;        // odd while the thread updates a shared run
-    std::uintptr_t seen_epoch = 0;   // for the series that wait; even: they do not wait for this thread
-    std::uint32_t hits[256] = {};    // by series: 24 bits of its id, 8 bits of count
+    std::uintptr_t seen_epoch = 0;   // when series were removed; if even, these do not wait for this thread
+    std::uint32_t hits[256] = {};    // by series: 24 bits of its id, 8 bits of a count
 
-    /// Counts an update; true when a run of its own is worth its memory. Series that meet at one place count against
-    /// each other, so that only what is far above the others gets there.
+    /// Counts an update; true when the series is updated often enough for an own run. Series that share an entry reduce
+    /// each other's count, so that only a much more frequent one reaches the limit.
     bool comes_often(std::uint64_t id) noexcept {
         constexpr std::uint32_t often = 32;
         const std::uint64_t sequence = id >> 12;
@@ -6643,7 +6643,7 @@ struct fingerprint {
     std::uint64_t low, high;
     bool operator==(const fingerprint&) const = default;
 };
-/// SipHash-2-4 (Aumasson and Bernstein 2012) in its form of 128 bits.
+/// SipHash-2-4 (Aumasson and Bernstein 2012) with a result of 128 bits.
 static fingerprint siphash(const std::uint64_t (&key)[2], std::string_view text) noexcept {
     std::uint64_t v0 = key[0] ^ 0x736f6d6570736575, v1 = key[1] ^ 0x646f72616e646f6d ^ 0xee;
     std::uint64_t v2 = key[0] ^ 0x6c7967656e657261, v3 = key[1] ^ 0x7465646279746573;
@@ -6678,37 +6678,37 @@ struct library {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     mutex lock;
     pthread_cond_t collected = PTHREAD_COND_INITIALIZER;
-    unsigned waiting = 0, let_in = 0;  // how many threads have waited for the lock, and how many of them got it
+    unsigned waiting = 0, let_in = 0;  // how many threads have begun to wait for the lock, and how many of them got it
     bool hooked = false, keyed = false;
-    bool stays = false;  // the key ended a thread: its thread_end, where one is wanted, was made too late to end
-    pthread_key_t key = {};  // its destructor ends a thread
+    bool stays = false;  // the key has ended a thread: a thread_end would be made too late to be destroyed
+    pthread_key_t key = {};  // its destructor calls end_thread
 #endif
     std::uint64_t sequence = 0;
     std::uint64_t secret[2] = {};  // taken when the first registry is used
     bool seeded = false;
     std::uint64_t counted[32] = {};
-    std::uint64_t reported[32] = {};  // how much of that went to an on_event
+    std::uint64_t reported[32] = {};  // how many of those were given to an on_event
     thread_record* threads = nullptr;
     unsigned thread_count = 0;
 
-    // Their tags say which series each run belongs to, free ones included. Cells of threads that end are added here.
+    // The shared runs. The tag of each says which series it belongs to, or that it is free. Cells of ending threads are added to them.
     cell_block shared = {};
-    std::uint32_t open_page = 0, open_offset = 0;  // the first cell never used
+    std::uint32_t open_page = 0, open_offset = 0;  // the first cell that was never used
     std::uint32_t free_runs[256] = {};             // by exact length: place + 1, linked through cell 1
 
-    // Memory that lookups read without the lock: recycled by exact class, never freed or split.
+    // Memory that lookups read without the lock: used again for the same size only, never freed or split.
     char* arena = nullptr;
     std::size_t arena_left = 0, arena_size = 0;
     void* arenas = nullptr;
     record* free_records[160] = {};
-    record* removed = nullptr;  // linked through `extra`; then
-    record* resting = nullptr;  // until each thread has left the epoch that it was seen in
+    record* removed = nullptr;  // linked through `extra`; then they are
+    record* resting = nullptr;  // until each thread has left the epoch in which it was seen
     family_face* free_faces = nullptr;
     pod_vector<std::uintptr_t*> free_tables[48] = {};
-    std::uint32_t tables_made[48] = {}, all_tables_made = 0;  // each has its place in free_tables, and in
-    pod_vector<std::uintptr_t> worn_tables = {};  // that nobody uses, not all cleared; with the log2 of their sizes
-    std::size_t cleared = 0;                      // of the last of them
-    record* nobody = nullptr;                     // no lookup takes it for what it looks for
+    std::uint32_t tables_made[48] = {}, all_tables_made = 0;  // there is room for each in free_tables, and in
+    pod_vector<std::uintptr_t> worn_tables = {};  // unused tables that are not cleared yet; with the log2 of their sizes
+    std::size_t cleared = 0;                      // entries of the last of them
+    record* nobody = nullptr;                     // a tombstone: its key equals no key
 
     pod_vector<bucket_bounds*> bounds = {};  // chains by hash
     std::size_t bounds_count = 0;
@@ -6717,21 +6717,21 @@ struct library {
     registry* standard = nullptr;
     alignas(registry) unsigned char standard_space[sizeof(registry)] = {};
 
-    /// Made when it is first asked for, and never destroyed.
+    /// Made at the first call, and never destroyed.
     registry& default_registry() noexcept {
         if (!standard) standard = ::new (static_cast<void*>(standard_space)) registry;
         return *standard;
     }
     std::uint64_t next_id(unsigned kind) noexcept { return ++sequence << 12 | kind; }
-    /// Another id for the same cells, which no handle has.
+    /// A new id for the same cells, which no handle has.
     std::uint64_t next_id_like(std::uint64_t id) noexcept { return next_id(static_cast<unsigned>(id & 0xfff)); }
     void take_seed() noexcept { if (!std::exchange(seeded, true)) take_secret(secret); }
-    /// Stands for a text, and for nothing else: a keyed function of 128 bits that cannot be told from a random one
-    /// without its key. Two of 2^40 texts, whoever chose them, have the same with a chance of 2^-49.
+    /// Represents a text: a keyed function of 128 bits that cannot be distinguished from a random one without its key.
+    /// Among 2^40 texts, also if an attacker chose them, two have the same fingerprint with a probability of 2^-49.
     fingerprint fingerprint_of(std::string_view text) const noexcept { return siphash(secret, text); }
     fingerprint fingerprint_of(std::uint64_t n) const noexcept { return fingerprint_of({reinterpret_cast<const char*>(&n), sizeof n}); }
 
-    /// Null when there is no memory.
+    /// Null without memory.
     void* try_type_stable(std::size_t bytes, std::size_t align = 64) noexcept {
         const std::size_t gap = (0 - reinterpret_cast<std::uintptr_t>(arena)) & (align - 1);
         if (gap + bytes <= arena_left) {
@@ -6758,8 +6758,8 @@ struct library {
 
     // ---- runs ----
 
-    /// So that take_run cannot fail; false when there is no memory. Updates read the list of pages without the lock, so one
-    /// that was outgrown stays.
+    /// Makes sure that take_run cannot fail; false without memory. Updates read the list of pages without the lock, so an
+    /// outgrown list is not freed.
     bool ensure_run(unsigned length) noexcept {
         const std::uint32_t page = open_page + (open_offset + length > page_cells);
         if (free_runs[length] != 0) return true;
@@ -6832,13 +6832,13 @@ struct library {
         ++tables_made[log2], ++all_tables_made;
         return table;
     }
-    /// It is used again when it has been cleared; a small one is now, if no other waits.
+    /// Frees a table. It can be used again when it has been cleared: a small one at once, if no other waits for that.
     void give_table(std::uintptr_t* table, unsigned log2) noexcept {
         worn_tables.push(reinterpret_cast<std::uintptr_t>(table) | log2);
-        if (worn_tables.size > 1) std::swap(worn_tables.back(), (&worn_tables.back())[-1]);  // the one that was begun stays the last
+        if (worn_tables.size > 1) std::swap(worn_tables.back(), (&worn_tables.back())[-1]);  // the one whose clearing has begun stays the last
         clear_tables();
     }
-    /// A portion. True when there is more.
+    /// Clears a portion. True when there is more.
     bool clear_tables() noexcept {
         if (worn_tables.empty()) return false;
         const auto log2 = static_cast<unsigned>(worn_tables.back() & 63);
@@ -6855,7 +6855,7 @@ struct library {
         cleared = 0;
         return !worn_tables.empty();
     }
-    /// What stands in an older table instead of a record that was removed: with keys that no value has.
+    /// Makes the tombstone, which replaces a removed record in an older table: its keys equal those of no value.
     void make_nobody() {
         if (nobody) return;
         nobody = take_record((sizeof(record) + 2 * 64 * 8 + 15) / 16);
@@ -6865,7 +6865,7 @@ struct library {
 
     // ---- threads ----
 
-    /// Adds one run to the shared one of the same series, which others may be updating.
+    /// Adds one run to the shared one of the same series, which other threads may be updating.
     static void fold_run(cell* to, const cell* from, std::uint64_t id) noexcept {
         switch (rule_of(id)) {
         case cell_rule::none: return;
@@ -6874,13 +6874,13 @@ struct library {
             to[1].add_shared(from[1].real());
             for (unsigned i = 2; i < run_length(id); ++i) to[i].add_shared(from[i].load());
             return;
-        case cell_rule::extremes:  // nobody writes to a shared one without the lock
+        case cell_rule::extremes:  // a shared one is written only under the lock
             for (unsigned half : {1U, 4U})
                 if (const std::uint64_t turn = from[half].load_tag(); turn >= to[half].own())
                     widen(to + half, turn, from[half + 1].real(), from[half + 2].real());
         }
     }
-    /// Adds what one page of a block holds for living series to the shared cells; the block then has it no more.
+    /// Moves the values of one page of a block to the shared cells, for the series that exist.
     void fold(cell_block& block, std::uint32_t page) noexcept {
         cell* const from = exchanged(block.pages[page], +nowhere);
         if (from == nowhere) return;
@@ -6905,14 +6905,14 @@ struct library {
         give_memory(const_cast<double*>(b->upper), (b->half == 0 ? 1 : 2 * b->half) * sizeof(double), alignof(double));
         delete b;
     }
-    /// A removed series has no handle's tag from now on, and nothing of it is used again before recycle().
+    /// Gives the run of a removed series a tag that no handle has. Its memory is used again only after recycle().
     void retire(record* r) noexcept {
         shared.run(r->place)->store_tag(next_id_like(r->id));
         ++r->owed;
         r->extra = reinterpret_cast<series_extra*>(removed);
         removed = r;
     }
-    /// One fewer that may be updating it.
+    /// One thread fewer may be updating it.
     void drop(record* r) noexcept {
         if (--r->owed != 0) return;
 #if !PROMETHEUS_ASYNC_NO_NATIVE
@@ -6921,8 +6921,8 @@ struct library {
         if (r->bounds) drop(r->bounds);
         give_record(r);
     }
-    /// Uses again what no update can touch any more, in small portions. Never waits: what a thread is in the middle of is left
-    /// for later.
+    /// Frees the memory of removed series that no update can access any more, in small portions. Never waits: a series that a
+    /// thread may be updating is left for later.
     void recycle() noexcept {
         clear_tables();
         for (int portion = 1024; portion > 0;) {
@@ -6949,8 +6949,8 @@ struct library {
             }
         }
     }
-    /// The thread is between updates, so it is not updating any of these now; that it will not do so again is what
-    /// forgetting the tag is for. A portion: true when there is more.
+    /// Called by the thread between two updates: it is not updating any removed series now, and as the tags have changed, it
+    /// will not do so again. Handles a portion: true when there is more.
     bool settle(thread_record& t) noexcept {
         for (int portion = 512; portion != 0 && !t.owes.empty(); --portion) {
             PROMETHEUS_ASYNC_DETAIL_STEP();
@@ -6960,14 +6960,14 @@ struct library {
         }
         return !t.owes.empty();
     }
-    /// Of a thread that updates nothing any more. `rest` may let others in: at any time each count is in one place.
+    /// Folds the cells of a thread that has ended. `rest` may release the lock: at any time each count is in exactly one place.
     template <class Rest>
     void forget(thread_record* t, Rest rest) noexcept {
         for (std::uint32_t page = 0; page != t->block.count;) {
             fold(t->block, page);
             if (++page % 2 == 0) rest();
         }
-        while (settle(*t)) rest();  // it has no pages, so nothing is added to that
+        while (settle(*t)) rest();  // it has no pages, so nothing is added to the list meanwhile
         t->owes.release();
         t->block.release();
         if ((*t->link = t->next)) t->next->link = t->link;
@@ -6976,7 +6976,7 @@ struct library {
     }
 };
 
-/// Of every shared_value, where the machine does not move 64 bits at once; taken last.
+/// Protects every shared_value on machines without 64-bit loads and stores; taken after other locks.
 [[maybe_unused]] static constinit mutex values_lock;
 
 static constinit library state;
@@ -6996,15 +6996,15 @@ static thread_record* attach() noexcept { return nullptr; }
 static void hook_process() noexcept {}
 #else
 constinit thread_local thread_cells this_thread = {nullptr, 0, false};
-static constinit thread_local thread_record* this_record = nullptr;  // read by its thread alone
+static constinit thread_local thread_record* this_record = nullptr;  // only its own thread reads it
 
 /// The lock, held.
 struct global_lock {
     global_lock() noexcept { resume(); }
     ~global_lock() { pause(); }
-    void pause() noexcept { state.lock.unlock(); }  // around what the user wrote
+    void pause() noexcept { state.lock.unlock(); }  // around calls of user code
     void resume() noexcept { take(); }
-    /// Amid long work: one of those who wait gets the lock, and only then this thread gets it back.
+    /// Called during long work: one of the waiting threads gets the lock, and then this thread gets it back.
     static void give_way() noexcept {
         state.lock.unlock();
         const unsigned let_in = __atomic_load_n(&state.let_in, __ATOMIC_RELAXED);
@@ -7023,7 +7023,7 @@ struct global_lock {
     global_lock(const global_lock&) = delete;
 };
 
-/// The thread's counts are kept; what it still updates goes to the shared cells. Called with a record by the key.
+/// Folds the thread's cells into the shared ones; its further updates go there. The key calls it with a record.
 static void end_thread(void* keyed = nullptr) noexcept {
     const global_lock lock;
     if (keyed) state.stays = true;
@@ -7032,9 +7032,9 @@ static void end_thread(void* keyed = nullptr) noexcept {
     if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t, global_lock::give_way);
 }
 
-/// While one waits for its thread to end, glibc does not unload this shared object. Made when the destructors of
-/// pthread keys run already, it never ends: glibc keeps 32 bytes, and the object stays. A program needs none, nor does
-/// an object that stays.
+/// An object with a destructor per thread: while one exists, glibc does not unload this shared object. One that is made
+/// when the destructors of pthread keys are already running is never destroyed: glibc then keeps 32 bytes, and the shared
+/// object stays loaded. Programs, and objects that are never unloaded, do not need it.
 struct thread_end {
     static bool wanted() noexcept {
 #if defined(__GLIBC__)
@@ -7046,7 +7046,7 @@ struct thread_end {
     ~thread_end() { end_thread(); }
 };
 
-/// When this shared object is unloaded: no thread that ends later calls into it.
+/// Called when this shared object is unloaded, so that threads that end later do not call into it.
 __attribute__((__destructor__)) static void forget_key() noexcept {
     const global_lock lock;
     if (thread_end::wanted() && std::exchange(state.keyed, false)) pthread_key_delete(state.key);
@@ -7054,13 +7054,13 @@ __attribute__((__destructor__)) static void forget_key() noexcept {
 
 void collectors_after_fork() noexcept;
 
-/// Once, with the lock held: a fork waits for it, and the child gets it free.
+/// Called once, under the lock. A fork takes the lock, and the child gets it unlocked.
 static void hook_process() noexcept {
     if (std::exchange(state.hooked, true)) return;
     state.keyed = pthread_key_create(&state.key, end_thread) == 0;
     pthread_atfork([] { state.lock.lock(), values_lock.lock(); },
                    [] { values_lock.unlock(), state.lock.unlock(); },
-                   [] {  // the child has one thread: what the others counted is kept
+                   [] {  // the child has one thread; the counts of the others are folded
                        values_lock.unlock();
                        for (thread_record *t = state.threads, *next; t; t = next) {
                            next = t->next;
@@ -7072,7 +7072,7 @@ static void hook_process() noexcept {
                    });
 }
 
-/// This thread's record, made if need be; null once the thread has ended. The lock is held.
+/// This thread's record, made if necessary; null when the thread is ending. The lock is held.
 static thread_record* attach() noexcept {
     if (this_record || this_thread.ended) return this_record;
     hook_process();
@@ -7080,7 +7080,7 @@ static thread_record* attach() noexcept {
     if (!made) return nullptr;
     if (!state.keyed || pthread_setspecific(state.key, made) != 0 || (!state.stays && thread_end::wanted())) {
 #if defined(__GLIBC__)
-        if (__lsan_disable) __lsan_disable();  // what glibc keeps for one that never ends is no leak
+        if (__lsan_disable) __lsan_disable();  // what glibc keeps for one that is never destroyed is not a leak
 #endif
         static thread_local thread_end at_end;
         static_cast<void>(&at_end);
@@ -7114,13 +7114,13 @@ void shared_value::add(double d) noexcept {
 #endif
 
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-/// Windows of native histograms where this thread last counted: mostly it counts there again, since a window spans several
-/// octaves. An entry is right as long as this thread has the series' own run, and has given no run to another series: ids
-/// are not used again, and windows of a series do not move.
+/// The windows of native histograms in which this thread last counted. Mostly it counts there again, because a window spans
+/// several octaves. An entry is valid as long as this thread has its own run of the series, and has given no run to another
+/// series: ids are not used again, and the windows of a series do not move.
 struct native_recent {
     std::uint64_t mark;
     cell* at;
-    /// Of a series and one of its windows: 48 bits of its id are enough for 9 years of a million new series a second.
+    /// Identifies a series and one of its windows: 48 bits of the id suffice for 9 years of a million new series per second.
     static std::uint64_t mark_of(const series& s, std::uint32_t window) noexcept { return s.id << 4 ^ window; }
 };
 #if PROMETHEUS_ASYNC_NO_THREADS
@@ -7130,7 +7130,7 @@ static constinit thread_local native_recent recents[4] = {};
 #endif
 #endif
 
-/// This thread's run for an update under the lock, made if need be, or the shared one; null when the series is gone.
+/// The run for an update under the lock: this thread's, made if necessary, or the shared one; null if the series was removed.
 static cell* adopt(const series& s) noexcept {
     const std::uint32_t place = place_of(s.page, s.offset);
     cell* shared = state.shared.run(place);
@@ -7155,12 +7155,12 @@ static cell* adopt(const series& s) noexcept {
     return alive == s.id ? run : nullptr;
 }
 
-/// A handle whose run belongs to a later series, which this thread knows: nothing to do, and no lock.
+/// Whether the place of the handle's run belongs to a later series of this thread: then the update is dropped without the lock.
 static bool known_stale(const series& s) noexcept {
     return s.id == 0 || (s.page < this_thread.count && this_thread.pages[s.page][s.offset].own() > s.id);
 }
 
-/// Adds to the shared run without the lock. False: this thread is to have a run of its own, or is not known yet.
+/// Adds to the shared run without the lock. False: this thread should have its own run, or has no record yet.
 template <class Add>
 static bool add_without_lock([[maybe_unused]] const series& s, [[maybe_unused]] Add add) noexcept {
     if constexpr (adds_to_shared) {
@@ -7214,7 +7214,7 @@ static bool alive(const series& s) noexcept {
     return s.id != 0 && state.shared.run(place_of(s.page, s.offset))->own() == s.id;
 }
 
-/// The double and the integers of a run that is summed, all threads together. The lock is held.
+/// The double and the integers of a summed run, of all threads together. The lock is held.
 struct run_sum {
     double real;
     std::uint64_t whole;
@@ -7241,7 +7241,7 @@ static double gauge_value(const record& r, std::uint32_t place) noexcept {
 }
 run_sum sum_series(const series& s) noexcept;
 
-/// Both halves of a window, all threads together; NaN where there is nothing. The lock is held.
+/// Both half-windows, of all threads together; NaN without observations. The lock is held.
 struct run_extremes {
     double least = __builtin_bit_cast(double, infinite | 1), most = least;
 };
@@ -7305,24 +7305,24 @@ PROMETHEUS_ASYNC_END
 //      needs [42]
 // =============================================================================
 //
-// A native histogram has buckets whose bounds grow by one factor: of schema n the upper bounds are 2^(key / 2^n), for
-// each whole key, of values above zero and, with the same bounds, below. Each schema has every second bound of the next
-// one, so a bucket of schema n + 1 lies within one of schema n, and the key becomes half of it, rounded up. Bounds are
-// those of the Go library and of the server, to the bit.
+// A native histogram has buckets whose bounds grow by one factor. With schema n the upper bounds are 2^(key / 2^n) for
+// each integer key, for values above zero, and with the same sizes below zero. Each schema has every second bound of the
+// next one, so a bucket of schema n + 1 lies within one of schema n, whose key is half of its key, rounded up. The bounds
+// are bit for bit those of the Go library and of the server.
 //
-// Threads always count at the declared schema, and the clock is never read. What limits make of that (fewer buckets, a
-// wider zero bucket, a new start) is a view of the cells that a page makes.
+// Threads always count at the declared schema, and an update reads no clock. A page applies the limits (fewer buckets, a
+// wider zero bucket, a reset) to a view that it makes from the cells.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
 
 constexpr int least_schema = -4, most_schema = 8;
 
-/// The bounds of schema 8 between 1/2 and 1. They are not the numbers 2^(n / 256) rounded correctly, but what others
-/// have computed once: the square root of two is one unit too low, and each bound is a product of one before it.
+/// The bounds of schema 8 between 1/2 and 1. They are not the correctly rounded numbers 2^(n / 256), but those that the Go
+/// library uses: the square root of two is one unit too low, and each bound is a product of an earlier one.
 struct native_table_8 {
-    std::uint64_t mantissa[257];  // in the upper 52 bits; ascending; then one above all
-    std::uint8_t below[512];      // how many have a smaller one than all numbers of this 512th part; 255 where it is all
+    std::uint64_t mantissa[257];  // in the upper 52 bits; ascending; the last one is above all values
+    std::uint8_t below[512];      // how many are below all numbers of this 512th part of the range; 255: all
 };
 consteval native_table_8 make_native_table() {
     constexpr double factors[] = {0x1.6a09e667f3bccp+0, 0x1.306fe0a31b715p+0, 0x1.172b83c7d517bp+0, 0x1.0b5586cf9890fp+0,
@@ -7339,36 +7339,37 @@ consteval native_table_8 make_native_table() {
     unsigned passed = 0;
     for (unsigned part = 0; part != 512; ++part) {
         while (passed != 256 && t.mantissa[passed] >> 55 < part) ++passed;
-        t.below[part] = static_cast<std::uint8_t>(passed == 256 ? 255 : passed);  // at most one is within: they are farther apart than a 512th
+        t.below[part] = static_cast<std::uint8_t>(passed == 256 ? 255 : passed);  // at most one bound is inside a part: their distance is more than a 512th
     }
     return t;
 }
 static constexpr native_table_8 native_bounds = make_native_table();
 
-/// Keys of windows and cells begin so far below 0 that none is negative.
+/// What is added to the keys of windows and cells, so that none is negative.
 constexpr std::uint32_t native_bias(int coarser) noexcept { return std::uint32_t{1} << 19 >> coarser; }
-/// The biased key of a normal finite value, given by its bits; `coarser` is 8 less the schema, `round` one less than a
-/// bucket of that has of schema 8. Below zero it is that of the size, and native_bias(coarser) more: beyond all others.
+/// The biased key of a normal finite value, given by its bits. `coarser` is 8 minus the schema; `round` is the number of
+/// buckets of schema 8 in one of that schema, minus 1. The key of a negative value is that of its size plus
+/// native_bias(coarser), which is above all others.
 inline std::uint32_t biased_key(std::uint64_t bits, std::uint32_t round, int coarser) noexcept {
     const std::uint64_t mantissa = bits << 12;
     std::uint32_t key = native_bounds.below[mantissa >> 55];
     key += native_bounds.mantissa[key] < mantissa;
     return (key + static_cast<std::uint32_t>(bits >> 52) * 256 + (native_bias(0) - 1023 * 256) + round) >> coarser;
 }
-/// The bucket of a value that is not zero and not NaN, by its size. Infinity is one above the greatest finite one.
+/// The bucket of a value's size; the value is not zero and not NaN. Infinity is in the bucket after the greatest finite one.
 inline std::int32_t native_key(double value, int coarser) noexcept {
     std::uint64_t size = bits_of(value) << 1 >> 1;
     const bool endless = size == infinite;
     size -= endless;
-    int down = 0;  // octaves that a subnormal was moved up by
+    int down = 0;  // by how many octaves a subnormal value was scaled up
     if (size >> 52 == 0) {
         down = __builtin_clzll(size) - 11;
-        size <<= down;  // the bit that is left out of a normal one is now where an exponent of 1 is
+        size <<= down;  // its highest bit is now where the exponent is, as an exponent of 1
     }
     const auto key_8 = static_cast<std::int32_t>(biased_key(size, 0, 0) - native_bias(0)) - down * 256;
     return ((key_8 + (1 << coarser) - 1) >> coarser) + endless;
 }
-/// The upper bound of a bucket, as a double can say it: at most the greatest one, but for the bucket of infinity.
+/// The upper bound of a bucket, limited to the greatest finite double, except for the bucket of infinity.
 static double native_bound(std::int32_t key, int coarser) noexcept {
     const std::int64_t key_8 = static_cast<std::int64_t>(key) << coarser;
     if (key_8 > 1024 * 256) return __builtin_bit_cast(double, infinite);
@@ -7386,7 +7387,7 @@ static int schema_of(double factor) noexcept {
     return most_schema;
 }
 
-/// What one cell holds: of windows at `coarser` (8 less the schema) that may differ from cell to cell.
+/// The count of one cell. Its window has the schema 8 - `coarser`, which may differ from cell to cell.
 struct native_cell {
     std::int32_t key;
     std::uint8_t coarser;
@@ -7403,18 +7404,18 @@ struct native_view {
     int schema = 0;
     double zero_threshold = 0;
     std::uint64_t count = 0, zero_count = 0;
-    std::uint64_t nans = 0;  // part of count, and in no bucket
-    vector<native_count> negative{}, positive{};  // ascending keys, none of them empty
-    vector<native_cell> cells{};                  // what it is made of: kept for its memory
-    double created = 0;                                // when what it shows began
+    std::uint64_t nans = 0;  // contained in count, but in no bucket
+    vector<native_count> negative{}, positive{};  // with ascending keys; no empty buckets
+    vector<native_cell> cells{};                  // the cells that it was made from; a member so that its memory is used again
+    double created = 0;                                // when the counts that it shows began
 };
 
-/// Makes the view of its cells. More than `most` buckets (0: no limit) become fewer: the zero bucket takes in those
-/// nearest to it, while its threshold stays within `most_threshold`; or else two buckets each become one, and so on.
-/// At schema -4 the zero bucket is widened beyond that: the limit holds whatever was observed.
+/// Makes the view from its cells. More than `most` buckets (0: no limit) are reduced: first the zero bucket is widened to
+/// include the nearest ones, while its threshold stays within `most_threshold`; then pairs of buckets are joined, repeatedly.
+/// At schema -4 the zero bucket is widened beyond that, so that the limit is always kept.
 static void reduce(native_view& v, native_reduction& done, double threshold, std::uint32_t most, double most_threshold) {
     std::int32_t last[2] = {native_reduction::none, native_reduction::none};
-    bool ascends = true;  // each sign by itself, as it mostly is
+    bool ascends = true;  // within each sign, which is the usual case
     for (const native_cell& c : v.cells) ascends &= c.fine() >= std::exchange(last[c.negative], c.fine());
     if (!ascends) std::sort(v.cells.data(), v.cells.data() + v.cells.size(), [](const native_cell& a, const native_cell& b) { return a.fine() < b.fine(); });
     for (const native_cell& c : v.cells)
@@ -7441,7 +7442,7 @@ static void reduce(native_view& v, native_reduction& done, double threshold, std
             v.count = v.zero_count + others + v.nans;
             break;
         }
-        // The key up to which there are as many as are too many.
+        // Finds the key up to which lie as many buckets as are too many.
         std::size_t n = 0, p = 0;
         std::int32_t key = 0;
         while (n + p != have - most) {
@@ -7456,11 +7457,11 @@ static void reduce(native_view& v, native_reduction& done, double threshold, std
 }
 
 struct native_span {
-    std::int32_t offset;   // of the first: its key; of others: how many buckets are left out before it
+    std::int32_t offset;   // of the first span: its key; of others: how many buckets are left out before it
     std::uint32_t length;
 };
-/// Buckets as the formats have them: spans, and the count of each bucket in them. A gap of one or two is filled with
-/// empty ones: that takes less room than another span.
+/// Buckets in the form of the formats: spans, and the count of each bucket in them. A gap of one or two buckets is filled
+/// with empty ones, which takes less room than another span.
 template <class Put>
 static void each_span(const vector<native_count>& from, Put put) {
     std::int32_t next = 0;
@@ -7478,7 +7479,7 @@ static void each_count(const vector<native_count>& from, Put put) {
         put(from[i].count);
     }
 }
-/// Whether the parts agree. A scraper refuses the whole page for one histogram that does not.
+/// Whether the parts agree. A scraper refuses the whole page if they disagree in one histogram.
 static bool consistent(const native_view& v) noexcept {
     std::uint64_t sum = v.zero_count + v.nans;
     for (const auto* side : {&v.negative, &v.positive})
@@ -7495,7 +7496,7 @@ static bool consistent(const native_view& v) noexcept {
 static series window_series(const series& s, std::uint32_t place) noexcept {
     return {(s.id & ~std::uint64_t{0xfff}) | window_kind, page_of(place), offset_of(place), s.rec};
 }
-/// How many windows a level may have: those that come then are coarser. The last level, of schema -4, has room for all.
+/// How many windows a level may have; further ones have a coarser level. The last level, of schema -4, has room for all.
 static std::uint32_t most_windows(const bucket_bounds& b, unsigned level) noexcept {
     const std::uint32_t most = b.max_buckets;
     if (most == 0 || level + b.coarser == most_schema - least_schema) return ~std::uint32_t{0};
@@ -7503,9 +7504,9 @@ static std::uint32_t most_windows(const bucket_bounds& b, unsigned level) noexce
 }
 /// Where an observation is counted.
 struct native_spot {
-    std::uint32_t biased = 0;  // key of the declared schema
+    std::uint32_t biased = 0;  // the key of the declared schema
     bool negative = false;
-    unsigned cell = 0;     // of the main run, for zero and NaN; else 0
+    unsigned cell = 0;     // the cell of the main run, for zero and NaN; else 0
 
     native_spot(const bucket_bounds& b, double value) noexcept {
         const std::uint64_t size = bits_of(value) << 1 >> 1;
@@ -7521,13 +7522,13 @@ struct native_spot {
     std::uint32_t at(unsigned level) const noexcept { return (biased + (1U << level) - 1) >> level; }
     std::uint32_t name(unsigned level) const noexcept { return native_window::name_of(at(level), negative, level); }
     unsigned in_window(unsigned level) const noexcept { return 2 + at(level) % window_keys; }
-    /// The finest window that there is for it.
+    /// The finest window that exists for it.
     const native_window* find(native_cells& in, const bucket_bounds& b, unsigned& level) const noexcept {
         for (level = 0; level + b.coarser <= most_schema - least_schema; ++level)
             if (const native_window* w = in.find(name(level))) return w;
         return nullptr;
     }
-    /// That window, made if need be; null when there is no memory. The lock is held.
+    /// That window, made if necessary; null without memory. The lock is held.
     const native_window* make(const series& s, const bucket_bounds& b, unsigned& level) const noexcept {
         native_cells& in = native_cells::of(*s.rec);
         if (const native_window* w = find(in, b, level)) return w;
@@ -7542,8 +7543,8 @@ struct native_spot {
         return nullptr;
     }
 };
-/// The bounds are there as long as the series is, so they are read only where that is certain: in an update of the shared
-/// run, whose tag was compared, and under the lock.
+/// The bounds exist as long as the series, so they are read only where the series certainly exists: in an update of the
+/// shared run after its tag was compared, and under the lock.
 __attribute__((__noinline__)) void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
     unsigned level = 0;
     const auto add_classic = [&](cell* run) { if (bounds->count != 0) run[2 + bounds->bucket(value)].add_shared(std::uint64_t{1}); };
@@ -7573,11 +7574,11 @@ __attribute__((__noinline__)) void observe_slowly(const series& s, const bucket_
     const native_spot spot(*bounds, value);
     if (spot.cell != 0) return add_to(run, run, spot.cell);
     const native_window* w = spot.make(s, *bounds, level);
-    if (!w) return add_to(run, run, bounds->count + 3);  // with the zeros: the count, the sum and the classic buckets are right
+    if (!w) return add_to(run, run, bounds->count + 3);  // no memory: it counts as a zero, so that count, sum and classic buckets are right
     cell* const own = run == shared ? nullptr : adopt(window_series(s, w->place));
     add_to(run, own ? own : state.shared.run(w->place), spot.in_window(level));
 }
-/// Of values that are not usual (zero, NaN, infinite), and of windows that are not where they should be.
+/// Observes unusual values (zero, NaN, infinite), and values whose window is not at its first place.
 __attribute__((__noinline__)) static void observe_elsewhere(const series& s, const bucket_bounds& b, cell* run, double value) noexcept {
     const native_spot spot(b, value);
     unsigned level = 0, index = spot.cell;
@@ -7595,7 +7596,7 @@ __attribute__((__noinline__)) static void observe_elsewhere(const series& s, con
 __attribute__((__noinline__)) static void observe_classic(const bucket_bounds& b, cell* run, double value) noexcept {
     run[2 + b.bucket(value)].add(std::uint64_t{1});
 }
-/// Counts where this thread has not just counted, and takes note.
+/// Counts in another window than the last time, and stores which.
 __attribute__((__noinline__)) static void observe_anew(const series& s, const bucket_bounds& b, cell* run, double value, std::uint32_t key) noexcept {
     const bool negative = bits_of(value) >> 63 != 0;
     const std::uint32_t name = native_window::name_of(negative ? key - native_bias(b.coarser) : key, negative, 0);
@@ -7620,8 +7621,8 @@ void observe_native(const series& s, const bucket_bounds* bounds, cell* run, dou
     at[2 + key % window_keys].add(std::uint64_t{1});
     if (bounds->count != 0) observe_classic(*bounds, run, value);
 }
-/// What the cells of a native histogram hold, all threads together: the sum and the count, in `integers` those of the
-/// main run, in `cells` those of the windows that are not empty. The lock is held.
+/// Reads the cells of a native histogram, of all threads together: returns sum and count, stores the integers of the main
+/// run in `integers`, and the cells of windows that are not empty in `cells`. The lock is held.
 template <class Each>
 static run_sum sum_native(const record& r, std::uint32_t place, const bucket_bounds& b, std::uint64_t* integers, vector<native_cell>* cells, Each each_run) {
     run_sum sum = sum_run(r.id, place, integers);
