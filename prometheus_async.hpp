@@ -5684,7 +5684,7 @@ error error_of(errc code, std::initializer_list<std::string_view> parts, int sys
     return {code, {text, size}, sys};
 }
 
-/// Calls a function at the end of the scope, unless it was dismissed: undoes a change when later code throws.
+/// Calls a function at the end of the scope, unless `done` is set: undoes a change when later code throws.
 template <class F>
 struct undo {
     F back;
@@ -7653,14 +7653,14 @@ PROMETHEUS_ASYNC_END
 //      needs [14]
 // =============================================================================
 //
-// Integers: eight digits at a time inside one 64-bit word. Doubles: Schubfach (Giulietti 2020) finds
-// the shortest decimal that reads back as the same double, the closest one of these, by three
-// multiplications with a power of ten of 128 bits. Its 617 powers would be 10 kB; here the compiler
-// makes 24 of them and 27 powers of five out of one constant, and a power is their product.
+// Integers: eight digits at a time in one 64-bit word. Doubles: Schubfach (Giulietti 2020) finds the shortest
+// decimal that reads back as the same double, and the closest one if there are several, by three multiplications
+// with a power of ten of 128 bits. A table of its 617 powers would need 10 kB. Here the compiler computes 24 of them
+// and 27 powers of five from one constant, and every power is a product of two.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-// What a put_ function may write at `to`: all of it, however short the number is.
+// The room that a put_ function needs at `to`. It may write to all of it, even for a short number.
 constexpr std::size_t number_size = 32;
 
 struct wide {
@@ -7689,7 +7689,7 @@ consteval powers_of_ten make_powers() {
     powers_of_ten made{};
     std::uint64_t five = 1;
     for (auto& f : made.fine) f = five, five *= 5;
-    // 10^-297 in 192 bits, rounded up, as each product is: 10^0 must not come out as 0.99...
+    // 10^-297 in 192 bits. It and each product are rounded up, so that 10^0 does not become 0.99...
     std::uint64_t at[3] = {0xa76c582338ed2621, 0xaf2af2b80af6f24e, 0x657c8f4d43323a37};
     for (auto& c : made.coarse) {
         c = {at[0] + (at[1] == ~std::uint64_t{0}), at[1] + 1};
@@ -7729,9 +7729,9 @@ inline wide power_of_ten(int k) noexcept {
     return high;
 }
 
-// c * power / 2^128, the last bit set when anything was cut off. The excess of the power adds less
-// than 2^-67 here, and what is no integer lies at least 2^-65.5 above one and 2^-61.6 below the next
-// (the minimum over all doubles, by continued fractions), so that 2^-66 tells them apart.
+// c * power / 2^128, with the last bit set if a fraction was cut off. The rounded power adds an error of less than
+// 2^-67. A result that is not an integer is at least 2^-65.5 above one and 2^-61.6 below the next (the minimum
+// over all doubles, by continued fractions). So a comparison with 2^-66 distinguishes the two.
 inline std::uint64_t round_to_odd(const wide& power, std::uint64_t c) noexcept {
     const wide low = multiply(power.low, c);
     wide high = multiply(power.high, c);
@@ -7771,7 +7771,7 @@ inline decimal shortest(std::uint64_t bits) noexcept {
         const std::uint64_t middle = 4 * s + 2;
         found.digits += here > middle || (here == middle && s % 2 != 0);
     }
-    const auto cut = [&](std::uint64_t by, int zeros) {  // inlined: a constant divides by multiplying
+    const auto cut = [&](std::uint64_t by, int zeros) {  // inlined, so that a division by a constant becomes a multiplication
         const std::uint64_t rest = found.digits / by;
         if (rest * by == found.digits) found = {rest, found.exponent + zeros};
     };
@@ -7799,7 +7799,7 @@ inline char* put_word(char* to, std::uint64_t word, unsigned bytes) noexcept {
     return to + bytes;
 }
 
-/// The digits of n.
+/// Writes the digits of n.
 ///
 /// shape    `to` has room for number_size bytes; returns the end of the number, as all put_ functions do
 inline char* put_u64(char* to, std::uint64_t n) noexcept {
@@ -7814,8 +7814,8 @@ inline char* put_u64(char* to, std::uint64_t n) noexcept {
     return put_word(to, word >> (8 * zeros), static_cast<unsigned>(8 - zeros));
 }
 
-// Go's 'g' form: an exponent iff it is below -4 or above 5; or always the fixed form. The digits
-// are written one place to the right, where most forms want them.
+// Go's 'g' form: with an exponent if that is below -4 or above 5; or always without one. The digits are written one
+// place to the right, where most forms need them.
 inline char* put_decimal(char* to, const decimal& d, bool fixed) noexcept {
     char* end = put_u64(to + 1, d.digits);
     const int count = static_cast<int>(end - to) - 1;
@@ -7847,7 +7847,7 @@ inline char* put_decimal(char* to, const decimal& d, bool fixed) noexcept {
     return end;
 }
 
-// Sign, infinities and NaN; true when that was all, else x is made positive (or +0).
+// Writes the sign, infinities and NaN; true when that was everything, else x becomes positive (or +0).
 inline bool put_special(char*& to, double& x, std::uint64_t& bits) noexcept {
     const auto text = [&](const char* word, std::size_t n) { std::memcpy(to, word, n), to += n; };
     bits = bits_of(x);
@@ -7865,7 +7865,7 @@ inline bool put_special(char*& to, double& x, std::uint64_t& bits) noexcept {
 
 constexpr double two_to_53 = 9007199254740992.0;
 
-/// The shortest text that reads back as x: just digits when x is whole and |x| < 2^53, else Go's 'g'.
+/// Writes the shortest text that reads back as x: only digits if x is an integer and |x| < 2^53, else Go's 'g' form.
 char* put_double(char* to, double x) noexcept {
     std::uint64_t bits = 0;
     if (put_special(to, x, bits)) return to;
@@ -7876,7 +7876,7 @@ char* put_double(char* to, double x) noexcept {
     return put_decimal(to, shortest(bits), false);
 }
 
-/// The canonical form of `le` and `quantile`: 0.0, 0.25, 10.0, 1e+06, +Inf.
+/// Writes the canonical form of `le` and `quantile`: 0.0, 0.25, 10.0, 1e+06, +Inf.
 char* put_bound(char* to, double x) noexcept {
     std::uint64_t bits = 0;
     if (order(x) == 0) x = 0;  // -0 is the same bound
@@ -7889,7 +7889,7 @@ char* put_bound(char* to, double x) noexcept {
     return put_decimal(to, shortest(bits), false);
 }
 
-/// An OpenMetrics timestamp: seconds, without an exponent for any time that a clock can tell.
+/// Writes an OpenMetrics timestamp: seconds, without an exponent for every possible time of a clock.
 char* put_timestamp(char* to, double unix_seconds) noexcept {
     double size = unix_seconds < 0 ? -unix_seconds : unix_seconds;
     if (!within(size, 1e-6, two_to_53)) return put_double(to, unix_seconds);
@@ -7898,7 +7898,7 @@ char* put_timestamp(char* to, double unix_seconds) noexcept {
     return put_decimal(to, shortest(bits), true);
 }
 
-/// A timestamp of the text format: whole milliseconds, the nearest.
+/// Writes a timestamp of the text format: milliseconds, rounded to the nearest integer.
 char* put_milliseconds(char* to, double unix_seconds) noexcept {
     double size = (unix_seconds < 0 ? -unix_seconds : unix_seconds) * 1e3 + 0.5;
     if (!within(size, 0, 9e18)) size = 0;
@@ -7932,9 +7932,9 @@ constexpr std::string_view trimmed(std::string_view s) noexcept {
 
 constexpr std::uint32_t no_code_point = 0xffffffff;
 
-// The code point that begins at s[i], with i moved behind it; or no_code_point, with i behind the
-// longest part that could have begun one. The second byte's range keeps out what is overlong,
-// a surrogate, or above U+10FFFF.
+// The code point that begins at s[i]; i then is the index after it. Or no_code_point; i then is the index after
+// the longest beginning of a code point. The range of the second byte excludes overlong forms, surrogates, and
+// values above U+10FFFF.
 inline std::uint32_t next_code_point(std::string_view s, std::size_t& i) noexcept {
     const unsigned first = static_cast<unsigned char>(s[i++]);
     if (first < 0x80) return first;
@@ -7977,15 +7977,15 @@ bool valid_utf8(std::string_view s) noexcept {
     return true;
 }
 
-/// How many code points a valid text has; the limit of an exemplar is counted in them.
+/// How many code points a valid text has: the limit of an exemplar is a number of code points.
 std::size_t code_points(std::string_view s) noexcept {
     std::size_t n = 0;
     for (char c : s) n += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
     return n;
 }
 
-/// A copy in which what is not UTF-8 became U+FFFD: one bad byte in a label value would fail the
-/// scrape of the whole page.
+/// A copy in which invalid octets are replaced by U+FFFD: one bad octet in a label value would make the scrape of the
+/// whole page fail.
 ///
 /// errors   `changed` is set when something was replaced, and never cleared
 string sanitize_utf8(std::string_view s, bool& changed) {
@@ -8021,15 +8021,15 @@ inline void append_escaped_help(string& to, std::string_view help, bool openmetr
 inline bool legacy_name(std::string_view name, bool is_label) noexcept {
     return is_label ? legacy_label_name(name) : legacy_metric_name(name);
 }
-/// Whether the name stands in quotes where escaping::allow_utf8 was agreed on.
+/// Whether the name is written in quotes with escaping::allow_utf8.
 inline bool needs_quotes(std::string_view name, bool is_label) noexcept {
     return !legacy_name(name, is_label);
 }
 
-/// The name as a scraper of this scheme reads it, as prometheus/common's EscapeName makes it; with
-/// allow_utf8 unchanged, for the caller to quote (append_quoted).
+/// Adds the name in this escaping scheme, as EscapeName of prometheus/common; with allow_utf8 the name is unchanged, and
+/// the caller quotes it (append_quoted).
 ///
-/// errors   two names may become one: whoever emits both must look
+/// errors   two names may become equal: a caller that writes both must check that
 inline void append_name(string& to, std::string_view name, escaping scheme, bool is_label) {
     const bool legacy = name.empty() || legacy_name(name, is_label);
     if (scheme == escaping::allow_utf8 || (legacy && scheme != escaping::dots)) {
@@ -8059,7 +8059,7 @@ inline void append_name(string& to, std::string_view name, escaping scheme, bool
         }
     }
 }
-/// Whether two names are one to a scraper of some escaping. Dots make no two names one that underscores leave apart.
+/// Whether some escaping makes two names equal. Names that the scheme `dots` makes equal are also equal with `underscores`.
 inline bool alike(std::string_view a, std::string_view b, bool is_label) {
     if (a == b) return true;
     if (legacy_name(a, is_label) && legacy_name(b, is_label)) return false;
@@ -8075,14 +8075,14 @@ inline bool alike(std::string_view a, std::string_view b, bool is_label) {
 static string label_fault(const any_name& name) {
     if (name.empty()) return "a label has no name";
     if (!valid_utf8(name)) return "a label's name is not UTF-8";
-    string shown;  // utf8("..name..") would be __name__
+    string shown;  // because utf8("..name..") would become __name__
     if (!legacy_label_name(name)) append_name(shown, name, escaping::underscores, true);
     if (reserved_label_name(shown.empty() ? name : shown)) return "label names that begin with __ are reserved";
     if (!name.is_utf8() && !legacy_label_name(name))
         return "label " + string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
     return {};
 }
-/// Two of these labels that are alike, as a fault, or empty.
+/// A message if an escaping makes two of these labels equal, or empty.
 static string alike_labels(const vector<std::string_view>& names) {
     vector<pair<string, std::size_t>> shown;  // and which
     for (escaping scheme : {escaping::underscores, escaping::values}) {
@@ -8114,54 +8114,56 @@ PROMETHEUS_ASYNC_END
 //      needs [43] [44] [45]
 // =============================================================================
 //
-// The locked side of registries: what was declared, which names it takes, and how lookups find its series.
+// The part of registries that is accessed under the lock: what was declared, the names that it uses, and the tables in which
+// lookups find its series.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 [[maybe_unused]] constexpr unsigned first_native_exemplar = 256, native_exemplars = 10;
 struct kept_exemplar {
-    unsigned at;  // which bucket, or place for native ones
+    unsigned at;  // the index of the bucket, or the place of a native one
     double value, timestamp;
     string labels;  // `a="b",c="d"`
 };
-/// What few series have.
+/// Data that only few series have.
 struct PROMETHEUS_ASYNC_LOCAL series_extra : allocated {
-    double base = 0;  // what reset() subtracts: the integers can be made zero exactly, the double cannot
+    double base = 0;  // what reset() subtracts: integers can be made zero exactly, the double cannot
     vector<kept_exemplar> exemplars;  // by bucket
     vector<pair<string, string>> info;
-    bool sum_told = false;  // that OpenMetrics leaves its sum out
+    bool sum_told = false;  // it was reported that OpenMetrics leaves its sum out
 };
 
-/// A function that yields families, or the value of one. Called without the lock, so it counts its calls:
-/// whoever takes it away waits for them to end, unless one of them is its own or waits for it.
+/// A function that yields families, or the value of one. It is called without the lock, so its calls are counted:
+/// a thread that removes it waits for them to end, except for its own call, and for calls that wait for this thread.
 struct PROMETHEUS_ASYNC_LOCAL collector_hook : allocated {
     callback<void(sample_sink&)> run;
-    family_state* family;  // its place in the registry; null once removed
+    family_state* family;  // its place in the registry; null when removed
     std::uint32_t running;
-    std::uint32_t holders;  // handle, registry, and calls; the last deletes it, without the lock
+    std::uint32_t holders;  // handle, registry, and calls; the last one deletes it, without the lock
     vector<string> sums_told{};  // series whose sum OpenMetrics leaves out, sorted
 };
 void await_calls(const collector_hook& h) noexcept;
 
-/// A living series as a scrape sees it, in the order of making. A removed one leaves its id until there are too many.
+/// An entry of a family's list of series, in the order in which they were made. The entry of a removed series keeps its id,
+/// until there are too many of them.
 struct line {
     std::uint64_t held_;  // an odd one has the id
 
     explicit line(record* r) noexcept : held_(reinterpret_cast<std::uintptr_t>(r)) {}
     record* living() const noexcept { return (held_ & 1) != 0 ? nullptr : reinterpret_cast<record*>(static_cast<std::uintptr_t>(held_)); }
-    /// Without the kind of its run, when it was removed.
+    /// If the series was removed, without the kind of its run.
     std::uint64_t id() const noexcept { return (held_ & 1) != 0 ? held_ >> 1 << 12 : living()->id; }
     void remove() noexcept { held_ = living()->id >> 12 << 1 | 1; }
 
-    /// The first in [from, end) whose id is at least that.
+    /// The first entry in [from, end) whose id is at least `id`.
     static line* first_from(line* from, line* end, std::uint64_t id) noexcept {
         return std::lower_bound(from, end, id, [](const line& a, std::uint64_t wanted) { return a.id() < wanted; });
     }
 };
-/// What stands around the values in the text of a series, the same for all of a family, so that a scrape copies it:
-/// `name{a="`, `",b="`, and `"} ` where a series is one line, otherwise `a="`, `",b="`, and `",`.
+/// The text around the label values of a series, the same for all series of a family, so that a scrape copies it:
+/// `name{a="`, `",b="`, and `"} ` if a series is one line, otherwise `a="`, `",b="`, and `",`.
 struct label_frame {
-    static constexpr std::size_t step = 32;  // it is copied by steps, so the text goes on that far
+    static constexpr std::size_t step = 32;  // it is copied in steps of this size, so it has that many octets more
     string text;
     vector<std::uint32_t> ends;  // of the pieces, one more than there are values
 
@@ -8171,51 +8173,51 @@ struct label_frame {
     }
 };
 
-/// A family's name and what a page says at its head; all that one has that a collector yields.
+/// A family's name and its head on a page. A family that a collector yields has only this.
 struct PROMETHEUS_ASYNC_LOCAL family_head {
     metric_type type{};
-    bool non_legacy = false;  // a name in it is not legacy: it is escaped or quoted when shown
+    bool non_legacy = false;  // one of its names is not legacy, and is escaped or quoted on a page
     string name;         // as declared, with unit and _total
-    std::size_t base = 0;     // how much of it is the OpenMetrics family name
-    string underscored, as_values;  // that part as these escapings make it; empty: it needs none
+    std::size_t base = 0;     // the length of the OpenMetrics family name, a prefix of `name`
+    string underscored, as_values;  // that prefix in these escapings; empty: it needs none
     string help, unit;
 
     const type_row& row() const noexcept { return row_of(type); }
     std::string_view base_name() const noexcept { return std::string_view(name).substr(0, base); }
     std::string_view own_label() const noexcept { return row().labels_itself ? base_name() : row().own_label; }
     bool legacy() const noexcept { return underscored.empty(); }
-    /// What no other family of the registry has. Names that dots make one, underscores make one too.
+    /// Unique in the registry. Names that the escaping `dots` makes equal are equal with `underscores` too.
     std::string_view key() const noexcept { return legacy() ? base_name() : underscored; }
 };
 /// Where the series of a family come from.
 enum class family_source : std::uint8_t {
     lines,     // it has them itself
-    callback,  // it is declared, and a hook tells its value
-    collector  // a hook yields families: it has no name, and stands for their place on the page
+    callback,  // it is declared, and a hook gives its value
+    collector  // a hook yields families: it has no name, only a place on the page
 };
 constexpr std::string_view overflow_value = "_overflow";
 struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     std::uint64_t id = 0;
     registry_state* home = nullptr;
     family_source source = family_source::lines;
-    collector_hook* hook = nullptr;  // unless it has lines
+    collector_hook* hook = nullptr;  // null if it has lines
     vector<string> labels, states;
-    vector<std::uint32_t> sorted_states;  // their places
+    vector<std::uint32_t> sorted_states;  // their indexes
     vector<pair<string, string>> constants;
     bucket_bounds* bounds = nullptr;
     std::size_t max_series = 0;
-    double window = 0;  // of extremes, seconds
+    double window = 0;  // of a min_max_gauge, seconds
 
     family_face* face = nullptr;
     label_frame frame{};
     pod_vector<line> lines{};
-    pod_vector<line> compacted{};            // the living of the first `copied` of them, until it is all
+    pod_vector<line> compacted{};            // the existing ones of the first `copied` lines, until all are copied
     std::size_t copied = 0;
-    std::size_t living = 0, entries = 0;  // series; those in the table
-    std::size_t moved = 0;                // places of the older table that were copied
+    std::size_t living = 0, entries = 0;  // existing series; those in the table
+    std::size_t moved = 0;                // how many places of the older table were copied
     bool special = false;      // a series of it was reset or has an exemplar
 
-    /// What its declaration takes of its registry's limits, with the overflow series or the only one; a collector's nothing.
+    /// What its declaration counts for the registry's limits, with the overflow series or the only one; a collector's family nothing.
     registry_limits needs() const noexcept {
         if (source == family_source::collector) return {};
         std::size_t bytes = name.size() + help.size() + unit.size() + labels.size() * overflow_value.size();
@@ -8224,7 +8226,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
         for (const auto& c : constants) bytes += c.first.size() + c.second.size();
         return {1, 1, bytes};
     }
-    /// A native histogram has two integers more, for zeros and NaN.
+    /// A native histogram has two more integers, for zeros and NaN.
     unsigned run_kind() const noexcept {
         return detail::run_kind(row().cells, 2 + row().more_cells + (bounds ? bounds->count + (bounds->native ? 2U : 0U) : 0));
     }
@@ -8235,8 +8237,8 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state : allocated {
     vector<family_state*> families;  // by id, which is the order of the page
     vector<family_state*> by_key;
     vector<family_state*> by_values;  // those that are not legacy, by as_values
-    bool process_metrics;                 // are added
-    std::uint32_t collectors;             // without names of their own
+    bool process_metrics;                 // were added
+    std::uint32_t collectors;             // how many have no declared name
     const registry_limits* most;
     registry_limits held;
 
@@ -8266,7 +8268,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state : allocated {
     }
     family_state* find(std::string_view key) { return find(by_key, key_of, key); }
     family_state* find_by_values(std::string_view values) { return find(by_values, values_of, values); }
-    /// By its whole name, or without what its type adds.
+    /// Finds a family by its full name, or by the name without what its type adds.
     family_state* find_named(std::string_view name) {
         for (const type_row& t : type_rows) {
             const std::string_view ending = name.ends_with(t.ending) ? t.ending : "";
@@ -8276,7 +8278,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state : allocated {
         }
         return nullptr;
     }
-    /// The first limit that has no room for so much more, or null.
+    /// The first limit that adding `more` would exceed, or null.
     std::size_t registry_limits::* lacks(const registry_limits& more) const noexcept {
         static constexpr std::size_t registry_limits::* all[] = {&registry_limits::families, &registry_limits::series, &registry_limits::bytes};
         for (const auto each : all) {
@@ -8295,7 +8297,7 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state : allocated {
         held.series -= back.series;
         held.bytes -= back.bytes;
     }
-    /// What allocates comes before what must not be half done.
+    /// Allocates first, so that the change itself cannot fail.
     void reserve() { for (auto* v : {&families, &by_key, &by_values}) if (v->size() == v->capacity()) v->reserve(v->size() * 2 + 8); }
     void add(family_state& f) noexcept {
         take(f.needs());
@@ -8327,7 +8329,7 @@ static bool overlap(std::string_view a, metric_type of_a, std::string_view b, me
     const std::string_view more = a.substr(b.size());
     return more.empty() || any_suffix(of_b, [&](std::string_view s) { return s == more; });
 }
-/// Who has a name that a sample of `f` would have too, as they are or once escaped, and counts.
+/// A family that shares a sample name with `f`, as it is or escaped, and for which `counts` returns true; or null.
 template <class Counts>
 static family_state* clash(registry_state& home, const family_head& f, Counts counts) {
     const auto owner = [&](std::string_view sample, auto& find) -> family_state* {
@@ -8355,7 +8357,7 @@ static family_state* clash(registry_state& home, const family_head& f, Counts co
         family_state* g = home.find(key);
         return g && g->legacy() ? g : nullptr;
     });
-    if (!f.name.starts_with("U__")) return nullptr;  // or a name that looks like an escaped one
+    if (!f.name.starts_with("U__")) return nullptr;  // or the name itself looks like an escaped one
     return owner_of_any(f.base_name(), [&](std::string_view values) { return home.find_by_values(values); });
 }
 
@@ -8365,7 +8367,7 @@ static bool alike(const bucket_bounds& a, const native_buckets& b) noexcept {
     return a.factor == b.factor && a.zero_threshold == b.zero_threshold && a.max_buckets == b.max_buckets &&
            a.max_zero_threshold == b.max_zero_threshold && a.min_reset == b.min_reset.count();
 }
-/// What is wrong with them, or null.
+/// What is wrong with these options, or null.
 static const char* native_fault(const native_buckets& n) noexcept {
     if (PROMETHEUS_ASYNC_NO_NATIVE) return "this build has no native histograms (PROMETHEUS_ASYNC_NO_NATIVE)";
     if (!is_finite(n.factor) || !(n.factor > 1)) return "native.factor is above 1, as 1.1";
@@ -8375,7 +8377,7 @@ static const char* native_fault(const native_buckets& n) noexcept {
     if (!possible_time(n.min_reset.count())) return "native.min_reset is no time";
     return nullptr;
 }
-/// With one more use, which is the caller's.
+/// The interned bounds, with one more user: the caller.
 static bucket_bounds* intern_bounds(const vector<double>& upper, const native_buckets& native) {
     state.take_seed();
     const auto hash = static_cast<std::size_t>(state.fingerprint_of({reinterpret_cast<const char*>(upper.data()), upper.size() * sizeof(double)}).low);
@@ -8405,7 +8407,7 @@ static bucket_bounds* intern_bounds(const vector<double>& upper, const native_bu
         b->coarser = static_cast<std::uint8_t>(most_schema - schema_of(native.factor));
         b->round = (std::uint32_t{1} << b->coarser) - 1;
         b->least = __builtin_bit_cast(std::uint64_t, native.zero_threshold) + 1;
-        // The usual ones are normal and finite; a threshold among the subnormals makes none usual.
+        // Usual sizes are normal and finite; with a subnormal threshold no size counts as usual.
         b->most = b->least >> 52 != 0 ? infinite - b->least : 0;
     }
 #endif
@@ -8479,7 +8481,7 @@ bool long_keys_equal(const record& r, const std::string_view* values, std::size_
 static record* record_of(std::uintptr_t entry) noexcept { return reinterpret_cast<record*>(entry & ~std::uintptr_t{15}); }
 static void bump(family_face& face) noexcept { __atomic_store_n(&face.version, face.version + 1, __ATOMIC_RELEASE); }
 
-/// False when the free place is too far away.
+/// False when the nearest free place is too far away.
 static bool insert(std::uintptr_t* entries, unsigned log2, std::uintptr_t entry) noexcept {
     const std::size_t mask = (std::size_t{1} << log2) - 1;
     std::size_t i = static_cast<std::size_t>(record_of(entry)->hash) & mask;
@@ -8487,7 +8489,7 @@ static bool insert(std::uintptr_t* entries, unsigned log2, std::uintptr_t entry)
     __atomic_store_n(&entries[i], entry, __ATOMIC_RELEASE);
     return true;
 }
-/// Takes the hash of a series with the seed of now; returns its entry.
+/// Computes the hash of a series with the present seed; returns its entry.
 static std::uintptr_t hash_record(const family_state& f, record* r) noexcept {
     const std::size_t count = f.labels.size();
     key_pair keys[64];
@@ -8513,7 +8515,7 @@ static void new_seed(family_face& face) noexcept {
 static std::uintptr_t* entries_of(std::uintptr_t table) noexcept { return reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}); }
 static std::size_t size_of(std::uintptr_t table) noexcept { return table == 0 ? 0 : std::size_t{1} << (table & 63); }
 
-/// True and the series, or false: not there, or too much was removed meanwhile.
+/// True and the series; or false: it is not there, or too many series were removed during the search.
 static bool find_anywhere(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values, std::size_t count,
                           series& found) noexcept {
     bool any_long = false;
@@ -8529,8 +8531,8 @@ static bool find_anywhere(const family_face& face, std::uint64_t family, const k
     }
     return false;
 }
-/// Copies what so many places of the older table hold. It stays there too, so that lookups find what stands behind it,
-/// until all is copied and nobody looks there any more.
+/// Copies the entries of the next `places` places of the older table. They also stay in the older table, so that probing
+/// there still works, until all are copied and lookups no longer use it.
 static void move_entries(family_state& f, std::size_t places) noexcept {
     family_face& face = *f.face;
     const std::uintptr_t older = face.older;
@@ -8539,15 +8541,15 @@ static void move_entries(family_state& f, std::size_t places) noexcept {
         if (places-- == 0) return;
         PROMETHEUS_ASYNC_DETAIL_STEP();
         const std::uintptr_t entry = entries_of(older)[f.moved];
-        // If no place is near enough, which chance never brings about, the next growth takes another seed.
+        // If no place is near enough, which practically never happens by chance, the next growth takes another seed.
         if (entry != 0 && record_of(entry) != state.nobody && !insert(entries_of(face.table), face.table & 63, entry)) return;
     }
     __atomic_store_n(&face.older, std::uintptr_t{0}, __ATOMIC_RELEASE);
     bump(face);
     state.give_table(entries_of(older), older & 63);
 }
-constexpr unsigned least_moved = 10;             // log2 of the size from which a table is copied by and by
-constexpr std::size_t places_a_series = 64;      // that are copied with each that is made: all are long before the next growth
+constexpr unsigned least_moved = 10;             // log2 of the size from which on a table is copied in portions
+constexpr std::size_t places_a_series = 64;      // how many are copied with each new series: it ends long before the next growth
 
 static void publish(family_state& f, record* r) {
     family_face& face = *f.face;
@@ -8567,19 +8569,19 @@ static void publish(family_state& f, record* r) {
         grown = state.take_table(wider);
         counted.done = true;
         f.moved = 0;
-        static_cast<void>(insert(grown, wider, added));  // it is empty
+        static_cast<void>(insert(grown, wider, added));  // always true: the table is empty
         __atomic_store_n(&face.older, face.table, __ATOMIC_RELEASE);
         __atomic_store_n(&face.table, reinterpret_cast<std::uintptr_t>(grown) | wider, __ATOMIC_RELEASE);
         return;
     }
-    // All at once: it is small, or an entry has no place.
+    // Copies all at once: the table is small, or an entry found no place.
     const auto each = [&](auto take) {
         for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0 && !take(entries[i])) return false;
         for (std::size_t i = f.moved; i < size_of(older); ++i)
             if (const std::uintptr_t e = entries_of(older)[i]; e != 0 && record_of(e) != state.nobody && !take(e)) return false;
         return true;
     };
-    // When there is no memory, all is as it was.
+    // Without memory nothing changes.
     undo old{[&, seed = face.seed] {
         --f.entries;
         if (face.seed.low == seed.low && face.seed.high == seed.high) return;
@@ -8587,7 +8589,7 @@ static void publish(family_state& f, record* r) {
         release(face.seed.high, seed.high);
         each([&](std::uintptr_t entry) { return hash_record(f, record_of(entry)) != 0; });
     }};
-    // Whoever does not know the seeds cannot make this fail twice; a wider table ends it even so.
+    // Nobody can make this fail twice without knowing the seeds; if it happens, the table becomes larger.
     for (bool good = false, again = room; !good; again = true) {
         if (again) {
             new_seed(face);
@@ -8608,8 +8610,8 @@ static void publish(family_state& f, record* r) {
     if (older != 0) state.give_table(entries_of(older), older & 63);
 }
 
-/// Takes `r` out of the table. Linear probing without tombstones: what follows is moved back. Not in an older table,
-/// whose places are copied in their order.
+/// Removes `r` from the table. Linear probing without tombstones: the entries that follow are moved back. An older table
+/// gets a tombstone instead, because its places are copied in their order.
 static void unlink(family_state& f, record* r) noexcept {
     --f.entries;
     const auto place_in = [r](std::uintptr_t table) -> std::uintptr_t* {
@@ -8624,7 +8626,7 @@ static void unlink(family_state& f, record* r) noexcept {
         if (std::uintptr_t* const there = place_in(f.face->older))
             __atomic_store_n(there, reinterpret_cast<std::uintptr_t>(state.nobody), __ATOMIC_RELEASE);
     std::uintptr_t* const here = place_in(f.face->table);
-    if (!here) return;  // it was not copied yet
+    if (!here) return;  // it is not copied yet
     auto* entries = entries_of(f.face->table);
     const std::size_t mask = size_of(f.face->table) - 1;
     auto hole = static_cast<std::size_t>(here - entries);
@@ -8632,7 +8634,7 @@ static void unlink(family_state& f, record* r) noexcept {
         i = (i + 1) & mask;
         if (entries[i] == 0) break;
         const std::size_t home = static_cast<std::size_t>(record_of(entries[i])->hash) & mask;
-        if (((i - home) & mask) < ((i - hole) & mask)) continue;  // it may not stand before its home
+        if (((i - home) & mask) < ((i - hole) & mask)) continue;  // it must not be before its first place
         __atomic_store_n(&entries[hole], entries[i], __ATOMIC_RELEASE);
         hole = i;
     }
@@ -8647,23 +8649,23 @@ PROMETHEUS_ASYNC_END
 //      needs [46]
 // =============================================================================
 //
-// Of its labels a series keeps their values, as its key; what stands around them on a page is its family's.
+// A series stores only the values of its labels, as its key; the text around them on a page is stored in its family.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// By how much a sum of doubles may change when they are added in another order.
+/// How much a sum of doubles may change if they are added in another order.
 static double rounding(double of) noexcept { return 1.2e-16 * (100 + state.thread_count) * (of < 0 ? -of : of); }
-/// Doubles added in another order, as when a thread's cells were folded, may come out a rounding lower,
-/// which a scraper takes for a restart. So the record keeps what was told last, and what is lower by no
-/// more than rounding is that again.
+/// After a thread's cells were folded, doubles are added in another order, and the rounded sum may be lower than before,
+/// which a scraper takes for a restart. So the record keeps the value that was shown last, and shows it again if the new one is
+/// lower by no more than rounding.
 static double steady(record& r, double now) noexcept {
     const double last = r.word.last_shown, held = last + (r.extra ? r.extra->base : 0);
     if (is_finite(last) && is_finite(now) && now < last && last - now <= rounding(held)) return last;
     return r.word.last_shown = now;
 }
-/// Of a living series.
+/// The series must exist.
 static bool is_native(const record& r) noexcept { return r.family->bounds && r.family->bounds->native; }
-/// The sums of a series, all threads together, since it was reset.
+/// The sums of a series, of all threads together, since its last reset.
 static run_sum since_reset(record& r, run_sum sum) noexcept {
     if (r.extra) {
         sum.real -= r.extra->base;
@@ -8680,16 +8682,17 @@ static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* in
 #endif
     return since_reset(r, sum_run(r.id, place, integers));
 }
-/// Takes these counts out of a series, for a reset. Integers can be made zero exactly, the double cannot: it goes to the base.
+/// Subtracts these counts from a series, for a reset. Integers become exactly zero; a double cannot, so its value is returned
+/// and added to the base.
 static double take_out(std::uint64_t id, std::uint32_t place, const std::uint64_t* counts) noexcept {
     cell* run = state.shared.run(place);
-    // Nothing can be subtracted from what is not finite: that goes, even if a thread is just adding to it.
+    // A value that is not finite cannot be subtracted: it is set to 0, even if a thread is adding to it.
     const auto make_finite = [&](cell* of) {
         if (of->load() == id && !is_finite(of[1].real())) of[1].store(0);
     };
     make_finite(run);
     for (thread_record* t = state.threads; t; t = t->next)
-        if (PROMETHEUS_ASYNC_DETAIL_WIDE || t->cells == &this_thread)  // a cell of two words has one writer, whatever happens
+        if (PROMETHEUS_ASYNC_DETAIL_WIDE || t->cells == &this_thread)  // a cell of two words must have only one writer
             make_finite(t->block.run(place));
     for (unsigned i = 2; i < run_length(id); ++i) run[i].add_shared(0 - counts[i - 2]);
     return sum_run(id, place).real;
@@ -8705,8 +8708,8 @@ static void start_again(record& r, double now) noexcept {
 }
 
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-/// A native histogram as pages show it, its sum, and in `integers` its classic buckets. One that was reduced and is old
-/// enough is shown for the last time: then it is reset, and what this page shows is what is taken out. The lock is held.
+/// A native histogram as pages show it, its sum, and in `integers` its classic buckets. If it was reduced and is old
+/// enough, it is shown for the last time and reset: what this page shows is subtracted. The lock is held.
 static run_sum view_native(record& r, std::uint32_t place, std::uint64_t* integers, native_view& v, double now) {
     const bucket_bounds& b = *r.family->bounds;
     native_reduction& shown = native_cells::of(r).shown;
@@ -8715,7 +8718,7 @@ static run_sum view_native(record& r, std::uint32_t place, std::uint64_t* intege
     const bool last = least > 0 && reduced() && now - r.created >= least;
     double base = 0;
     v.cells.clear();
-    if (last) {  // what is taken out is shown: nothing may fail in between
+    if (last) {  // what is subtracted must be shown: nothing may fail after it
         if (!r.extra) r.extra = new series_extra;
         std::size_t most = 0;
         native_cells::of(r).each([&](const native_window&) { most += window_keys; });
@@ -8737,8 +8740,8 @@ static run_sum view_native(record& r, std::uint32_t place, std::uint64_t* intege
 }
 #endif
 
-/// The extremes of a series at `now`: when half a window has passed since its last turn, the older half is forgotten and the
-/// next one begins. Updates read no clock, so it is whoever reads that turns; to read again changes nothing.
+/// The extremes of a series at `now`. If half a window has passed since the last turn, the older half is dropped and the
+/// next one begins. Updates read no clock, so reading does that; reading again changes nothing.
 static run_extremes extremes_at(record& r, std::uint32_t place, double now) noexcept {
     if (const std::int64_t passed = order(now - r.turned); passed < 0 || passed >= order(r.family->window / 2)) {
         r.turned = now;
@@ -8751,7 +8754,7 @@ static run_extremes extremes_at(record& r, std::uint32_t place, double now) noex
 class stored_values {
 public:
     stored_values(const record& r, std::size_t count) noexcept : key_(r.key()), long_(reinterpret_cast<const char*>(key_ + 2 * count)) {}
-    /// The next one; a short one is put where `space` is, 16 bytes.
+    /// The next value; a short one is stored at `space`, which has 16 bytes.
     std::string_view next(char* space) noexcept {
         const key_pair k{*key_, key_[1]};
         key_ += 2;
@@ -8783,7 +8786,7 @@ static void make_frame(family_state& f) {
     f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
     text.append(label_frame::step, '\0');
 }
-/// Adds `name{a="b"} ` or `a="b",`, as the family's frame says.
+/// Adds `name{a="b"} ` or `a="b",`, by the family's frame.
 static void append_series_text(string& to, const family_state& f, const record& r) {
     stored_values values(r, f.labels.size());
     char space[16];
@@ -8794,10 +8797,10 @@ static void append_series_text(string& to, const family_state& f, const record& 
     }
 }
 
-constexpr std::size_t lines_at_once = 512;  // what is done without letting others in
+constexpr std::size_t lines_at_once = 512;  // handled before the lock is released for a moment
 
-/// When half of the lines are of removed series, the others are copied to a list that then takes their place: a portion at
-/// each call. True when there is more. Without memory it is not done.
+/// When half of the lines are of removed series, the others are copied to a new list, a portion at each call. The new list
+/// then replaces the old one. True when there is more to copy. Without memory nothing is done.
 static bool compact(family_state& f) noexcept {
     if (f.copied == 0 && (f.lines.size < 64 || f.living * 2 > f.lines.size)) return false;
     const std::size_t all = f.copied == 0 ? f.living : f.compacted.size + (std::min)(f.lines.size - f.copied, lines_at_once);
@@ -8816,13 +8819,13 @@ static bool compact(family_state& f) noexcept {
     f.copied = 0;
     return false;
 }
-/// What growing and removing left to do, a little of it: with each piece of a page.
+/// Does a portion of the work that growing and removing have left. Called with each piece of a page.
 static void tidy(family_state& f) noexcept {
     move_entries(f, 256);
     if (f.copied != 0) compact(f);
 }
 
-/// What a series takes of its registry's limits: nothing where the declaration took it, for the overflow series or the only one.
+/// What a series counts for its registry's limits: nothing for the overflow series or the only one, which the declaration counted.
 class series_needs {
 public:
     void add(std::string_view value) noexcept {
@@ -8841,7 +8844,7 @@ static std::size_t octets(const vector<pair<string, string>>& labels) noexcept {
     return sum;
 }
 
-/// Makes the series of these values, which must be new; or throws, and nothing has changed. The lock is held.
+/// Makes the series of these values, which must not exist yet. If it throws, nothing has changed. The lock is held.
 static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
     std::size_t words = 2 * count;
     std::size_t size = 0;
@@ -8859,7 +8862,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     const unsigned kind = f.run_kind(), length = run_length(kind);
     if (!state.ensure_run(length)) no_memory();
     std::size_t units = (sizeof(record) + words * 8 + 15) / 16;
-    if (f.row().cells != cell_rule::sum) units = (units + 3) / 4 * 4;  // two threads that set two gauges share no cache line
+    if (f.row().cells != cell_rule::sum) units = (units + 3) / 4 * 4;  // so that threads that set different gauges share no cache line
 #if !PROMETHEUS_ASYNC_NO_NATIVE
     const bool native = f.bounds && f.bounds->native;
     if (native) units += (sizeof(native_cells) + 15) / 16;
@@ -8879,7 +8882,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
     case cell_rule::sum_or_set: r->word.last_set.clear(); break;
     case cell_rule::extremes:
         __atomic_store_n(&r->word.turn, 2, __ATOMIC_RELAXED);
-        r->turned = __builtin_bit_cast(double, infinite | 1);  // the first who reads turns
+        r->turned = __builtin_bit_cast(double, infinite | 1);  // the first page begins a turn
     }
     r->family = &f;
     r->size = escapes || size >= record::escaped ? record::escaped : static_cast<std::uint32_t>(size);
@@ -8937,7 +8940,8 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
     if (r->extra) f.home->give({0, 0, octets(r->extra->info)});
     r->owed = 0;
     delete std::exchange(r->extra, nullptr);
-    // An update may touch the record's word or the bounds besides its cells. Each thread that knows this series may be about to: they rest until each has come by.
+    // Besides its cells an update may access the record's word or the bounds. Each thread that has used this series may be about to
+    // do so. So they are not freed until each of these threads has settled.
     r->bounds = f.bounds;
     if (f.bounds) ++f.bounds->users;
     if (rule_of(r->id) != cell_rule::sum || f.bounds) {
@@ -8945,7 +8949,7 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
             cell* run = t->block.run(r->place);
             if (run->load() != r->id || run == nowhere) continue;
             ++r->owed;
-            if (t->owes.try_reserve(t->owes.size + 1)) t->owes.push(r);  // else the record is never used again
+            if (t->owes.try_reserve(t->owes.size + 1)) t->owes.push(r);  // without memory the record is never used again
         }
     }
     state.retire(r);
@@ -8960,7 +8964,7 @@ static error bad(errc code, std::string_view name, std::string_view why) {
     return {code, string(name).append(": ").append(why)};
 }
 
-/// Made at `now`, if it is not there; not made at all without it: then the result may be none.
+/// Finds a series, or makes it, created at `now`. If `now` is null it only finds, and the result may be empty.
 static series find_or_make(family_state& f, const std::string_view* values, std::size_t count, const double* now) {
     key_pair keys[64];
     for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
@@ -8971,7 +8975,7 @@ static series find_or_make(family_state& f, const std::string_view* values, std:
     return {r->id, page_of(r->place), offset_of(r->place), const_cast<record*>(r)};
 }
 
-/// Label values as series have them: what is not UTF-8 made harmless.
+/// Label values as series store them: with U+FFFD for invalid octets.
 struct clean_values {
     string cleaned[64];
     std::string_view views[64];
@@ -8986,10 +8990,10 @@ struct clean_values {
 };
 series make_child(const declared& family, const std::string_view* values, std::size_t count) {
     const char* wrong = nullptr;
-    const double now = wall_now();  // a clock may be the user's: without the lock
+    const double now = wall_now();  // without the lock, because a clock may be user code
     {
         const global_lock lock;
-        if (family.face->id != family.id) return {};  // gone, with its registry
+        if (family.face->id != family.id) return {};  // the registry was destroyed
         family_state& f = *family.face->family;
         if (count == f.labels.size()) {
             clean_values clean(values, count);
@@ -9030,7 +9034,7 @@ bool remove_child(const declared& family, const std::string_view* values, std::s
     return true;
 }
 
-/// The index of each label of `where`; constant labels are where the others end.
+/// The index of each label of `where`; those of constant labels come after those of the others.
 static result<void> label_indexes(const family_state& f, list<label> where, vector<std::size_t>& to) {
     for (const label& want : where) {
         const auto at = std::find(f.labels.begin(), f.labels.end(), want.name);
@@ -9098,7 +9102,7 @@ std::size_t count_children(const declared& family) noexcept {
 
 // ---- what few series have ----
 
-/// The lock is held; null when the series is gone.
+/// Makes the extra data if necessary; null if the series was removed. The lock is held.
 static series_extra* extra_of(const series& s) {
     if (!alive(s)) return nullptr;
     if (!s.rec->extra) s.rec->extra = new series_extra;
@@ -9168,7 +9172,7 @@ static void put_exemplar(const series& s, const bucket_bounds* bounds, double va
         else kept.insert(k, {at, value, now, std::move(labels)});
     };
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-    // Of native buckets there may be any number: neighbours have different places, of which each keeps its newest.
+    // There may be any number of native buckets: neighbours have different places, and each place keeps its newest exemplar.
     if (bounds && bounds->native) {
         const std::uint32_t key = bits_of(value) << 1 == 0 || is_nan(value) ? 0 : static_cast<std::uint32_t>(native_key(value, bounds->coarser)) + native_bias(0);
         keep(first_native_exemplar + key % native_exemplars, string(text));
@@ -9240,8 +9244,8 @@ PROMETHEUS_ASYNC_END
 //      needs [47]
 // =============================================================================
 //
-// A declaration is checked as a whole before anything is changed, and what may fail for want of memory comes before what
-// must not be half done: a family is in its registry or it is not.
+// A declaration is checked completely before anything is changed. All allocations come first, so that the change itself
+// cannot fail: a family is in its registry or it is not.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -9290,7 +9294,7 @@ static string clean(std::string_view text) {
     return out;
 }
 
-/// Adds the unit and what the type's names end with; or tells why not.
+/// Adds the unit and the ending of the type to the name; or returns the reason why that is not possible.
 static result<void> complete_name(family_head& f, std::string_view unit, bool is_utf8) {
     const std::string_view ending = f.row().ending;
     const bool labels_itself = f.row().labels_itself;
@@ -9298,7 +9302,7 @@ static result<void> complete_name(family_head& f, std::string_view unit, bool is
     if (!unit.empty()) {
         if (!f.row().unit) return bad(errc::invalid_option, f.name, "an info or a state set has no unit");
         const string with = string("_").append(unit);
-        if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit is letters, digits and underscores");  // it is never quoted
+        if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit is letters, digits and underscores");  // a unit is never quoted
         if (!ends_with(f.name, with)) f.name.append(with);
     }
     f.base = f.name.size();
@@ -9335,7 +9339,7 @@ result<declared> declare(const declaration& what) {
 
     const double now = wall_now();
     const global_lock lock;
-    struct use {  // by this declaration, until it is the family's
+    struct use {  // a use of the bounds by this declaration, until the family has it
         bucket_bounds* of = nullptr;
         ~use() { if (of) state.drop(of); }
     } bounds;
@@ -9467,7 +9471,7 @@ static void destroy_family(family_state* f) noexcept {
         if (f->lines[i].living()) remove_series(*f, f->lines[i], false);
         if (++i % lines_at_once != 0 && i != f->lines.size) continue;
         state.recycle();
-        global_lock::give_way();  // nobody finds it any more
+        global_lock::give_way();  // lookups no longer find it
     }
     for (std::uintptr_t gone : {table, older}) if (gone != 0) state.give_table(entries_of(gone), gone & 63);
     face.family = reinterpret_cast<family_state*>(state.free_faces);
@@ -9478,7 +9482,7 @@ static void destroy_family(family_state* f) noexcept {
     delete f;
     while (state.clear_tables()) global_lock::give_way();
 }
-/// Returns a hook that is now to be deleted, once the lock is given back, or null.
+/// Returns a hook that the caller must delete after releasing the lock, or null.
 static collector_hook* drop(registry_state& home, family_state* f) noexcept {
     home.remove(*f);
     collector_hook* hook = f->hook;
@@ -9585,8 +9589,8 @@ PROMETHEUS_ASYNC_DETAIL_MADE(unknown)
 PROMETHEUS_ASYNC_DETAIL_MADE(min_max_gauge)
 #undef PROMETHEUS_ASYNC_DETAIL_MADE
 namespace detail {
-/// Metrics of the library's own, of something that `path` names: counters, then a gauge. One that cannot be declared counts
-/// nowhere. `texts`: of each the name, the help, and the reason, which may be empty, each with its terminator.
+/// Declares the library's own metrics of the object that `path` names: counters, then a gauge. One that cannot be declared
+/// drops its updates. `texts` has for each the name, the help, and the reason, which may be empty, each with its terminator.
 inline void own_metrics(std::span<counter> counts, gauge& last, registry& in, std::string_view path, const char* texts) {
     const auto text = [&texts] {
         const std::string_view taken = texts;
@@ -9609,8 +9613,8 @@ PROMETHEUS_ASYNC_END
 //      needs [26]
 // =============================================================================
 //
-// What it knows of pages: the digits of a value are random, so no match is looked for there, and a line is like the one
-// before from its newline on. Lines that begin with # are prose. Shared history is the newest place of each hash.
+// It uses properties of pages: the digits of a value are random, so no match is searched there, and a line resembles the
+// previous one from its newline on. Lines that begin with # are normal text. The history has only the newest place of each hash.
 #if !PROMETHEUS_ASYNC_NO_GZIP
 #include <bit>
 #if defined(__x86_64__)
@@ -9630,7 +9634,7 @@ constexpr std::uint64_t crc_power(unsigned n) noexcept {
 }
 
 #if defined(__x86_64__)
-/// Folds whole blocks of 16 bytes into one, which has the same remainder.
+/// Folds complete blocks of 16 bytes into one with the same remainder.
 __attribute__((target("pclmul"))) static void crc_fold(const char*& from, std::size_t& size, char (&folded)[16], std::uint32_t crc) noexcept {
     typedef long long pair __attribute__((vector_size(16)));
     constexpr pair by{static_cast<long long>(crc_power(128 + 32)), static_cast<long long>(crc_power(128 - 32))};
@@ -9657,7 +9661,7 @@ public:
         for (std::uint32_t i = 0; i < 256; ++i)
             for (unsigned k = 1; k < 4; ++k) table_[k][i] = (table_[k - 1][i] >> 8) ^ table_[0][table_[k - 1][i] & 255];
     }
-    /// crc is 0 at first.
+    /// The checksum of more octets; `crc` is that of the octets before, 0 at first.
     std::uint32_t of(std::uint32_t crc, std::string_view text) const noexcept {
         crc = ~crc;
         const char* from = text.data();
@@ -9671,7 +9675,7 @@ public:
 #endif
         return ~slices(crc, from, size);
     }
-    /// Without the machine's instructions: for tests.
+    /// Switches to tables, for tests.
     void plain() noexcept { fold_ = false; }
 
 private:
@@ -9696,7 +9700,7 @@ private:
 #endif
 };
 
-/// Code lengths of at most longest bits from how often each symbol comes; at least two symbols get one.
+/// Computes code lengths of at most `longest` bits from the frequency of each symbol; at least two symbols get a code.
 static void code_lengths(std::uint16_t* often, unsigned symbols, unsigned longest, std::uint8_t* lengths) noexcept {
     std::uint32_t sorted[288], weight[288];
     unsigned used = 0;
@@ -9712,7 +9716,7 @@ static void code_lengths(std::uint16_t* often, unsigned symbols, unsigned longes
         for (; at > 0 && sorted[at - 1] > key; --at) sorted[at] = sorted[at - 1];
         sorted[at] = key;
     }
-    // Moffat and Katajainen: in one array weights become parents, parents depths.
+    // Moffat and Katajainen: in one array, weights are replaced by parents, and parents by depths.
     for (unsigned i = 0; i < used; ++i) weight[i] = sorted[i] >> 9;
     unsigned leaf = 0, root = 0;
     const auto lightest = [&](unsigned next) {
@@ -9730,7 +9734,7 @@ static void code_lengths(std::uint16_t* often, unsigned symbols, unsigned longes
     unsigned count[32] = {};
     weight[used - 2] = 0;
     for (unsigned i = used - 2; i-- > 0;) weight[i] = weight[weight[i]] + 1;
-    unsigned open = 1, inner = used - 1;  // nodes of this depth, and inner nodes that are not counted yet
+    unsigned open = 1, inner = used - 1;  // nodes of this depth; inner nodes that are not counted yet
     for (unsigned depth = 0; open > 0; ++depth) {
         unsigned here = 0;
         while (inner > 0 && weight[inner - 1] == depth) --inner, ++here;
@@ -9739,7 +9743,7 @@ static void code_lengths(std::uint16_t* often, unsigned symbols, unsigned longes
     }
     std::uint32_t sum = 0;
     for (unsigned n = 1; n <= longest; ++n) sum += count[n] << (longest - n);
-    for (; sum > 1u << longest; --sum) {  // one leaf goes a step down, and takes one of the deepest as its sibling
+    for (; sum > 1u << longest; --sum) {  // one leaf moves one level down, and one of the deepest becomes its sibling
         unsigned n = longest - 1;
         while (count[n] == 0) --n;
         --count[n], count[n + 1] += 2, --count[longest];
@@ -9749,7 +9753,7 @@ static void code_lengths(std::uint16_t* often, unsigned symbols, unsigned longes
         for (; count[n] > 0; --count[n]) lengths[sorted[at++] & 511] = static_cast<std::uint8_t>(n);
 }
 
-/// Canonical codes, as they go into the stream: bits reversed, their number in the top byte.
+/// Computes canonical codes in the form of the stream: with reversed bits, and the number of bits in the top byte.
 static void codes_of(const std::uint8_t* lengths, unsigned symbols, std::uint32_t* codes) noexcept {
     unsigned count[16] = {}, next[16] = {};
     for (unsigned s = 0; s < symbols; ++s) ++count[lengths[s]];
@@ -9762,13 +9766,13 @@ static void codes_of(const std::uint8_t* lengths, unsigned symbols, std::uint32_
     }
 }
 
-/// One gzip member, made piece by piece: put octets into room(), say how many by add(), take the output by next().
+/// One gzip member, made piece by piece: write octets to room(), report how many by add(), get the output by next().
 ///
-/// memory  less than 64 KiB, its own size: it never allocates
-/// errors  none; any octets may come
+/// memory  its own size, less than 64 KiB: it never allocates
+/// errors  none, for any octets
 class gzip_stream : public allocated {
 public:
-    enum class made : std::uint8_t { more, full, done };  // more: it wants octets, or finish()
+    enum class made : std::uint8_t { more, full, done };  // more: it needs octets, or finish()
     struct piece {
         std::size_t bytes;
         made what;
@@ -9777,11 +9781,11 @@ public:
     gzip_stream() noexcept { start(); }
     /// Begins a new member.
     void start() noexcept;
-    /// At least least_room bytes after next() has said more.
+    /// Where to write; at least least_room bytes after next() has returned more.
     std::span<char> room() noexcept { return {text_ + end_, static_cast<std::size_t>(text_size - end_)}; }
     void add(std::size_t octets) noexcept;
     void finish() noexcept { finished_ = true; }
-    /// Fills windows of any size: full when there may be more output.
+    /// Writes output to a window of any size: full when there may be more.
     piece next(std::span<char> into) noexcept;
     std::uint32_t taken() const noexcept { return size_; }
 
@@ -9789,9 +9793,9 @@ public:
 
 private:
     static constexpr std::uint32_t text_size = 32768, window = 16384, held_back = 320, tokens_size = 4096;
-    static constexpr std::uint32_t most_literals = 128, most_value = 64;  // that are no tokens yet; octets of a value
-    static constexpr std::uint32_t most_later = 32;  // octets by which a better match may begin later
-    static constexpr std::uint32_t step = 120;       // room for the tokens of one turn of parse()
+    static constexpr std::uint32_t most_literals = 128, most_value = 64;  // that are not tokens yet; octets of a value
+    static constexpr std::uint32_t most_later = 32;  // how many octets later a better match may begin
+    static constexpr std::uint32_t step = 120;       // room for the tokens of one round of parse()
     static_assert(step > (most_literals + most_value + most_later) / 3 + 2);
     static constexpr unsigned end_of_block = 256, literals = 286, distances = 30;
     enum class phase : std::uint8_t { parse, tokens, trailer, done };
@@ -9816,13 +9820,13 @@ private:
         spill_end_ = flush(spill_end_);
     }
 
-    static std::uint32_t length_slot(std::uint32_t l) noexcept {  // of the length less 3, at most 255
+    static std::uint32_t length_slot(std::uint32_t l) noexcept {  // of the length minus 3, at most 255
         if (l < 8 || l == 255) return l == 255 ? 28 : l;
         const auto k = static_cast<std::uint32_t>(31 - __builtin_clz(l));
         return 4 * (k - 1) + (l >> (k - 2) & 3);
     }
     static std::uint32_t length_extra(std::uint32_t slot) noexcept { return slot < 8 || slot == 28 ? 0 : slot / 4 - 1; }
-    static std::uint32_t distance_slot(std::uint32_t d) noexcept {  // of the distance less 1
+    static std::uint32_t distance_slot(std::uint32_t d) noexcept {  // of the distance minus 1
         if (d < 2) return d;
         const auto k = static_cast<std::uint32_t>(31 - __builtin_clz(d));
         return 2 * k + (d >> (k - 1) & 1);
@@ -9840,19 +9844,19 @@ private:
     unsigned bit_count_;
     phase phase_;
     bool finished_, last_, prose_;
-    std::uint32_t at_, end_;              // what is parsed, and what is there
-    std::uint32_t gone_;                  // octets of the page before the text here
-    std::uint32_t line_, lines_before_[2];  // the newline before the line here, and before the last two
-    std::uint32_t value_, unit_end_;      // of the line here: where its value begins, and its newline is
-    std::uint32_t longest_, source_;      // the longest match in the line, and the end of what it repeats
+    std::uint32_t at_, end_;              // the end of the parsed octets, and of all octets
+    std::uint32_t gone_;                  // how many octets of the page are before text_
+    std::uint32_t line_, lines_before_[2];  // the newline before the present line, and before the last two
+    std::uint32_t value_, unit_end_;      // of the present line: the begin of its value, and its newline
+    std::uint32_t longest_, source_;      // the longest match in the line, and the end of its source
     std::uint32_t token_count_, tokens_put_;
     char *spill_at_, *spill_end_;
     std::uint16_t often_[literals], distance_often_[distances];
-    std::uint32_t codes_[literals], distance_codes_[distances], length_codes_[256];  // a length's with its extra bits
-    std::uint16_t newest_[4096];         // of a hash: where in the page, modulo 65536; the text there decides
+    std::uint32_t codes_[literals], distance_codes_[distances], length_codes_[256];  // of a length together with its extra bits
+    std::uint16_t newest_[4096];         // by hash: the newest place in the page, modulo 65536; the text there is compared
     std::uint32_t tokens_[tokens_size];  // one to three literals and their number, or the top bit, a length and a distance
-    char spill_[512];                    // for what does not fit in the caller's window
-    char text_[text_size + 8];           // a newline that nobody sees, then the page
+    char spill_[512];                    // output that does not fit in the caller's window
+    char text_[text_size + 8];           // a newline that is not part of the page, then the page
 };
 static_assert(sizeof(gzip_stream) <= 65536);
 
@@ -9880,7 +9884,7 @@ void gzip_stream::add(std::size_t octets) noexcept {
     std::memset(text_ + end_, 0, 8);
 }
 
-/// From one newline to the next: the newline begins the long match.
+/// Begins a unit, from one newline to the next: the newline is the begin of the long match.
 inline void gzip_stream::begin_unit() noexcept {
     const std::uint32_t begin = unit_end_;
     lines_before_[1] = std::exchange(lines_before_[0], std::exchange(line_, begin));
@@ -9919,7 +9923,7 @@ inline void gzip_stream::match(std::uint32_t length, std::uint32_t distance) noe
     tokens_[token_count_++] = 1u << 31 | (length - 3) << 16 | (distance - 1);
 }
 
-/// How many octets from here on are those from there on; the first `n` are known to be.
+/// How many octets are equal from `at` on and from `there` on; the first `n` are known to be equal.
 inline std::uint32_t gzip_stream::common(std::uint32_t at, std::uint32_t there, std::uint32_t n) const noexcept {
     const std::uint32_t most = end_ - at < 258 ? end_ - at : 258;
     for (; n < most; n += 8) {
@@ -9933,7 +9937,7 @@ inline std::uint32_t gzip_stream::common(std::uint32_t at, std::uint32_t there, 
     return n < most ? n : most;
 }
 
-/// How much repeats here of the newest place with this hash, which this place becomes; 0 when it is not worth a match.
+/// The length of a match with the newest place of this hash; 0 if it is too short. This place becomes the newest one.
 inline std::uint32_t gzip_stream::match_at(std::uint32_t at, std::uint32_t& distance) noexcept {
     const std::uint32_t here = load_word(text_ + at);
     std::uint16_t& newest = newest_[hash(here)];
@@ -9946,8 +9950,8 @@ inline std::uint32_t gzip_stream::match_at(std::uint32_t at, std::uint32_t& dist
 
 void gzip_stream::parse() noexcept {
     const std::uint32_t limit = finished_ ? end_ : end_ > held_back ? end_ - held_back : 0;
-    std::uint32_t at = at_, from = at;  // from: literals that are no tokens yet
-    std::uint32_t repeats = 0;          // the end of what the last match repeats
+    std::uint32_t at = at_, from = at;  // from: the first literal that is not a token yet
+    std::uint32_t repeats = 0;          // the end of the last match's source
     while (at < limit && token_count_ <= tokens_size - step) {
         while (at >= unit_end_ && unit_end_ < end_) begin_unit();
         if (at - from >= most_literals) {
@@ -9962,7 +9966,7 @@ void gzip_stream::parse() noexcept {
         std::uint32_t distance = 0;
         std::uint32_t length = match_at(at, distance);
         if (at == line_) {
-            // Labels may come in turn: the line after the one that the last line was like. (The hash has the last line.)
+            // Labels may repeat in a cycle: try the line after the one that matched the last line. (The hash has the last line.)
             const std::size_t reach = at - source_ < 512 ? at - source_ : 512;
             const void* newline = source_ != 0 && source_ <= lines_before_[1] ? std::memchr(text_ + source_, '\n', reach) : nullptr;
             if (newline) {
@@ -9972,7 +9976,7 @@ void gzip_stream::parse() noexcept {
             }
             longest_ = source_ = 0;
         } else if (at == from && length != 0 && at + length < value_ && !prose_ && repeats != 0) {
-            // Maybe only one octet differs, and then the same line goes on to its value.
+            // If only one octet differs, the same line may match up to its value.
             if (load_word(text_ + at + 1) == load_word(text_ + repeats + 1)) {
                 const std::uint32_t other = common(at + 1, repeats + 1, 4);
                 if (other > length && at + 1 + other >= value_) distance = at - repeats, length = other, ++at;
@@ -9988,7 +9992,7 @@ void gzip_stream::parse() noexcept {
             const std::uint32_t until = at + length < unit_end_ ? at + length : unit_end_;
             for (std::uint32_t i = at + 1; i < until; ++i) newest_[hash(load_word(text_ + i))] = static_cast<std::uint16_t>(gone_ + i);
         }
-        // What came before, and is not a token yet, may repeat, too: the digits of a value that did not change.
+        // Octets before it that are not tokens yet may match too: the digits of a value that did not change.
         while (at > from && at - distance > 1 && length < 258 && text_[at - 1] == text_[at - 1 - distance]) --at, ++length;
         literal_run(from, at);
         match(length, distance);
@@ -10040,7 +10044,7 @@ void gzip_stream::begin_block() noexcept {
         length_codes_[l] = (c & 0xffffff) | (l & ((1u << extra) - 1)) << n | (n + extra) << 24;
     }
 
-    std::uint16_t runs[literals + distances];  // a symbol of the code of lengths, and its extra bits above
+    std::uint16_t runs[literals + distances];  // a symbol of the code-length code, with its extra bits above it
     unsigned count = 0;
     std::uint16_t run_often[19] = {};
     for (unsigned i = 0, n = 1; i < many + reach; i += n) {
@@ -10074,7 +10078,7 @@ void gzip_stream::begin_block() noexcept {
     phase_ = phase::tokens;
 }
 
-/// Writes tokens while there are 8 bytes for the next; last is where the last one may begin.
+/// Writes tokens while there are 8 bytes for the next one. `last` is where the last one may begin.
 char* gzip_stream::put_tokens(char* to, const char* last) noexcept {
     const std::uint32_t *token = tokens_ + tokens_put_, *end = tokens_ + token_count_;
     std::uint64_t out = bits_;
@@ -10154,7 +10158,7 @@ gzip_stream::piece gzip_stream::next(std::span<char> into) noexcept {
 struct gzip_filter {
     owned<gzip_stream> gzip;  // kept for the next page
 
-    /// A page begins, with what was made of it; `whole`: that is all. False without memory.
+    /// Begins a page with its first octets; `whole`: there are no others. False without memory.
     bool begin(std::string_view first, bool whole) noexcept {
         if (!gzip) gzip = owned<gzip_stream>(new (std::nothrow) gzip_stream);
         if (!gzip) return false;
@@ -10163,7 +10167,7 @@ struct gzip_filter {
         if (whole) gzip->finish();
         return true;
     }
-    /// The next octets, of what `plain` makes. Few or none, with more to come, after much work.
+    /// The next octets of the page that `plain` makes. There may be few or none although there is more.
     template <class Plain>
     pulled next(std::span<char> into, Plain plain) noexcept {
         std::size_t bytes = 0, taken = 0;
@@ -10174,17 +10178,17 @@ struct gzip_filter {
             if (made.what == gzip_stream::made::full || taken >= gzip_stream::least_room) return {bytes, pull::more};
             const pulled got = plain(gzip->room());
             gzip->add(got.bytes);
-            taken += got.bytes + gzip_stream::least_room / 4;  // a pull without octets was work, too
+            taken += got.bytes + gzip_stream::least_room / 4;  // a pull without octets was work too
             if (got.what == pull::failed) return {bytes, pull::failed};
             if (got.what == pull::done) gzip->finish();
         }
     }
 };
 
-/// A small page is smaller on its way as it is.
+/// Whether a page should be compressed: a small one is not smaller on the network.
 constexpr bool worth_gzip(std::size_t octets, bool plain_will_do) noexcept { return octets >= 1500 || !plain_will_do; }
 
-/// False, and all as it was, without memory.
+/// False without memory: the page is then unchanged.
 static bool compress(std::string& page) {
     const owned<gzip_stream> gzip(new (std::nothrow) gzip_stream);
     if (!gzip) return false;
