@@ -10217,12 +10217,12 @@ PROMETHEUS_ASYNC_END
 //      needs [24] [46]
 // =============================================================================
 //
-// A page is told to a format family by family and series by series, each series whole: labels, value, exemplars, times.
-// The cursor tells it what is in a registry, the sink of collectors ([53]) what they yield; neither knows how it is
-// written, and no format knows where it comes from.
+// A format receives a page family by family and series by series, each series complete: labels, value, exemplars, times.
+// The cursor gives it the series of registries, and the sink of collectors ([53]) what these yield. Neither depends on how
+// the page is written, and no format depends on where the series come from.
 //
 // To add a format: an enumerator, a row in `format_rows`, a class derived from page_format (or a line_style), and its
-// case in format_of(). What forgets it does not compile.
+// case in format_of(). If one of them is missing, the header does not compile.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -10232,7 +10232,7 @@ inline char* put_text(char* to, std::string_view text) noexcept {
     if (!text.empty()) std::memcpy(to, text.data(), text.size());
     return to + text.size();
 }
-/// Whether a counter's two sums are together one integer.
+/// Whether the sum of a counter's integers and double is an integer; that is stored in `all`.
 static bool is_whole(const run_sum& v, std::uint64_t& all) noexcept {
     return v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)) &&
            !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all);
@@ -10242,7 +10242,7 @@ static char* put_counter(char* to, run_sum v) noexcept {
     std::uint64_t all = 0;
     return is_whole(v, all) ? put_u64(to, all) : put_double(to, static_cast<double>(v.whole) + v.real);
 }
-/// A gauge has no integers.
+/// The value of a gauge, which has no integers, or of a counter.
 static double value_of(const run_sum& v) noexcept {
     std::uint64_t all = 0;
     return v.whole == 0 ? v.real : is_whole(v, all) ? static_cast<double>(all) : static_cast<double>(v.whole) + v.real;
@@ -10250,30 +10250,30 @@ static double value_of(const run_sum& v) noexcept {
 
 // ---- the formats ----
 
-/// Where a page shows when a series was made.
+/// Where a page shows when a series was created.
 enum class created_place : std::uint8_t {
-    own_family,  // in a family `x_created` that follows
+    own_family,  // in a separate family `x_created` after it
     own_line,    // in a sample `x_created` of the same family
     beside       // in the sample itself
 };
-/// What whoever tells a page to a format has to know of it.
+/// The properties of a format that the cursor and the sink of collectors need.
 struct format_rules {
     created_place created;
     bool exemplars;
-    bool sums_from_zero;  // a negative sum or NaN is forbidden
+    bool sums_from_zero;  // a sum that is negative or NaN is forbidden
     bool copies_lines;    // a series of one sample is its prepared text, a value and a newline
-    bool native = false;  // native histograms
+    bool native = false;  // it has native histograms
     bool summary_sums_from_zero = false;
 };
-/// How the formats of lines differ.
+/// The differences between the line formats.
 struct line_style {
     format_rules rules;
     const char* type_row::* type;  // the word after # TYPE
-    bool base_names;               // heads have the name without _total and _info
+    bool base_names;               // the head of a family has the name without _total and _info
     bool units;
-    bool escaped_quotes;           // in help
-    bool gauge_sums;               // a gauge histogram's are _gsum and _gcount
-    char* (*put_time)(char* to, double seconds) noexcept;     // of a sample
+    bool escaped_quotes;           // in the help text
+    bool gauge_sums;               // a gauge histogram has _gsum and _gcount
+    char* (*put_time)(char* to, double seconds) noexcept;     // writes a sample's timestamp
     char* (*put_created)(char* to, double seconds) noexcept;
     std::string_view end;          // of the page
 };
@@ -10283,15 +10283,15 @@ static constexpr line_style openmetrics_style{{created_place::own_line, true, tr
                                               put_timestamp, put_timestamp, "# EOF\n"};
 
 constexpr std::size_t escapings = enumerators<escaping>();
-/// What is asked about a format in words.
+/// The names of a format.
 struct format_row {
     format as;
-    std::string_view name;                // in the label of the server's own metrics
+    std::string_view name;                // the label value in the server's own metrics
     std::string_view media, version;      // in Accept
-    bool by_wildcard;                     // meant by */*
+    bool by_wildcard;                     // matched by */*
     std::string_view content_types[escapings];
 };
-// From 1.0.0 on a page names its escaping; an older one only when it is not the default.
+// From 1.0.0 on a page states its escaping; older formats only if it is not the default.
 #define PROMETHEUS_ASYNC_DETAIL_TYPES(type, by_default) \
     {type by_default, type "; escaping=dots", type "; escaping=values", type "; escaping=allow-utf-8"}
 #define PROMETHEUS_ASYNC_DETAIL_TEXT(v) "text/plain; version=" v "; charset=utf-8"
@@ -10321,8 +10321,8 @@ std::string_view format_name(format as) noexcept { return row_of(as).name; }
 
 // ---- the names on a page ----
 
-/// What a page has shown, whatever has become of it since: of each text its fingerprint. With each text comes one more chain,
-/// which takes its part of another one (Litwin's linear hashing): at no time are all moved.
+/// A set of texts that a page has shown, as fingerprints, so that removed series stay in it. Each new text adds one chain, which
+/// takes its part of another chain (Litwin's linear hashing), so that the whole set is never moved at once.
 class shown_texts {
 public:
     shown_texts() noexcept = default;
@@ -10330,7 +10330,7 @@ public:
     shown_texts& operator=(const shown_texts&) = delete;
     ~shown_texts() { for (unsigned i = 0; portions_[i]; ++i) give_memory(portions_[i], bytes_of(i), alignof(place)); }
 
-    /// False when it was there.
+    /// False when the text is in the set already.
     bool add(std::string_view text) {
         const fingerprint print = state.fingerprint_of(text);
         for (std::uint32_t i = size_ == 0 ? none : at(chain_of(print)).chain; i != none; i = at(i).next) {
@@ -10347,7 +10347,7 @@ public:
         return true;
     }
     std::size_t size() const noexcept { return size_; }
-    /// Forgets all but the first n.
+    /// Removes all but the first n.
     void cut(std::size_t n) noexcept {
         if (n == 0) size_ = 0;
         for (; size_ > n; --size_) {
@@ -10361,13 +10361,13 @@ public:
 
 private:
     static constexpr std::uint32_t none = ~std::uint32_t{0}, first = 16;
-    /// A text, and the begin of a chain: that of the texts whose prints end in the bits of its number.
+    /// A text, and the begin of a chain: the chain of texts whose fingerprints end in the bits of this place's number.
     struct place {
         fingerprint print;
         std::uint32_t next, chain;
     };
     static std::uint32_t top_of(std::uint32_t n) noexcept { return std::uint32_t{1} << (31 - __builtin_clz(n)); }
-    /// Whose chain had the texts of this one before it was there. It is not the first.
+    /// The number of the chain that had this chain's texts before this one was added. Not for the first one.
     static std::uint32_t before(std::uint32_t number) noexcept { return number - top_of(number); }
     std::uint32_t chain_of(const fingerprint& print) const noexcept {
         const std::uint32_t top = top_of(size_), i = static_cast<std::uint32_t>(print.low) & (2 * top - 1);
@@ -10379,7 +10379,7 @@ private:
         const unsigned portion = portion_of(number);
         return portions_[portion][number - ((first << portion) - first)];
     }
-    /// What belongs to the place `number`, or all.
+    /// Moves the texts that belong to the chain `number`, or all.
     void move_chain(place& from, place& to, std::uint32_t number) noexcept {
         for (std::uint32_t* link = &from.chain; *link != none;) {
             PROMETHEUS_ASYNC_DETAIL_STEP();
@@ -10393,17 +10393,17 @@ private:
             p.next = exchanged(to.chain, i);
         }
     }
-    place* portions_[28] = {};  // each twice as large as the one before; the last one stays null
+    place* portions_[28] = {};  // each is twice as large as the previous one; the last one stays null
     std::uint32_t size_ = 0;
 };
 
-/// The names of samples on a page, where two families could have the same one: as soon as there is more than one registry,
-/// or a collector, which yields names that no declaration has checked.
+/// The names of the samples on a page, if two families could share one: with more than one registry, or with a collector,
+/// whose names no declaration has checked.
 class claimed_names {
 public:
     bool needed = false;
 
-    /// Takes the sample names of a family; false when one is taken, and then none is.
+    /// Claims all sample names of a family; false, without claiming any, if one is claimed already.
     bool claim(std::string_view base, metric_type type) {
         const std::size_t before = taken_.size();
         const auto take = [&](std::string_view suffix) { return taken_.add(name_.assign(base).append(suffix)); };
@@ -10426,26 +10426,26 @@ struct shown_point {
     std::string_view label;  // the value of the type's own label
     double value;
 };
-/// One series, whole. What its type has none of is empty.
+/// One complete series. Members that its type does not use are empty.
 struct shown_series {
-    std::string_view labels;              // `a="b",`: names as this page shows them, values escaped; next_label() takes it apart
+    std::string_view labels;              // `a="b",`: names as this page shows them, values escaped; next_label() splits it
     double timestamp = 0, created = 0;    // seconds since 1970; timestamp 0: none
     bool has_created = false;
-    run_sum number{};                     // value_shape::number and facts: the sum of both
+    run_sum number{};                     // value_shape::number and facts: the value is the sum of both
     list<shown_point> points{};
     list<double> upper{};                 // the bounds of buckets, +Inf last
-    const std::uint64_t* cumulative = nullptr;  // a count for each
-    const bucket_bounds* texts = nullptr; // of the bounds, where they are prepared
+    const std::uint64_t* cumulative = nullptr;  // the count of each bucket and those below it
+    const bucket_bounds* texts = nullptr; // has the bounds as text, if these are prepared
     list<sample_sink::quantile> quantiles{};
-    bool summed = true;                   // it has sum and count
+    bool summed = true;                   // sum and count are shown
     double sum = 0;
     std::uint64_t count = 0;
     list<kept_exemplar> exemplars{};      // ascending by bucket
-    const native_view* native = nullptr;  // whose count is `count`
+    const native_view* native = nullptr;  // its count is equal to `count`
     list<kept_exemplar> native_exemplars{};
 };
 
-/// Takes the first `name="value",` off the labels of a series. Quotes and escapes are undone.
+/// Removes the first `name="value",` from the labels of a series, and returns name and value without quotes and escapes.
 static bool next_label(std::string_view& labels, string& name, string& value) {
     if (labels.empty()) return false;
     const auto take = [&](string& word, char end) {
@@ -10462,8 +10462,8 @@ static bool next_label(std::string_view& labels, string& name, string& value) {
     return true;
 }
 
-/// Gives a series its sum and count, or neither where the format forbids the sum; true when that is to be reported. One over
-/// bounds below zero may fall, so only a gauge histogram's is shown: for the others nothing is wrong with it.
+/// Sets sum and count of a series, or neither if the format forbids the sum; true if that must be reported. With bounds below
+/// zero a sum may decrease, so only a gauge histogram shows it; for other types it is left out without a report.
 static bool set_sum(shown_series& s, const format_rules& as, metric_type type, double sum, std::uint64_t count) noexcept {
     s.sum = sum;
     s.count = count;
@@ -10474,11 +10474,11 @@ static bool set_sum(shown_series& s, const format_rules& as, metric_type type, d
     return !good && !expected;
 }
 
-/// The octets of a page that wait to be handed out, and the page's way with names.
+/// The octets of a page that were not output yet, and how the page escapes names.
 struct PROMETHEUS_ASYNC_LOCAL page_text {
     escaping names = escaping::underscores;
     pod_vector<char> octets{};
-    string word, quoted;  // kept, so that a page that is made again allocates nothing
+    string word, quoted;  // members, so that the next page allocates nothing
 
     page_text() = default;
     page_text(const page_text&) = delete;
@@ -10496,17 +10496,17 @@ struct PROMETHEUS_ASYNC_LOCAL page_text {
     void number(double v) { number([v](char* to) { return put_double(to, v); }); }
     void count(std::uint64_t n) { number([n](char* to) { return put_u64(to, n); }); }
 
-    /// Whether names and prepared texts can be copied as they are.
+    /// Whether names and prepared texts can be copied without escaping.
     bool plain(const family_head& f) const noexcept { return !f.non_legacy && names != escaping::dots; }
-    /// In `word` until the next call.
+    /// The escaped name, in `word`; valid until the next call.
     std::string_view escaped(std::string_view name, bool is_label) {
         word.clear();
         if (names == escaping::allow_utf8 && needs_quotes(name, is_label)) append_quoted(word, name);
         else append_name(word, name, names, is_label);
         return word;
     }
-    /// `_total` and `_info` are escaped with the name, which has them; other suffixes come after that, as
-    /// in the Go library: dots makes a_b_total `a__b__total`, but a_b's buckets `a__b_bucket`.
+    /// The name of a sample. `_total` and `_info` are part of the name and escaped with it; other suffixes are added after
+    /// escaping, as in the Go library: the scheme `dots` makes a_b_total `a__b__total`, but the buckets of a_b `a__b_bucket`.
     std::string_view shown_name(const family_head& f, std::string_view base, std::string_view suffix = {}) {
         word.clear();
         append_name(word, f.name, names, false);
@@ -10533,27 +10533,27 @@ struct PROMETHEUS_ASYNC_LOCAL page_text {
     }
 };
 
-/// One format: writes what it is told to the page. It may hold back what is told until the family ends.
+/// One format: writes families and series to the page. It may hold octets back until the family ends.
 ///
 /// threads  as the cursor that it belongs to; the library's lock may be held or not
 class PROMETHEUS_ASYNC_LOCAL page_format {
 public:
     explicit page_format(const format_rules& how) noexcept : rules(how) {}
-    /// Forgets what it holds back: a page begins, or what a collector yielded is left out.
+    /// Drops what it holds back, because a page begins, or the families of a collector are left out.
     virtual void reset() noexcept {}
     virtual bool wants(const family_head&) { return true; }
-    /// Help and unit may be those of another family that is shown as one with this.
+    /// Help and unit may be those of another family that is merged with this one.
     virtual void begin_family(page_text& to, const family_head& f, std::string_view help, std::string_view unit) = 0;
     virtual void series(page_text& to, const family_head& f, const shown_series& s) = 0;
-    /// Its family may be gone by now.
+    /// The family may have been removed by now.
     virtual void end_family(page_text&) {}
-    // Only where created_place::own_family is:
+    // Only for created_place::own_family:
     virtual void begin_created(page_text&, const family_head&, std::string_view) {}
     virtual void created(page_text&, const family_head&, const shown_series&) {}
     virtual void end_page(page_text&) {}
 
     const format_rules& rules;
-    bool enough = false;      // the other series of this family are only counted:
+    bool enough = false;      // the further series of this family are only counted:
     std::size_t counted = 0;
 
 protected:
@@ -10568,7 +10568,7 @@ public:
     void begin_family(page_text& to, const family_head& f, std::string_view help, std::string_view unit) override {
         const std::string_view base = style_.base_names ? f.base_name() : std::string_view(f.name);
         head(to, f, base, {}, help, f.row().*style_.type);
-        // A unit that is not the end of the name, as escaping may have left it, fails the scrape.
+        // A unit that the name does not end with (escaping may cause that) makes the scrape fail.
         if (!style_.units || unit.empty() || !(to.plain(f) || ends_with_unit(to.shown_name(f, base), unit))) return;
         to.text("# UNIT ");
         to.name(f, base);
@@ -10605,7 +10605,7 @@ public:
     void created(page_text& to, const family_head& f, const shown_series& s) override {
         begin(to, f, f.base_name(), "_created", s.labels);
         to.number([&](char* at) { return style_.put_created(at, s.created); });
-        end(to, s);  // all of a point have a time, or none
+        end(to, s);  // all samples of a series have the timestamp, or none
     }
     void end_page(page_text& to) override { to.text(style_.end); }
 
@@ -10647,7 +10647,7 @@ private:
         to.text(" ");
         to.number([&](char* at) { return style_.put_time(at, when); });
     }
-    /// A line's end: the time of its value, and what are its exemplars.
+    /// The end of a line: its timestamp and its exemplar.
     void end(page_text& to, const shown_series& s, const kept_exemplar* e = nullptr, const kept_exemplar* last = nullptr) {
         time(to, s.timestamp);
         for (; e != last; ++e) {
@@ -10671,14 +10671,14 @@ private:
         }
     }
     void buckets(page_text& to, const family_head& f, const shown_series& s) {
-        // 1. The first line's begin is the begin of all, up to the bound.
+        // 1. The beginning of the first line, up to the bound: all lines begin so.
         const std::size_t start = to.octets.size;
         begin(to, f, f.name, "_bucket", s.labels, "le=\"");
-        to.octets.size -= 2;  // `} ` is in the text of the bound
+        to.octets.size -= 2;  // `} ` is part of the bound's text
         own_.assign(to.octets.data + start, to.octets.size - start);
         to.octets.size = start;
         const kept_exemplar* e = s.exemplars.begin();
-        // 2. A line for each bound, from prepared texts where there are any.
+        // 2. A line for each bound, from prepared texts if there are any.
         for (std::uint32_t i = 0; i != s.upper.size(); ++i) {
             to.octets.reserve(to.octets.size + own_.size() + 2 * number_room);
             char* at = put_text(to.octets.end(), own_);
@@ -10697,7 +10697,7 @@ private:
             if (e != s.exemplars.end() && e->at == i) ++e;
             end(to, s, shown, e);
         }
-        // 3. What is summed.
+        // 3. Sum and count.
         const bool gauges = style_.gauge_sums && has_suffix(f.type, suffix::gsum);
         sum_and_count(to, f, s, gauges ? "_gsum" : "_sum", gauges ? "_gcount" : "_count");
     }
@@ -10726,15 +10726,15 @@ PROMETHEUS_ASYNC_END
 //      needs [50]
 // =============================================================================
 //
-// What these show and the older formats cannot: native histograms, exemplars of those, and start timestamps in the sample.
+// In addition to the older formats these show native histograms, their exemplars, and start timestamps as part of a sample.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
 
-/// A histogram that is only native has no classic buckets: the +Inf that each has is its count.
+/// Whether classic buckets are shown. A histogram with native buckets only has just the +Inf bucket, which equals its count.
 static bool shows_buckets(const shown_series& s) noexcept { return !s.native || s.upper.size() != 1; }
 
-/// OpenMetrics 2.0: one line for each series, whatever its type.
+/// OpenMetrics 2.0: one line for each series of any type.
 class PROMETHEUS_ASYNC_LOCAL openmetrics_2_format final : public page_format {
 public:
     openmetrics_2_format() noexcept : page_format(how_) {}
@@ -10768,7 +10768,7 @@ public:
             }
             return;
         case value_shape::summary:
-            if (!s.summed) return;  // one without a sum is none
+            if (!s.summed) return;  // a histogram without a sum is not allowed
             begin(to, f, s.labels);
             to.text("{count:");
             to.count(s.count);
@@ -10859,7 +10859,8 @@ private:
         to.text(before);
         to.number([&](char* at) { return put_timestamp(at, when); });
     }
-    /// An exemplar without a time is forbidden. Those of classic buckets go before native ones, where there are both.
+    /// The end of a line. Exemplars without a timestamp are forbidden. If there are both, those of classic buckets come before
+    /// those of native ones.
     static void end(page_text& to, const shown_series& s) {
         time(to, " ", s.timestamp);
         if (s.has_created) time(to, " st@", s.created);
@@ -10882,8 +10883,8 @@ inline void put_varint(string& to, std::uint64_t n) {
     to.push_back(static_cast<char>(n));
 }
 
-/// Delimited messages io.prometheus.client.MetricFamily. A length stands before each message, so a family is held back, at
-/// most some kilobytes of it: a large one is several messages of one name, which scrapers take as one.
+/// Delimited messages io.prometheus.client.MetricFamily. The length comes before each message, so a family is held back, but at
+/// most some kilobytes of it: a large family becomes several messages of one name, which scrapers merge.
 class PROMETHEUS_ASYNC_LOCAL protobuf_format final : public page_format {
 public:
     protobuf_format() noexcept : page_format(how_) {}
@@ -10895,15 +10896,15 @@ public:
         to.shown_name(f, f.name);
         put_text(1, to.word);
         if (!help.empty()) put_text(2, help);
-        integer(3, type_of(f.type));  // 0, which others may leave out, is a counter
+        integer(3, type_of(f.type));  // written also for 0, a counter, which is the default
         end_of_head_ = head_.size();
         to.shown_name(f, f.base_name());
-        // Before 3.9 a server refuses the page for a unit that is not the end of the name.
+        // Prometheus before 3.9 refuses the page if the name does not end with the unit.
         if (!unit.empty() && ends_with(to.word, unit) && to.word[to.word.size() - unit.size() - 1] == '_') put_text(5, unit);
         at_ = &held_;
     }
     void series(page_text& to, const family_head& f, const shown_series& s) override {
-        if (f.type == metric_type::gauge_histogram) {  // of classic buckets it is shown as a histogram: servers misread type 5
+        if (f.type == metric_type::gauge_histogram) {  // with classic buckets it is written as a histogram, because servers misread type 5
             const char type = s.native ? 5 : 4;
             if (head_[end_of_head_ - 1] != type) end_family(to);
             head_[end_of_head_ - 1] = type;
@@ -10942,7 +10943,7 @@ public:
     }
     void end_family(page_text& to) override {
         if (held_.empty()) return;
-        string length;  // short: allocates nothing
+        string length;  // short, so it allocates nothing
         put_varint(length, head_.size() + held_.size());
         to.text(length);
         to.text(std::string_view(head_).substr(0, end_of_head_));
@@ -10980,7 +10981,7 @@ private:
         put_varint(*at_, text.size());
         at_->append(text);
     }
-    /// A message within: its length is known where it is closed, and is mostly one octet.
+    /// Begins an inner message. Its length is known when it is closed, and is mostly one octet.
     std::size_t open(unsigned field) {
         tag(field, 2);
         at_->push_back(0);
@@ -11065,7 +11066,7 @@ private:
             integer(7, v.zero_count);
             side(9, v.negative);
             side(12, v.positive);
-            // Nothing else marks it as native; then its siblings would be read as classic too.
+            // Without this span nothing marks it as native, and other series of the family would be read as classic too.
             if (v.negative.empty() && v.positive.empty() && v.zero_count == 0 && order(v.zero_threshold) == 0) span(12, {0, 0});
         }
         if (s.has_created) time(15, s.created);
@@ -11091,11 +11092,11 @@ private:
     std::size_t end_of_head_ = 0;  // the unit comes after the metrics
 };
 
-/// The fields of a message of protobuf, one after the other. What the library wrote is well-formed.
+/// Iterates over the fields of a protobuf message that the library itself wrote, so that it is well-formed.
 struct wire_fields {
     std::string_view rest;
     unsigned number = 0;
-    std::string_view whole{}, text{};  // the field with its tag, and what is in it
+    std::string_view whole{}, text{};  // the field with its tag, and its content
 
     std::uint64_t varint() noexcept {
         std::uint64_t n = 0;
@@ -11135,20 +11136,20 @@ PROMETHEUS_ASYNC_END
 //      needs [47] [51]
 // =============================================================================
 //
-// A page is pulled. Each pull takes the lock once, goes to where the last one stopped (by id, so that
-// series may come and go in between), and fills the caller's buffer. Lines of one sample are copied and
-// their values summed some hundred at a time, thread by thread; what has several lines (a head, a histogram) is
-// rendered as one unit and handed out as room permits, so that +Inf equals _count however buffers fall.
+// A page is pulled. Each pull takes the lock once, continues where the last one stopped (found by id, because
+// series may have been added and removed), and fills the caller's buffer. Lines of one sample are copied, and
+// their values summed, about a hundred at a time, thread by thread. Units of several lines (a head, a histogram) are
+// rendered as a whole, and output as room permits, so that +Inf equals _count wherever a buffer ends.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// Both are written in steps: at most label_frame::step bytes more.
+/// This and put_series_text write in steps of label_frame::step bytes, so up to one step more than the text.
 inline char* put_piece(char* to, const char* from, std::size_t size) noexcept {
     std::memcpy(to, from, label_frame::step);
     for (std::size_t i = label_frame::step; i < size; i += label_frame::step) [[unlikely]] std::memcpy(to + i, from + i, label_frame::step);
     return to + size;
 }
-/// `name{a="b"} ` for a series without escapes.
+/// Writes `name{a="b"} ` for a series without escapes.
 inline char* put_series_text(char* to, const label_frame& frame, const record& r, std::size_t count) noexcept {
     const char* const text = frame.text.data();
     const std::uint32_t* const ends = frame.ends.data();
@@ -11198,7 +11199,8 @@ static bool same_facts(const family_state& a, const family_state& b) noexcept {
 }
 
 using label_pairs = vector<pair<string, string>>;
-/// What a set of labels is told apart by, in whatever order and without the empty ones. No UTF-8 text has an octet 0xff.
+/// Adds a text that identifies a set of labels, independent of their order and without empty ones. It uses 0xff as a
+/// separator, which occurs in no UTF-8 text.
 static void append_identity(string& to, label_pairs& labels) {
     sort(labels);
     for (const auto& [name, value] : labels)
@@ -11213,32 +11215,32 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     using line = detail::line;
     using record = detail::record;
 
-    // ---- what was asked for ----
-    page_options asked;                     // without its lists, which are here:
+    // ---- the options ----
+    page_options asked;                     // without its lists, which are copied here:
     detail::vector<std::uint64_t> registries;  // ids
     detail::vector<detail::string> only;          // ascending
 
-    // ---- where it is: what has a smaller id is done ----
-    bool target_done;        // target_info comes before all else
+    // ---- the position: families and series with smaller ids are done ----
+    bool target_done;        // target_info comes first
     std::size_t at_registry;
     std::uint64_t at_family, at_line;
-    std::uint64_t limit;     // what was made after the start is not shown: it could be shown twice
+    std::uint64_t limit;     // series that were made after the start are not shown, because they could be shown twice
     double now;              // of the whole page, by the monotonic clock
-    double began;            // when, since 1970
-    std::size_t at_twin;     // the registry whose series of this family are being shown
-    bool begun;              // the head of at_family was shown, and its end was not
-    bool doubled;            // a series of it was left out
-    bool created_part;       // its _created samples are being shown, as a family of their own
+    double began;            // the same by the wall clock, since 1970
+    std::size_t at_twin;     // index of the registry whose series of this family are being shown
+    bool begun;              // the head of at_family was shown, its end was not
+    bool doubled;            // a series of it was left out as a duplicate
+    bool created_part;       // its _created samples are being shown, as a separate family
     bool ended, failed;
     detail::claimed_names names;
-    detail::shown_texts merged;   // series of this family, if it is several registries'
+    detail::shown_texts merged;   // series of this family, if several registries have it
 
-    // ---- what was rendered, and is handed out from `drained` ----
+    // ---- rendered octets, which are output from `drained` on ----
     detail::page_format* as;
     detail::page_text unit;
     std::size_t drained, capacity;
-    detail::vector<detail::pair<event_kind, detail::string>> notes;  // for on_event, which is called without the lock
-    detail::string labels, all, mine;  // kept, so that a page that is made again allocates nothing
+    detail::vector<detail::pair<event_kind, detail::string>> notes;  // events for on_event, which is called without the lock
+    detail::string labels, all, mine;  // members, so that the next page allocates nothing
     detail::vector<detail::shown_point> points;
     detail::label_pairs pairs;
 
@@ -11275,13 +11277,13 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
 
     // ---- series ----
 
-    /// Of families that are shown as one, the first that says it.
+    /// The help or unit of the first of the merged families that has one.
     const detail::string& first_with(const family_state& f, detail::string family_head::*what) const {
         for (std::size_t k = at_registry; (f.*what).empty() && k != registries.size(); ++k)
             if (const family_state* g = twin(f, k); g && !(g->*what).empty()) return g->*what;
         return f.*what;
     }
-    /// The labels of a series as `a="b",`, names escaped as asked.
+    /// The labels of a series as `a="b",`, with escaped names.
     std::string_view labels_of(const family_state& f, const record& r) {
         labels.clear();
         if (unit.plain(f) && !f.row().one_line) {
@@ -11299,7 +11301,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         for (const detail::string& label_name : f.labels) add(label_name, values.next(space));
         return labels;
     }
-    /// Whether the series of a type show when they were made.
+    /// Whether the series of a type show when they were created.
     bool shows_created(metric_type type) const noexcept {
         if (!detail::row_of(type).created) return false;
         if (rules().created == detail::created_place::beside) return asked.start_timestamps;
@@ -11325,7 +11327,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
         if (detail::is_native(r) && rules().native && asked.native_histograms) {
             detail::run_sum sum = detail::view_native(r, r.place, counts, view, began);
-            if (view.nans != 0) sum.real = __builtin_bit_cast(double, std::uint64_t{0x7ff8'0000'0000'0000});  // else the counts would not agree
+            if (view.nans != 0) sum.real = __builtin_bit_cast(double, std::uint64_t{0x7ff8'0000'0000'0000});  // otherwise the counts would not agree
             sum.whole = view.count;
             s.created = view.created;
             if (detail::consistent(view)) s.native = &view;
@@ -11335,7 +11337,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
 #endif
         return detail::sum_since_reset(r, r.place, counts);
     }
-    /// Tells the format one series of a registry.
+    /// Gives the format one series of a registry.
     void series(const family_state& f, record& r) {
         detail::shown_series s;
         s.labels = labels_of(f, r);
@@ -11374,7 +11376,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
             std::memset(counts, 0, (f.bounds->count + 1 + (f.bounds->native ? 2U : 0U)) * sizeof counts[0]);
             const detail::run_sum sum = histogram_sum(s, f, r, counts);
             for (unsigned i = 1; i <= f.bounds->count; ++i) counts[i] += counts[i - 1];
-            if (f.bounds->native) {  // the count is that of the native part, and what a thread is just adding may be in one of both
+            if (f.bounds->native) {  // the count is that of the native part: an observation that a thread is adding may be in only one of the two
                 for (unsigned i = 0; i != f.bounds->count; ++i) counts[i] = (std::min)(counts[i], sum.whole);
                 counts[f.bounds->count] = sum.whole;
             }
@@ -11394,7 +11396,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
 
     // ---- what is shown ----
 
-    /// Whether name[] asks for it: by its name or a sample's, as they are or as this page shows them.
+    /// Whether name[] selects it: by its name or a sample's, escaped as on this page or not.
     bool wanted(const family_head& f) {
         if (!as->wants(f)) return false;
         if (only.empty()) return true;
@@ -11406,7 +11408,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         };
         const auto asked_for = [&](std::string_view full, std::string_view base) {
             auto at = first(base);
-            if (at == only.end() || !at->starts_with(base)) return false;  // all its names begin so
+            if (at == only.end() || !at->starts_with(base)) return false;  // all of its names begin with that
             if (*at == base || ((at = first(full)) != only.end() && *at == full)) return true;
             return detail::any_suffix(f.type, [&](std::string_view s) {
                 at = first(all.assign(base).append(s));
@@ -11419,7 +11421,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         const detail::string full(unit.word), base(unit.bare_name(f));
         return asked_for(full, base);
     }
-    /// The family of any of the registries that has a name of this one and goes before it, or null. The lock is held.
+    /// A family of any registry that has one of the names of this one and takes precedence, or null. The lock is held.
     template <class Wins>
     const family_state* owner(const family_head& f, Wins wins) {
         mine.assign(unit.bare_name(f));
@@ -11434,25 +11436,25 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         }
         return nullptr;
     }
-    /// Whether the names of a declared family are its own on this page: one that is never escaped goes before others, then
-    /// that of an earlier registry. The lock is held.
+    /// Whether a declared family has the right to its names on this page: a family that is never escaped takes precedence, then
+    /// one of an earlier registry. The lock is held.
     bool own_names(const family_state& f) {
-        if (!names.needed) return true;  // its declaration has seen to it
+        if (!names.needed) return true;  // its declaration has checked them
         const family_state* g = owner(f, [&](const family_state& o, std::size_t k) { return o.legacy() != f.legacy() ? o.legacy() : k < at_registry; });
-        if (g && mergeable(*g, f)) return false;  // shown with it
+        if (g && mergeable(*g, f)) return false;  // it is merged with that
         if (!g && names.claim(mine, f.type)) return true;
         note(event_kind::names_collided, f.name, " is left out: its name is another's on this page");
         return false;
     }
-    /// The same for a family that a collector yields: all that is declared goes before it. What a callback metric yields counts
-    /// as declared. The lock is held.
+    /// The same for a family that a collector yields: declared families take precedence. A callback metric counts as declared.
+    /// The lock is held.
     bool own_names_of_yield(const family_head& f, bool declared) {
         const auto wins = [&](const family_state& o, std::size_t k) {
             return !declared || (o.legacy() != f.legacy() ? o.legacy() : k < at_registry);
         };
         return !owner(f, wins) && names.claim(mine, f.type);
     }
-    /// Counts it, and tells it once the lock is free. The lock is held.
+    /// Counts an event, and stores it for on_event, which is called after the lock is released. The lock is held.
     void note(event_kind kind, std::string_view of, std::string_view what) {
         const auto at = static_cast<unsigned>(kind);
         ++detail::state.counted[at];
@@ -11463,11 +11465,11 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
 
     // ---- pulling ----
 
-    // What a pull may do for no octets, so that it holds the lock for well below a millisecond whatever is asked for and
-    // whatever has gone: in steps of some 25 ns.
+    // How much work a pull may do without output, in steps of about 25 ns. So it holds the lock for much less than a
+    // millisecond, whatever was selected or removed.
     std::size_t work;
     static constexpr std::size_t pull_work = 4096, family_work = 8, series_work = 4, hole_work = 1;
-    /// False when all was spent before: then the pull ends.
+    /// False when the work of this pull is used up: then the pull ends.
     bool spend(std::size_t steps) noexcept {
         PROMETHEUS_ASYNC_DETAIL_STEP();
         return steps < work ? work -= steps, true : std::exchange(work, 0) != 0;
@@ -11478,7 +11480,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         char* end;
         std::size_t room() const noexcept { return static_cast<std::size_t>(end - at); }
     };
-    /// True when the unit was handed out whole.
+    /// Outputs the unit; true when all of it was output.
     bool drain(window& out) noexcept {
         const std::size_t rest = unit.octets.size - drained;
         const std::size_t n = rest < out.room() ? rest : out.room();
@@ -11488,10 +11490,10 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         unit.octets.size = drained = 0;
         return true;
     }
-    /// Lines of one sample, copied; false when the window is full. Values are summed thread by thread, so that a page is
-    /// read once for all of its lines: line by line it would be fetched again for each.
+    /// Copies lines of one sample; false when the window is full. Values are summed thread by thread, so that each page of
+    /// cells is read once for all lines, and not once for each line.
     bool copy_lines(const family_state& f, const line* from, const line* end, window& out) {
-        constexpr std::size_t chunk = 128;  // their records stay in the cache
+        constexpr std::size_t chunk = 128;  // few enough for their records to stay in the cache
         const bool counts = f.row().cells == detail::cell_rule::sum;
         const std::size_t label_count = f.labels.size(), fixed = f.frame.ends.back();
         record* recs[chunk];
@@ -11499,9 +11501,9 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         std::uint32_t places[chunk];
         double real[chunk];
         std::uint64_t whole[chunk];
-        constexpr std::size_t ahead = 12;  // of records: there is memory to wait for
+        constexpr std::size_t ahead = 12;  // how many records ahead are prefetched
         while (from != end) {
-            std::size_t n = out.room() / (fixed + 4 * label_count + 4) + 1;  // about what the window has room for
+            std::size_t n = out.room() / (fixed + 4 * label_count + 4) + 1;  // about as many as fit in the window
             if (n > chunk) n = chunk;
             if (n > static_cast<std::size_t>(end - from)) n = static_cast<std::size_t>(end - from);
             std::uint32_t low = ~std::uint32_t{0}, high = 0;  // places
@@ -11521,7 +11523,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
             std::memset(whole, 0, n * sizeof whole[0]);
             const auto add = [&](const detail::cell_block& block) {
                 const detail::cell* page = detail::nowhere;
-                std::uint32_t number = ~std::uint32_t{0};  // of the page: mostly the one of the line before
+                std::uint32_t number = ~std::uint32_t{0};  // of the page of cells: mostly that of the previous line
                 for (std::size_t i = 0; i != n; ++i) {
                     if (detail::page_of(places[i]) != number) {
                         number = detail::page_of(places[i]);
@@ -11551,7 +11553,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                 if (std::uint64_t{fixed} + r->size + detail::number_room > out.room()) [[unlikely]] {
                     if (r->size != record::escaped && out.room() != capacity) return false;
                     ++at_line;
-                    series(f, *r);  // with escapes, or longer than any window
+                    series(f, *r);  // it has escapes, or is longer than any window
                     if (!drain(out)) return false;
                     continue;
                 }
@@ -11573,12 +11575,12 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     /// The family of registry `k` whose series are shown with those of `f`.
     const family_state* twin(const family_state& f, std::size_t k) const {
         if (k == at_registry) return &f;
-        if (detail::is_target(f)) return nullptr;  // a page has one
+        if (detail::is_target(f)) return nullptr;  // a page has only one
         detail::registry_state* r = detail::registry_of(registries[k]);
         const family_state* g = r ? r->find(f.key()) : nullptr;
         return g && mergeable(f, *g) && g->id < limit ? g : nullptr;
     }
-    /// What a series of merged families is told apart by: what its labels say, whose names the families share.
+    /// A text that identifies a series of merged families: its label values, as these families have the same label names.
     std::string_view identity(const family_state& f, const record& r) {
         all.clear();
         detail::append_series_text(all, f, r);
@@ -11610,7 +11612,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         }
         return true;
     }
-    /// False when the window is full.
+    /// Shows a family; false when the window is full.
     bool family(const family_state& f, window& out) {
         const auto begin = [&](bool of_created) {
             at_twin = at_registry;
@@ -11631,11 +11633,11 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
             if (!begin(true)) return false;
         }
     }
-    /// Ends the family whose head was shown, whether or not it is still there.
+    /// Ends the family whose head was shown, even if it was removed.
     void end_family() { if (std::exchange(begun, false)) as->end_family(unit); }
     void call(detail::global_lock& lock, const family_state& f);
 
-    /// A declared family. False when the window is full.
+    /// Shows a declared family if it is selected; false when the window is full.
     bool one(const family_state& f, window& out) { return !(begun || (wanted(f) && own_names(f))) || family(f, out); }
     bool target(window& out) {
         const auto of = [&](std::size_t k) -> const family_state* {
@@ -11660,16 +11662,17 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     }
 
     pull walk(window& out) {
-        // 1. What the last pull had no room for.
+        // 1. Octets for which the last pull had no room.
         if (failed) return pull::failed;
         if (!drain(out)) return pull::more;
         work = pull_work;
         detail::global_lock lock;
-        // 2. target_info, and 3. all families by registry and id. Where it is, is told by ids: anything may have gone meanwhile.
+        // 2. target_info, and 3. all families by registry and id. The position is a pair of ids, because anything may have been
+        //    removed meanwhile.
         if (!target_done && !target(out)) return pull::more;
         for (; at_registry != registries.size(); ++at_registry, at_family = 0, end_family()) {
             for (;;) {
-                if (!drain(out) || !spend(family_work * registries.size())) return pull::more;  // each may have one of this name
+                if (!drain(out) || !spend(family_work * registries.size())) return pull::more;  // each registry may have a family of this name
                 detail::registry_state* home = detail::registry_of(registries[at_registry]);
                 if (!home) break;
                 const auto next = std::lower_bound(home->families.begin(), home->families.end(), at_family,
@@ -11690,7 +11693,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                 end_family();
             }
         }
-        // 4. The page's end.
+        // 4. The end of the page.
         if (!std::exchange(ended, true)) as->end_page(unit);
         return drain(out) ? pull::done : pull::more;
     }
@@ -11726,7 +11729,7 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
     names.needed = registries.size() > 1;
     for (std::uint64_t id : registries) names.needed |= detail::registry_of(id)->collectors != 0;
 
-    // What updates had to swallow is told here, where time is.
+    // Errors of updates are reported here, because updates must be fast.
     static constexpr struct {
         event_kind kind;
         const char* what;
@@ -11786,17 +11789,17 @@ PROMETHEUS_ASYNC_END
 //      needs [48] [52]
 // =============================================================================
 //
-// A collector is called without the lock, since it may declare, update and remove metrics. So whoever takes one away waits
-// until its calls have ended, and what it yields is shown only once it has returned: until then it stands in the page's
-// unit, which is emptied when something is wrong with it.
+// A collector is called without the lock, because it may declare, update and remove metrics. So the removal of a collector
+// waits until its calls have ended. What it yields is shown only after it has returned: until then it is in the page's
+// unit, which is emptied if something in it is invalid.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// A call that this thread is in. One collector may scrape what has others: then it is in several.
+/// A running call of a collector on this thread. A collector may make a page with other collectors: then there are several.
 struct collector_call {
     const collector_hook* hook;
     collector_call* outer;
-    bool unwaited = false;  // it took another away without waiting
+    bool unwaited = false;  // it removed another collector without waiting
     static collector_call* of(const collector_hook& h, collector_call* c) noexcept {
         while (c && c->hook != &h) c = c->outer;
         return c;
@@ -11806,7 +11809,7 @@ struct collector_call {
 static constinit collector_call* calling = nullptr;
 #else
 static constinit thread_local collector_call* calling = nullptr;
-/// A thread that waits for the calls of `hook`, while calls of its own run.
+/// A thread that waits for the calls of `hook` to end, while calls of its own are running.
 struct collector_wait {
     const collector_hook& hook;
     collector_call* inside;
@@ -11816,8 +11819,8 @@ static constinit collector_wait* collector_waits = nullptr;
 #endif
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
-/// The call of this thread that a call of `h` waits for, by itself or through others. Ends, since no wait begins that
-/// closes a circle, and what is waited for gets no new calls.
+/// The call of this thread that a call of `h` waits for, directly or through others. The search ends, because a wait that
+/// would close a circle never begins, and a removed collector gets no new calls.
 static collector_call* waited_for_by(const collector_hook& h) noexcept {
     for (const collector_wait* w = collector_waits; w; w = w->next) {
         if (!collector_call::of(h, w->inside)) continue;
@@ -11827,10 +11830,10 @@ static collector_call* waited_for_by(const collector_hook& h) noexcept {
     return nullptr;
 }
 #endif
-/// Waits for the calls of a hook that has no family any more.
+/// Waits until the calls of a removed hook have ended.
 void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
-    // No wait for oneself, nor one that would close a circle of threads: the one that would is left out of its page.
+    // It does not wait for its own call, nor if that would close a circle of threads: then this call's collector is left out.
     if (h.running == 0 || collector_call::of(h, calling)) return;
     if (collector_call* own = calling ? waited_for_by(h) : nullptr) {
         own->unwaited = true;
@@ -11845,13 +11848,13 @@ void await_calls([[maybe_unused]] const collector_hook& h) noexcept {
 #endif
 }
 
-/// Wakes those that wait for the calls of a hook: one of them has ended.
+/// Wakes the threads that wait for the calls of a hook, after one of these has ended.
 static void collectors_done() noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     pthread_cond_broadcast(&state.collected);
 #endif
 }
-/// The child has one thread: no other calls, and none that waits.
+/// A forked child has one thread: there are no calls of other threads, and no waits.
 void collectors_after_fork() noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     state.collected = PTHREAD_COND_INITIALIZER;
@@ -11859,12 +11862,12 @@ void collectors_after_fork() noexcept {
     for (registry_state* r : state.registries)
         for (family_state* f : r->families) {
             if (!f->hook) continue;
-            f->hook->running = 0;  // but for this thread's own calls
+            f->hook->running = 0;  // then only this thread's own calls are counted
             for (const collector_call* c = calling; c; c = c->outer) f->hook->running += c->hook == f->hook;
         }
 #endif
 }
-/// A callback metric: declared, so that its name is its own, and shown by a collector of one sample.
+/// Adds a callback metric: it is declared, which reserves its name, and a collector of one sample shows it.
 static collector_hook* add_metric(metric_type type, metric_name name, std::string_view help, callback<double()> read,
                                   const metric_options& options) {
     struct told {
@@ -11884,7 +11887,7 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
     declare({type, name, help, options, nullptr, hook.get()}).value();
     const global_lock lock;
     undo declared{[&] { if (hook->family) drop(*hook->family->home, hook->family); }};
-    if (const family_state* f = hook->family)  // or it was unregistered meanwhile
+    if (const family_state* f = hook->family)  // null if it was unregistered meanwhile
         hook->run = told{type, f->name, f->help, f->unit, f->constants, std::move(read)};
     declared.done = true;
     return hook.release();
@@ -11934,16 +11937,16 @@ callback_gauge::callback_gauge(metric_name name, std::string_view help, callback
 callback_counter::callback_counter(metric_name name, std::string_view help, callback<double()> read, const metric_options& options)
     : handle_(detail::add_metric(metric_type::counter, name, help, std::move(read), options)) {}
 
-/// What a collector yields, told to the page's format as it comes, judged before it is shown.
+/// Gives the format what a collector yields, and checks it.
 struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     cursor::state& page;
     collector_hook& hook;
-    bool declared;  // it is a callback metric
+    bool declared;  // for a callback metric
     family_head f{};
     bool open = false, skipped = false, failed = false, collided = false;
     detail::string why{}, labels{};
     shown_texts seen{};     // the series of this family
-    detail::string created{};  // what follows as a family of its own
+    detail::string created{};  // lines that follow as a separate family
     detail::vector<double> upper{};
     detail::vector<std::uint64_t> cumulative{};
     detail::vector<shown_point> points{};
@@ -11972,7 +11975,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         f.name = name;
         if (name.empty()) return fail("a metric needs a name");
         if (const auto good = complete_name(f, unit, name.is_utf8()); !good) {
-            f.name.clear();  // the reason names it
+            f.name.clear();  // the reason has the name already
             return fail(good.why().describe());
         }
         const global_lock lock;
@@ -11988,7 +11991,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         check_size();
     }
     void check_size() { if (page.unit.octets.size + created.size() > page.asked.collector_bytes) fail("more than collector_bytes"); }
-    /// False when nothing is to be shown.
+    /// Checks labels and times; false when the series must not be shown.
     bool begin(shown_series& s, list<label> given, const sample_details& more) {
         for (double when : {more.timestamp, more.created, more.example.timestamp})
             if (!possible_time(when)) return fail("a timestamp that is no time"), false;
@@ -12036,8 +12039,8 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         }
         check_size();
     }
-    /// Something of this series is forbidden by the format, and left out: told once for each of the first thousand series of
-    /// a collector.
+    /// Reports that a part of this series is forbidden by the format and left out: once for each of the first thousand series
+    /// of a collector.
     void report_sum() {
         detail::string series = f.name + '{' + labels;
         const global_lock lock;
@@ -12059,7 +12062,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     }
     /// What is wrong with a native histogram, or null.
     static const char* fault_of(const sample_sink::native_histogram& v) noexcept {
-        constexpr std::int64_t least = -1074, most = 1024;  // the exponents of doubles: what lies within them has a bucket
+        constexpr std::int64_t least = -1074, most = 1024;  // the exponents of doubles, which limit the indexes
         if (v.schema < -4 || v.schema > 8) return "a schema that is not within -4 and 8";
         if (!is_finite(v.zero_threshold) || !from_zero(v.zero_threshold)) return "a zero threshold that is negative or not finite";
         std::uint64_t all = v.zero_count;
@@ -12185,21 +12188,21 @@ void sample_sink::summary(std::uint64_t count, double sum, list<quantile> quanti
 void sample_sink::states(list<state> states, list<label> labels) { to_.states(states, labels); }
 void sample_sink::fail(std::string_view why) { to_.fail(why); }
 
-/// Calls a collector without the lock; what it yields is then in the unit, or left out.
+/// Calls a collector without the lock. Afterwards its families are in the unit, or were left out.
 void cursor::state::call(detail::global_lock& lock, const family_state& f) {
-    // 1. Whoever takes it away now waits for this call, and it outlives the call.
+    // 1. The call is counted: a removal now waits for it, and the hook outlives it.
     detail::collector_hook& hook = *f.hook;
     ++hook.running;
     ++hook.holders;
     detail::collector_call here{&hook, detail::calling};
     detail::calling = &here;
-    // 2. It runs. The family may be gone when it returns, the hook is not.
+    // 2. It runs. When it returns, the family may have been removed; the hook still exists.
     const std::size_t had = names.size();
     detail::sink_state sink{*this, hook, f.source == detail::family_source::callback};
     lock.pause();
     sink.run();
     if (here.unwaited) sink.fail("took another away that waits for this one's end: it did not wait for the other");
-    // 3. What it yielded is left out if anything is wrong with it: octets, what the format holds back, and names.
+    // 3. If anything is invalid, all of it is left out: octets, what the format holds back, and claimed names.
     if (sink.failed) {
         unit.octets.size = 0;
         as->reset();
@@ -12219,7 +12222,7 @@ void cursor::state::call(detail::global_lock& lock, const family_state& f) {
             detail::state.reported[static_cast<unsigned>(event_kind::names_collided)] += asked.on_event != nullptr;
         }
     }
-    // 4. The call has ended: those that wait go on, and the last that holds the hook deletes it.
+    // 4. The call has ended: waiting threads go on, and the last holder of the hook deletes it.
     detail::calling = here.outer;
     const bool last = --hook.holders == 0;
     if (--hook.running == 0 && !last) detail::collectors_done();
@@ -12237,7 +12240,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-// One element of Accept or Accept-Encoding, with the parameters that matter here.
+// One element of Accept or Accept-Encoding, with the parameters that are used here.
 struct clause {
     std::string_view type, version, escaping;
     bool family, delimited;  // proto=io.prometheus.client.MetricFamily; encoding=delimited
@@ -12246,7 +12249,7 @@ struct clause {
 
 constexpr std::uint32_t no_q = 0xffffffff;
 
-// No strtod: it is slow, takes hex and infinity, and asks the locale for the point.
+// Not strtod: it is slow, accepts hexadecimal numbers and infinity, and depends on the locale.
 constexpr std::uint32_t parse_q(std::string_view s) noexcept {
     const bool minus = s.substr(0, 1) == "-";
     if (minus) s.remove_prefix(1);
@@ -12266,8 +12269,8 @@ constexpr std::uint32_t parse_q(std::string_view s) noexcept {
     return whole != 0 ? 1000000 : part != 0 ? part : tiny;
 }
 
-// Takes an element off the list; a comma or semicolon in quotes divides nothing. Every octet is
-// looked at once, whatever it is.
+// Removes the first element from the list; a comma or semicolon in quotes is not a separator. Every octet is
+// read once.
 constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
     c = {{}, {}, {}, false, false, 1000000};
     if (list.empty()) return false;
@@ -12297,13 +12300,13 @@ constexpr bool next_clause(std::string_view& list, clause& c) noexcept {
             else if (same_word(name, "encoding")) c.delimited = value == "delimited";
         }
     }
-    if (c.q == no_q) c = {{}, {}, {}, false, false, 0};  // no number: neither an offer nor a refusal
+    if (c.q == no_q) c = {{}, {}, {}, false, false, 0};  // not a number: the clause is ignored
     return true;
 }
 
 constexpr unsigned bit_of(format f) noexcept { return 1u << static_cast<unsigned>(f); }
 
-// The formats that a clause speaks of. A version that we do not know is none of them.
+// The formats that match a clause: none for an unknown version.
 constexpr unsigned formats_of(const clause& c) noexcept {
     unsigned all = 0;
     for (const format_row& f : format_rows) {
@@ -12315,11 +12318,11 @@ constexpr unsigned formats_of(const clause& c) noexcept {
     }
     return all;
 }
-// Of several the first of these: a person with curl is to see text, and no version means the newest
-// OpenMetrics but the oldest text.
+// If several formats match, the first of these is chosen: users of curl should get text. Without a version it is the
+// newest OpenMetrics, but the oldest text.
 constexpr format preferred[] = {format::text_0_0_4, format::text_1_0_0, format::openmetrics_1_0_0, format::openmetrics_0_0_1,
                                 format::openmetrics_2_0_0, format::protobuf};
-// Those that only an explicit clause asks for.
+// Formats that only an explicit clause selects.
 constexpr unsigned explicit_formats = bit_of(format::protobuf) | bit_of(format::openmetrics_2_0_0);
 static_assert(std::size(preferred) == std::size(format_rows));
 constexpr format first_of(unsigned formats) noexcept {
@@ -12332,7 +12335,7 @@ constexpr bool escaping_of(std::string_view name, escaping& found) noexcept {
     return false;
 }
 
-// gzip: by name, and not less than the plain page. The word `*` alone is no wish for gzip.
+// gzip is used if it is accepted by name, with a q that is not lower than that of the plain page. `*` alone does not select it.
 constexpr void codings_of(std::string_view accept_encoding, negotiation& agreed) noexcept {
     std::uint32_t gzip = 0, identity = 0;
     bool refused = false, named = false, none_other = false;
@@ -12365,8 +12368,8 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding,
     for (std::string_view list = accept; detail::next_clause(list, c);)
         if (c.q == 0) refused |= detail::formats_of(c);
 
-    // The highest q wins, the first of equals. A single format that is asked for by its version is
-    // meant, whatever a less exact clause refuses.
+    // The highest q wins; of equal ones the first. A format that is requested by its version may be used even if a
+    // less exact clause refuses it.
     std::uint32_t best = 0;
     std::size_t chosen = accept.size(), at = 0;
     for (std::string_view list = accept; detail::next_clause(list, c); ++at) {
@@ -12378,21 +12381,21 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding,
         agreed.as = detail::first_of(formats);
     }
 
-    // The last valid `escaping` on the way to the chosen clause, the list being read in falling q: so
-    // the Go library does it, and Prometheus' lists count on it.
+    // The last valid `escaping` up to the chosen clause, reading the list in the order of decreasing q. The Go library does
+    // the same, and the lists that Prometheus sends depend on it.
     std::uint32_t nearest = 1000001;
     at = 0;
     for (std::string_view list = accept; detail::next_clause(list, c); ++at) {
         escaping named{};
         const bool before = c.q > best || (c.q == best && at <= chosen);
         if (c.q == 0 || !before || c.q > nearest) continue;
-        if (!offered.empty() && (detail::formats_of(c) & ours) == 0) continue;  // it speaks of what is withheld
+        if (!offered.empty() && (detail::formats_of(c) & ours) == 0) continue;  // it matches only formats that are not offered
         if (!detail::escaping_of(c.escaping, named)) continue;
         nearest = c.q;
         agreed.names = named;
     }
-    // Prometheus says nothing of escaping in these clauses, and takes any name in these formats if it takes one in another:
-    // a metric must not have another name because native histograms are wanted.
+    // Prometheus has no `escaping` in these clauses, and accepts any name in these formats if it does so in another one. A
+    // metric must not get another name because native histograms are requested.
     if (detail::bit_of(agreed.as) & detail::explicit_formats)
         for (std::string_view list = accept; detail::next_clause(list, c);)
             if (c.q != 0 && c.escaping == detail::escaping_names[static_cast<std::size_t>(escaping::allow_utf8)]) agreed.names = escaping::allow_utf8;
@@ -12400,7 +12403,7 @@ negotiation negotiate(std::string_view accept, std::string_view accept_encoding,
 }
 
 namespace detail {
-/// The sample of a name and labels, found by telling the page to it: one more format, which writes nothing.
+/// Finds the sample of a name and labels: a format that receives the page and writes nothing.
 class PROMETHEUS_ASYNC_LOCAL sample_finder final : public page_format {
 public:
     sample_finder(std::string_view name, list<label> labels) noexcept : page_format(rules_), name_(name), labels_(labels) {}
@@ -12485,7 +12488,7 @@ stats_page server_stats(const stats_request& request) {
     page.native_histograms = request.native_histograms;
     page.start_timestamps = request.start_timestamps;
     stats_page out{200, content_type(agreed.as, agreed.names), {}};
-    // An empty page would end every series.
+    // An empty page with 200 would end every series in Prometheus.
     if (!detail::render(page, out.body)) return {500, "text/plain; charset=utf-8", "the page could not be made\n"};
 #if !PROMETHEUS_ASYNC_NO_GZIP
     if (agreed.gzip && detail::worth_gzip(out.body.size(), agreed.plain) && detail::compress(out.body)) out.content_encoding = "gzip";
@@ -12496,7 +12499,7 @@ stats_page server_stats(const stats_request& request) {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [55] unhandled                                    failures that nobody saw, chains that nobody fired
+// [55] unhandled                                    failures that were not handled, chains that were not fired
 //      needs [30] [40]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
@@ -12541,16 +12544,16 @@ PROMETHEUS_ASYNC_END
 //      needs [34] [40]
 // =============================================================================
 //
-// A poller is a class with exactly these members. Nothing above this room knows which one it got.
-// Level-triggered; a descriptor that failed or hung up is ready for all that is wanted, so that recv or
-// send tells why. What is ready but did not fit into `out` comes with the next wait.
+// A poller is a class with exactly these members. Code above this room does not depend on which one it is.
+// Level-triggered; a descriptor that failed or hung up is ready for everything that it is watched for, so that recv or
+// send returns the reason. Ready descriptors that did not fit into `out` are returned by the next wait.
 //
 //     result<void> open()
 //     void         close()                              idempotent
-//     result<void> set(fd, from, to)                    add, change, or with none forget, before fd is closed
+//     result<void> set(fd, from, to)                    add, change, or with none remove, before fd is closed
 //     int          wait(span<ready> out, int ms)        how many, or -errno; -1 ms waits for ever
 //     int          handle()                             one descriptor to poll for all of them, or -1
-//     void         alarm(double span)                   makes handle() readable by then, and wait() tell
+//     void         alarm(double span)                   after it handle() is readable, and wait() returns
 //                                                       alarm_fd; infinity: never
 //     size_t       fill(span<pollfd>)                   what to poll when there is no handle
 PROMETHEUS_ASYNC_BEGIN
@@ -12562,14 +12565,14 @@ struct ready {
 };
 
 constexpr int alarm_fd = -1;
-constexpr interest no_more = static_cast<interest>(4);  // in ready::got: the peer has sent its last octet, which may be read or not
+constexpr interest no_more = static_cast<interest>(4);  // in ready::got: the peer will send no more; its last octets may not be read yet
 
 constexpr bool wants(interest mask, interest what) noexcept { return (mask & what) != interest::none; }
 constexpr interest either(bool readable, bool writable) noexcept {
     return (readable ? interest::read : interest::none) | (writable ? interest::write : interest::none);
 }
 
-/// Everywhere: one entry for each descriptor, in no order.
+/// poll(2), on every system: one entry for each descriptor, in no particular order.
 class poll_poller {
 public:
     result<void> open() noexcept { return {}; }
@@ -12580,7 +12583,7 @@ public:
     result<void> set(int fd, interest from, interest to) {
         const auto key = static_cast<std::size_t>(fd);
         if (from == interest::none) {
-            if (sys::fcntl(fd, F_GETFD) < 0) return error::from_errno("poll", errno);  // as the others do
+            if (sys::fcntl(fd, F_GETFD) < 0) return error::from_errno("poll", errno);  // a closed descriptor is an error, as in the other pollers
             if (at_.size() <= key) at_.resize(key + 1);
             at_[key] = static_cast<std::uint32_t>(set_.size());
             set_.push_back({fd, 0, 0});
@@ -12601,7 +12604,7 @@ public:
         if (left < 0) return -errno;
         std::size_t n = 0;
         for (std::size_t seen = 0; seen != set_.size() && left > 0 && n != out.size(); ++seen) {
-            if (next_ >= set_.size()) next_ = 0;  // goes round, so that nobody is always last
+            if (next_ >= set_.size()) next_ = 0;  // begins at another descriptor each time, so that none is always last
             const pollfd& one = set_[next_++];
             if (one.revents == 0) continue;
             const bool gone = (one.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0;
@@ -12643,12 +12646,12 @@ public:
         event.events = (wants(to, interest::read) ? std::uint32_t{EPOLLIN | EPOLLRDHUP} : 0) |
                        (wants(to, interest::write) ? std::uint32_t{EPOLLOUT} : 0);
         if (to == interest::none) {
-            sys::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, &event);  // one closed too early is gone already
+            sys::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, &event);  // fails if it was closed before, which is harmless
             return {};
         }
-        // A timer that has gone off is told once: it needs no silencing.
+        // Edge-triggered: an expired timer is reported once, and need not be reset.
         if (fd == timer_.get()) event.events |= EPOLLET;
-        // The number may have been closed and opened again behind our back: then ask the other way.
+        // The descriptor may have been closed and its number used again: then try the other operation.
         const bool fresh = from == interest::none;
         if (sys::epoll_ctl(fd_.get(), fresh ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) == 0) return {};
         if (errno == (fresh ? EEXIST : ENOENT) &&
@@ -12705,7 +12708,7 @@ public:
         return error::from_errno("kqueue", errno);
     }
     ~kqueue_poller() { close(); }
-    /// A forked child does not get it: what has its number there is another's.
+    /// A forked child does not inherit a kqueue: its number there is another descriptor.
     void close() noexcept {
         if (sys::getpid() != process_) fd_.release();
         fd_.reset();
@@ -12713,7 +12716,7 @@ public:
     result<void> set(int fd, interest from, interest to) noexcept {
         const auto key = static_cast<std::uintptr_t>(fd);
         for (const auto& [what, filter] : {side{interest::read, EVFILT_READ}, side{interest::write, EVFILT_WRITE}}) {
-            if (wants(from, what) && !wants(to, what)) change(key, filter, EV_DELETE);  // or it is gone already
+            if (wants(from, what) && !wants(to, what)) change(key, filter, EV_DELETE);  // fails if it was closed before, which is harmless
             if (wants(from, what) || !wants(to, what) || change(key, filter, EV_ADD)) continue;
             const int code = errno;
             if (what == interest::write && !wants(from, interest::read)) change(key, EVFILT_READ, EV_DELETE);
@@ -12731,7 +12734,7 @@ public:
         for (int i = 0; i != got; ++i) {
             const auto& e = events[i];
             const bool timed = e.filter == EVFILT_TIMER;
-            const bool gone = e.filter == EVFILT_WRITE && (e.flags & EV_EOF) != 0;  // half a close is no news to a writer
+            const bool gone = e.filter == EVFILT_WRITE && (e.flags & EV_EOF) != 0;  // EOF of the read filter does not matter to a writer
             const ready one{timed ? alarm_fd : static_cast<int>(e.ident),
                             either(gone || e.filter == EVFILT_READ, e.filter == EVFILT_WRITE) |
                                 ((e.flags & EV_EOF) != 0 ? no_more : interest::none)};
@@ -12740,12 +12743,12 @@ public:
             if (at == n) out[n++] = {one.fd, interest::none};
             if (!timed) out[at].got = out[at].got | one.got;
         }
-        while (got == room && n != static_cast<std::size_t>(room)) out[n++] = {alarm_fd, interest::none};  // full stays full
+        while (got == room && n != static_cast<std::size_t>(room)) out[n++] = {alarm_fd, interest::none};  // a full result stays full
         return static_cast<int>(n);
     }
     int handle() const noexcept { return fd_.get(); }
     void alarm(double span) noexcept {
-        // In milliseconds, which every kqueue knows; a long one may go off early.
+        // In milliseconds, which every kqueue supports; a long timer may expire early.
         if (!within(span, 0, 1e9)) change(0, EVFILT_TIMER, EV_DELETE);
         else change(0, EVFILT_TIMER, EV_ADD | EV_ONESHOT, span > 1e6 ? 1'000'000'000 : static_cast<int>(span * 1000) + 1);
     }
@@ -12759,7 +12762,7 @@ private:
         interest what;
         int filter;
     };
-    /// In a call of its own, so that its error is not lost among events.
+    /// Makes one change in a separate call, so that its error is not mixed with events.
     bool change(std::uintptr_t ident, int filter, int flags, int data = 0) noexcept {
         struct ::kevent one{};
         one.ident = ident;
