@@ -12817,16 +12817,16 @@ PROMETHEUS_ASYNC_END
 //      needs [42] [56]
 // =============================================================================
 //
-// A turn: wait, then descriptors, timers, posted callbacks, each only as far as they were due when the
-// waiting ended, so that no turn is endless. Descriptors come first: after a suspension of the machine, a
-// request that is already there is served rather than timed out.
+// A turn: wait, then handle descriptors, timers and posted callbacks, but only those that were due when the
+// wait ended, so that a turn always ends. Descriptors come first: after a suspension of the machine, a
+// request that has already arrived is served and not timed out.
 #include <limits>
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 constexpr double never = (std::numeric_limits<double>::max)();
 
-/// A coroutine that the loop owns: it destroys itself when it ends, or the loop does.
+/// A coroutine that the loop owns. It destroys itself at its end; if the loop ends first, the loop destroys it.
 struct root_promise;
 struct root_frame {
     using promise_type = root_promise;
@@ -12864,19 +12864,19 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     double budget;
 
     waker wake;
-    poller polled;  // forgets the waker before that is closed
+    poller polled;  // declared after the waker, so that it forgets the waker before that is closed
     pid_t process = sys::getpid();
 
     double now = 0;         // of this turn
     std::uint64_t turns = 0;
     bool in_turn = false;
-    bool running = false;   // run() drives: the alarm is not needed
+    bool running = false;   // inside run(): the alarm is not needed
     bool ending = false;
     bool was_stopped = false;
-    bool guest = false;     // native_handle() was asked for
-    bool behind = false;    // this turn left work that no event will tell of
+    bool guest = false;     // native_handle() was called
+    bool behind = false;    // this turn left work for which no event will come
     int unwatched = -1;     // a descriptor that was opened and has no watch yet
-    bool last_octet = false;  // of the descriptor that is being told: no_more
+    bool last_octet = false;  // the descriptor that is being handled has no_more
     bool stop = false;      // any thread, signal handlers
     double alarm_at = never;
 
@@ -12884,10 +12884,10 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     std::uint64_t armed = 0;
 
     vector<watched> watches;
-    watch* next_watch = nullptr;  // of the descriptor that is being told
+    watch* next_watch = nullptr;  // of the descriptor that is being handled
     ready batch[64];
     std::size_t batch_at = 0, batch_end = 0;
-    unsigned full = 0;  // batches in a row that were full: timers wait for the rest, but not for ever
+    unsigned full = 0;  // how many batches in a row were full: timers wait for the rest, with a limit
     unsigned stoppers = 0;
 
     attachment* attachments = nullptr;
@@ -12895,11 +12895,11 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     root_promise* main = nullptr;
     std::size_t closing = 0;
 
-    mutex lock;  // guards these two
+    mutex lock;  // protects the next two
     vector<callback<void()>> posted;
     bool rung = false;
-    bool torn = false;  // in a child: a thread that it does not have was posting
-    vector<callback<void()>> due;  // what was posted before this turn
+    bool torn = false;  // in a forked child: another thread was in post() at the fork
+    vector<callback<void()>> due;  // the callbacks that were posted before this turn
 
     explicit loop_state(const loop_options& o)
         : time(o.time.monotonic ? o.time : system_clock()), on_event(o.on_event), context(o.context),
@@ -12907,20 +12907,21 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
 
     static loop_state& of(event_loop& loop) noexcept { return *loop.state_; }
 
-    // After a fork the descriptors behind the poller are the parent's: what a child closes or forgets there
-    // would be closed and forgotten for the parent.
+    // After a fork the poller is shared with the parent: what a child removes from it
+    // would be removed for the parent.
     bool ours() const noexcept { return sys::getpid() == process; }
     void require_ours() const {
         if (!ours()) raise({errc::invalid_option, "event_loop::run() in a forked child: the loop is the parent's"});
     }
-    /// In a child that does not have the loop's thread, which may have been doing anything: nothing is destroyed.
+    /// Ends the copy of a forked child that does not have the loop's thread. That thread may have been anywhere in the code, so
+    /// nothing is destroyed.
     void close_copies() noexcept {
         for (std::size_t fd = 0; fd != watches.size(); ++fd) if (watches[fd].first) sys::close(static_cast<int>(fd));
         if (unwatched >= 0) sys::close(unwatched);
         polled.close();
         wake = {};
     }
-    /// Makes a descriptor that has no watch yet: a fork waits meanwhile, and a child finds it in close_copies().
+    /// Makes a descriptor that has no watch yet. A fork waits meanwhile, so that close_copies() in a child finds it.
     template <class Make>
     int opened(Make make) {
         const global_lock all;
@@ -12945,7 +12946,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     static bool before(const timer& a, const timer& b) noexcept {
         return a.when_ < b.when_ || (a.when_ == b.when_ && a.order_ < b.order_);
     }
-    /// Of two heaps without siblings, one.
+    /// Joins two heaps without siblings.
     static timer* meld(timer* a, timer* b) noexcept {
         if (!a || !b) return a ? a : b;
         if (before(*b, *a)) b = exchanged(a, b);
@@ -12954,7 +12955,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         b->prev_ = &a->child_;
         return a;
     }
-    /// Of a list of siblings, one heap: in pairs from the left, then together from the right.
+    /// Joins a list of siblings: first pairs from the left, then all from the right.
     static timer* gather(timer* first) noexcept {
         timer* pairs = nullptr;
         while (first) {
@@ -12981,7 +12982,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     }
     void arm(timer& t, double when) noexcept {
         disarm(t);
-        t.when_ = in_turn && when < now ? now : when;  // one that is always overdue lets others pass
+        t.when_ = in_turn && when < now ? now : when;  // so that a timer that is always overdue does not delay others
         t.order_ = ++armed;
         crown(meld(timers, &t));
         if (timers == &t) rearm();
@@ -13004,8 +13005,8 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     }
     double deadline() const noexcept { return timers ? timers->when_ : never; }
 
-    /// Sees to it that a host that waits for native_handle() wakes in time. One that is told of edges only would not
-    /// hear of work that a turn left: an alarm makes one.
+    /// Sets the alarm, so that a host that waits for native_handle() wakes in time. For an edge-triggered host an alarm also
+    /// makes an edge when a turn has left work.
     void rearm() noexcept {
         const double when = behind ? now : deadline();
         if (!guest || in_turn || running || !(when < alarm_at) || !ours()) return;
@@ -13025,7 +13026,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         watched& at = watches[static_cast<std::size_t>(fd)];
         const interest all = wanted(fd);
         if (all == at.set) return {};
-        // What is ready already makes no edge for a host when it is wanted in addition, but does when it is new.
+        // If a ready descriptor is watched for more, an edge-triggered host gets no edge; if it is removed and added again, it does.
         if (guest && !running && !behind && at.set != interest::none && (all & at.set) != all && ours()) {
             static_cast<void>(polled.set(fd, at.set, interest::none));
             at.set = interest::none;
@@ -13037,7 +13038,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     }
     void make_room(std::size_t fd) {
         if (fd < watches.size()) return;
-        const global_lock all;  // a fork waits for it: close_copies() finds the list whole
+        const global_lock all;  // a fork takes it: close_copies() finds the list complete
         hook_process();
         watches.resize(fd + 1 + fd / 2);
         for (watched& at : watches) if (at.first) at.first->prev_ = &at.first;
@@ -13076,8 +13077,8 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         static_cast<void>(refresh(fd));
         scrub(fd);
     }
-    /// What was fetched and is no longer wanted must not reach whoever wants it later in this turn: by then
-    /// the number may be another descriptor's.
+    /// Events that were fetched and are no longer wanted must not reach a watch that is set later in this turn: by then
+    /// the number may belong to another descriptor.
     void scrub(int fd) noexcept {
         for (std::size_t i = batch_at; i < batch_end; ++i)
             if (batch[i].fd == fd) batch[i].got = batch[i].got & watches[static_cast<std::size_t>(fd)].set;  // without no_more
@@ -13110,7 +13111,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         if (positive(timeout) == 0) return 0;
         if (timeout >= 60) return 60000;
         const int whole = static_cast<int>(timeout * 1000);
-        return whole < timeout * 1000 ? whole + 1 : whole;  // late rather than early: early would spin
+        return whole < timeout * 1000 ? whole + 1 : whole;  // rounded up: waking too early would be a busy loop
     }
     void turn(double timeout) {
         const int got = polled.wait(batch, milliseconds(timeout));
@@ -13145,7 +13146,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     }
     void failed_wait(int code) {
         if (code != ENOMEM && code != EAGAIN) raise(error::from_errno("event_loop: waiting", code));
-        timespec pause{0, 10'000'000};  // the system is short of memory: nothing is ready, and no spinning
+        timespec pause{0, 10'000'000};  // the system has no memory: nothing is ready, and the pause avoids a busy loop
         ::nanosleep(&pause, nullptr);
     }
     struct turning {
@@ -13195,7 +13196,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
             if (!which(*p)) {
                 p = p->next;
             } else {
-                drop(p);  // whose end may have ended or begun others
+                drop(p);  // its destruction may have ended or started others
                 p = roots;
             }
         }
@@ -13205,7 +13206,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         while (closing != 0) {
             const double left = until - read_time();
             if (!(left > 0)) break;
-            __atomic_store_n(&stop, false, __ATOMIC_RELEASE);  // asked again: we are on our way
+            __atomic_store_n(&stop, false, __ATOMIC_RELEASE);  // a further stop() during the end has no effect
             turn(left);
         }
         drop_all([](root_promise& p) { return p.is == root_promise::role::closing; });
@@ -13225,7 +13226,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
             loop.rearm();
         }
     };
-    /// Until stop(), or until `main` has ended if there is one.
+    /// Runs until stop(), or until `main` has ended if there is one.
     void run(task<void> work) {
         if (running || in_turn) raise({errc::invalid_option, "event_loop::run() inside the same loop"});
         require_ours();
@@ -13291,22 +13292,22 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         }
     }
 
-    /// False in a child that was forked while another thread had the lock: there nobody ever gives it back.
+    /// False in a child that was forked while another thread had the lock: there it is never released.
     bool take_lock() noexcept {
         if (lock.try_lock()) return true;
         if (!ours()) return false;
         lock.lock();
         return true;
     }
-    /// The waker is rung once for all that is posted until the loop looks, and under the lock: once the
-    /// loop has taken the callback it may end.
+    /// The waker is rung once for all callbacks until the loop takes them. It is rung under the lock, because the
+    /// loop may end as soon as it has taken the callback.
     void post(callback<void()> work) {
         if (!take_lock()) return;
         const locked hold(lock, locked::taken{});
         posted.push_back(static_cast<callback<void()>&&>(work));
         if (!std::exchange(rung, true) && ours()) wake.ring();
     }
-    /// The loop must not be deleted between the flag and the waker: its end waits for `stoppers`.
+    /// The loop must not be destroyed between the flag and the waker: its destructor waits for `stoppers`.
     void ask_to_stop() noexcept {
         __atomic_add_fetch(&stoppers, 1, __ATOMIC_ACQ_REL);
         __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
@@ -13368,12 +13369,12 @@ void io_wait::wake(result<void> how) {
 void io_wait::ready(void* self, interest) { static_cast<io_wait*>(self)->wake({}); }
 void io_wait::late(void* self) { static_cast<io_wait*>(self)->wake(error(errc::timeout, "timeout")); }
 #if !PROMETHEUS_ASYNC_NO_THREADS
-/// What a coroutine asks of another thread. The coroutine may be gone before the answer comes, and its loop with it: both
-/// ends hold the question.
+/// A question of a coroutine to another thread. The coroutine and its loop may be destroyed before the answer comes, so both
+/// sides share the question.
 template <class Question>
 struct asked_elsewhere : counted<Question> {
     mutex lock;
-    event_loop* loop;  // null once nobody asks any more. post() is called under the lock: the loop lives
+    event_loop* loop;  // null when the coroutine is destroyed. post() is called under the lock, so that the loop exists
     io_wait* asks;
 
     struct forgotten {
@@ -13426,7 +13427,7 @@ bool event_loop::stopped() const noexcept { return state_->was_stopped || state_
 void event_loop::poll(seconds timeout) {
     if (state_->in_turn || !state_->ours()) return;
     state_->turn(detail::positive(timeout.count()));
-    if (state_->alarm_at <= state_->now) state_->alarm_at = detail::never;  // a clock of its own may run ahead
+    if (state_->alarm_at <= state_->now) state_->alarm_at = detail::never;  // the clock of the options may be ahead of the alarm's
     state_->rearm();
 }
 int event_loop::native_handle() const noexcept {
@@ -13462,8 +13463,8 @@ PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 constexpr bool ascii_letter_or_digit(char c) noexcept { return legacy_digit(c) || (legacy_letter(c) && c != '_'); }
-/// Takes the next element off a comma-separated list (without quoted strings). Empty elements are skipped
-/// (RFC 9110 s.5.6.1.2). False when none is left.
+/// Removes the next element from a comma-separated list (without quoted strings). Empty elements are skipped
+/// (RFC 9110 s.5.6.1.2). False when there are no more.
 constexpr bool next_element(std::string_view& list, std::string_view& element) noexcept {
     for (element = {}; element.empty() && !list.empty();) {
         const std::size_t comma = list.find(',');
@@ -13501,8 +13502,8 @@ constexpr bool visible(std::string_view s) noexcept {
     return true;
 }
 constexpr bool unreserved(char c) noexcept { return ascii_letter_or_digit(c) || c == '-' || c == '.' || c == '_' || c == '~'; }
-/// Everything but the unreserved characters of RFC 3986, so that the octets are one path segment.
-/// The caller must refuse "." and ".." itself.
+/// Escapes all but the unreserved characters of RFC 3986, so that the octets are one path segment.
+/// The caller must refuse "." and "..".
 inline string percent_encoded(std::string_view segment) {
     string out;
     for (char c : segment) {
@@ -13532,7 +13533,7 @@ inline string base64(std::string_view octets, bool url = false) {
     }
     return out;
 }
-/// A host as a URL has it: an IPv6 address in brackets.
+/// A host as in a URL: with brackets if it is an IPv6 address.
 inline string bracketed(std::string_view host) {
     return host.find(':') == std::string_view::npos ? string(host) : text_of({"[", host, "]"});
 }
@@ -13551,7 +13552,7 @@ inline bool valid_ipv6(std::string_view s) noexcept {
     text[s.copy(text, s.size())] = 0;
     return ::inet_pton(AF_INET6, text, &address) == 1;
 }
-/// uri-host [":" port] of RFC 3986, as in Host. An empty one is in the grammar.
+/// uri-host [":" port] of RFC 3986, as in Host. The grammar allows an empty one.
 inline bool valid_authority(std::string_view s) noexcept {
     if (s.substr(0, 1) == "[") {
         const std::size_t end = s.find(']');
@@ -13589,7 +13590,7 @@ constexpr std::string_view host_of(std::string_view authority) noexcept {
     authority = authority.substr(0, authority.find(':'));
     return authority.substr(0, authority.size() - (authority.size() > 1 && authority.back() == '.'));
 }
-/// fe80::/10, in brackets or not, with a zone or without: it means nothing on another host.
+/// fe80::/10, with or without brackets and zone: such an address is not valid on another host.
 constexpr bool link_local(std::string_view host) noexcept {
     if (host.substr(0, 1) == "[") host.remove_prefix(1);
     return host.size() > 4 && same_word(host.substr(0, 2), "fe") && hex_digit(host[2]) >> 2 == 2 && hex_digit(host[3]) >= 0 && host[4] == ':';
@@ -13598,7 +13599,7 @@ inline error no_link_local() {
     return {errc::invalid_option, "a link-local address means nothing on another host: set advertise"};
 }
 
-/// Decodes percent escapes (and, in a query, `+`) in place. The parser has already refused wrong escapes.
+/// Decodes percent escapes (and, in a query, `+`) in place. The parser has already refused invalid escapes.
 inline std::size_t percent_decode(char* text, std::size_t size, bool plus_is_space) noexcept {
     std::size_t out = 0;
     for (std::size_t i = 0; i != size; ++i) {
@@ -13613,7 +13614,7 @@ inline std::size_t percent_decode(char* text, std::size_t size, bool plus_is_spa
     }
     return out;
 }
-/// Compares a path as sent with one of ours. An escaped slash is not equal to a slash: it separates no segments.
+/// Compares the path of a request with a route. An escaped slash is not equal to a slash: it does not separate segments.
 constexpr bool same_path(std::string_view sent, std::string_view ours) noexcept {
     std::size_t n = 0;
     for (std::size_t i = 0; i != sent.size(); ++i, ++n) {
@@ -13632,7 +13633,7 @@ template <class Field>
 bool query_fields(string& target, Field field) {
     for (std::size_t at = target.find('?'), end; at < target.size(); at = end) {
         if ((end = target.find('&', ++at)) == string::npos) end = target.size();
-        const std::size_t key_size = std::string_view(target).substr(at, end - at).find('=');  // not beyond: each octet is looked at once
+        const std::size_t key_size = std::string_view(target).substr(at, end - at).find('=');  // only up to `end`, so that each octet is read once
         if (key_size == std::string_view::npos) continue;
         const std::size_t equals = at + key_size;
         char* const key = target.data() + at;
@@ -13646,7 +13647,7 @@ bool query_fields(string& target, Field field) {
 inline bool query_names(string& target, std::size_t limit, vector<std::string_view>& names) {
     constexpr std::size_t longest = 512;
     return query_fields(target, [&](std::string_view key, std::string_view value) {
-        if (key != "name[]" || value.empty()) return true;  // an empty field of a form asks for nothing
+        if (key != "name[]" || value.empty()) return true;  // an empty field of a form selects nothing
         if (value.size() > longest || names.size() == limit) return false;
         names.push_back(value);
         return true;
@@ -13676,29 +13677,29 @@ inline void http_date(double wall, char* into) noexcept {
 
 // ---- fields ----
 
-/// Reads the fields of a head, or of trailers, up to the empty line that ends them. Each octet is looked at once.
+/// Reads the fields of a head, or of trailers, up to the empty line that ends them. Each octet is read once.
 class field_reader {
 public:
     enum class got : std::uint8_t {
         more,     // more octets are needed
-        field,    // which() and value() are a field that is known
-        end,      // of the section
-        wrong,    // not in the grammar: see fault()
-        too_much  // octets or fields: see fault()
+        field,    // which() and value() have a known field
+        end,      // the section has ended
+        wrong,    // a syntax error: see fault()
+        too_much  // too many octets or fields: see fault()
     };
 
-    /// With `folds`, a line that begins with a blank continues the one before it (RFC 9112 s.5.2: a client must accept
-    /// it). A field is then whole only when the next line has begun.
+    /// With `folds`, a line that begins with a blank continues the previous one (RFC 9112 s.5.2: a client must accept
+    /// it). A field is then complete only when the next line has begun.
     constexpr field_reader(std::span<const std::string_view> known, std::size_t octets, std::size_t fields, bool folds) noexcept
         : known_(known), octets_(octets), most_(fields), folds_(folds) {}
 
-    /// Takes octets off `in`.
+    /// Consumes octets of `in`.
     got next(std::string_view& in);
     std::size_t which() const noexcept { return which_; }
     std::string_view value() const noexcept { return trimmed(value_); }
     bool folded() const noexcept { return folded_; }
     const char* fault() const noexcept { return fault_; }
-    /// Ready for another section. Gives back what only an unusual value needed.
+    /// Prepares for another section. Frees memory that only an unusually long value needed.
     void reset() noexcept {
         if (value_.capacity() > 480) string().swap(value_);
         at_ = at::line;
@@ -13713,12 +13714,12 @@ private:
     std::span<const std::string_view> known_;
     std::size_t octets_, most_;     // limits of the section
     std::size_t used_ = 0, fields_ = 0;
-    std::size_t which_ = 0;         // known_.size(): of no interest
+    std::size_t which_ = 0;         // known_.size(): not a known field
     std::size_t name_size_ = 0;
     const char* fault_ = "";
     bool folds_;
     bool folded_ = false;
-    bool whole_ = false;            // a known field, which the next line may continue
+    bool whole_ = false;            // a known field that the next line may continue
     at at_ = at::line;
     char name_[20] = {};            // longer than each known name
     string value_;
@@ -13842,8 +13843,8 @@ PROMETHEUS_ASYNC_END
 //      needs [36] [60]
 // =============================================================================
 //
-// Parsers that are fed in pieces of any size and refuse what is not in the grammar of RFC 9112 at the octet that breaks
-// it. Both use field_reader ([60]), and give it the names of the fields that they need: it keeps only their values.
+// Parsers that read pieces of any size, and stop at the first octet that violates the grammar of RFC 9112.
+// Both use field_reader ([60]), and give it the names of the fields that they need: it stores only the values of these.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -13880,7 +13881,7 @@ public:
 
     /// Takes octets up to the end of the head or the first error; returns how many.
     std::size_t feed(std::string_view in);
-    /// Ready for the next head. Gives back what only an unusual head needed.
+    /// Prepares for the next head. Frees memory that only an unusually long head needed.
     void reset() noexcept;
 
     bool done() const noexcept { return at_ == at::done; }
@@ -14066,7 +14067,7 @@ int request_parser::field() {
     case transfer_encoding: {
         if (again) return 400;
         head.content = true;
-        int before = 0;  // codings that are not known, before a last one that is: 501, else 400
+        int before = 0;  // unknown codings before a known last one: 501, else 400
         for (; next_element(value, word); ++before)
             if (same_word(word, "chunked")) return next_element(value, word) ? 400 : before ? 501 : 0;
         return 400;
@@ -14105,7 +14106,7 @@ class response_parser {
 public:
     enum class status : std::uint8_t { more, done, failed };
 
-    /// A body that is longer is a fault; with `cuts`, the answer ends there.
+    /// A longer body is an error; with `cuts`, the answer ends there.
     explicit response_parser(std::size_t body_limit = 1 << 20, bool cuts = false) noexcept : cuts_(cuts), limit_(body_limit) {}
 
     status feed(std::string_view octets);
@@ -14114,9 +14115,9 @@ public:
 
     const char* fault() const noexcept { return fault_; }
     int code() const noexcept { return code_; }
-    bool reusable() const noexcept { return reuse_; }  // its end is certain, and the server did not say close
+    bool reusable() const noexcept { return reuse_; }  // the end of the answer is certain, and the server did not send close
     double retry_after() const noexcept { return retry_after_; }
-    std::size_t surplus() const noexcept { return surplus_; }  // octets of the last feed, behind the answer's end
+    std::size_t surplus() const noexcept { return surplus_; }  // octets of the last feed() after the end of the answer
     string body;
 
 private:
@@ -14312,7 +14313,7 @@ void response_parser::chunk_size() {
 
 // ---- the head of an answer that is written ----
 
-/// Copies into a head. It cuts what does not fit; all fits, because a route's content type has at most 128 octets.
+/// Copies text into a head, and cuts what does not fit. Everything fits, because a route's content type has at most 128 octets.
 struct head_writer {
     char* at;
     char* end;
@@ -14360,7 +14361,7 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 //
 // A stream never blocks: each call does what the socket and the TLS session allow now, and returns what to wait for. Its
-// owner waits: a connection of the server in its way, a coroutine of the client in its own.
+// owner waits: a connection of the server, or a coroutine of the client.
 // Memory: ciphertext passes through `scratch`, which all streams of a loop share. A stream itself keeps only ciphertext
 // that the socket did not take (at most about two TLS records) or that the session did not take.
 PROMETHEUS_ASYNC_BEGIN
@@ -14371,7 +14372,7 @@ enum class stream_status : std::uint8_t {
     want_read,   // call again when the descriptor is readable
     want_write,  // call again when it is writable
     ended,       // the peer closed its side, over TLS by a close_notify
-    cut,         // over TLS: the connection ended without one, so what came last may be half of it
+    cut,         // over TLS: the connection ended without one, so the last octets may be incomplete
     failed       // see why()
 };
 struct stream_io {
@@ -14379,12 +14380,12 @@ struct stream_io {
     std::size_t bytes = 0;  // sent or received, also with want_write
 };
 
-/// One connection's octets over a non-blocking socket, which stays the owner's: plain, or through a
-/// TLS session once start_tls (a client) or expect_tls (a server) was called.
+/// The octets of one connection over a non-blocking socket, which it does not own: plain, or through a
+/// TLS session after start_tls (a client) or expect_tls (a server).
 ///
-/// shape    scratch is 16 KiB or so (at least 512 bytes); it holds nothing between two calls
+/// shape    scratch has about 16 KiB (at least 512 bytes); it is not used between two calls
 /// threads  the loop's
-/// errors   failed is sticky; the alert has then been sent as far as the socket took it
+/// errors   after failed every call fails; the alert has then been sent, as far as the socket took it
 class stream {
 public:
     stream() noexcept = default;
@@ -14395,7 +14396,7 @@ public:
         session_ = tls.open(tls.context, verify_name);
         return tls_ = bool(session_);
     }
-    /// The session is made when the first octet arrives: a silent connection costs none.
+    /// The session is made when the first octet arrives, so that a silent connection does not have one.
     void expect_tls(const tls_config& tls) noexcept { config_ = tls, tls_ = true; }
 
     /// Unless it returns ok: wait for what it returns, and for writability while pending(). The arithmetic after a
@@ -14411,19 +14412,19 @@ public:
     /// Call it until it returns want_read: a session may hold octets when the socket has none left. See buffered().
     stream_io receive(std::span<char> into, std::span<char> scratch);
     bool buffered() const noexcept { return buffered_; }
-    /// Octets that it takes will be sent: it keeps what the socket does not take, and takes no more until that is sent.
+    /// Octets that it accepts will be sent: it stores what the socket does not take, and accepts no more until that is sent.
     stream_io send(std::string_view octets, std::span<char> scratch);
     /// Sends what is kept. pending() is false when it returns ok.
     stream_status flush(std::span<char> scratch);
     bool pending() const noexcept { return !kept_.empty(); }
     bool lost() const noexcept { return sys_ != 0; }
-    /// Octets that the socket has taken, in all.
+    /// How many octets the socket has taken so far.
     std::uint64_t sent() const noexcept { return sent_; }
     /// Queues close_notify, once, and flushes; after a TLS failure, what is left of the alert. Nothing is
     /// sent after it.
     stream_status shutdown(std::span<char> scratch);
 
-    /// Of a finished handshake; null on a plain stream. Made when it is asked for.
+    /// The peer, after the handshake; null on a plain stream. Made at the first call.
     const tls_peer* peer();
     error why() const;
 
@@ -14447,7 +14448,7 @@ private:
     string unfed_;   // ciphertext that the session did not take
 };
 
-constexpr int idle_rounds = 64;  // calls of a session without progress: then it fails, or the loop would hang
+constexpr int idle_rounds = 64;  // after so many calls of a session without progress the stream fails, so that the loop does not hang
 
 stream_io stream::receive_raw(std::span<char> into) noexcept {
     for (;;) {
@@ -14729,7 +14730,7 @@ void authenticator::parse(std::string_view authorization, secret& shown) noexcep
 bool authenticator::matches(std::string_view authorization) const noexcept {
     secret shown;
     parse(authorization, shown);
-    volatile unsigned found = 0;  // volatile: no compiler may stop at the first difference
+    volatile unsigned found = 0;  // volatile, so that no compiler stops at the first difference
     for (const secret& s : kept_) {
         volatile unsigned different = (s.kind ^ shown.kind) | (s.size ^ shown.size);
         for (std::size_t i = 0; i != longest; ++i) different = different | (s.octets[i] ^ unsigned{shown.octets[i]});
@@ -14769,10 +14770,10 @@ public:
     virtual pulled next(cursor& page, std::span<char> into) noexcept = 0;  // as the cursor's
 };
 
-/// A page as a stream of octets, compressed or not. Counts its samples if it is to.
+/// A page as a stream of octets, compressed or not. Counts its samples on request.
 struct page_body {
     cursor page;
-    owned<page_view> view;  // what makes something else of it
+    owned<page_view> view;  // writes it in another way; null: the cursor alone
 #if !PROMETHEUS_ASYNC_NO_GZIP
     gzip_filter gzip;
 #endif
@@ -14791,7 +14792,7 @@ struct page_body {
         counts = count;
         line_start = true;
     }
-    /// Few or none, with more to come, after much work: the connection's turn ends.
+    /// The next octets. After much work there may be few or none although there is more: the connection's turn then ends.
     pulled next(std::span<char> into) noexcept {
 #if !PROMETHEUS_ASYNC_NO_GZIP
         if (compressed) return gzip.next(into, [this](std::span<char> room) noexcept { return plain(room); });
@@ -14810,13 +14811,13 @@ struct page_body {
         return got;
     }
 #if !PROMETHEUS_ASYNC_NO_GZIP
-    /// The page from now on is compressed, first of all what was taken of it. False without memory.
+    /// Compresses the page from now on, beginning with its `first` octets. False without memory.
     bool compress(std::string_view first, bool whole) noexcept { return compressed = gzip.begin(first, whole); }
 #endif
 };
 
-/// The memory of one answer: its head, a piece of its body, and framing before and after, so that what is sent is
-/// always one run of octets.
+/// The memory of one answer: its head, a piece of its body, and framing before and after it, so that the octets to send are
+/// always contiguous.
 struct http_block : allocated {
     static constexpr std::size_t head_size = 768, body_size = 16384, input_size = 2048;
     static constexpr std::size_t wide_size = 65536, framing = 16, wide_bytes = framing + wide_size + 8;
@@ -14827,7 +14828,7 @@ struct http_block : allocated {
     char* wide = nullptr;                  // for the later pieces of a long page
     bool widened = false;                  // `wide` is in use
     char head[head_size + body_size + 8];  // the last ones for "\r\n0\r\n\r\n"
-    char input[input_size];                // what came with the request: pipelined ones
+    char input[input_size];                // octets after the request: pipelined requests
     ~http_block() { give_memory(wide, wide_bytes, 1); }
     char* body() noexcept { return widened ? wide + framing : head + head_size; }
     std::size_t room() const noexcept { return widened ? wide_size : body_size; }
@@ -14838,11 +14839,11 @@ struct http_block : allocated {
 struct http_peer : allocated {
     std::uint64_t address;
     std::size_t connections = 0;
-    std::size_t answers = 0;      // being sent to them
-    std::size_t delayed = 0;      // answers 401 that wait
+    std::size_t answers = 0;      // that are being sent to them
+    std::size_t delayed = 0;      // answers 401 that are delayed
     http_peer* next = nullptr;
-    std::uint64_t turn = 0;       // the last in which one of them ran
-    std::size_t octets_left = 0;  // what they may still send in that turn
+    std::uint64_t turn = 0;       // the last turn in which one of them ran
+    std::size_t octets_left = 0;  // how many they may still send in that turn
 
     static std::uint64_t of(const net_address& at) noexcept;
 };
@@ -14904,7 +14905,7 @@ struct http_service {
     bool handshake_done = false;             // one step of a handshake, in this turn
     vector<std::string_view> names;     // of one request, while it is answered
     char input[http_block::input_size];
-    vector<char> scratch;               // of a TLS record, or for what is thrown away
+    vector<char> scratch;               // for a TLS record, or for octets that are dropped
 
     explicit http_service(bool with_tls = true) : scratch(with_tls ? std::size_t{16384} : std::size_t{4096}) {}
     http_service(const http_service&) = delete;
@@ -14919,7 +14920,7 @@ struct http_service {
     }
     http_block* take_block();
     void give_block(http_block* block) noexcept;
-    /// Gives it a buffer of four times the size, unless too many have one: fewer system calls for the same page.
+    /// Gives it a buffer of four times the size, unless too many connections have one: the page then needs fewer system calls.
     void widen(http_block& block) noexcept;
     std::size_t wide_buffers() const noexcept { return wide_count_; }
     bool allows(std::string_view host) const noexcept;
@@ -14935,8 +14936,8 @@ struct http_service {
     ///   2. else the oldest that has not sent enough for an answer;
     ///   3. else the oldest. So many new handshakes do not end one that makes progress.
     http_connection* handshake_victim(double now) const noexcept;
-    /// The connection to drop after one more 401 waits than may: of the address that has most of them the oldest, or the
-    /// newcomer, if no address has more than its own.
+    /// The connection to drop when too many 401 are delayed: the oldest of the address that has most of them, or the
+    /// new one, if no address has more than its own.
     http_connection* delayed_victim(http_connection* newcomer) const noexcept;
     /// The reader that lags most, of the address that has most connections.
     http_connection* slowest(double now, const http_connection* but = nullptr) const noexcept;
@@ -14955,23 +14956,23 @@ private:
     char date_[29];
 };
 
-/// One answer: what has been made of it, and what of it is to be sent.
+/// One answer: the part that was made, and the part that must be sent.
 struct response {
     int status = 0;
     format as = format::text_0_0_4;
-    bool page = false;             // of metrics, in `as`
+    bool page = false;             // it is a page of metrics, in `as`
     bool head_only = false;        // it answers HEAD
-    bool head_sent = false;        // or about to be: it is in the run
+    bool head_sent = false;        // or is about to be sent, as part of `out`
     bool chunked = false;
     bool more = false;             // the page has more pieces
     bool paused = false;           // making a piece took much work for few octets
-    bool gzip = false;             // wanted, and not decided yet
-    bool plain = true;             // or acceptable as it is
+    bool gzip = false;             // accepted by the client; whether it is used is not decided yet
+    bool plain = true;             // an uncompressed page is acceptable
     std::size_t filled = 0;        // octets of the piece that is being made
-    const char* out = nullptr;     // the run of octets that is being sent
+    const char* out = nullptr;     // the octets that are being sent
     const char* out_end = nullptr;
-    std::string_view rest{};       // of a text, after that run
-    std::uint64_t sent_before = 0; // octets of the connection, before this answer
+    std::string_view rest{};       // of a text, after those
+    std::uint64_t sent_before = 0; // octets of the connection before this answer
     double began = 0;              // where its time is measured
     head_writer head{};
 };
@@ -14980,8 +14981,8 @@ class http_connection : public allocated {
 public:
     enum class phase : std::uint8_t {
         handshake, reading,
-        deciding,   // an asynchronous authoriser or check is at work
-        delaying,   // a 401 waits, so that passwords cannot be tried fast
+        deciding,   // an asynchronous authoriser or check is running
+        delaying,   // a 401 is delayed, so that passwords cannot be tried fast
         writing,
         lingering,  // the last answer is sent: reads until the peer has closed
         closed
@@ -14996,23 +14997,23 @@ public:
     void run(double now);
     /// Whether run() ended although the descriptor allowed more.
     bool unfinished() const noexcept { return turn_.unfinished; }
-    /// The peer has sent its last octet: run() reads until the end.
+    /// The peer will send no more octets: run() reads to the end.
     void last_octet() noexcept { last_octet_ = true; }
     /// Acts on a deadline() that has passed.
     void expire(double now);
-    /// Goes on with what an asynchronous authoriser or check has decided.
+    /// Continues after the decision of an asynchronous authoriser or check.
     void decide(double now);
     double deadline() const noexcept;
     interest wants() const noexcept { return wants_; }
     phase at() const noexcept { return phase_; }
     bool closed() const noexcept { return phase_ == phase::closed; }
     int fd() const noexcept { return fd_; }
-    void close_descriptor() noexcept {  // not again after EINTR: the number may be another's by then
+    void close_descriptor() noexcept {  // not repeated after EINTR: the number may be in use again by then
         if (fd_ >= 0) sys::close(std::exchange(fd_, -1));
     }
     /// Octets of the answer that is being sent.
     double taken() const noexcept { return static_cast<double>(stream_.sent() - answer_.sent_before); }
-    /// Of a reader: for how many seconds it has taken nothing; or how late it is, compared with a million octets a
+    /// For how many seconds the client has read nothing; or how late it is compared with a million octets per
     /// second, if that is more.
     double lag(double now) const noexcept {
         const double silent = now - moved_, late = now - since_ - taken() * 1e-6;
@@ -15021,7 +15022,7 @@ public:
     /// Answers 503: there is no room for this connection.
     void refuse(double now);
     void close() noexcept;
-    void reset() noexcept;  // a TCP reset: the peer must not take half an answer for a whole one
+    void reset() noexcept;  // a TCP reset, so that the peer does not take an incomplete answer for a complete one
 
 private:
     friend struct http_service;
@@ -15029,11 +15030,11 @@ private:
     static constexpr int turn_requests = 8;
     static constexpr std::size_t few_answers = 8;
 
-    /// What one call of run() may do, and has done.
+    /// The limits of one call of run(), and what it has done.
     struct budget {
         std::size_t octets = 0;   // left
         int requests = turn_requests;
-        bool drained = false;     // what the socket had was less than there was room for
+        bool drained = false;     // the socket had fewer octets than there was room for
         bool unfinished = false;  // run() ended although the descriptor allowed more
     };
 
@@ -15046,7 +15047,7 @@ private:
     bool linger();
     bool wait_for(stream_status how) noexcept;
     std::size_t share() const noexcept;
-    /// Other connections come first: the next turn calls run() again.
+    /// Lets other connections run: the next turn calls run() again.
     bool pause(interest until) noexcept {
         wants_ = until;
         turn_.unfinished = true;
@@ -15094,17 +15095,17 @@ private:
     budget turn_;
     double now_;
     double since_;                         // when the time of deadline() began to run
-    double moved_;                         // when the peer last took an octet
+    double moved_;                         // when the peer last read an octet
     std::size_t requests_ = 0;
     std::size_t discarded_ = 0;
     int fd_;
     phase phase_ = phase::reading;
     interest wants_ = interest::read;
-    bool closing_ = false;                 // after this answer
+    bool closing_ = false;                 // the connection closes after this answer
     bool shut_ = false;                    // our side is closed
     bool last_octet_ = false;
-    bool checking_ = false;                // what is decided is the route's check
-    bool busy_ = false;                    // the authoriser can decide nothing now
+    bool checking_ = false;                // the running decision is the route's check
+    bool busy_ = false;                    // the authoriser cannot decide now
 };
 
 // ---- one connection ----
@@ -15132,7 +15133,7 @@ void http_connection::enter(phase next) {
         *delayed += next == phase::delaying;
         *delayed -= phase_ == phase::delaying;
     }
-    // One whole page in the system's memory for each of many slow readers would be much of it, and much work at once.
+    // With many slow readers, a complete page for each in the system's buffers would use much memory, and much time at once.
     if (next == phase::writing && phase_ != phase::writing && ++peer_->answers > few_answers) keep_little_unsent(fd_);
     peer_->answers -= phase_ == phase::writing && next != phase::writing;
     if (in_) {
@@ -15158,7 +15159,7 @@ void http_connection::close() noexcept {
     decision_ = {};
     service_.give_block(std::exchange(block_, nullptr));
 }
-// Over TLS a close_notify goes first: without one the peer could think that somebody cut the connection.
+// Over TLS a close_notify is sent first: without it the peer could suspect that an attacker has cut the connection.
 void http_connection::end() {
     if (!stream_.secured()) return close();
     since_ = now_;
@@ -15208,7 +15209,7 @@ void http_connection::expire(double now) {
         return run(now);
     case phase::deciding: {
         if (!checking_) return close();
-        const auto ends_here = std::exchange(decision_, {});  // after the answer has begun
+        const auto ends_here = std::exchange(decision_, {});  // destroyed after the answer has begun
         judge(verdict::late);
         return run(now);
     }
@@ -15255,7 +15256,7 @@ bool http_connection::wait_for(stream_status how) noexcept {
     return !closed();
 }
 
-// One step in a turn, of all handshakes: the arithmetic takes longer than all else here, and other connections wait.
+// Only one step of all handshakes in a turn: its arithmetic takes longer than everything else here, and other connections wait.
 bool http_connection::handshake() {
     if (std::exchange(service_.handshake_done, true)) return pause(stream_.pending() ? interest::both : interest::read);
     const bool begun = stream_.handshaking();
@@ -15316,8 +15317,8 @@ bool http_connection::read() {
     return true;
 }
 
-// While something is decided: a peer that closes its side has left, and nobody waits for the answer. What it sends first is kept
-// for later; one that has sent more than there is room for is not looked at until then.
+// Called during a decision: if the peer closes its side, it no longer waits for the answer. Octets that it sends are stored for
+// later; if they fill the room for them, the socket is not read until the decision.
 bool http_connection::watch_peer() {
     http_block& b = *block_;
     if (b.ahead == b.ahead_end) b.ahead = b.ahead_end = 0;
@@ -15366,8 +15367,8 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-// Order matters: 1. syntax, for what is behind an error cannot be read; 2. the host; 3. authorisation; 4. all else, so that
-// without authorisation nobody learns which routes there are.
+// Order matters: 1. syntax, because octets after an error cannot be parsed; 2. the host; 3. authorisation; 4. everything else,
+// so that a client without authorisation does not learn which routes exist.
 void http_connection::respond() {
     const request_head& h = parser_.head;
     ++requests_;
@@ -15414,7 +15415,7 @@ task<bool> http_connection::checked(task<result<void>> running, error& reason) {
 template <class Ask>
 void http_connection::decide_by(std::string_view what, Ask ask) {
     verdict is = verdict::failed;
-    contain(what, [&] { is = ask(); }, [](const error&) {});  // what it threw may show a credential
+    contain(what, [&] { is = ask(); }, [](const error&) {});  // the text of the exception may contain a credential
     if (is != verdict::waiting) return judge(is);
     since_ = now_;
     enter(phase::deciding);
@@ -15429,7 +15430,7 @@ http_connection::verdict http_connection::decide_later(task<bool> asked) {
 }
 
 http_connection::verdict http_connection::verdict_of(deferred_state<bool>& decided) noexcept {
-    decided.seen = true;  // a failure is reported here, without what it threw
+    decided.seen = true;  // a failure is reported here, without the text of the exception
     return !decided.now ? verdict::failed : *decided.now ? verdict::yes : verdict::no;
 }
 
@@ -15474,7 +15475,7 @@ void http_connection::answer() {
     answer_page(*route_);
 }
 
-// Every answer begins here, also one that replaces an answer of which nothing was sent.
+// Every answer begins here, also one that replaces an answer before any of it was sent.
 void http_connection::begin_head(int status) {
     if (!block_) block_ = service_.take_block();
     block_->widened = false;
@@ -15482,7 +15483,7 @@ void http_connection::begin_head(int status) {
     since_ = moved_ = now_;
     answer_ = {};
     answer_.status = status;
-    if (service_.metrics) answer_.began = service_.read_time(now_);  // not the turn's time: most answers end in the turn that they begin in
+    if (service_.metrics) answer_.began = service_.read_time(now_);  // not the time of the turn, because most answers begin and end in the same turn
     answer_.head_only = parser_.head.verb == "HEAD";
     answer_.sent_before = stream_.sent();
     answer_.head = {block_->head, block_->body()};
@@ -15508,7 +15509,7 @@ void http_connection::put_no_length() noexcept {
     if (parser_.head.http_1_0 && !std::exchange(closing_, true)) answer_.head.put("Connection: close\r\n");
 }
 
-// The head is copied right before the first octets of the body, so that one system call sends both.
+// The head is copied directly before the first octets of the body, so that one system call sends both.
 void http_connection::send_head(std::size_t body) noexcept {
     answer_.head.put("\r\n");
     answer_.head_sent = true;
@@ -15619,7 +15620,7 @@ void http_connection::answer_view(const http_route& route) {
 }
 
 // Makes the next piece of a page. The head is sent with the first piece: only then is it known whether the page is
-// whole, and has a length, or is sent in chunks.
+// complete, and has a length, or is sent in chunks.
 void http_connection::fill() {
     pull what = pull::more;
     if (answer_.head_sent && answer_.filled == 0 && !block_->page.compressed) service_.widen(*block_);
@@ -15683,7 +15684,7 @@ bool http_connection::write_on() {
     while (a.out != a.out_end) {
         if (turn_.octets == 0) return pause(interest::write);
         const auto whole = static_cast<std::size_t>(a.out_end - a.out);
-        constexpr std::size_t piece = http_block::wide_bytes;  // a piece that was begun is sent whole
+        constexpr std::size_t piece = http_block::wide_bytes;  // a piece that was begun is sent completely
         const stream_io sent = stream_.send({a.out, whole < piece ? whole : piece}, service_.scratch);
         a.out += sent.bytes;
         turn_.octets -= sent.bytes < turn_.octets ? sent.bytes : turn_.octets;
@@ -15892,11 +15893,11 @@ class server_connection final : public http_connection {
 public:
     server_connection(http_server& server, int fd, std::uint64_t from);
     ~server_connection() {
-        const global_lock all;  // a fork waits for it: a child finds the descriptor watched, or closed
+        const global_lock all;  // a fork takes it: in a child the descriptor is watched, or closed
         watch_.forget();
         close_descriptor();
     }
-    /// After every call of move: waits for what the connection wants, or deletes it.
+    /// Called after every move(): waits for what the connection wants, or deletes it.
     void settle() noexcept;
 
     static void ready(void* self, interest);
@@ -15931,7 +15932,7 @@ public:
     /// Closes listeners and connections, as soon as none of them writes an answer.
     void stop() noexcept;
     bool moves() const noexcept { return inside_ != 0; }
-    void (*destroy_after)(http_server& self) = nullptr;  // when none writes an answer any more
+    void (*destroy_after)(http_server& self) = nullptr;  // called when no connection writes an answer any more
     event_loop& loop() noexcept { return loop_; }
     void close_reserve() noexcept { reserve_.reset(); }
 
@@ -15944,11 +15945,11 @@ private:
     void accept_from(http_listener& from);
     bool evict(std::size_t newcomers = ~std::size_t{0}) noexcept;
     void evict(http_connection* out) noexcept;
-    void rest() noexcept;  // stops accepting for a moment
+    void rest() noexcept;  // stops accepting for a short time
     static void rested(void* self);
     static int open_reserve() noexcept { return raw_socket(AF_UNIX, SOCK_DGRAM); }
 
-    /// While a connection or listener runs. Its callbacks may end the server: that is done afterwards.
+    /// Exists while a connection or listener runs. Callbacks may end the server; that is then done afterwards.
     struct entered {
         http_server& server;
         explicit entered(http_server& s) noexcept : server(s) { ++server.inside_; }
@@ -15965,7 +15966,7 @@ private:
     event_loop& loop_;
     vector<owned<http_listener>> listeners_;
     timer resting_;
-    descriptor reserve_;  // when no descriptors are left, it is closed to accept one connection, and end it
+    descriptor reserve_;  // closed when no descriptors are left, to accept one connection and close it
 };
 
 server_connection::server_connection(http_server& server, int fd, std::uint64_t from)
@@ -15982,9 +15983,9 @@ void server_connection::ready(void* self, interest) {
     c.move(&http_connection::run);
 }
 
-// 1. The connection runs; an exception ends only this connection. 2. If one more 401 waits than may, this connection or
-// another is dropped. If it began one handshake or answer too many, another one is, never this one. 3. It waits again, or is
-// deleted: *this may be gone at the end.
+// 1. The connection runs; an exception ends only this connection. 2. If too many 401 are delayed, this connection or
+// another is dropped. If there are too many handshakes or answers, another one is dropped, never this one. 3. It waits again,
+// or is deleted: *this may be destroyed at the end.
 void server_connection::move(void (http_connection::*how)(double)) {
     const http_server::entered scope(server_);
     const double now = server_.loop().now();
@@ -15994,14 +15995,14 @@ void server_connection::move(void (http_connection::*how)(double)) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     try {
         (this->*how)(now);
-    } catch (...) {  // no memory, or a TLS adapter: this connection only
+    } catch (...) {  // no memory, or an exception of a TLS adapter: only this connection ends
         server_.report(event_kind::callback_failed, caught("a connection"));
         at() == phase::writing ? reset() : close();
     }
 #else
     (this->*how)(now);
 #endif
-    if (server_.delayed > http_service::most_delayed) {  // an answer now would make the delay useless
+    if (server_.delayed > http_service::most_delayed) {  // it is dropped without an answer, which would make the delay useless
         http_connection* const out = server_.delayed_victim(this);
         out == this ? close() : server_.evict(out);
     }
@@ -16030,7 +16031,7 @@ http_listener::http_listener(http_server& owner, descriptor listens)
               listener.server.accept_from(listener);
           },
           this) {
-    static_cast<void>(readiness.set(fd, interest::none));  // a child of a fork finds it there
+    static_cast<void>(readiness.set(fd, interest::none));  // so that a forked child finds the descriptor there
 }
 
 http_server::http_server(event_loop& loop, bool with_tls)
@@ -16057,8 +16058,8 @@ void http_server::stop() noexcept {
         stop_after_ = true;
         return;
     }
-    {   // not in a destructor, which std:: would export: it reaches the lock
-        const global_lock all;  // a child finds each watched, or closed
+    {   // not in a destructor, because instances of std:: templates export it, and it uses the lock
+        const global_lock all;  // in a forked child each is watched, or closed
         for (const auto& l : listeners_) {
             l->readiness.forget();
             l->held.reset();
@@ -16066,8 +16067,8 @@ void http_server::stop() noexcept {
     }
     listeners_.clear();
     resting_.cancel();
-    while (http_connection* const c = writing.first) {  // the loop may have ended before this server: then there is none
-        if (loop_state::of(loop_).ours()) c->reset();  // in a child of a fork the peer is the parent's
+    while (http_connection* const c = writing.first) {  // if the loop has ended before this server, there is none
+        if (loop_state::of(loop_).ours()) c->reset();  // in a forked child the connection belongs to the parent
         delete static_cast<server_connection*>(c);
     }
     for (http_queue* q : {&waiting, &handshaking}) while (q->first) delete static_cast<server_connection*>(q->first);
@@ -16107,16 +16108,16 @@ void http_server::accept_from(http_listener& from) {
             const int why = errno;
             if (why == EAGAIN || why == EWOULDBLOCK) return;
             if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
-                if (!std::exchange(evicted, true) && evict()) continue;  // once for each new one: the whole machine may lack descriptors
+                if (!std::exchange(evicted, true) && evict()) continue;  // once for each new one, because the whole machine may have no descriptors left
                 report(event_kind::accept_failed, error::from_errno("accept", why));
-                if (reserve_) {  // takes one off the queue, or the listener would stay readable for ever
+                if (reserve_) {  // removes one from the queue; otherwise the listener would stay readable
                     reserve_.reset();
                     descriptor(accept_on(from.fd, whose)).reset();
                     reserve_.reset(open_reserve());
                 }
                 return rest();
             }
-            report(event_kind::accept_failed, error::from_errno("accept", why));  // only this connection's fault
+            report(event_kind::accept_failed, error::from_errno("accept", why));  // an error of this connection only
             if (++failures == turn_accepts) return rest();
             continue;
         }
@@ -16138,7 +16139,7 @@ void http_server::accept_from(http_listener& from) {
         c = new server_connection(*this, fd, from_address);
 #endif
         if (!full) {
-            c->move(&http_connection::run);  // its request may have come: serve it before many new ones evict it
+            c->move(&http_connection::run);  // its request may be there already: serve it before new ones evict it
             continue;
         }
         report(event_kind::connection_refused, {errc::limit, "no connection could be evicted for a new one"});
@@ -16166,9 +16167,9 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
     result<void> listen();
     void shut() noexcept;  // closes socket and connections; idempotent
     string url() const;
-    registration take_registration();  // what there is to de-register, once
+    registration take_registration();  // the registration, if there is one; empty afterwards
     bool registered();
-    void end() noexcept;  // shuts, and hands de-registration to the loop
+    void end() noexcept;  // closes, and makes de-registration closing work of the loop
 
     static metrics_http_server handle(server_state* s) noexcept { return metrics_http_server(s); }
     static const server_state* of(const metrics_http_server& server) noexcept { return server.state_; }
@@ -16188,14 +16189,14 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
     service_discovery* discovery = nullptr;
     result<void> valid;
     registration with;
-    mutex lock;  // of `with`: is_registered() is for any thread
+    mutex lock;  // protects `with`, because any thread may call is_registered()
     attachment attached;
 
 private:
     result<void> listen_handed_in();
     result<void> listen_unix(const net_address& at);
-    const ::pid_t process_ = sys::getpid();  // a child of a fork must not remove the parent's socket file or registration
-    ::dev_t device_ = 0;  // of the socket's file: another file at its path is not removed
+    const ::pid_t process_ = sys::getpid();  // a forked child must not remove the parent's socket file or registration
+    ::dev_t device_ = 0;  // of the socket's file, because another file at its path is not removed
     ::ino_t file_ = 0;
 };
 
@@ -16280,7 +16281,7 @@ result<void> server_state::listen_handed_in() {
 result<void> server_state::listen_unix(const net_address& at) {
     unix_socket = true;
     address = at.text();
-    const ::mode_t before = ::umask(0117);  // for the owner and the group; other threads' files too, for this moment
+    const ::mode_t before = ::umask(0117);  // access for owner and group only; during this call it also applies to files of other threads
     auto made = listen_at(at);
     ::umask(before);
     if (!made) return made.why();
@@ -16289,7 +16290,7 @@ result<void> server_state::listen_unix(const net_address& at) {
     return add(std::move(*made));
 }
 
-/// The addresses that server_options::addr stands for, in the order to try: several for "", localhost and a name.
+/// The addresses of server_options::addr, in the order to try: several for "", localhost and a host name.
 static result<vector<net_address>> addresses_of(std::string_view host, std::uint16_t port) {
     vector<net_address> found(2);
     const bool any = host.empty();
@@ -16311,7 +16312,7 @@ static result<vector<net_address>> addresses_of(std::string_view host, std::uint
     if (after.size() != host.size() && number && host[host.size() - after.size() - 1] == ':' &&
         (host[0] == '[' || host.find(':') == host.size() - after.size() - 1))
         return no("the port goes in .port");
-    // A name that ends in a number is a wrong address; resolvers differ in how they read it.
+    // A name that ends in a number is an invalid address, which resolvers interpret differently.
     const std::string_view whole = host_of(host), last = whole.substr(whole.rfind('.') + 1);
     bool ends_in_number = true;
     for (char c : last) ends_in_number = ends_in_number && legacy_digit(c);
@@ -16327,7 +16328,7 @@ static result<vector<net_address>> addresses_of(std::string_view host, std::uint
     for (const addrinfo* a = first; a; a = a->ai_next) {
         net_address to;
         std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
-        bool again = false;  // a name may stand twice in the hosts file
+        bool again = false;  // a name may occur twice in the hosts file
         for (const net_address& one : found) again = again || one.text() == to.text();
         if (!again) found.push_back(to);
     }
@@ -16343,11 +16344,11 @@ result<void> server_state::listen() {
     if (!at) return at.why();
     if (at->front().family() == AF_UNIX) return listen_unix(at->front());
     for (int attempt = 0;; ++attempt) {
-        vector<owned<http_listener>> open;  // each has a quiet watch: a child of a fork finds it there
+        vector<owned<http_listener>> open;  // each has a watch without interest, so that a forked child finds the descriptor there
         result<void> failed;
-        bool clash = false;  // the port that the system chose for one address is taken on another
+        bool clash = false;  // the port that the system chose for one address is in use on another
         for (net_address& one : *at) {
-            if (clash || (host.empty() && !open.empty())) break;  // "::" takes IPv4 too
+            if (clash || (host.empty() && !open.empty())) break;  // "::" accepts IPv4 too
             one.port(open.empty() ? port : local_address(open[0]->fd).port());
             auto made = listen_at(one);
             if (made) {
@@ -16394,9 +16395,9 @@ bool server_state::registered() {
     return known;
 }
 
-// ---- de-registration: work that outlives its server, and whoever waits for it ----
+// ---- de-registration: it may outlive its server and the coroutine that waits for it ----
 
-/// Runs to its end, or to the end of the loop's budget, also when nobody waits any more. It takes `from` when it starts.
+/// Runs to its end, or to the end of the loop's budget, also when no coroutine waits any more. It moves `from` when it starts.
 inline task<void> deregister(registration& from, deferred<result<void>> ended) {
     registration with = std::move(from);
     undo abandoned{[&] { ended.fire(result<void>(error(errc::canceled, "de-registration was abandoned"))); }};
@@ -16496,7 +16497,7 @@ task<result<void>> metrics_http_server::close() {
 }
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
-// ---- a loop and a thread of its own ----
+// ---- a server with its own loop and thread ----
 
 struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state : detail::allocated {
     const server_options* options = nullptr;  // until the start has ended
@@ -16522,7 +16523,7 @@ struct PROMETHEUS_ASYNC_LOCAL threaded_metrics_http_server::state : detail::allo
     task<void> serve(event_loop& on);
     void announce(result<void> how) noexcept;
     static void* main(void* self) noexcept;
-    /// A child of a fork does not have the thread, and the lock may stay locked for ever there.
+    /// False in a forked child: it does not have the thread, and the lock may be locked forever there.
     bool ours() const noexcept { return detail::sys::getpid() == process; }
 };
 
@@ -16562,7 +16563,7 @@ void* threaded_metrics_http_server::state::main(void* self) noexcept {
 #endif
     detail::contain("the server's thread", [&s] {
         event_loop own;
-        struct forget {  // also when the loop fails: close() must not post to a loop that is gone
+        struct forget {  // also when the loop throws, because close() must not post to a destroyed loop
             state& of;
             ~forget() {
                 const detail::locked hold(of.lock);
@@ -16637,7 +16638,7 @@ result<void> threaded_metrics_http_server::close() {
                 if (auto sleeper = std::exchange(s.sleeper, nullptr)) sleeper.resume();
             });
         };
-        // Without memory all is closed too, but the result of de-registration is unknown.
+        // Without memory the server closes too, but the result of the de-registration is unknown.
         detail::contain("close()", ask, [&s](const error&) { s.loop->stop(); });
     }
     while (!first && !s.finished) s.lock.wait(s.changed);
@@ -16866,7 +16867,7 @@ public:
 
 private:
     void hang_up() noexcept {
-        const global_lock all;  // a fork waits for it: a child finds the descriptor watched, or closed
+        const global_lock all;  // a fork takes it: in a child the descriptor is watched, or closed
         held_.forget();
         fd_.reset();
     }
