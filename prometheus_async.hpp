@@ -57,7 +57,7 @@
 //                                               [72] consul       registration, and its watchdog
 //                                               [74] file_sd      an atomic target file
 //                                               [76] textfile     writes a file, renames it
-//                                               [88] epilogue     macros that end with the file
+//                                               [88] epilogue     undefines its macros
 
 // =============================================================================
 // [10] config                                       version, switches, ABI namespace
@@ -8589,7 +8589,7 @@ static void publish(family_state& f, record* r) {
         release(face.seed.high, seed.high);
         each([&](std::uintptr_t entry) { return hash_record(f, record_of(entry)) != 0; });
     }};
-    // Nobody can make this fail twice without knowing the seeds; if it happens, the table becomes larger.
+    // Without knowing the seeds no client can make this fail twice; if it happens, the table becomes larger.
     for (bool good = false, again = room; !good; again = true) {
         if (again) {
             new_seed(face);
@@ -13908,7 +13908,7 @@ private:
     bool tls_ = false;
     bool absolute_ = false;
     std::uint8_t empty_lines_ = 0;
-    std::uint8_t escape_ = 0;     // digits of a percent escape that are to come
+    std::uint8_t escape_ = 0;     // how many digits of a percent escape are missing
     std::uint8_t version_at_ = 0;
     char version_ = '1';          // the major one
     unsigned seen_ = 0;           // bits of `known`
@@ -14899,7 +14899,7 @@ struct http_service {
     http_queue handshaking;                  // TLS handshakes that have begun
     http_queue writing;                      // answers being sent
     std::size_t connections = 0;
-    std::size_t delayed = 0;                 // answers 401 that wait
+    std::size_t delayed = 0;                 // answers 401 that are delayed
     static constexpr std::size_t most_delayed = 32;
     std::uint64_t turn = 0;                  // of the loop; 0: there is none
     bool handshake_done = false;             // one step of a handshake, in this turn
@@ -16667,7 +16667,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// A text that is overwritten before its memory is given back.
+/// A text that is overwritten before its memory is freed.
 struct secret_text {
     string text;
     secret_text() = default;
@@ -16677,10 +16677,10 @@ struct secret_text {
     ~secret_text() { for (volatile char& c : text) c = 0; }
 };
 
-/// What a server said, without a secret of ours that it repeats.
+/// Removes a secret of ours from the answer of a server that repeats it.
 inline void blot(string& said, std::string_view secret) {
     if (secret.empty()) return;
-    string rest;  // made anew: who repeats it without end must not have all that follows moved each time
+    string rest;  // a new text, so that removing many repetitions takes linear time
     std::size_t from = 0;
     for (std::size_t at; (at = said.find(secret, from)) != string::npos; from = at + secret.size())
         rest.append(said, from, at - from).append("[token]");
@@ -16689,13 +16689,13 @@ inline void blot(string& said, std::string_view secret) {
 
 // ---- waiting ----
 
-/// The pauses after failures: 1 s, 2 s, ... 60 s, and up to a quarter more, so that the processes of a fleet do not all ask at
-/// once.
+/// The pauses after failures: 1 s, 2 s, ... 60 s, and up to a quarter more, so that many processes do not all try at the same
+/// time.
 struct retry_pauses {
-    double last = 0;  // 0: after a success
+    double last = 0;  // the last pause; 0 after a success
     std::uint64_t seed = 0;
 
-    /// 0 .. 1
+    /// A random number from 0 to 1.
     double jitter() noexcept {
         if (seed == 0) {
             const double now = wall_now();
@@ -16705,7 +16705,7 @@ struct retry_pauses {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
         return static_cast<double>(seed >> 11) * 0x1p-53;
     }
-    /// At least what the server asked for.
+    /// The next pause; at least what the server asked for.
     double next(double retry_after) noexcept {
         last = last == 0 ? 1 : last < 30 ? last * 2 : 60;
         const double pause = (last > retry_after ? last : retry_after) * (1 + jitter() / 4);
@@ -16713,7 +16713,7 @@ struct retry_pauses {
     }
 };
 
-/// A timeout says what was waited for.
+/// The same error; but a timeout gets the text `late`, which says what the wait was for.
 inline error in_words(const error& why, std::string_view late) noexcept {
     return why.code() == errc::timeout ? error(errc::timeout, late) : why;
 }
@@ -16721,7 +16721,7 @@ inline error in_words(const error& why, std::string_view late) noexcept {
 // ---- names ----
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
-/// One question to the resolver, which blocks, on a thread of its own.
+/// One question to the resolver, which blocks, on its own thread.
 struct name_question : asked_elsewhere<name_question> {
     string host;
     std::uint16_t port;
@@ -16730,7 +16730,7 @@ struct name_question : asked_elsewhere<name_question> {
 
     static void* answer(void* held) {
         const shared<name_question> q(static_cast<name_question*>(held));
-        q->release();  // the thread's start kept it
+        q->release();  // was kept when the thread was started
         addrinfo hints{}, *first = nullptr;
         hints.ai_socktype = SOCK_STREAM;
         hints.ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV;
@@ -16743,7 +16743,7 @@ struct name_question : asked_elsewhere<name_question> {
                 std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
             }
             q->wake_asker();
-        }, [](const error&) {});  // no memory: the time of whoever asks runs out
+        }, [](const error&) {});  // no memory: the coroutine that waits gets a timeout
         if (first) ::freeaddrinfo(first);
         return nullptr;
     }
@@ -16791,30 +16791,30 @@ task<result<vector<net_address>>> resolve(
 // ---- one request, one response ----
 
 struct http_deadlines {
-    seconds connect = 3;     // each address
+    seconds connect = 3;     // for each address
     seconds handshake = 5;
     seconds first_octet = 10;
     seconds total = 15;
-    std::size_t words = 0;   // octets that are kept of a body, which may then be of any length; 0: 1 MiB, and no more
+    std::size_t words = 0;   // how many octets of a body are stored; the body may be longer. 0: a body of at most 1 MiB
 };
 
-/// What follows of a body, made while it is sent.
+/// The rest of a body, made while it is sent.
 struct http_body {
-    pulled (*next)(void* self, std::span<char> into) noexcept;  // never failed; no octets, with more to come, after much work
+    pulled (*next)(void* self, std::span<char> into) noexcept;  // never failed; there may be no octets although there is more
     void* self;
 };
 struct http_request {
     std::string_view method;
     std::string_view target;         // percent-encoded
-    std::string_view secret_name;    // a field whose value is wiped and never shown; may be empty
+    std::string_view secret_name;    // a field whose value is overwritten after use and never shown; may be empty
     std::string_view secret{};
     std::string_view body{};
-    std::string_view authorization{};  // a field's value, wiped as well; may be empty
+    std::string_view authorization{};  // a field's value, also overwritten; may be empty
     std::string_view content_type = "application/json";
     std::string_view content_encoding{};
-    const http_body* rest = nullptr;   // of the body: it is then sent in chunks
+    const http_body* rest = nullptr;   // the rest of the body, which is then sent in chunks
 
-    /// Why it would not be one request; null when it is.
+    /// Why it is not a valid request; null if it is.
     const char* flaw() const noexcept {
         bool good = !method.empty() && !target.empty() && target[0] == '/';
         for (char c : method) good = good && token_char(c);
@@ -16830,9 +16830,9 @@ struct http_response {
     string body;
 };
 
-/// One connection, and its requests one after the other. Redirects are answers like any other, and no
-/// compressed answer is asked for. An exchange that was given up leaves the connection owing an answer: the
-/// next one follows it on the wire, so that the peer executes both in their order, and reads its answer first.
+/// One connection, and its requests one after the other. Redirects are not followed, and compressed answers are not
+/// requested. After an exchange that was abandoned, its answer may still come: the next request is sent on the same
+/// connection, so that the peer executes both in their order, and the client reads the first answer before the second.
 ///
 /// lifetime the endpoint outlives the client; the client, the scope and the request outlive the tasks
 /// errors   invalid_option before anything is sent; timeout, system, tls, protocol, canceled
@@ -16843,25 +16843,25 @@ public:
         : loop_(loop), scope_(&scope), to_(to), tls_(tls), limits_(limits) {}
     http_client(const http_client&) = delete;
 
-    /// Tries every address of the name; the whole time begins to run.
+    /// Tries every address of the name. The time limit of the whole begins.
     task<result<void>> connect(const http_request& request);
     task<result<http_response>> exchange(const http_request& request);
-    /// Before an exchange on a connection that stands: whose waits they are, and their whole time.
+    /// Called before an exchange on an open connection: sets the scope of its waits, and their time limit.
     void renew(wait_scope& scope, seconds total) noexcept {
         scope_ = &scope;
         total_ = loop_.now() + total.count();
     }
     bool owes() const noexcept { return owed_ != 0 && whole_; }
-    /// Every answer was read, and the peer has neither closed nor said anything since.
+    /// Whether every answer was read, and the peer has neither closed nor sent anything since.
     bool reusable() const noexcept {
         char octet;
         return kept_ && owed_ == 0 && uninterrupted([&] { return sys::recv(fd_.get(), &octet, 1, MSG_PEEK); }) < 0 &&
                (errno == EAGAIN || errno == EWOULDBLOCK);
     }
-    /// Says so where TLS has words for it; not waited for.
+    /// Sends close_notify over TLS, without waiting.
     void farewell() { (void)stream_.shutdown(scratch_); }
 
-    /// Our side of the connection. On loopback or a unix socket the peer is on this host.
+    /// The local address of the connection. On loopback or a unix socket the peer is on this host.
     net_address here() const noexcept { return local_address(fd_.get()); }
     net_address there() const noexcept { return peer_address(fd_.get()); }
 
@@ -16885,7 +16885,7 @@ private:
     }
     task<result<void>> connect_to(const net_address& address);
     task<result<void>> wait_for(stream_status how);  // until it may be tried again
-    void step(seconds limit) noexcept {              // a deadline of its own, within the whole
+    void step(seconds limit) noexcept {              // begins a step with its own deadline, within the whole
         until_ = loop_.now() + limit.count() < total_ ? loop_.now() + limit.count() : total_;
     }
 
@@ -16895,17 +16895,17 @@ private:
     tls_config tls_;
     http_deadlines limits_;
     descriptor fd_;
-    watch held_{loop_, nullptr, nullptr};  // of fd_, and quiet: a child of a fork finds there what it has to close
-    double total_ = 0, until_ = 0;  // when it must all be over, and when the present step must
+    watch held_{loop_, nullptr, nullptr};  // of fd_, without interest: a forked child finds there the descriptor that it must close
+    double total_ = 0, until_ = 0;  // the deadlines of the whole and of the present step
     stream stream_;
-    secret_text out_;         // requests; sent as far as sent_
+    secret_text out_;         // requests; the first sent_ octets were sent
     std::size_t sent_ = 0;
-    unsigned owed_ = 0;       // answers
-    bool whole_ = true;       // out_ has the last request's end
-    bool kept_ = false;       // after the last answer, both sides may go on
-    bool heard_ = false;      // of the present answer
+    unsigned owed_ = 0;       // how many answers are still to come
+    bool whole_ = true;       // out_ has the end of the last request
+    bool kept_ = false;       // the connection can be used after the last answer
+    bool heard_ = false;      // a part of the present answer was received
     response_parser answer_ = parser();
-    string early_;       // of the next one
+    string early_;       // octets of the next answer
     char scratch_[4096];
 };
 
@@ -16940,7 +16940,7 @@ task<result<void>> http_client::connect_to(const net_address& address) {
     hang_up();
     fd_.reset(loop_state::of(loop_).opened([&] { return make_socket(address.family()).release(); }));
     if (!fd_) co_return error::from_errno("socket", errno);
-    no_delay(fd_.get());  // the end of a request does not wait until the peer has acknowledged its begin
+    no_delay(fd_.get());  // otherwise the end of a request waits until the peer has acknowledged its beginning
     if (const auto held = held_.set(fd_.get(), interest::none); !held) co_return held;
     if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
     if (errno != EINPROGRESS && errno != EINTR) co_return error::from_errno("connect", errno);
@@ -16958,7 +16958,7 @@ task<result<void>> http_client::wait_for(stream_status how) {
         const bool read = how == stream_status::want_read;
         const bool both = read ? stream_.pending() : !whole_ && owed_ == 1;
         const interest want = both ? interest::both : read ? interest::read : interest::write;
-        if (loop_.now() >= until_) co_return error(errc::timeout, "too late");  // whatever is ready: a peer that always sends does not outlast it
+        if (loop_.now() >= until_) co_return error(errc::timeout, "too late");  // checked also if the descriptor is ready, because a peer may send all the time
         co_return co_await io_wait(loop_, scope_, fd_.get(), want, until_);
     }
     case stream_status::ended:
@@ -16975,7 +16975,7 @@ inline void chunk_head(char* to, std::size_t size) noexcept {
 }
 
 void http_client::compose(const http_request& request) {
-    secret_text message;  // in memory that does not move once there is a secret in it
+    secret_text message;  // its memory must not move when there is a secret in it
     string& out = message.text;
     out.reserve(out_.text.size() - sent_ + request.target.size() + to_.host.size() + request.secret_name.size() +
                 request.secret.size() + request.authorization.size() + request.body.size() + request.content_type.size() + 512);
@@ -17002,10 +17002,10 @@ void http_client::compose(const http_request& request) {
     ++owed_;
 }
 
-/// False when there is nothing to send yet.
+/// Makes the next chunk; false when there is nothing to send yet.
 bool http_client::next_chunk(const http_body& rest) {
     constexpr std::size_t room = 16384;
-    if (out_.text.capacity() < chunk_before + room + 7) {  // the memory that the head was in is wiped
+    if (out_.text.capacity() < chunk_before + room + 7) {  // the memory of the head is overwritten
         secret_text larger;
         larger.text.reserve(chunk_before + room + 7);
         larger.text.swap(out_.text);
@@ -17023,9 +17023,9 @@ bool http_client::next_chunk(const http_body& rest) {
     return !out.empty();
 }
 
-/// Whether the peer has answered, or gone, although the request has not ended.
+/// Whether the peer has answered, or has closed, before the end of the request.
 bool http_client::answered_early() {
-    if (whole_ || owed_ != 1) return false;  // what comes now may answer the request before this one
+    if (whole_ || owed_ != 1) return false;  // the octets may belong to the answer of an earlier request
     char buffer[1024];
     const stream_io got = stream_.receive(buffer, scratch_);
     if (got.status == stream_status::want_read || got.status == stream_status::want_write) return false;
@@ -17038,7 +17038,7 @@ task<result<http_response>> http_client::exchange(const http_request& request) {
     kept_ = false;
     const result<void> sent = co_await send(request);
     if (!sent && sent.why().code() == errc::system && owed_ == 1 && !to_.tls) {
-        stream_ = stream(fd_.get());  // the peer has closed: it may have said why before, and what has come is there
+        stream_ = stream(fd_.get());  // the peer has closed, but may have sent an answer before, which can be read
         until_ = total_ = loop_.now();
         auto said = co_await receive();
         owed_ = 0;
@@ -17046,13 +17046,13 @@ task<result<http_response>> http_client::exchange(const http_request& request) {
         if (said) co_return std::move(said);
     }
     if (!sent) {
-        if (sent.why().code() != errc::timeout && sent.why().code() != errc::canceled) owed_ = 0;  // never to come
+        if (sent.why().code() != errc::timeout && sent.why().code() != errc::canceled) owed_ = 0;  // the answers will never come
         co_return sent.why();
     }
     for (;;) {
         auto said = co_await receive();
         if (!whole_) kept_ = false;
-        if (said && --owed_ != 0) continue;  // to a request before this one
+        if (said && --owed_ != 0) continue;  // it is the answer of an earlier request
         if (!said && said.why().code() != errc::timeout && said.why().code() != errc::canceled) owed_ = 0;
         if (said && !kept_) farewell();
         co_return std::move(said);
@@ -17069,7 +17069,7 @@ task<result<void>> http_client::send(const http_request& request) {
         sent_ += sent.bytes;
         how = sent.status;
         if (how == stream_status::ok && whole_) co_return {};
-        if (rests) {  // a long body leaves the loop its other work
+        if (rests) {  // with a long body other work of the loop must go on
             const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
             if (turned.why().code() == errc::canceled) co_return turned.why();
             if (loop_.now() >= until_) co_return error(errc::timeout, "the request was not taken in time");
@@ -17085,7 +17085,7 @@ task<result<http_response>> http_client::receive() {
     for (auto status = feed(std::exchange(early_, {})); status != response_parser::status::done;) {
         if (status == response_parser::status::failed)
             co_return error(errc::protocol, string("bad answer: ") + answer_.fault());
-        if (in_a_row >= 65536) {  // an answer that never ends leaves the loop its other work, and keeps its time
+        if (in_a_row >= 65536) {  // with an endless answer other work of the loop must go on, and the deadline is kept
             in_a_row = 0;
             const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
             if (turned.why().code() == errc::canceled) co_return turned.why();
@@ -17113,7 +17113,7 @@ task<result<http_response>> http_client::receive() {
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [69] pushgateway                                  pages that are checked, sent, and sent again
+// [69] pushgateway                                  pages are checked, sent, and sent again
 //      needs [39] [48] [49] [51] [68]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
@@ -17121,17 +17121,17 @@ namespace detail {
 
 // ---- what is pushed ----
 
-/// Reads a page as it is made, and finds what a Pushgateway refuses, or would overwrite.
+/// Reads a page while it is made, and finds series that a Pushgateway refuses, or whose labels it would overwrite.
 class push_check {
 public:
-    /// `group`: the names of the group's labels, which outlive the check.
+    /// `group`: the label names of the group; it outlives the check.
     explicit push_check(const vector<string>& group) noexcept : group_(&group) {}
 
-    /// False when the page must not be pushed: see fault(). This is text 0.0.4.
+    /// Checks octets of a page in text 0.0.4. False when it must not be pushed: see fault().
     bool feed(std::string_view octets);
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-    /// The same for a whole page of delimited messages, which it rewrites: a gateway keeps the last message of a name alone, and
-    /// an older one's pages end, for all its users, where a gauge histogram is.
+    /// The same for a complete page of delimited messages, which it rewrites: a gateway stores only the last message of a name,
+    /// and the page of an older one ends, for all its users, at a gauge histogram.
     bool rewrite(string& page);
 #endif
     const string& fault() const noexcept { return fault_; }
@@ -17153,7 +17153,7 @@ private:
 
 bool push_check::feed(std::string_view octets) {
     for (std::size_t i = 0; i != octets.size() && fault_.empty(); ++i) {
-        if (at_ == at::comment) {  // half of a page
+        if (at_ == at::comment) {  // a part of a page
             i = octets.find('\n', i);
             if (i == std::string_view::npos) break;
         }
@@ -17215,7 +17215,7 @@ bool push_check::rewrite(string& page) {
     };
     for (wire_fields messages{page}; !messages.rest.empty() && fault_.empty();) {
         wire_fields f{messages.take(static_cast<std::size_t>(messages.varint()))};
-        f.next();  // the name; the messages of one family follow one another
+        f.next();  // the name; all messages of one family are adjacent
         const bool another = !family.empty() && f.text == metric_;
         if (!another) {
             end();
@@ -17258,9 +17258,9 @@ void push_check::label() {
 
 // ---- pushers ----
 
-/// What became of a push or a removal.
+/// How a push or a removal ended.
 enum class push_end : std::uint8_t { page, refused, unanswered, canceled, taken };
-/// Numbers for those who watch the pusher. `path` is the group's, not a label that a group has.
+/// The metrics of the pusher. `path` is the path of the group, not one of its labels.
 struct push_metrics : allocated {
     push_metrics(registry& in, std::string_view path) {
         own_metrics(counts, last_success, in, path,
@@ -17275,46 +17275,46 @@ struct push_metrics : allocated {
                     "prometheus_async_push_last_success_timestamp_seconds\0When the Pushgateway last took something; 0: never.\0");
     }
     enum : unsigned { sent = static_cast<unsigned>(push_end::taken), refused, retries, octets_sent, all };
-    counter counts[all];  // before those: what was given up, by push_end
+    counter counts[all];  // before those: what was abandoned, by push_end
     gauge last_success;
 };
 
 struct push_call;
 
-/// One group and its connection: what a pushgateway, its tasks and its closing work share.
+/// One group and its connection, shared by a pushgateway, its tasks and its closing work.
 struct PROMETHEUS_ASYNC_LOCAL push_member : counted<push_member> {
     push_member(event_loop& its, const push_options& o);
     push_member(const push_member&) = delete;
 
-    void cancel() noexcept;                        // all that is under way
-    void forget(std::string_view what, std::string_view advice);  // nothing of why() but this
-    /// What it all came to. A failure is told, and why() explains it.
+    void cancel() noexcept;                        // all running pushes and removals
+    void forget(std::string_view what, std::string_view advice);  // replaces the text of why()
+    /// The result of a push or removal. A failure is reported, and why() explains it.
     result<void> over(push_end how, const error& why);
     error no(const http_response& answer);
     const char* advice(const error& why) const noexcept;
 
-    push_options numbers;                          // the views in it are not to be read
+    push_options numbers;                          // its views must not be used
     string where, path;                       // "host:9091", "/prefix/metrics/job/..."
     http_endpoint to;
     secret_text secret, authorization;
-    vector<string> group, only;          // names of the group's labels
+    vector<string> group, only;          // `group`: its label names
     vector<registry*> registries;
     result<void> usable;
     owned<push_metrics> metrics;
     event_loop& loop;
     attachment alive;
-    owned<http_client> client;                     // of the last request; kept when it can be, or when an answer may still come
-    unsigned carried = 0;                          // how often in a row that answer had not come
-    double used = 0;                               // when
-    push_call* calls = nullptr;                    // in order; the first is at work
-    wait_scope beat, lingering;                    // of the pushes by itself, and of remove_after
+    owned<http_client> client;                     // of the last request; kept if it can be used again, or if an answer may still come
+    unsigned carried = 0;                          // how often in a row that answer has not come
+    double used = 0;                               // when it was last used
+    push_call* calls = nullptr;                    // in order; the first one is running
+    wait_scope beat, lingering;                    // of the periodic pushes, and of remove_after
     retry_pauses pauses;
     bool maybe_there = false;                      // the gateway may have the group
-    bool closed = false, cleartext = false;        // told
-    string trouble;                           // what why() says
+    bool closed = false, cleartext = false;        // cleartext: reported
+    string trouble;                           // the text of why()
 };
 
-/// One push or removal, or its wait for those before it.
+/// One push or removal, running or waiting for those before it.
 struct push_call {
     push_call(push_member& of, wait_scope& its) noexcept : m(of), scope(its) {
         push_call** at = &m.calls;
@@ -17366,7 +17366,7 @@ push_member::push_member(event_loop& its, const push_options& o)
     if (path.find("/metrics/") != string::npos) flaw({"push_options::gateway has /metrics in it: that, and the group, are added"});
     if (to.tls && !o.tls) flaw({"an https gateway needs push_options::tls"});
 
-    // Values that are not plain go as base64: proxies and the gateway itself clean "//", "..", and "%2F".
+    // Values with special characters are written as base64, because proxies and the gateway itself change "//", "..", and "%2F".
     const auto add = [&](std::string_view option, std::string_view name, std::string_view value) {
         if (!valid_utf8(value)) flaw({option, name, " has a value that is not UTF-8"});
         if (std::find(group.begin(), group.end(), name) != group.end())
@@ -17416,7 +17416,7 @@ void push_member::cancel() noexcept {
             continue;
         }
         contain("a push", [&] { c->scope.cancel(); }, [](const error&) {});
-        c = calls;  // it may be gone, and others with it
+        c = calls;  // *c may have been destroyed, and others with it
     }
 }
 
@@ -17426,7 +17426,7 @@ void push_member::forget(std::string_view what, std::string_view how) {
     }, [&](const error&) { trouble = "no memory"; });
 }
 
-/// What an operator has to do about it.
+/// What an operator should do about it.
 const char* push_member::advice(const error& why) const noexcept {
     switch (why.code()) {
     case errc::timeout: return "It is tried again. A gateway checks all its groups at each push: look at its load, or give push_options::timeout more";
@@ -17447,7 +17447,7 @@ inline const char* push_advice(int status, std::string_view said) noexcept {
     return "";
 }
 
-/// The gateway's own words: printable, of bounded length, without the secrets if it repeats them.
+/// The gateway's message: printable, of limited length, without secrets that it repeats.
 error push_member::no(const http_response& answer) {
     bool changed = false;
     string said = sanitize_utf8(answer.body, changed);
@@ -17460,7 +17460,7 @@ error push_member::no(const http_response& answer) {
     const digits status(static_cast<unsigned>(answer.status));
     const std::string_view colon = said.empty() ? "" : ": ";
     forget(text_of({status, colon, said}), push_advice(answer.status, said));
-    // An error is short, and the metric's name comes after this.
+    // An error text is short, and the name of the metric comes after this.
     constexpr std::string_view begin = "pushed metrics are invalid or inconsistent with existing metrics: ";
     std::string_view rest = said;
     if (rest.substr(0, begin.size()) == begin) rest.remove_prefix(begin.size());
@@ -17490,15 +17490,15 @@ result<void> push_member::over(push_end how, const error& why) {
 
 // ---- one try ----
 
-/// A page on its way: checked again while it is sent, compressed or not.
+/// A page that is being sent: checked again meanwhile, compressed or not.
 ///
-/// A gateway of version 1.5 takes a request that was cut at the end of a line for whole. So no piece ends there but the
-/// last, and what must not be stored is made a page that no gateway takes, instead of being cut.
+/// A gateway of version 1.5 accepts a request that was cut at the end of a line as complete. So no piece but the last ends
+/// there, and a page that must not be stored is not cut, but gets a line that every gateway refuses.
 struct push_page {
     explicit push_page(push_member& of) : m(of), checked(of.group) {}
 
-    /// Makes what fits the buffer, the whole page if it does. A longer one is made twice: what is wrong at its end is found
-    /// before its beginning is sent.
+    /// Makes as much as fits the buffer. A page that is longer is made twice, so that an error at its end is found before its
+    /// beginning is sent.
     task<result<void>> begin(wait_scope& scope) {
         start();
         if (!whole && good) {
@@ -17534,7 +17534,8 @@ struct push_page {
         checked = push_check(m.group);
         if (!delimited) refill();
     }
-    /// The page was made once. Text is made again; messages, whose sizes stand before them, are what is sent.
+    /// Called after the page was made once. Text is made again while it is sent; messages, which begin with their sizes, are
+    /// stored and sent.
     void rendered([[maybe_unused]] string& all) {
         if (!delimited) return start();
 #if !PROMETHEUS_ASYNC_NO_NATIVE
@@ -17563,7 +17564,7 @@ struct push_page {
         }
         text.resize(n);
     }
-    /// The last octet of a piece waits for the next one.
+    /// The next piece. Its last octet is held back until the piece after it.
     pulled next(std::span<char> into) noexcept {
         into[0] = last;
         pulled got = made(into.subspan(held));
@@ -17579,7 +17580,7 @@ struct push_page {
 #endif
         return plain(into);
     }
-    /// Octets of the page itself.
+    /// The next octets of the page itself.
     pulled plain(std::span<char> into) noexcept {
         constexpr std::string_view spoils = "\nthis page is not whole\n";  // a metric whose value is no number
         if (ready) {
@@ -17598,14 +17599,14 @@ struct push_page {
     push_member& m;
     cursor page;
     push_check checked;
-    result<void> good;                     // or why it must not be pushed
+    result<void> good;                     // an error: the page must not be pushed
     vector<std::string_view> names;
     const bool delimited = m.numbers.as == format::protobuf;
-    bool ready = false;                    // `messages` is the page, as far as `given` taken
+    bool ready = false;                    // `messages` has the page; `given` octets of it were taken
     string messages;
     std::size_t given = 0;
     string text;                           // the beginning, as it is sent
-    bool whole = false;                    // that is all of it
+    bool whole = false;                    // `text` is the whole page
     bool zipped = false, held = false;
     char last = 0;
     std::size_t octets = 0;
@@ -17614,7 +17615,7 @@ struct push_page {
 #endif
 };
 
-/// The connection goes back to its owner, also when the coroutine is destroyed.
+/// Returns the connection to its owner, also when the coroutine is destroyed.
 struct push_errand {
     push_member& m;
     owned<http_client> client;
@@ -17628,14 +17629,14 @@ struct push_errand {
 struct push_outcome {
     push_outcome(push_end is, const error& reason, double after = 0, bool now = false) noexcept
         : how(is), why(reason), retry_after(after), at_once(now) {}
-    push_end how;         // unanswered: another try may help
+    push_end how;         // unanswered: it may be tried again
     error why;
     double retry_after;
-    bool at_once;         // a connection that was kept had been closed meanwhile
+    bool at_once;         // a kept connection had been closed meanwhile
 };
 
 task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view method) {
-    constexpr double kept_for = 60;  // a connection: routers forget quiet ones
+    constexpr double kept_for = 60;  // seconds that a connection is kept: routers drop idle ones
     const double until = m.loop.now() + m.numbers.timeout.count();
     push_page page(m);
     const bool pushes = method != "DELETE";
@@ -17690,9 +17691,9 @@ task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view 
     co_return push_outcome(again ? push_end::unanswered : push_end::refused, m.no(*answer), answer->retry_after);
 }
 
-// ---- tries, and pushes by itself ----
+// ---- tries, and periodic pushes ----
 
-/// As often as it takes, and is allowed. `periodic`: of the pushes by itself.
+/// Tries until it succeeds, or the tries are used up. `periodic`: called by the periodic pushes.
 task<result<void>> push_run(shared<push_member> m, std::string_view method, bool periodic = false) {
     if (!m->usable) co_return m->usable.why();
     wait_scope own;
@@ -17715,7 +17716,7 @@ task<result<void>> push_run(shared<push_member> m, std::string_view method, bool
 #else
         end = co_await push_try(*m, scope, method);
 #endif
-        if (end.at_once) {  // on a new connection then, so not twice
+        if (end.at_once) {  // the next try has a new connection, so this does not repeat
             --tried;
             continue;
         }
@@ -17757,10 +17758,10 @@ task<result<void>> push_close(shared<push_member> m) {
 }
 
 task<void> push_leave(shared<push_member> m) {
-    (void)co_await push_run(std::move(m), "DELETE");  // a failure was told
+    (void)co_await push_run(std::move(m), "DELETE");  // a failure was reported
 }
 
-/// On a loop of its own, which nobody can stop.
+/// Runs it on its own loop, which cannot be stopped.
 static result<void> push_and_wait(const push_options& options, std::string_view method) {
     result<void> how;
     contain("a push", [&] {
@@ -17804,7 +17805,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// Appends one JSON document (RFC 8259). Commas are its business, brackets the caller's.
+/// Appends one JSON document (RFC 8259). It writes the commas; the caller writes brackets.
 class json_writer {
 public:
     json_writer& open(char bracket) {
@@ -17834,7 +17835,7 @@ public:
         out_ += b ? "true" : "false";
         return *this;
     }
-    /// What is not UTF-8 becomes U+FFFD: Consul would make that of it anyway.
+    /// Invalid octets become U+FFFD, as Consul itself would replace them.
     json_writer& text(std::string_view s);
     json_writer& field(std::string_view name, std::string_view value) { return key(name).text(value); }
     string take() { return std::move(out_); }
@@ -17869,8 +17870,8 @@ PROMETHEUS_ASYNC_END
 //      needs [41] [52] [64]
 // =============================================================================
 //
-// A format of its own: the cursor tells it families and series, and it writes HTML. What stands before and after them is the
-// view's. All that a program or a client has named is escaped, and cut where it is long.
+// One more format: the cursor gives it families and series, and it writes HTML. The view writes the text before and after
+// them. All names and texts of programs and clients are escaped, and cut if they are long.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -17903,7 +17904,7 @@ static constexpr std::string_view landing_fields =
     "Content-Security-Policy: default-src 'none'; style-src 'sha256-xThYkJZrWEDMwBsSQ3aGK0bh71JKS+piefOSkiHtzQc='; form-action 'self'; base-uri 'none'; frame-ancestors 'none'\r\n"
     "Referrer-Policy: no-referrer\r\n";
 
-/// Gives a text to put() as HTML that shows it: no more than `most` octets of it, and no control characters.
+/// Gives a text to put(), escaped as HTML: at most `most` octets of it, and without control characters.
 template <class Put>
 void put_html(std::string_view text, std::size_t most, Put put) {
     const bool cut = text.size() > most;
@@ -17999,8 +18000,8 @@ public:
 private:
     static constexpr std::size_t most_series = 100, longest_value = 200, longest_labels = 1500;
     static constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
-    static void number(page_text& to, double v) { to.number([v](char* at) { return put_timestamp(at, v); }); }  // hardly ever with an exponent
-    /// Rounded, unless it is whole: the other digits of a mean are noise.
+    static void number(page_text& to, double v) { to.number([v](char* at) { return put_timestamp(at, v); }); }  // rarely with an exponent
+    /// Rounded, unless it is an integer: further digits of a mean have no meaning.
     static double six_digits(double v) noexcept {
         const double size = v < 0 ? -v : v;
         double scale = 1;
@@ -18032,7 +18033,7 @@ private:
         to.text(", mean ");
         number(to, six_digits(s.sum / static_cast<double>(s.count)));
     }
-    /// A bar for each bucket, as high as what it alone holds, and the same in words.
+    /// A bar for each bucket, whose height is the bucket's own count, and the same as text.
     void histogram(page_text& to, const shown_series& s) {
         const std::size_t buckets = s.upper.size();
         const auto alone = [&](std::size_t i) { return s.cumulative[i] - (i == 0 ? 0 : s.cumulative[i - 1]); };
@@ -18106,7 +18107,7 @@ public:
     }
     pulled next(cursor& page, std::span<char> into) noexcept override {
         if (raw_) return page.next(into);
-        // 1. What stands before the families; 2. they; 3. what stands after, which tells what became of them.
+        // 1. The text before the families; 2. the families; 3. the text after them, with the events of the page.
         const std::size_t n = frame_.copy(into.data(), into.size(), done_);
         done_ += n;
         if (ended_) return {n, done_ == frame_.size() ? pull::done : pull::more};
@@ -18125,7 +18126,7 @@ public:
 private:
     static constexpr std::size_t most_notes = 20;
 
-    bool offers(const format_row& row) const noexcept {  // and a person can read it
+    bool offers(const format_row& row) const noexcept {  // and browsers can show it
         const auto& all = service_->formats;
         return row.media.find("text") != row.media.npos &&
                (all.empty() || row.as == format::text_0_0_4 || std::find(all.begin(), all.end(), row.as) != all.end());
@@ -18222,17 +18223,16 @@ detail::page_view* landing_page() { return new detail::landing_view; }
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
-// [72] consul                                       registration that stays
+// [72] consul                                       registration, and its watchdog
 //      needs [67] [68] [70]
 // =============================================================================
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// From U+0080 on, how many code points Go's unicode.IsPrint refuses, then how many it takes, and so on:
-/// letters, marks, numbers, punctuation and symbols. An agent refuses what the Unicode of its own Go does not
-/// know, so these are the characters of Unicode 12, of Consul 1.8. Beyond U+FFFF only blocks of 64 and
-/// more are here: emoji and CJK. Scripts out of
-/// use are refused, to keep the table small.
+/// From U+0080 on: how many code points Go's unicode.IsPrint refuses, then how many it accepts, and so on
+/// (it accepts letters, marks, numbers, punctuation and symbols). An agent refuses characters that its Go version does not
+/// know, so these are those of Unicode 12, which Consul 1.8 has. Above U+FFFF only blocks of 64 or
+/// more are listed, such as emoji and CJK. Historic scripts are refused, to keep the table small.
 constexpr std::uint16_t consul_runs[] = {
     33, 12, 1, 714, 2, 6, 4, 7, 1, 1, 1, 20, 1, 397, 1, 38, 2, 50, 2, 3, 1, 55, 8, 27, 4, 6, 17, 22, 2, 191, 1, 48,
     2, 59, 2, 101, 14, 59, 2, 49, 2, 15, 1, 28, 2, 1, 1, 11, 53, 21, 1, 8, 21, 15, 1, 161, 1, 8, 2, 2, 2, 22, 1, 7,
@@ -18272,9 +18272,9 @@ constexpr bool consul_prints(std::uint32_t point) noexcept {
     return false;
 }
 
-/// Why Consul could never watch or de-register this id; null when it can. Its router cleans the path and
-/// redirects: "//", "." and ".." name another service then. It refuses a path that does not print, and to GET
-/// what stands beside the ids: /v1/agent/service/register.
+/// Why Consul could never watch or de-register this id; null if it can. Its router normalises the path and
+/// redirects, so that "//", "." and ".." lead to another service. It refuses a path with unprintable characters, and a GET
+/// of the paths beside the ids: /v1/agent/service/register.
 inline const char* consul_id_fault(std::string_view id) noexcept {
     if (id.empty()) return "is empty";
     if (id[0] == '/') return "begins with /";
@@ -18296,14 +18296,14 @@ inline const char* consul_id_fault(std::string_view id) noexcept {
     return nullptr;
 }
 
-/// As Go writes a duration.
+/// A duration in the syntax of Go.
 inline string go_duration(seconds span) {
     const double ms = positive(span.count()) * 1e3;
     const auto n = static_cast<std::uint64_t>(ms < 1 ? 1 : ms > 1e15 ? 1e15 : ms + 0.5);
     return n % 1000 ? text_of({digits(n), "ms"}) : text_of({digits(n / 1000), "s"});
 }
 
-/// Copies of all of consul_options, and of what the environment adds.
+/// Copies of consul_options and of the environment's settings.
 struct PROMETHEUS_ASYNC_LOCAL consul_settings : allocated {
     explicit consul_settings(const consul_options& o);
 
@@ -18326,7 +18326,7 @@ constexpr std::string_view unspaced(std::string_view s) noexcept {
     while (!s.empty() && static_cast<unsigned char>(s.back()) <= ' ') s.remove_suffix(1);
     return s;
 }
-/// errno, or 0. Without copies of the secret that nobody wipes.
+/// Reads a token; returns 0 or an errno. It leaves no copies of the secret in memory.
 inline int read_token(const char* path, string& into) noexcept {
     const descriptor fd(uninterrupted([&] { return sys::open(path, O_RDONLY | O_CLOEXEC); }));
     if (!fd) return errno;
@@ -18398,7 +18398,7 @@ consul_settings::consul_settings(const consul_options& o)
 
 struct consul_lease;
 
-/// The connections of one loop to one agent: few, in turn, and kept for a moment.
+/// The connections of one loop to one agent: a limited number, given out in order, and kept for a short time.
 struct consul_line : counted<consul_line> {
     static constexpr std::size_t most = 16;
 
@@ -18415,7 +18415,7 @@ struct consul_line : counted<consul_line> {
     tls_config tls;
     std::size_t used = 0;
     vector<owned<http_client>> idle;
-    vector<consul_lease*> waiting;  // the first is the next
+    vector<consul_lease*> waiting;  // in order
     timer hang_up;
 };
 
@@ -18440,7 +18440,7 @@ struct consul_lease : allocated {
         next.held = true;
         next.wait->wake_soon();
     }
-    /// A connection that stands, or none yet.
+    /// Gets a connection: an open one, or a new one.
     task<result<void>> take(wait_scope& scope, double until) {
         if (line->used < line->most) {
             held = true;
@@ -18468,19 +18468,19 @@ struct consul_lease : allocated {
 
 // ---- members ----
 
-/// How a server would meet the HTTP check.
+/// Whether a server would pass the HTTP check.
 struct consul_outlook {
     const char* never = nullptr;  // why it cannot pass
-    bool doubtful = false;        // it may, but only the user knows
-    string host{};           // what it must ask for, of allowed_hosts
+    bool doubtful = false;        // it may pass or not, depending on the agent's configuration
+    string host{};           // the Host that the check must send, one of allowed_hosts
 };
 
-/// What to tell of a server, and what the check asks.
+/// The address to register, and the host of the check.
 struct consul_place {
     string address, check_host;
 };
 
-/// One registered server: what deregister, the watchdog and is_registered() share.
+/// One registered server, shared by deregister, the watchdog and is_registered().
 struct consul_member : counted<consul_member> {
     consul_member(const consul_settings& copied, event_loop& its, std::string_view address_, std::string_view advertise,
                   std::uint16_t port_, bool https_, const consul_outlook& outlook = {})
@@ -18505,7 +18505,7 @@ struct consul_member : counted<consul_member> {
     ~consul_member() { disown(); }
 
     enum class claim : std::uint8_t { ours, another_is_leaving, taken };
-    /// The id, of this process; and the line, which members of one loop share.
+    /// Claims the id in this process, and finds the connections, which members of one loop share.
     claim own();
     void disown() noexcept;
 
@@ -18519,21 +18519,21 @@ struct consul_member : counted<consul_member> {
     gauge registered_metric;
     counter failures_metric;
     shared<consul_line> line;
-    owned<consul_lease> carrier;  // of a registration whose answer has not come: what follows goes there
+    owned<consul_lease> carrier;  // of a registration whose answer has not come: further requests use the same connection
     unsigned carried = 0;                 // how often in a row
-    bool maybe_there = false;             // the agent may know us, whatever it said
-    bool told = false;                    // the agent has taken us, as:
-    consul_place place;                   // as the last request saw it
-    string told_address;             // empty: the node's
-    bool taken = false;                   // the id is another's now
+    bool maybe_there = false;             // the agent may have the service, whatever it answered
+    bool told = false;                    // the agent has accepted the registration, with told_address
+    consul_place place;                   // found for the last request
+    string told_address;             // empty: the node's address
+    bool taken = false;                   // the id belongs to another service now
     bool leaving = false;
-    bool rejected = false;                // it called the request bad: the same again is no use
-    int complained = 0;                   // the status of the last event, until one is good again
+    bool rejected = false;                // the agent answered that the request is invalid, so it is not repeated
+    int complained = 0;                   // the status in the last event; 0 after a success
     retry_pauses pauses;
     double retry_after = 0;
-    result<void> first;                   // try of on_failure::retry
+    result<void> first;                   // the result of the first try of on_failure::retry
     bool tried = false;
-    io_wait* start = nullptr;             // waits for it
+    io_wait* start = nullptr;             // the start, which waits for that
     const pid_t process = sys::getpid();
     consul_member* next = nullptr;        // in `consul_members`
     bool listed = false;
@@ -18551,7 +18551,7 @@ struct consul_member : counted<consul_member> {
     }
     string path(std::string_view before) const { return text_of({before, percent_encoded(how.id)}); }
     double next_pause() { return pauses.next(retry_after); }
-    /// Half of the period or more: the servers of a fleet do not all ask at once.
+    /// A random time between half of the period and the period, so that many servers do not all ask at the same time.
     double healthy_pause() { return period() * (1 + pauses.jitter()) / 2; }
     double period() const {
         const double third = how.numbers.ttl.count() / 3, watch = how.numbers.watch.count();
@@ -18559,7 +18559,7 @@ struct consul_member : counted<consul_member> {
     }
 };
 
-/// All of this process, under the lock.
+/// All members of this process; protected by the lock.
 static constinit consul_member* consul_members = nullptr;
 
 consul_member::claim consul_member::own() {
@@ -18591,7 +18591,7 @@ void consul_member::disown() noexcept {
 
 // ---- requests ----
 
-/// What the agent is told of a server. An empty address leaves the choice to the agent.
+/// The body of a registration. With an empty address the agent chooses it.
 inline string consul_body(const consul_settings& how, std::string_view address, std::string_view check_host,
                                std::uint16_t port, bool https) {
     json_writer out;
@@ -18638,7 +18638,7 @@ inline string consul_body(const consul_settings& how, std::string_view address, 
     return out.close('}').take();
 }
 
-/// To an agent that sees us at `here`. An empty address leaves the choice to the agent.
+/// The address to register when the connection to the agent has the local address `here`. If it is empty, the agent chooses it.
 inline result<consul_place> consul_find(const consul_member& m, const net_address& here, const net_address& agent) {
     const bool any6 = m.address == "::", any = any6 || m.address == "0.0.0.0";
     string host = m.how.advertise;
@@ -18655,7 +18655,7 @@ inline result<consul_place> consul_find(const consul_member& m, const net_addres
     return consul_place{host, host};
 }
 
-/// A token may have been changed in its file, as tools that renew tokens do.
+/// Reads the token file again: tools that renew tokens may have changed it.
 inline bool consul_new_token(consul_settings& how) {
     secret_text now;
     if (how.token_file.empty() || read_token(how.token_file.c_str(), now.text) != 0 || now.text.empty() ||
@@ -18665,7 +18665,7 @@ inline bool consul_new_token(consul_settings& how) {
     return true;
 }
 
-/// The connection of one request: that of a registration is kept when its answer has not come, also when the
+/// The connection of one request. If the answer of a registration has not come, the connection is kept, also when the
 /// coroutine is destroyed.
 struct consul_errand {
     consul_member& m;
@@ -18676,8 +18676,8 @@ struct consul_errand {
     }
 };
 
-/// One request to the agent, on a connection of the line's; after a registration whose answer is not there, on its
-/// connection. Registering needs to know our side of it for its body.
+/// One request to the agent; after a registration whose answer has not come, on the same connection. The body of a
+/// registration depends on the local address of the connection.
 task<result<http_response>> consul_ask(
     consul_member& m, wait_scope& scope, std::string_view method, string path, bool registers,
     double seconds_left = 15) {
@@ -18685,7 +18685,7 @@ task<result<http_response>> consul_ask(
     const double until = m.loop.now() + (seconds_left < 15 ? seconds_left : 15);
     if (!m.how.in_namespace.empty())
         path += (path.find('?') == string::npos ? "?ns=" : "&ns=") + percent_encoded(m.how.in_namespace);
-    if (on.lease && ++m.carried > 3) on.lease = {};  // that connection leads nowhere
+    if (on.lease && ++m.carried > 3) on.lease = {};  // that connection does not work any more
     if (!on.lease) {
         m.carried = 0;
         on.lease = owned(new consul_lease(m.line));
@@ -18722,13 +18722,13 @@ task<result<http_response>> consul_ask(
 }
 
 inline bool good(const http_response& answer) noexcept { return answer.status >= 200 && answer.status < 300; }
-/// Newer agents say 404, older ones 500, of a service or check that they do not know.
+/// Whether the agent does not know the service or check: newer agents answer 404, older ones 500.
 inline bool unknown(const http_response& answer) noexcept {
     const std::string_view said = answer.body;
     return answer.status == 404 ||
            (answer.status == 500 && (said.substr(0, 7) == "Unknown" || said.substr(0, 7) == "CheckID"));
 }
-/// The agent's own words, without the secrets if it repeats them.
+/// The agent's message, without secrets that it repeats.
 inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
     string said(answer.body);
     for (const secret_text* secret : {&m.how.token, &m.how.authorization}) blot(said, secret->text);
@@ -18736,7 +18736,7 @@ inline error consul_no(const consul_member& m, std::string_view what, const http
     return error_of(errc::refused, {what, " ", status, said.empty() ? "" : ": ", said});
 }
 
-/// The value of a member of a JSON object, as it is written; empty when there is none.
+/// The value of a member of a JSON object, as JSON; empty if there is none.
 inline std::string_view json_member(std::string_view object, std::string_view name) noexcept {
     std::size_t depth = 0, from = 0;
     std::string_view key;
@@ -18761,7 +18761,7 @@ inline std::string_view json_member(std::string_view object, std::string_view na
     return {};
 }
 
-/// Whose the service is that the agent knows by our id. Of an answer that is no service nobody can tell.
+/// Whether the service that the agent has under our id belongs to another program. False for an answer that is not a service.
 inline bool consul_others(const consul_member& m, std::string_view service) {
     const std::string_view port = json_member(service, "Port"), address = json_member(service, "Address");
     return (!port.empty() && port != std::string_view(digits(m.port))) || (!address.empty() && address != text_of({"\"", m.told_address, "\""}));
@@ -18776,13 +18776,13 @@ task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
     const bool before = m.maybe_there;
     const auto answer = co_await consul_ask(m, m.scope, "PUT", "/v1/agent/service/register", true, seconds_left);
     if (!answer) {
-        const errc code = answer.why().code();  // the same again is no use
+        const errc code = answer.why().code();  // for some errors a further try is useless
         m.rejected = code == errc::invalid_option || code == errc::unsupported;
         co_return answer.why();
     }
     m.retry_after = answer->retry_after;
     if (!good(*answer)) {
-        if (answer->status < 500) m.maybe_there = before;  // of a gateway's 504 nobody knows
+        if (answer->status < 500) m.maybe_there = before;  // after a 504 of a proxy it is unknown whether the agent has it
         m.rejected = answer->status == 400 || answer->status == 405;
         co_return consul_no(m, "Consul refused the registration:", *answer);
     }
@@ -18793,7 +18793,7 @@ task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
     co_return {};
 }
 
-/// The id is free when de-registration has ended, however it did.
+/// Frees the id when de-registration has ended, with or without success.
 struct consul_departure {
     consul_member& m;
     ~consul_departure() {
@@ -18808,13 +18808,13 @@ task<result<void>> consul_leave(shared<consul_member> m) {
         const global_lock all;
         m->leaving = true;
     }
-    m->scope.cancel();  // the watchdog, also in the midst of registering us
+    m->scope.cancel();  // ends the watchdog, even during a registration
     m->now_registered(false);
     if (!m->how.numbers.deregister || !m->maybe_there) co_return {};
     wait_scope scope;
     const double budget = m->how.numbers.budget.count(), until = m->loop.now() + budget;
     const string path = m->path("/v1/agent/service/deregister/");
-    if (m->told && !m->carrier) {  // whose is it? An agent that does not answer is told nevertheless
+    if (m->told && !m->carrier) {  // is it still ours? If the agent does not answer, it is de-registered nevertheless
         const auto seen = co_await consul_ask(*m, scope, "GET", m->path("/v1/agent/service/"), false, budget / 2);
         const bool others = seen && good(*seen) && consul_others(*m, seen->body);
         if (others) m->tell(event_kind::registration_lost, consul_taken(*m, seen->body));
@@ -18828,7 +18828,7 @@ task<result<void>> consul_leave(shared<consul_member> m) {
             co_return {};
         }
         const error why = answer ? consul_no(*m, "Consul refused the de-registration:", *answer) : answer.why();
-        const double pause = 0.1 + 0.2 * m->pauses.jitter();  // others may be leaving too
+        const double pause = 0.1 + 0.2 * m->pauses.jitter();  // others may be de-registering too
         if (m->loop.now() + pause >= until || why.sys() == ECONNREFUSED || why.sys() == ENOENT) {
             m->tell(event_kind::deregistration_failed, why);
             co_return why;
@@ -18838,7 +18838,7 @@ task<result<void>> consul_leave(shared<consul_member> m) {
 }
 
 task<void> consul_leave_quietly(shared<consul_member> m) {
-    (void)co_await consul_leave(std::move(m));  // a failure was told
+    (void)co_await consul_leave(std::move(m));  // a failure was reported
 }
 
 struct consul_sight {  // not an enumeration alone: g++ exports what std:: makes of one
@@ -18848,13 +18848,13 @@ struct consul_sight {  // not an enumeration alone: g++ exports what std:: makes
     kind is;
 };
 
-/// The target that feeds our TTL check.
+/// The request target that updates our TTL check.
 inline string consul_heartbeat(const consul_member& m) {
     const string note = text_of({"heartbeat of ", m.https ? "https://" : "http://", bracketed(m.place.check_host), ":", digits(m.port)});
     return text_of({m.path("/v1/agent/check/pass/service%3A"), "?note=", percent_encoded(note)});
 }
 
-/// Looks for us in the agent, and feeds our TTL check.
+/// Asks the agent for our service, and updates our TTL check.
 task<consul_sight> consul_look(consul_member& m) {
     const bool was_there = m.registered;
     auto seen = co_await consul_ask(m, m.scope, "GET", m.path("/v1/agent/service/"), false);
@@ -18888,7 +18888,7 @@ task<consul_sight> consul_look(consul_member& m) {
         m.taken = false;
         co_return consul_sight::gone;
     }
-    if (!good(*seen)) {  // a 403 or 500 is no news of us: the agent lives. Said once
+    if (!good(*seen)) {  // a 403 or 500 says nothing about the service, only that the agent is running. Reported once
         if (std::exchange(m.complained, seen->status) != seen->status)
             m.tell(event_kind::registration_failed, consul_no(m, "Consul does not tell:", *seen));
         co_return consul_sight::refused;
@@ -18918,12 +18918,12 @@ task<void> consul_watch(shared<consul_member> m, double pause) {
             pause = m->healthy_pause();
         } else {
             pause = m->next_pause();
-            if (ttl && pause > m->period()) pause = m->period();  // or we would be critical until then
+            if (ttl && pause > m->period()) pause = m->period();  // otherwise the service would be critical until then
         }
     }
 }
 
-/// The watchdog. What is thrown in it (no memory) is told, and it goes on.
+/// The watchdog. An exception in it (no memory) is reported, and it continues.
 task<void> consul_keep(shared<consul_member> m, double pause) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     while (!m->scope.canceled) {
@@ -18941,7 +18941,7 @@ task<void> consul_keep(shared<consul_member> m, double pause) {
 #endif
 }
 
-/// A start that fails, or is destroyed, leaves nothing behind in the agent.
+/// De-registers if the start fails or is destroyed, so that nothing is left in the agent.
 struct consul_leaver {
     shared<consul_member> member;
     ~consul_leaver() {
@@ -18998,7 +18998,7 @@ task<result<registration>> consul_start(shared<consul_member> m) {
     co_return std::move(kept);
 }
 
-/// How the HTTP check of these settings would fare at this server.
+/// Whether the HTTP check of these settings would pass at this server.
 inline consul_outlook consul_foresee(const server_state& server, const consul_settings& how) {
     consul_outlook out;
     const string *host = nullptr, *authorization = nullptr;
@@ -19016,7 +19016,7 @@ inline consul_outlook consul_foresee(const server_state& server, const consul_se
         if (host && !server.allows(*host)) out.never = "the Host of consul_options::check_headers is none of allowed_hosts";
         else if (!host && !server.allowed_hosts.empty()) out.host = server.allowed_hosts.front();
     }
-    if (server.tls && !how.numbers.tls_skip_verify) out.doubtful = true;  // the agent must know the CA, and be let in
+    if (server.tls && !how.numbers.tls_skip_verify) out.doubtful = true;  // the agent must trust the CA, and have a certificate if the server requires one
     return out;
 }
 
@@ -19050,7 +19050,7 @@ struct PROMETHEUS_ASYNC_LOCAL file_sd_settings : allocated {
     string flaw{};
 };
 
-/// What was written, so that the file of a successor is not removed.
+/// The file that was written; its identity is stored, so that a file of another process is not removed.
 struct file_sd_target : counted<file_sd_target> {
     file_sd_settings how;
     string target;    // "host:port"
@@ -19129,14 +19129,14 @@ PROMETHEUS_ASYNC_END
 #endif  // rooms [56] to [74]
 
 // =============================================================================
-// [76] textfile                                     written beside its place, then renamed
+// [76] textfile                                     written under another name, then renamed
 //      needs [37] [48] [58]
 // =============================================================================
 #if !PROMETHEUS_ASYNC_NO_NETWORK
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// Numbers for those who watch it.
+/// The metrics of a textfile.
 struct textfile_metrics : allocated {
     textfile_metrics(registry& in, std::string_view path) {
         own_metrics(counts, last_success, in, path,
@@ -19167,36 +19167,36 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     void end_thread() noexcept;
     void finish() noexcept;
     bool on_own_thread() const noexcept { return __atomic_load_n(&runner, __ATOMIC_RELAXED) == &this_thread; }
-    /// Whether this thread is amid a write: to wait for its end would have none.
+    /// Whether this thread is inside a write: then it must not wait for the end of the write.
     bool within() const noexcept { return __atomic_load_n(&writer, __ATOMIC_RELAXED) == &this_thread; }
-    bool parents() const noexcept { return loop && home != sys::getpid(); }  // its thread may hold the lock for ever here
+    bool parents() const noexcept { return loop && home != sys::getpid(); }  // a forked child: its lock may be locked forever
 
-    textfile_options given;          // the views in it are not to be read
+    textfile_options given;          // its views must not be used
     string path;
     vector<registry*> registries;
     vector<string> only;
     owned<textfile_metrics> metrics;
     const thread_cells* writer = nullptr;  // this_thread of the one that writes
-    const thread_cells* runner = nullptr;  // that of the thread of its own
-    bool destroyed = false;                // by on_event or a collector: the end of the write that calls them finishes,
-    bool ends_itself = false;              // or that of its own thread
-    mutex writing, telling;          // telling: trouble alone, so that nobody waits for a disk
-    string trouble;             // what why() says
-    cursor page{};                   // keeps its memory
+    const thread_cells* runner = nullptr;  // that of its own thread
+    bool destroyed = false;                // by on_event or a collector: then the end of the write that called them finishes,
+    bool ends_itself = false;              // or the end of its own thread
+    mutex writing, telling;          // telling: protects only `trouble`, so that why() does not wait for the disk
+    string trouble;             // the text of why()
+    cursor page{};                   // a member, to keep its memory
     dev_t device = 0;
     ino_t inode = 0;
-    pid_t process = 0;               // that wrote the file; 0: none did
-    pid_t home = sys::getpid();      // that has the thread, or may
-    owned<event_loop> loop;          // of the thread; null: there is none
+    pid_t process = 0;               // the process that wrote the file; 0: none
+    pid_t home = sys::getpid();      // the process in which the thread runs, if there is one
+    owned<event_loop> loop;          // of the thread; null: there is no thread
 #if !PROMETHEUS_ASYNC_NO_THREADS
     pthread_t thread{};
 #endif
 };
 
-/// Finds a sample with a timestamp: after the last brace of its line there are two blanks.
+/// Finds a sample with a timestamp: its line has two blanks after the last brace.
 class timestamp_finder {
 public:
-    /// False at the end of such a line; name() is its sample's.
+    /// False at the end of such a line; name() is the name of the sample.
     bool none_in(std::string_view text) noexcept {
         for (char c : text) {
             if (c == '\n') {
@@ -19277,7 +19277,7 @@ result<void> textfile_state::write_alone(bool& ends) noexcept {
     ends = destroyed && !on_own_thread();
     return told;
 }
-/// What it all came to. A failure is told, and why() explains it.
+/// The result of a write. A failure is reported, and why() explains it.
 result<void> textfile_state::over(const result<void>& how, std::size_t octets) noexcept {
     {
         const locked hold(telling);
@@ -19305,7 +19305,7 @@ result<void> textfile_state::remove() {
     return {};
 }
 
-// ---- the thread of its own: a loop that has a timer, and takes what others ask ----
+// ---- its own thread: a loop that has a timer, and handles the requests of others ----
 
 #if PROMETHEUS_ASYNC_NO_THREADS
 result<void> textfile_state::start_thread() noexcept { return error(errc::unsupported, "textfile: no threads here, and a write blocks: call write()"); }
@@ -19345,13 +19345,13 @@ void textfile_state::end_thread() noexcept {
     if (!loop) return;
     loop->stop();
     if (!on_own_thread()) pthread_join(thread, nullptr);
-    loop = {};  // what was asked and not begun is answered
+    loop = {};  // requests that have not begun are answered
 }
 struct textfile_question : asked_elsewhere<textfile_question> {
     result<void> how = error(errc::canceled, "textfile: it ended before it was written");
     bool answered = false;
 };
-/// Answers when it is gone: written or not.
+/// Its destructor answers, whether the file was written or not.
 struct textfile_ticket {
     textfile_state* of;
     shared<textfile_question> question;
@@ -19361,7 +19361,7 @@ struct textfile_ticket {
         if (!question) return;
         const locked hold(question->lock);
         question->answered = true;
-        contain("a textfile", [&] { question->wake_asker(); }, [](const error&) {});  // no memory: the asker looks by itself
+        contain("a textfile", [&] { question->wake_asker(); }, [](const error&) {});  // no memory: the coroutine that waits looks by itself
     }
     void operator()() const {
         const result<void> how = of->write();
@@ -19370,7 +19370,7 @@ struct textfile_ticket {
     }
 };
 #endif
-/// When nothing of it runs any more.
+/// Called when no part of it runs any more.
 void textfile_state::finish() noexcept {
     end_thread();
     if (!given.keep_file) static_cast<void>(remove());
@@ -19406,7 +19406,7 @@ textfile::textfile(const textfile_options& o) : state_(new detail::textfile_stat
 }
 textfile::~textfile() {
     detail::textfile_state& s = *state_;
-    if (s.parents()) {  // its thread may have been doing anything: nothing is destroyed
+    if (s.parents()) {  // its thread may have been anywhere in the code: nothing is destroyed
         detail::loop_state::of(*s.loop).close_copies();
         return;
     }
@@ -19415,7 +19415,7 @@ textfile::~textfile() {
         return;
     }
     s.destroyed = true;
-    s.given.on_event = nullptr;  // what its user has may end with it
+    s.given.on_event = nullptr;  // objects of the user may be destroyed with it
     s.metrics = {};
     if (!s.on_own_thread()) return;
     s.ends_itself = true;
@@ -19434,7 +19434,7 @@ PROMETHEUS_ASYNC_END
 #endif
 
 // =============================================================================
-// [88] epilogue                                     the file leaves no macros but its switches
+// [88] epilogue                                     undefines all macros except the switches
 //      needs [10]
 // =============================================================================
 #undef PROMETHEUS_ASYNC_DETAIL_SYS
