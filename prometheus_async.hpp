@@ -16674,7 +16674,8 @@ struct secret_text {
     explicit secret_text(std::string_view from) : text(from) {}
     secret_text(const secret_text&) = default;
     secret_text& operator=(const secret_text&) = delete;
-    ~secret_text() { for (volatile char& c : text) c = 0; }
+    /// All of the memory: a shorter text may have taken the place of a longer one.
+    ~secret_text() { for (volatile char *c = text.data(), *const end = c + text.capacity(); c != end; ++c) *c = 0; }
 };
 
 /// Removes a secret of ours from the answer of a server that repeats it.

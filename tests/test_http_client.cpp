@@ -6,6 +6,8 @@
 #include "support/scripted_peer.hpp"
 
 #include <cerrno>
+#include <functional>
+#include <utility>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -293,6 +295,116 @@ TEST_CASE("an answer that never ends neither stops the loop nor outlasts its dea
     CHECK(code(talk({chatty, answer::stall}).ask()) == prom::errc::protocol);
 }
 
+namespace {
+/// One connection, answered as soon as something has come.
+prom::task<void> answers_at_once(prom::event_loop& loop, int fd, std::string says, std::string* heard) {
+    (void)co_await loop.readable(fd);
+    const int c = ::accept4(fd, nullptr, nullptr, SOCK_NONBLOCK);
+    (void)co_await loop.readable(c);
+    (void)::send(c, says.data(), says.size(), MSG_NOSIGNAL);
+    ::shutdown(c, SHUT_WR);
+    static char buffer[65536];
+    for (ssize_t n = 1; n != 0;) {
+        (void)co_await loop.readable(c);
+        if ((n = ::recv(c, buffer, sizeof buffer, 0)) > 0) heard->append(buffer, static_cast<std::size_t>(n));
+        if (n < 0 && errno != EAGAIN) break;
+    }
+    ::close(c);
+}
+/// A body in chunks: each is asked for by its number, from 1, and is the last one when the answer is false.
+struct scripted_body {
+    std::function<bool(int)> more;
+    int chunks = 0;
+    static prom::pulled next(void* self, std::span<char> into) noexcept {
+        auto& b = *static_cast<scripted_body*>(self);
+        std::memset(into.data(), 'b', into.size());
+        return {into.size(), b.more(++b.chunks) ? prom::pull::more : prom::pull::done};
+    }
+    http_body body{&next, this};
+    http_request request{.method = "PUT", .target = "/", .secret_name = {}, .body = "begin", .rest = &body};
+};
+}  // namespace
+
+TEST_CASE("an answer to a request that was given up is not taken for one to a body that is still being sent") {
+    asking a("127.0.0.1");
+    bool stalls = true;
+    peer there(a.loop, [&](const std::string& request) {
+        if (request.compare(0, 3, "GET") != 0) return kept(http(200, "second"));
+        return stalls ? answer{"", answer::stall} : kept(http(200, "first"));
+    });
+    a.to.port = there.port;
+    outcome<prom::result<http_response>> given_up;
+    a.loop.spawn(keep(a.ask(), given_up));
+    until(a.loop, [&] { return there.requests.size() == 1; });
+    now += 20;
+    until(a.loop, [&] { return static_cast<bool>(given_up); });
+    REQUIRE(code(*given_up) == prom::errc::timeout);
+    CHECK(a.client.owes());
+
+    scripted_body long_one{[&](int chunk) {
+        if (chunk == 3) stalls = false, there.go_on();
+        return chunk != 20;
+    }};
+    a.client.renew(a.scope, 100);
+    const auto r = finish(a.loop, a.client.exchange(long_one.request));
+    REQUIRE(r);
+    CHECK(r->body == "second");
+    CHECK(long_one.chunks == 20);
+    CHECK(peer::body_of(there.requests.at(1)).size() == 5 + 20 * 16384);
+    CHECK_FALSE(a.client.owes());
+    CHECK(a.client.reusable());
+}
+
+TEST_CASE("an answer that begins before the body has ended ends it, but for what comes before an answer") {
+    for (const bool interim : {false, true}) {
+        asking a("127.0.0.1");
+        bool begun = false;
+        peer there(a.loop, [&](const std::string&) {
+            if (std::exchange(begun, true)) return answer{interim ? http(200, "hello").octets : "llo", answer::stall};
+            return answer{interim ? "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 199 X\r\n\r\n" : "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", answer::stall};
+        });
+        there.hasty = true;
+        a.to.port = there.port;
+        scripted_body endless{[&](int chunk) { return chunk != (interim ? 40 : 1000); }};
+        REQUIRE(finish(a.loop, a.client.connect(endless.request)));
+        outcome<prom::result<http_response>> out;
+        a.loop.spawn(keep(a.client.exchange(endless.request), out));
+        until(a.loop, [&] { return begun; });
+        for (int i = 0; i != 100; ++i) a.loop.poll(0);
+        CHECK(endless.chunks < 100);
+        CHECK(!out);
+        there.go_on();
+        until(a.loop, [&] { return static_cast<bool>(out); });
+        REQUIRE(*out);
+        CHECK((*out)->body == "hello");
+        CHECK((endless.chunks == 40) == interim);
+        CHECK(a.client.reusable() == interim);
+    }
+}
+
+TEST_CASE("a body of a known length is sent to its end, also when the answer comes before") {
+    asking a("127.0.0.1");
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    const int little = 4096;  // what the peer has not read waits with us
+    ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+    ::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size);
+    ::listen(fd, 1);
+    a.to.port = ntohs(at.sin_port);
+    std::string heard;
+    a.loop.spawn(answers_at_once(a.loop, fd, http(200, "hello").octets, &heard));
+    const std::string body(6 << 20, 'b');
+    const auto r = finish(a.loop, a.ask(body));
+    REQUIRE(r);
+    CHECK(r->body == "hello");
+    until(a.loop, [&] { return heard.size() > body.size(); });  // what is on its way
+    ::close(fd);
+}
+
 TEST_CASE("connecting has its deadline") {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in at{};
@@ -459,21 +571,6 @@ std::string flipped(std::string s) {
     return s;
 }
 
-/// One connection, answered as soon as "hi" has come.
-prom::task<void> tls_peer(prom::event_loop& loop, int fd, std::string says, std::string* heard) {
-    (void)co_await loop.readable(fd);
-    const int c = ::accept4(fd, nullptr, nullptr, SOCK_NONBLOCK);
-    (void)co_await loop.readable(c);
-    (void)::send(c, says.data(), says.size(), MSG_NOSIGNAL);
-    ::shutdown(c, SHUT_WR);
-    char buffer[512];
-    for (ssize_t n = 1; n != 0;) {
-        (void)co_await loop.readable(c);
-        if ((n = ::recv(c, buffer, sizeof buffer, 0)) > 0) heard->append(buffer, static_cast<std::size_t>(n));
-        if (n < 0 && errno != EAGAIN) break;
-    }
-    ::close(c);
-}
 prom::result<http_response> over_toy_tls(const std::string& says, std::string* heard) {
     asking a("https://127.0.0.1", toy);
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -485,7 +582,7 @@ prom::result<http_response> over_toy_tls(const std::string& says, std::string* h
     ::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size);
     ::listen(fd, 1);
     a.to.port = ntohs(at.sin_port);
-    a.loop.spawn(tls_peer(a.loop, fd, says, heard));
+    a.loop.spawn(answers_at_once(a.loop, fd, says, heard));
     auto r = finish(a.loop, a.ask());
     ::close(fd);
     return r;

@@ -11,8 +11,7 @@ void give_counted(void* p, std::size_t bytes) noexcept;
 #include "prometheus_async.hpp"
 
 #include "support/allocations.hpp"
-
-#include <doctest/doctest.h>
+#include "support/scripted_peer.hpp"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -27,12 +26,15 @@ void give_counted(void* p, std::size_t bytes) noexcept;
 #include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace prom = prometheus_async;
 
 namespace {
 std::atomic<long> taken{0}, wrong{0}, fail_in{-1};  // fail_in: how many are given before one is not
 std::atomic<long> held{0};                         // octets
+std::string_view secret;                           // octets that no memory may hold when it is given back
+std::atomic<long> leaks{0};                        // how much memory held them
 struct front {
     std::size_t bytes, mark;
     void* whole;
@@ -60,6 +62,7 @@ void give_counted(void* p, std::size_t bytes) noexcept {
     std::memcpy(&f, static_cast<char*>(p) - sizeof f, sizeof f);
     wrong += f.mark != mark || f.bytes != bytes;
     held -= static_cast<long>(f.bytes);
+    leaks += !secret.empty() && std::string_view(static_cast<const char*>(p), bytes).find(secret) != std::string_view::npos;
     f.mark = 0;
     std::memcpy(static_cast<char*>(p) - sizeof f, &f, sizeof f);
     std::free(f.whole);
@@ -158,6 +161,53 @@ TEST_CASE("all memory is asked for in one place, and goes back there with its si
     CHECK(wrong == 0);
     CHECK(allocations - by_new == (counts_allocations ? 1 : 0));  // a text for users is a std::string: the URL, which file_sd asks for
     ::unlink(path);
+}
+
+namespace {
+/// A body of so many chunks, the last of so many octets.
+struct chunked_body {
+    int left;
+    std::size_t last;
+    static prom::pulled next(void* self, std::span<char> into) noexcept {
+        auto& b = *static_cast<chunked_body*>(self);
+        const bool more = --b.left > 0;
+        const std::size_t n = more ? into.size() : b.last;
+        std::memset(into.data(), 'b', n);
+        return {n, more ? prom::pull::more : prom::pull::done};
+    }
+    prom::detail::http_body body{&next, this};
+};
+}  // namespace
+
+TEST_CASE("memory that held a secret of a request is overwritten before it is given back") {
+    using namespace scripted;
+    const std::string token = "token-of-many-octets", bearer = "Bearer " + token;
+    for (const std::size_t begun : {1u, 100u, 20000u})
+        for (const std::size_t last : {0u, 1u, 300u}) {
+            prom::event_loop loop(on_fake_time());
+            peer there(loop, [](const std::string&) { return kept(http(200)); });
+            prom::detail::wait_scope scope;
+            const auto to = *prom::detail::parse_endpoint(there.at(), false, 80, 443);
+            const std::string first(begun, 'a');
+            secret = token;
+            leaks = 0;
+            {
+                prom::detail::http_client client(loop, scope, to, {});
+                prom::detail::http_request request{.method = "PUT", .target = "/", .secret_name = "X-Token", .secret = token, .body = first, .authorization = bearer};
+                REQUIRE(finish(loop, client.connect(request)));
+                CHECK(finish(loop, client.exchange(request))->status == 200);
+                chunked_body longer{3, last};
+                request.rest = &longer.body;
+                CHECK(finish(loop, client.exchange(request))->status == 200);
+                chunked_body shorter{1, last};
+                request.rest = &shorter.body;
+                CHECK(finish(loop, client.exchange(request))->status == 200);
+            }
+            secret = {};
+            CHECK(leaks == 0);
+            CHECK(there.requests.size() == 3);
+            CHECK(there.requests.at(2).find(bearer) != std::string::npos);
+        }
 }
 
 TEST_CASE("a registry at its limits takes no more memory, whatever is asked of it") {
