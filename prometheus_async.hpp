@@ -5931,15 +5931,24 @@ int start_thread(pthread_t& thread, void* (*run)(void*), void* with) noexcept {
 }
 #endif
 
-/// A file that other processes see complete or not at all: it is written under another name, and then renamed.
+inline error not_regular(std::string_view path) noexcept { return error_of(errc::invalid_option, {path, " is not a regular file"}); }
+
+/// A file that other processes see complete or not at all: it is written under another name, and then renamed. It replaces a
+/// regular file or a symbolic link, and nothing else.
 class replaced_file {
 public:
-    /// The name of the unfinished file ends in .tmp, so that readers of the directory ignore it.
+    /// The name of the unfinished file ends in .tmp, so that readers of the directory ignore it. It is always a new file: what has
+    /// that name already is removed and never opened, as it may be a FIFO.
     explicit replaced_file(const string& path) : path_(path), beside_(path + '.' + std::to_string(sys::getpid()) + ".tmp") {
-        constexpr int how = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+        const auto open = [&] {
+            fd_.reset(uninterrupted([&] { return sys::open(beside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644); }));
+            if (!fd_) failed_ = errno;
+            return failed_;
+        };
+        struct stat there {};
         if (path.find('\0') != path.npos) failed_ = EINVAL;  // the part before it is the name of another file
-        else fd_.reset(uninterrupted([&] { return sys::open(beside_.c_str(), how, 0644); }));
-        if (!fd_ && failed_ == 0) failed_ = errno;
+        else if (sys::lstat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISLNK(there.st_mode)) unfit_ = true, failed_ = EEXIST;
+        else if (open() == EEXIST && sys::unlink(beside_.c_str()) == 0) failed_ = 0, open();
         opened_ = left_ = failed_ == 0;
     }
     replaced_file(const replaced_file&) = delete;
@@ -5964,6 +5973,7 @@ public:
         if (failed_ == 0 && sys::fstat(fd_.get(), &made) != 0) failed_ = errno;
         if (opened_ && sys::close(fd_.release()) != 0 && failed_ == 0) failed_ = errno;
         if (failed_ == 0 && sys::rename(beside_.c_str(), path_.c_str()) != 0) failed_ = errno;
+        if (unfit_) return not_regular(path_);
         if (failed_ != 0) return error::from_errno(opened_ ? path_ : beside_, failed_);
         left_ = false;
         return made;
@@ -5974,6 +5984,7 @@ private:
     descriptor fd_;
     int failed_ = 0;
     bool opened_, left_;  // left_: the unfinished file exists
+    bool unfit_ = false;  // at the path is a directory, a FIFO, a socket or a device
 };
 /// Whether the file at this path is still the one with this device and inode.
 inline result<bool> still_there(const string& path, dev_t device, ino_t inode) noexcept {
@@ -18327,23 +18338,26 @@ constexpr std::string_view unspaced(std::string_view s) noexcept {
     while (!s.empty() && static_cast<unsigned char>(s.back()) <= ' ') s.remove_suffix(1);
     return s;
 }
-/// Reads a token; returns 0 or an errno. It leaves no copies of the secret in memory.
-inline int read_token(const char* path, string& into) noexcept {
-    const descriptor fd(uninterrupted([&] { return sys::open(path, O_RDONLY | O_CLOEXEC); }));
-    if (!fd) return errno;
+/// Leaves no copies of the secret in memory. Only a regular file is read: a FIFO would block the loop.
+inline result<void> read_token(const string& path, string& into) {
+    const string what = text_of({"CONSUL_HTTP_TOKEN_FILE: ", path});
+    const descriptor fd(uninterrupted([&] { return sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
+    struct stat there {};
+    if (!fd || sys::fstat(fd.get(), &there) != 0) return error::from_errno(what, errno);
+    if (!S_ISREG(there.st_mode)) return not_regular(what);
     char buffer[4096];
     const ssize_t n = sys::read(fd.get(), buffer, sizeof buffer);
     const int failed = n < 0 ? errno : n == sizeof buffer ? EFBIG : 0;
     into = unspaced({buffer, n < 0 ? 0 : static_cast<std::size_t>(n)});
     for (volatile char& c : buffer) c = 0;
-    return failed;
+    return failed == 0 ? result<void>() : error::from_errno(what, failed);
 }
 
 consul_settings::consul_settings(const consul_options& o)
     : numbers(o), name(o.name), id(o.service_id.empty() ? o.name : o.service_id), agent_text(o.agent), status(o.status),
       advertise(unbracketed(o.advertise)), in_namespace(o.in_namespace), check_path(o.check_path), token(o.token) {
-    const auto flaw = [this](std::string_view why, int sys = 0) {
-        if (usable) usable = sys ? error::from_errno(why, sys) : error(errc::invalid_option, why);
+    const auto flaw = [this](std::string_view why) {
+        if (usable) usable = error(errc::invalid_option, why);
     };
     for (std::string_view tag : o.tags) tags.emplace_back(tag);
     for (const label& l : o.meta) meta.emplace_back(l.name, l.value);
@@ -18357,9 +18371,8 @@ consul_settings::consul_settings(const consul_options& o)
     if (check_path.substr(0, 1) != "/" || !visible(check_path) || check_path.find('#') != string::npos)
         flaw("consul_options::check_path is not a path, as in \"/health\"");
     if (token.text.empty()) token_file = environment("CONSUL_HTTP_TOKEN_FILE");
-    if (!token_file.empty()) {
-        if (const int failed = read_token(token_file.c_str(), token.text)) flaw("CONSUL_HTTP_TOKEN_FILE", failed);
-    }
+    if (!token_file.empty())
+        if (const result<void> read = read_token(token_file, token.text); !read && usable) usable = read.why();
     if (token.text.empty()) token.text = environment("CONSUL_HTTP_TOKEN");
     if (!visible(token.text)) flaw("the Consul token has an octet that no field value may have");
     if (const std::string_view auth = environment("CONSUL_HTTP_AUTH"); !auth.empty()) {
@@ -18659,7 +18672,7 @@ inline result<consul_place> consul_find(const consul_member& m, const net_addres
 /// Reads the token file again: tools that renew tokens may have changed it.
 inline bool consul_new_token(consul_settings& how) {
     secret_text now;
-    if (how.token_file.empty() || read_token(how.token_file.c_str(), now.text) != 0 || now.text.empty() ||
+    if (how.token_file.empty() || !read_token(how.token_file, now.text) || now.text.empty() ||
         !visible(now.text) || now.text == how.token.text)
         return false;
     now.text.swap(how.token.text);

@@ -288,6 +288,14 @@ TEST_CASE("the environment that Consul's own tools read fills what the options l
         CHECK(consul_settings{prom::consul_options{}}.token.text == "from-file");
         ::unlink(path.c_str());
         CHECK(consul_settings{{.agent = "a"}}.usable.why().sys() == ENOENT);
+        REQUIRE(::mkfifo(path.c_str(), 0600) == 0);  // to open it would wait for its writer
+        CHECK(consul_settings{{.agent = "a"}}.usable.why().code() == prom::errc::invalid_option);
+        CHECK(consul_settings{{.agent = "a"}}.usable.why().describe() == "CONSUL_HTTP_TOKEN_FILE: " + path + " is not a regular file");
+        ::unlink(path.c_str());
+        for (const char* other : {"/dev/zero", "/tmp"}) {
+            const environment_of there("CONSUL_HTTP_TOKEN_FILE", other);
+            CHECK(consul_settings{{.agent = "a"}}.usable.why().code() == prom::errc::invalid_option);
+        }
     }
     for (const char* agent : {"127.0.0.1:1", "http://127.0.0.1:1", "HTTP://127.0.0.1:1/", "https://127.0.0.1:1", "unix:///run/consul.sock"})
         for (std::string ssl : {"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False", "", "yes", "on", "tRue", " true"}) {

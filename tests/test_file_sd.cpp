@@ -10,6 +10,7 @@
 #include <fstream>
 #include <sstream>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 namespace prom = prometheus_async;
 using namespace prometheus_async::detail;
@@ -38,6 +39,20 @@ struct directory {
         text << std::ifstream(path + '/' + name).rdbuf();
         return text.str();
     }
+};
+
+/// A unix socket at a path.
+struct socket_file {
+    int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    explicit socket_file(const std::string& path) {
+        sockaddr_un at{};
+        at.sun_family = AF_UNIX;
+        REQUIRE(path.size() < sizeof at.sun_path);
+        path.copy(at.sun_path, path.size());
+        REQUIRE(::bind(fd, reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0);
+    }
+    socket_file(const socket_file&) = delete;
+    ~socket_file() { ::close(fd); }
 };
 
 prom::result<prom::registration> start(prom::event_loop& loop, const std::string& path, bool keep = false, bool https = false) {
@@ -100,6 +115,72 @@ TEST_CASE("a path that Prometheus would not read as JSON is refused, and one tha
     CHECK(!start(loop, d.path + "/d.json"));
     CHECK(d.files() == std::vector<std::string>{"d.json"});  // nothing half-written is left
     ::rmdir((d.path + "/d.json").c_str());
+}
+
+TEST_CASE("a path that is a FIFO, a socket, a directory or a device is refused, and a symbolic link is replaced") {
+    prom::event_loop loop(on_fake_time());
+    directory d;
+    const std::string path = d.path + "/x.json";
+    const auto refused = [&] {
+        const auto r = start(loop, path);
+        REQUIRE(!r);
+        CHECK(r.why().code() == prom::errc::invalid_option);
+        CHECK(r.why().describe() == path + " is not a regular file");
+        CHECK(d.files() == std::vector<std::string>{"x.json"});
+    };
+    REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+    refused();
+    ::unlink(path.c_str());
+    REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+    refused();
+    ::rmdir(path.c_str());
+    const socket_file socket(path);
+    refused();
+    ::unlink(path.c_str());
+    for (const char* target : {"/dev/full", "/proc/self/status", "/nowhere", "."}) {  // what it leads to is as it was
+        CAPTURE(target);
+        REQUIRE(::symlink(target, path.c_str()) == 0);
+        auto r = start(loop, path);
+        REQUIRE(r);
+        struct ::stat now {};
+        CHECK((::lstat(path.c_str(), &now) == 0 && S_ISREG(now.st_mode)));
+        CHECK(finish(loop, r->deregister()));
+        CHECK(d.files().empty());
+    }
+    for (const char* other : {"/proc/self/x.json", "/proc/self/fd/x.json", "/dev/null/x.json"}) CHECK(start(loop, other).why().sys() != 0);
+}
+
+TEST_CASE("what has the name of the unfinished file is removed, and never written to or waited for") {
+    prom::event_loop loop(on_fake_time());
+    directory d;
+    const std::string path = d.path + "/x.json", beside = path + "." + std::to_string(::getpid()) + ".tmp", other = d.path + "/other";
+    const auto written = [&] {
+        auto r = start(loop, path);
+        REQUIRE(r);
+        CHECK(finish(loop, r->deregister()));
+        CHECK(d.files().empty());
+    };
+    REQUIRE(::mkfifo(beside.c_str(), 0600) == 0);
+    written();
+    {
+        const socket_file socket(beside);
+        written();
+    }
+    REQUIRE(::symlink("/dev/full", beside.c_str()) == 0);
+    written();
+    std::ofstream(other) << "another's";
+    REQUIRE(::link(other.c_str(), beside.c_str()) == 0);
+    REQUIRE(start(loop, path));
+    std::stringstream text;
+    text << std::ifstream(other).rdbuf();
+    CHECK(text.str() == "another's");
+    ::unlink(other.c_str());
+    ::unlink(path.c_str());
+    REQUIRE(::mkdir(beside.c_str(), 0700) == 0);
+    const auto r = start(loop, path);
+    REQUIRE(!r);
+    CHECK(std::string_view(r.why().describe()).starts_with(beside));
+    ::rmdir(beside.c_str());
 }
 
 TEST_CASE("whatever fails amid the writing is an error, and leaves neither a file nor a descriptor") {

@@ -175,6 +175,28 @@ TEST_CASE("a path with a NUL is no file's: that of the name before it stays as i
     CHECK(d.files() == std::vector<std::string>{"job.prom"});
 }
 
+TEST_CASE("what is neither a regular file nor a symbolic link is refused; the link itself is replaced") {  // test_file_sd has all kinds
+    directory d;
+    prom::textfile f(d.options());
+    for (int kind = 0; kind != 2; ++kind) {
+        REQUIRE((kind == 0 ? ::mkfifo(d.file.c_str(), 0600) : ::mkdir(d.file.c_str(), 0700)) == 0);
+        const auto r = f.write();
+        REQUIRE_FALSE(r);
+        CHECK(r.why().code() == prom::errc::invalid_option);
+        CHECK(r.why().describe() == d.file + " is not a regular file");
+        CHECK(f.remove());  // it is another's
+        CHECK(d.files() == std::vector<std::string>{"job.prom"});
+        CHECK((kind == 0 ? ::unlink(d.file.c_str()) : ::rmdir(d.file.c_str())) == 0);
+    }
+    REQUIRE(::symlink("/dev/full", d.file.c_str()) == 0);
+    CHECK(f.write());
+    CHECK(d.read() == d.page());
+    const std::string beside = d.file + "." + std::to_string(::getpid()) + ".tmp";
+    REQUIRE(::mkfifo(beside.c_str(), 0600) == 0);  // to open it would wait for its reader
+    CHECK(f.write());
+    CHECK(d.files() == std::vector<std::string>{"job.prom"});
+}
+
 TEST_CASE("whatever fails amid the writing is an error that names the file, which is as it was") {
     directory d;
     prom::textfile f(d.options());
