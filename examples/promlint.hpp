@@ -428,13 +428,22 @@ inline std::vector<finding> lint_page(std::string_view page) {
     reader.finish();
     return std::move(reader.found);
 }
-/// The same of a registry's page. Not exported: it calls the library of the shared object that it is compiled into.
+/// The same of a registry's page; one finding when that could not be made. Not exported: it calls the library of the shared object that it is compiled into.
 __attribute__((visibility("hidden"))) inline std::vector<finding> lint(prometheus_async::registry& from = prometheus_async::default_registry()) {
     prometheus_async::registry* const one[] = {&from};
     prometheus_async::page_options page;
     page.names = prometheus_async::escaping::allow_utf8;
     page.registries = one;
-    return lint_page(prometheus_async::expose(page));
+    prometheus_async::cursor pull;
+    pull.start(page);
+    std::string text;
+    char window[4096];
+    for (;;) {
+        const prometheus_async::pulled got = pull.next(window);
+        text.append(window, got.bytes);
+        if (got.what == prometheus_async::pull::failed) return {{{}, "error while linting: the page could not be made"}};
+        if (got.what == prometheus_async::pull::done) return lint_page(text);
+    }
 }
 
 /// How a page differs from an earlier one, a line for each difference: `- series 1` is gone,

@@ -202,10 +202,11 @@ private:
         if (server) return true;
         if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
         if (!host.empty() && host.back() == '.') host.remove_suffix(1);
-        const std::string name(host);
-        if (name.empty()) return false;  // nothing to verify the certificate against
-        address_size_ = inet_pton(AF_INET, name.c_str(), address_) == 1 ? 4 : inet_pton(AF_INET6, name.c_str(), address_) == 1 ? 16 : 0;
-        if (!address_size_) return mbedtls_ssl_set_hostname(&ssl_, name.c_str()) == 0;
+        char name[256] = "";  // no host's is longer
+        if (host.empty() || host.size() >= sizeof name) return false;  // nothing to verify the certificate against
+        host.copy(name, host.size());
+        address_size_ = inet_pton(AF_INET, name, address_) == 1 ? 4 : inet_pton(AF_INET6, name, address_) == 1 ? 16 : 0;
+        if (!address_size_) return mbedtls_ssl_set_hostname(&ssl_, name) == 0;
         mbedtls_ssl_set_verify(&ssl_, check_address, this);
         return mbedtls_ssl_set_hostname(&ssl_, nullptr) == 0;  // no SNI of addresses
     }
@@ -238,16 +239,28 @@ private:
         failed_ = true;
         if (code == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE && !out_.size())  // 2.28 says nothing to the client
             mbedtls_ssl_send_alert_message(&ssl_, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE);
-        error_ = text_of(code);
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            error_ = reason(code);
+        } catch (...) {
+            error_ = "out of memory";  // short: it allocates nothing
+        }
+#else
+        error_ = reason(code);
+#endif
+        return prom::tls_status::failed;
+    }
+    std::string reason(int code) const {
+        std::string all = text_of(code);
 #if !defined(MBEDTLS_X509_REMOVE_INFO)
         char why[256] = "";
         const std::uint32_t verdict = mbedtls_ssl_get_verify_result(&ssl_);
         if (verdict != 0 && verdict != 0xFFFFFFFFu && mbedtls_x509_crt_verify_info(why, sizeof why, "", verdict) > 0) {
-            std::string_view first = why;
-            error_.append(": ").append(first.substr(0, first.find('\n')));
+            const std::string_view first = why;
+            all.append(": ").append(first.substr(0, first.find('\n')));
         }
 #endif
-        return prom::tls_status::failed;
+        return all;
     }
 
     static unsigned char* bytes(char* p) noexcept { return reinterpret_cast<unsigned char*>(p); }

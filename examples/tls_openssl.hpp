@@ -19,6 +19,7 @@
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <mutex>
@@ -73,6 +74,8 @@ private:
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
 };
 
+constexpr const char* out_of_memory = "out of memory";  // short: no string allocates for it
+
 /// The first of the thread's queued errors, which is the cause; empties the queue.
 inline std::string queued_error() {
     const unsigned long code = ERR_get_error();
@@ -81,7 +84,7 @@ inline std::string queued_error() {
     if (ERR_SYSTEM_ERROR(code)) return prom::error::from_errno("the system", ERR_GET_REASON(code)).describe();
 #endif
     const char* reason = ERR_reason_error_string(code);
-    return reason ? reason : code ? "error " + std::to_string(code) : "out of memory";
+    return reason ? reason : code ? "error " + std::to_string(code) : out_of_memory;
 }
 
 class session final : public prom::tls_session {
@@ -98,7 +101,7 @@ public:
         if (failed_) return {};
         const std::size_t room = in_.size() < record ? record - in_.size() : 0;
         const std::size_t n = from.size() < room ? from.size() : room;
-        if (!in_.put(from.data(), n)) return fail("out of memory"), prom::tls_io{};
+        if (!in_.put(from.data(), n)) return fail([] { return out_of_memory; }), prom::tls_io{};
         return {prom::tls_status::ok, n, 0};
     }
     prom::tls_io drain(std::span<char> to) noexcept override {
@@ -175,41 +178,47 @@ private:
         SSL_set_connect_state(ssl_);
         if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
         if (!host.empty() && host.back() == '.') host.remove_suffix(1);
-        std::string name(host);
-        if (name.empty()) return false;  // nothing to verify the certificate against
+        char name[256] = "";  // no host's is longer
+        if (host.empty() || host.size() >= sizeof name) return false;  // nothing to verify the certificate against
+        host.copy(name, host.size());
         unsigned char address[16];
-        const bool numeric = inet_pton(AF_INET, name.c_str(), address) == 1 || inet_pton(AF_INET6, name.c_str(), address) == 1;
+        const bool numeric = inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
         if (!numeric &&  // no SNI of addresses; the macro for this casts
-            SSL_ctrl(ssl_, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name.data()) != 1)
+            SSL_ctrl(ssl_, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name) != 1)
             return false;
         if (!verify) return true;
         X509_VERIFY_PARAM* wanted = SSL_get0_param(ssl_);
         X509_VERIFY_PARAM_set_hostflags(wanted, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-        return (numeric ? X509_VERIFY_PARAM_set1_ip_asc(wanted, name.c_str())
-                        : X509_VERIFY_PARAM_set1_host(wanted, name.data(), name.size())) == 1;
+        return (numeric ? X509_VERIFY_PARAM_set1_ip_asc(wanted, name) : X509_VERIFY_PARAM_set1_host(wanted, name, host.size())) == 1;
     }
 
     // A BIO of our own rather than a memory BIO, which keeps its largest buffer for ever. Writing never
     // blocks: write() looks at out_ first, so SSL_write need never be repeated with the same buffer.
     static BIO_METHOD* method() noexcept {
-        static BIO_METHOD* const made = [] {
-            BIO_METHOD* m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "prometheus_async");
-            if (!m) return m;
-            BIO_meth_set_write(m, [](BIO* b, const char* from, int n) {
-                auto* self = static_cast<session*>(BIO_get_data(b));
-                return self->out_.put(from, static_cast<std::size_t>(n)) ? n : -1;
-            });
-            BIO_meth_set_read(m, [](BIO* b, char* to, int n) {
-                auto* self = static_cast<session*>(BIO_get_data(b));
-                BIO_clear_retry_flags(b);
-                const std::size_t got = self->in_.take(to, static_cast<std::size_t>(n));
-                if (!got) BIO_set_retry_read(b);  // empty is not the end
-                return got ? static_cast<int>(got) : -1;
-            });
-            BIO_meth_set_ctrl(m, [](BIO*, int what, long, void*) { return what == BIO_CTRL_FLUSH ? 1L : 0L; });
-            return m;
-        }();
+        static std::atomic<BIO_METHOD*> kept;  // null: not made yet, or there was no memory for it
+        if (BIO_METHOD* const made = kept.load(std::memory_order_acquire)) return made;
+        BIO_METHOD* const fresh = make_method();
+        BIO_METHOD* made = nullptr;
+        if (!fresh || kept.compare_exchange_strong(made, fresh, std::memory_order_acq_rel)) return fresh;
+        BIO_meth_free(fresh);
         return made;
+    }
+    static BIO_METHOD* make_method() noexcept {
+        BIO_METHOD* const m = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "prometheus_async");
+        if (!m) return m;
+        BIO_meth_set_write(m, [](BIO* b, const char* from, int n) {
+            auto* self = static_cast<session*>(BIO_get_data(b));
+            return self->out_.put(from, static_cast<std::size_t>(n)) ? n : -1;
+        });
+        BIO_meth_set_read(m, [](BIO* b, char* to, int n) {
+            auto* self = static_cast<session*>(BIO_get_data(b));
+            BIO_clear_retry_flags(b);
+            const std::size_t got = self->in_.take(to, static_cast<std::size_t>(n));
+            if (!got) BIO_set_retry_read(b);  // empty is not the end
+            return got ? static_cast<int>(got) : -1;
+        });
+        BIO_meth_set_ctrl(m, [](BIO*, int what, long, void*) { return what == BIO_CTRL_FLUSH ? 1L : 0L; });
+        return m;
     }
 
     prom::tls_status status(int returned) noexcept {
@@ -220,14 +229,27 @@ private:
         case SSL_ERROR_ZERO_RETURN: return prom::tls_status::closed;
         default: break;
         }
-        std::string why = queued_error();
-        if (const long verdict = SSL_get_verify_result(ssl_); verdict != X509_V_OK)
-            why.append(": ").append(X509_verify_cert_error_string(verdict));
-        return fail(std::move(why));
+        return fail([this] {
+            std::string why = queued_error();
+            if (const long verdict = SSL_get_verify_result(ssl_); verdict != X509_V_OK)
+                why.append(": ").append(X509_verify_cert_error_string(verdict));
+            return why;
+        });
     }
-    prom::tls_status fail(std::string why) noexcept {
+    /// `why` makes the reason, for which there may be no memory.
+    template <class Why>
+    prom::tls_status fail(Why why) noexcept {
         failed_ = true;
-        error_ = std::move(why);
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        try {
+            error_ = why();
+        } catch (...) {
+            error_ = out_of_memory;
+        }
+#else
+        error_ = why();
+#endif
+        ERR_clear_error();
         return prom::tls_status::failed;
     }
 

@@ -637,7 +637,6 @@ private:
 
     /// The worker: reads files, and hashes one after another.
     void work() noexcept {
-        hasher by;
         std::unique_lock hold(lock_);
         for (;;) {
             changed_.wait(hold, [this] { return ends_ || looks_ || !waiting_.empty(); });
@@ -653,7 +652,7 @@ private:
             asked->good = knows(*asked);  // and the same credentials found good
             if (!asked->good) {
                 hold.unlock();
-                const bool same = by.matches(asked->who.password, asked->hash);
+                const bool same = by_.matches(asked->who.password, asked->hash);
                 hold.lock();
                 asked->good = same && asked->is_user;
             }
@@ -684,6 +683,7 @@ private:
     std::shared_ptr<openssl_server> tls_;
     std::deque<std::shared_ptr<job>> waiting_;  // in the order in which they came
     std::uint64_t turn_ = 0;                    // of what is being hashed
+    hasher by_;                                 // the worker's, but made before it
     unsigned char secret_[32];
     pthread_t worker_{};
     bool has_tls_ = false, has_users_ = false, started_ = false;  // of the first reading: they do not change

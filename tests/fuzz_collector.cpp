@@ -1,4 +1,5 @@
 // A collector that yields anything, beside declared metrics: the page stays valid in every format.
+// max_len: 192
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
@@ -114,21 +115,27 @@ void judge(const std::string& page, bool openmetrics) {
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
     reader in{data, data + size};
-    prom::registry mine;
-    prom::registry* const one[] = {&mine};
-    prom::counter declared{"declared_total", "Declared.", {.registry = &mine}};
-    prom::histogram h{"h", "H.", {.registry = &mine, .buckets = {1}}};
+    static prom::registry mine;
+    static prom::registry* const one[] = {&mine};
+    static const prom::counter declared{"declared_total", "Declared.", {.registry = &mine}};
+    static const prom::histogram h{"h", "H.", {.registry = &mine, .buckets = {1}}};
+    static prom::cursor pull;
+    static std::string page;
     const reader first{data, data + size / 2}, second{data + size / 2, data + size};
     const unsigned options = in.byte();
-    mine.add_collector([first](prom::sample_sink& out) { yield(first, out); }).keep();
-    if (options & 4) mine.add_collector([second](prom::sample_sink& out) { yield(second, out); }).keep();
+    const auto one_of_them = mine.add_collector([first](prom::sample_sink& out) { yield(first, out); });
+    prom::collector_handle other;
+    if (options & 4) other = mine.add_collector([second](prom::sample_sink& out) { yield(second, out); });
     for (const auto as : {prom::format::text_0_0_4, prom::format::openmetrics_1_0_0}) {
         prom::page_options asked;
         asked.as = as;
         asked.names = static_cast<prom::escaping>(options & 3);
         asked.created = static_cast<prom::created_series>((options >> 3) % 3);
         asked.registries = one;
-        const std::string page = prom::expose(asked);
+        pull.start(asked);
+        page.clear();
+        static char window[16384];
+        for (prom::pulled got{0, prom::pull::more}; got.what == prom::pull::more; page.append(window, got.bytes)) got = pull.next(window);
         judge(page, as == prom::format::openmetrics_1_0_0);
         const char* const counter = asked.names == prom::escaping::dots ? "\ndeclared__total 0\n" : "\ndeclared_total 0\n";
         require(page.find(counter) != std::string::npos && page.find("\nh_bucket{le=\"+Inf\"} 0\n") != std::string::npos);

@@ -1,5 +1,6 @@
 // Random registries, shown through windows of every size while series, families and collectors come and go: what comes
 // is a page to a strict decoder, and nothing that lived all the time is missing.
+// max_len: 256
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"

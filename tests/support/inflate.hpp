@@ -7,26 +7,38 @@
 
 namespace test_inflate {
 
-/// False when it is not one whole, right member.
-inline bool gunzip(std::string_view from, std::string& to) {
-    z_stream z{};
-    if (inflateInit2(&z, 15 + 16) != Z_OK) return false;
-    std::string in(from);
-    z.next_in = reinterpret_cast<Bytef*>(in.data());
-    z.avail_in = static_cast<uInt>(in.size());
-    to.clear();
-    char window[16384];
-    int status = Z_OK;
-    while (status == Z_OK) {
-        z.next_out = reinterpret_cast<Bytef*>(window);
-        z.avail_out = sizeof window;
-        status = inflate(&z, Z_NO_FLUSH);
-        to.append(window, sizeof window - z.avail_out);
+/// zlib's state, which can read one member after another.
+class stream {
+public:
+    stream() : good_(inflateInit2(&z_, 15 + 16) == Z_OK) {}
+    stream(const stream&) = delete;
+    ~stream() { inflateEnd(&z_); }
+
+    /// False when it is not one whole, right member.
+    bool gunzip(std::string_view from, std::string& to) {
+        if (!good_ || inflateReset(&z_) != Z_OK) return false;
+        in_ = from;
+        z_.next_in = reinterpret_cast<Bytef*>(in_.data());
+        z_.avail_in = static_cast<uInt>(in_.size());
+        to.clear();
+        int status = Z_OK;
+        while (status == Z_OK) {
+            z_.next_out = reinterpret_cast<Bytef*>(window_);
+            z_.avail_out = sizeof window_;
+            status = inflate(&z_, Z_NO_FLUSH);
+            to.append(window_, sizeof window_ - z_.avail_out);
+        }
+        return status == Z_STREAM_END && z_.avail_in == 0;
     }
-    const bool whole = status == Z_STREAM_END && z.avail_in == 0;
-    inflateEnd(&z);
-    return whole;
-}
+
+private:
+    z_stream z_{};
+    std::string in_;
+    char window_[16384];
+    const bool good_;
+};
+
+inline bool gunzip(std::string_view from, std::string& to) { return stream().gunzip(from, to); }
 
 /// What zlib makes of it at its fastest.
 inline std::size_t zlib_1(std::string_view text) {
