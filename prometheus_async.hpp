@@ -4780,7 +4780,8 @@ struct textfile_state;
 ///          If on_event or a collector destroys it, the page is abandoned, and the write that called them cleans up
 /// threads  one at a time, also with interval; why() any. Collectors are called on the thread that writes. Each file
 ///          needs its own object
-/// errors   invalid_option for the path, and where on_event or a collector writes or removes the file that is being written;
+/// errors   invalid_option for the path, also where it is a directory, a FIFO, a socket or a device, and where on_event or a
+///          collector writes or removes the file that is being written;
 ///          system when the file cannot be written, or its thread cannot be started; canceled if a collector failed that
 ///          must not, and in a forked child whose parent has the thread; unsupported for a sample with a timestamp, because
 ///          node_exporter would refuse the whole file, and, without threads, for interval. The previous file stays
@@ -4865,7 +4866,7 @@ struct consul_options {
     std::string_view name = "app-metrics";  // of the service
     std::string_view service_id{};         // empty: the name. Each server of one agent needs its own
     list<std::string_view> tags{};         // of the service
-    std::string_view token{};              // empty: CONSUL_HTTP_TOKEN_FILE (read again after a 403), CONSUL_HTTP_TOKEN
+    std::string_view token{};              // empty: CONSUL_HTTP_TOKEN_FILE (a regular file, read again after a 403), CONSUL_HTTP_TOKEN
     bool deregister = true;                // false: the service outlives the server
     std::string_view agent{};              // "host:8500", "https://host", "unix:///path"; empty: CONSUL_HTTP_ADDR,
                                            // then 127.0.0.1:8500. CONSUL_HTTP_SSL=true makes any of them https
@@ -4950,7 +4951,8 @@ static_assert(std::is_trivially_destructible_v<file_sd_options>);
 ///
 /// lifetime copies the options; may be destroyed before the servers
 /// threads  servers on several loops may share one only if they have files of their own
-/// errors   invalid_option for the path and for labels that Prometheus would refuse with the file; system when the file cannot be written
+/// errors   invalid_option for the path, also where it is a directory, a FIFO, a socket or a device, and for labels that
+///          Prometheus would refuse with the file; system when the file cannot be written
 class file_sd final : public service_discovery {
 public:
     PROMETHEUS_ASYNC_DECL explicit file_sd(const file_sd_options& options);
