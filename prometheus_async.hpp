@@ -1318,8 +1318,21 @@ struct registry_state;
 struct family_face;
 struct collector_hook;
 
-struct declaration {
+struct type_code;  // in [52]
+PROMETHEUS_ASYNC_DECL extern const type_code histogram_code, summary_code, info_code, state_set_code, min_max_code;
+/// A type, and the code that only metrics of this type need; null: none. So a program is linked only with the code of the types
+/// that it declares.
+struct declared_type {
     metric_type type;
+    const type_code* code;
+
+    PROMETHEUS_ASYNC_DECL consteval declared_type(metric_type of) noexcept
+        : type(of), code(of == metric_type::histogram ? &histogram_code : of == metric_type::summary ? &summary_code
+                         : of == metric_type::info ? &info_code : of == metric_type::state_set ? &state_set_code
+                         : of == metric_type::min_max_gauge ? &min_max_code : nullptr) {}
+};
+struct declaration {
+    declared_type type;
     any_name name;
     std::string_view help;
     const metric_options& options;
@@ -2344,11 +2357,30 @@ enum class created_series : std::uint8_t {
     all           // on pages of the text formats too, as gauges of the name `x_created`
 };
 
+namespace detail {
+struct wire_formats;
+PROMETHEUS_ASYNC_DECL wire_formats* make_wire_formats();
+/// A format, with a pointer to the code of protobuf and OpenMetrics 2.0 if it is one of these. So a program that names only
+/// text formats is not linked with that code.
+class chosen_format {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr chosen_format(format which) noexcept
+        : which_(which), make_(which < format::protobuf ? nullptr : make_wire_formats) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator format() const noexcept { return which_; }
+    /// The code that writes protobuf and OpenMetrics 2.0; null if this is a text format, or if the build has no such code.
+    PROMETHEUS_ASYNC_DECL wire_formats* make() const { return make_ ? make_() : nullptr; }
+
+private:
+    format which_;
+    wire_formats* (*make_)();
+};
+}  // namespace detail
+
 /// What a page shows, and in which format.
 ///
 /// lifetime lists and texts live until the page has been started; registries may end meanwhile, see cursor
 struct page_options {
-    format as = format::text_0_0_4;          // the format
+    detail::chosen_format as = format::text_0_0_4;  // the format
     escaping names = escaping::underscores;  // how names outside the legacy grammar are shown
     list<registry*> registries{};    // several are merged on one page; empty: the default registry
     list<std::string_view> only{};   // name[]: by family or sample name; empty: everything
@@ -8153,6 +8185,7 @@ struct PROMETHEUS_ASYNC_LOCAL collector_hook : allocated {
     family_state* family;  // its place in the registry; null when removed
     std::uint32_t running;
     std::uint32_t holders;  // handle, registry, and calls; the last one deletes it, without the lock
+    void (*call)(cursor::state& page, global_lock& lock, const family_state& f);  // so that only programs with collectors have its code
     vector<string> sums_told{};  // series whose sum OpenMetrics leaves out, sorted
 };
 void await_calls(const collector_hook& h) noexcept;
@@ -8202,6 +8235,14 @@ struct PROMETHEUS_ASYNC_LOCAL family_head {
     /// Unique in the registry. Names that the escaping `dots` makes equal are equal with `underscores` too.
     std::string_view key() const noexcept { return legacy() ? base_name() : underscored; }
 };
+struct shown_series;  // in [50]
+/// What only metrics of one type need.
+struct type_code {
+    /// Takes the options that only they have; returns what is wrong with them, or null. Null: they have none.
+    const char* (*take)(family_state& f, const metric_options& o);
+    /// Puts the values of a series into `s`, and the counts of buckets, to which `s` points, into `counts`.
+    void (*tell)(cursor::state& page, const family_state& f, record& r, shown_series& s, std::uint64_t* counts);
+};
 /// Where the series of a family come from.
 enum class family_source : std::uint8_t {
     lines,     // it has them itself
@@ -8213,6 +8254,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     std::uint64_t id = 0;
     registry_state* home = nullptr;
     family_source source = family_source::lines;
+    const type_code* code = nullptr;
     collector_hook* hook = nullptr;  // null if it has lines
     vector<string> labels, states;
     vector<std::uint32_t> sorted_states;  // their indexes
@@ -8230,6 +8272,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     std::size_t moved = 0;                // how many places of the older table were copied
     bool special = false;      // a series of it was reset or has an exemplar
 
+    ~family_state() { if (bounds) state.drop(bounds); }  // the lock is held
     /// What its declaration counts for the registry's limits, with the overflow series or the only one; a collector's family nothing.
     registry_limits needs() const noexcept {
         if (source == family_source::collector) return {};
@@ -8687,6 +8730,8 @@ static run_sum since_reset(record& r, run_sum sum) noexcept {
     if (order(sum.real) != 0) sum.real = steady(r, sum.real);
     return sum;
 }
+/// Of what has no buckets.
+static run_sum sum_of_number(record& r, std::uint32_t place) noexcept { return since_reset(r, sum_run(r.id, place)); }
 static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
     std::uint64_t none[256] = {};
@@ -9268,25 +9313,23 @@ static string with_labels(const family_state& f) {
     return f.labels.empty() ? out : out += ')';
 }
 static string describe(const family_state& f) { return with_labels(f).append(" is a ").append(type_name(f.type)); }
-static error conflict(const family_state& a, const family_state& b) {
-    const char* what = a.name != b.name || a.type != b.type ? nullptr
-                       : a.help != b.help ? "help" : a.unit != b.unit ? "unit"
-                       : a.constants != b.constants ? "constant labels" : a.bounds != b.bounds ? "buckets"
-                       : a.states != b.states ? "states" : order(a.window) != order(b.window) ? "window" : "max_series";
-    string text;
-    if (!what && !overlap(a.base_name(), a.type, b.base_name(), b.type))
-        text = b.name + " and " + a.name + ", declared before, are one name once escaped";
-    else if (!what) text = describe(b).append(", declared before: ").append(describe(a));
-    else if (a.labels != b.labels)
-        text = describe(b).append(", declared before with other labels: ").append(with_labels(a));
-    else if (std::string_view(what) == "help")
-        text = b.name + ": help \"" + b.help.substr(0, 30) + "\", declared before: \"" + a.help.substr(0, 30) + '"';
-    else text = describe(b).append(" with other ").append(what).append(" than declared before");
-    return {errc::conflict, text};
+/// What two declarations of one name and type do not have in common, or null.
+static const char* difference(const family_state& a, const family_state& b) {
+    return a.labels != b.labels ? "labels" : a.help != b.help ? "help" : a.unit != b.unit ? "unit"
+           : a.constants != b.constants ? "constant labels" : a.bounds != b.bounds ? "buckets"
+           : a.states != b.states ? "states" : order(a.window) != order(b.window) ? "window"
+           : a.max_series != b.max_series ? "max_series" : nullptr;
 }
-static bool same(const family_state& a, const family_state& b) {
-    return a.type == b.type && a.name == b.name && a.help == b.help && a.unit == b.unit && a.labels == b.labels &&
-           a.constants == b.constants && a.bounds == b.bounds && a.states == b.states && a.max_series == b.max_series && order(a.window) == order(b.window);
+static error conflict(const family_state& a, const family_state& b) {
+    const bool one = a.name == b.name && a.type == b.type;
+    const char* const what = one ? difference(a, b) : nullptr;
+    if (!one && !overlap(a.base_name(), a.type, b.base_name(), b.type))
+        return error_of(errc::conflict, {b.name, " and ", a.name, ", declared before, are one name once escaped"});
+    if (!what) return error_of(errc::conflict, {describe(b), ", declared before: ", describe(a)});
+    if (a.labels != b.labels) return error_of(errc::conflict, {describe(b), ", declared before with other labels: ", with_labels(a)});
+    if (a.help != b.help)
+        return error_of(errc::conflict, {b.name, ": help \"", b.help.substr(0, 30), "\", declared before: \"", a.help.substr(0, 30), "\""});
+    return error_of(errc::conflict, {describe(b), " with other ", what, " than declared before"});
 }
 static declared handle_of(const family_state& f, bool labelled) noexcept {
     declared d;
@@ -9337,97 +9380,94 @@ static result<void> complete_name(family_head& f, std::string_view unit, bool is
     return {};
 }
 
+// What one type alone has: each returns what is wrong with it, or null.
+
+static const char* take_buckets(family_state& f, const metric_options& o) {
+    static constexpr double usual[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
+    native_buckets native = o.native;
+    const bool is_native = order(native.factor) != 0;
+    if (!is_native) native = {};
+    else if (const char* why = native_fault(native)) return why;
+    if (order(native.zero_threshold) == 0) native.zero_threshold = 0;  // no -0
+    const list<double> asked = o.buckets.empty() && !is_native ? list<double>(usual) : o.buckets;
+    vector<double> upper(asked.begin(), asked.end());
+    if (!upper.empty() && bits_of(upper.back()) == infinite) upper.pop_back();
+    if ((upper.empty() && !is_native) || upper.size() > 250) return "a histogram has 1 to 250 bounds";
+    for (std::size_t i = 0; i != upper.size(); ++i) {
+        if (!is_finite(upper[i])) return "a bound is not finite";
+        if (i != 0 && !(upper[i - 1] < upper[i])) return "the bounds do not ascend";
+        if (order(upper[i]) == 0) upper[i] = 0;  // no -0
+    }
+    f.bounds = intern_bounds(upper, native);
+    return nullptr;
+}
+static const char* take_states(family_state& f, const metric_options& o) {
+    if (o.states.empty()) return "a state set has at least one state";
+    for (std::string_view s : o.states) f.states.push_back(clean(s));
+    auto& sorted = f.sorted_states;
+    for (std::uint32_t i = 0; i != f.states.size(); ++i) sorted.push_back(i);
+    sort(sorted, [&](std::uint32_t a, std::uint32_t b) {
+        PROMETHEUS_ASYNC_DETAIL_STEP();
+        return f.states[a] < f.states[b];
+    });
+    const bool twice = std::adjacent_find(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) { return f.states[a] == f.states[b]; }) != sorted.end();
+    return twice ? "two states have the same name" : nullptr;
+}
+static const char* take_window(family_state& f, const metric_options& o) {
+    f.window = order(o.window.count()) == 0 ? 60 : o.window.count();
+    return possible_time(f.window) ? nullptr : "a window is not negative, and finite";
+}
+/// What is wrong with an option that only some types have, or with what this type makes of its own ones.
+static const char* take_own(family_state& f, const metric_options& o) {
+    if (order(o.window.count()) != 0 && f.row().cells != cell_rule::extremes) return "only a min_max_gauge has a window";
+    if ((!o.buckets.empty() || order(o.native.factor) != 0) && f.row().shape != value_shape::histogram) return "only a histogram has buckets";
+    if (!o.states.empty() && !f.row().labels_itself) return "only a state set has states";
+    return f.code && f.code->take ? f.code->take(f, o) : nullptr;
+}
+/// Takes the constant labels, and the names of the others. Returns what is wrong with them, or nothing.
+static string take_labels(family_state& f, list<label> constants, const label_names* own) {
+    vector<std::string_view> names;
+    const auto fault = [&](const any_name& l) -> string {
+        f.non_legacy |= !legacy_label_name(l);
+        names.push_back(l);
+        if (f.row().labels_itself && alike(l, f.base_name(), true)) return "a state set's own name is the library's label";
+        if (!l.empty() && l == f.own_label()) return text_of({"the label ", l, " of a ", type_name(f.type), " is the library's"});
+        return label_fault(l);
+    };
+    for (const label& l : constants) {
+        if (string why = fault(l.name); !why.empty()) return why;
+        f.constants.emplace_back(string(l.name), clean(l.value));
+    }
+    for (std::size_t i = 0; own && i != own->size(); ++i) {
+        if (string why = fault((*own)[i]); !why.empty()) return why;
+        f.labels.emplace_back((*own)[i]);
+    }
+    return alike_labels(names);
+}
+
 result<declared> declare(const declaration& what) {
     const metric_options& o = what.options;
+    if (what.name.empty()) return error{errc::invalid_name, "a metric needs a name"};
+    const double now = wall_now();  // a clock may be the user's: without the lock
+    const global_lock lock;
     auto made = owned<family_state>(new family_state{});
     family_state& f = *made;
-    f.type = what.type;
-
-    if (what.name.empty()) return error{errc::invalid_name, "a metric needs a name"};
+    f.type = what.type.type;
+    f.code = what.type.code;
     for (std::string_view part : {o.name_space, o.subsystem})
         if (!part.empty()) f.name.append(part).append("_");
     f.name.append(what.name);
     if (const auto good = complete_name(f, o.unit, what.name.is_utf8()); !good) return good.why();
-    const string& name = f.name;
-
-    const double now = wall_now();
-    const global_lock lock;
-    struct use {  // a use of the bounds by this declaration, until the family has it
-        bucket_bounds* of = nullptr;
-        ~use() { if (of) state.drop(of); }
-    } bounds;
     f.help = clean(what.help);
-    const auto fault = [&](const any_name& l) -> string {
-        if (f.row().labels_itself && alike(l, f.base_name(), true)) return "a state set's own name is the library's label";
-        if (!l.empty() && l == f.own_label())
-            return string("the label ").append(l).append(" of a ").append(type_name(f.type)).append(" is the library's");
-        return label_fault(l);
-    };
-    vector<std::string_view> names;
-    for (const label& l : o.labels) {
-        if (const string why = fault(l.name); !why.empty()) return bad(errc::invalid_name, name, why);
-        f.non_legacy |= !legacy_label_name(l.name);
-        f.constants.emplace_back(string(l.name), clean(l.value));
-        names.push_back(l.name);
-    }
-    if (what.labels) {
-        if (what.labels->size() == 0 || what.labels->size() > 64)
-            return bad(errc::invalid_option, name, "a family has 1 to 64 labels");
-        for (std::size_t i = 0; i != what.labels->size(); ++i) {
-            const any_name l = (*what.labels)[i];
-            if (const string why = fault(l); !why.empty()) return bad(errc::invalid_name, name, why);
-            f.non_legacy |= !legacy_label_name(l);
-            f.labels.emplace_back(l);
-            names.push_back(l);
-        }
-    }
-    if (const string why = alike_labels(names); !why.empty()) return bad(errc::invalid_name, name, why);
     f.max_series = o.max_series;
-    if (f.row().cells == cell_rule::extremes) {
-        f.window = order(o.window.count()) == 0 ? 60 : o.window.count();
-        if (!possible_time(f.window)) return bad(errc::invalid_option, name, "a window is not negative, and finite");
-    } else if (order(o.window.count()) != 0) {
-        return bad(errc::invalid_option, name, "only a min_max_gauge has a window");
-    }
-
-    if (f.row().shape == value_shape::histogram) {
-        static constexpr double usual[] = {.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
-        native_buckets native = o.native;
-        const bool is_native = order(native.factor) != 0;
-        if (!is_native) native = {};
-        else if (const char* why = native_fault(native)) return bad(errc::invalid_option, name, why);
-        if (order(native.zero_threshold) == 0) native.zero_threshold = 0;  // no -0
-        const list<double> asked = o.buckets.empty() && !is_native ? list<double>(usual) : o.buckets;
-        vector<double> upper(asked.begin(), asked.end());
-        if (!upper.empty() && bits_of(upper.back()) == infinite) upper.pop_back();
-        if ((upper.empty() && !is_native) || upper.size() > 250) return bad(errc::invalid_option, name, "a histogram has 1 to 250 bounds");
-        for (std::size_t i = 0; i != upper.size(); ++i) {
-            if (!is_finite(upper[i])) return bad(errc::invalid_option, name, "a bound is not finite");
-            if (i != 0 && !(upper[i - 1] < upper[i])) return bad(errc::invalid_option, name, "the bounds do not ascend");
-            if (order(upper[i]) == 0) upper[i] = 0;  // no -0
-        }
-        f.bounds = bounds.of = intern_bounds(upper, native);
-    } else if (!o.buckets.empty() || order(o.native.factor) != 0) {
-        return bad(errc::invalid_option, name, "only a histogram has buckets");
-    }
-    if (f.row().labels_itself) {
-        if (o.states.empty()) return bad(errc::invalid_option, name, "a state set has at least one state");
-        for (std::string_view s : o.states) f.states.push_back(clean(s));
-        auto& sorted = f.sorted_states;
-        for (std::uint32_t i = 0; i != f.states.size(); ++i) sorted.push_back(i);
-        sort(sorted, [&](std::uint32_t a, std::uint32_t b) {
-            PROMETHEUS_ASYNC_DETAIL_STEP();
-            return f.states[a] < f.states[b];
-        });
-        if (std::adjacent_find(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) { return f.states[a] == f.states[b]; }) != sorted.end())
-            return bad(errc::invalid_option, name, "two states have the same name");
-    } else if (!o.states.empty()) {
-        return bad(errc::invalid_option, name, "only a state set has states");
-    }
+    if (const string why = take_labels(f, o.labels, what.labels); !why.empty()) return bad(errc::invalid_name, f.name, why);
+    const char* const why = what.labels && (f.labels.empty() || f.labels.size() > 64) ? "a family has 1 to 64 labels" : take_own(f, o);
+    if (why) return bad(errc::invalid_option, f.name, why);
 
     registry_state& home = registry_state::of(o.registry ? *o.registry : state.default_registry());
     if (family_state* have = home.find(f.key()); have && have->name == f.name) {
-        if (same(*have, f) && have->source == family_source::lines && !what.hook) return handle_of(*have, what.labels != nullptr);
+        if (have->type == f.type && !difference(*have, f) && have->source == family_source::lines && !what.hook)
+            return handle_of(*have, what.labels != nullptr);
         return conflict(*have, f);
     }
     if (const family_state* have = clash(home, f, [](const family_state&) { return true; })) return conflict(*have, f);
@@ -9435,7 +9475,7 @@ result<declared> declare(const declaration& what) {
     if (const auto limit = home.lacks(f.needs())) {
         return error_of(errc::limit, {"the registry's limit of ", digits(home.most->*limit),
                                       limit == &registry_limits::families ? " families" : limit == &registry_limits::series ? " series" : " bytes",
-                                      " has no room for ", name});
+                                      " has no room for ", f.name});
     }
     make_frame(f);
     home.reserve();
@@ -9462,7 +9502,6 @@ result<declared> declare(const declaration& what) {
     if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
     home.add(f);
     face.done = true;
-    bounds.of = nullptr;
     return handle_of(*made.release(), what.labels != nullptr);
 }
 
@@ -9491,7 +9530,6 @@ static void destroy_family(family_state* f) noexcept {
     state.free_faces = &face;
     f->lines.release();
     f->compacted.release();
-    if (f->bounds) state.drop(f->bounds);
     delete f;
     while (state.clear_tables()) global_lock::give_way();
 }
@@ -10435,6 +10473,8 @@ private:
 // ---- what a format is told ----
 
 struct native_view;
+struct page_text;
+class line_format;
 struct shown_point {
     std::string_view label;  // the value of the type's own label
     double value;
@@ -10455,6 +10495,7 @@ struct shown_series {
     std::uint64_t count = 0;
     list<kept_exemplar> exemplars{};      // ascending by bucket
     const native_view* native = nullptr;  // its count is equal to `count`
+    void (line_format::*lines)(page_text& to, const family_head& f, const shown_series& s) = nullptr;  // in line_format; null: one number
     list<kept_exemplar> native_exemplars{};
 };
 
@@ -10572,6 +10613,16 @@ public:
 protected:
     ~page_format() = default;
 };
+/// Protobuf and OpenMetrics 2.0, with the native histogram that they show. A cursor makes it when a page first asks for one of them.
+struct PROMETHEUS_ASYNC_LOCAL wire_formats : allocated {
+    virtual ~wire_formats() = default;
+    virtual page_format& of(format which) noexcept = 0;
+    /// Lets s.native show a native histogram as it is now; null if its parts do not agree. Returns its sum and count, and puts the
+    /// counts of its classic buckets into `integers`.
+    virtual run_sum view(shown_series& s, record& r, std::uint64_t* integers, double now) = 0;
+    /// The same of one that a collector yields.
+    virtual void view(shown_series& s, const sample_sink::native_histogram& of) = 0;
+};
 
 /// Text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0: a line for each sample.
 class PROMETHEUS_ASYNC_LOCAL line_format final : public page_format {
@@ -10593,25 +10644,12 @@ public:
         head(to, f, f.base_name(), "_created", help, "gauge");
     }
     void series(page_text& to, const family_head& f, const shown_series& s) override {
-        switch (f.row().shape) {
-        case value_shape::number:
-        case value_shape::facts:
+        if (s.lines) {
+            (this->*s.lines)(to, f, s);
+        } else {
             begin(to, f, f.name, {}, s.labels);
             to.number([&](char* at) { return s.number.whole == 0 ? put_double(at, s.number.real) : put_counter(at, s.number); });
             end(to, s, s.exemplars.begin(), s.exemplars.end());
-            break;
-        case value_shape::points: points(to, f, s); break;
-        case value_shape::histogram: buckets(to, f, s); break;
-        case value_shape::summary:
-            for (const auto& q : s.quantiles) {
-                char text[10 + number_room] = "quantile=\"";
-                char* at = put_bound(text + 10, q.q);
-                *at++ = '"';
-                begin(to, f, f.name, {}, s.labels, {text, static_cast<std::size_t>(at - text)});
-                to.number(q.value);
-                end(to, s);
-            }
-            sum_and_count(to, f, s, "_sum", "_count");
         }
         if (rules.created == created_place::own_line && s.has_created) created(to, f, s);
     }
@@ -10621,6 +10659,61 @@ public:
         end(to, s);  // all samples of a series have the timestamp, or none
     }
     void end_page(page_text& to) override { to.text(style_.end); }
+
+    // shown_series::lines
+    void points(page_text& to, const family_head& f, const shown_series& s) {
+        for (const shown_point& p : s.points) {
+            to.quoted.clear();
+            append_escaped_label(to.quoted, p.label);
+            own_.assign(s.labels);
+            to.add_label(own_, f.own_label(), to.quoted);
+            begin(to, f, f.name, {}, own_);
+            to.number(p.value);
+            end(to, s);
+        }
+    }
+    void buckets(page_text& to, const family_head& f, const shown_series& s) {
+        // 1. The beginning of the first line, up to the bound: all lines begin so.
+        const std::size_t start = to.octets.size;
+        begin(to, f, f.name, "_bucket", s.labels, "le=\"");
+        to.octets.size -= 2;  // `} ` is part of the bound's text
+        own_.assign(to.octets.data + start, to.octets.size - start);
+        to.octets.size = start;
+        const kept_exemplar* e = s.exemplars.begin();
+        // 2. A line for each bound, from prepared texts if there are any.
+        for (std::uint32_t i = 0; i != s.upper.size(); ++i) {
+            to.octets.reserve(to.octets.size + own_.size() + 2 * number_room);
+            char* at = put_text(to.octets.end(), own_);
+            if (s.texts) {
+                const unsigned from = i == 0 ? 0U : s.texts->ends[i - 1];
+                at = put_text(at, {s.texts->text + from, s.texts->ends[i] - from});
+            } else {
+                at = put_text(put_bound(at, s.upper[i]), "\"} ");
+            }
+            at = put_u64(at, s.cumulative[i]);
+            const bool has_more = s.timestamp != 0 || (e != s.exemplars.end() && e->at == i);
+            if (!has_more) *at++ = '\n';
+            to.octets.size = static_cast<std::size_t>(at - to.octets.data);
+            if (!has_more) continue;
+            const kept_exemplar* const shown = e;
+            if (e != s.exemplars.end() && e->at == i) ++e;
+            end(to, s, shown, e);
+        }
+        // 3. Sum and count.
+        const bool gauges = style_.gauge_sums && has_suffix(f.type, suffix::gsum);
+        sum_and_count(to, f, s, gauges ? "_gsum" : "_sum", gauges ? "_gcount" : "_count");
+    }
+    void quantiles(page_text& to, const family_head& f, const shown_series& s) {
+        for (const auto& q : s.quantiles) {
+            char text[10 + number_room] = "quantile=\"";
+            char* at = put_bound(text + 10, q.q);
+            *at++ = '"';
+            begin(to, f, f.name, {}, s.labels, {text, static_cast<std::size_t>(at - text)});
+            to.number(q.value);
+            end(to, s);
+        }
+        sum_and_count(to, f, s, "_sum", "_count");
+    }
 
 private:
     static bool ends_with_unit(std::string_view name, std::string_view unit) noexcept {
@@ -10671,48 +10764,6 @@ private:
             time(to, e->timestamp);
         }
         to.text("\n");
-    }
-    void points(page_text& to, const family_head& f, const shown_series& s) {
-        for (const shown_point& p : s.points) {
-            to.quoted.clear();
-            append_escaped_label(to.quoted, p.label);
-            own_.assign(s.labels);
-            to.add_label(own_, f.own_label(), to.quoted);
-            begin(to, f, f.name, {}, own_);
-            to.number(p.value);
-            end(to, s);
-        }
-    }
-    void buckets(page_text& to, const family_head& f, const shown_series& s) {
-        // 1. The beginning of the first line, up to the bound: all lines begin so.
-        const std::size_t start = to.octets.size;
-        begin(to, f, f.name, "_bucket", s.labels, "le=\"");
-        to.octets.size -= 2;  // `} ` is part of the bound's text
-        own_.assign(to.octets.data + start, to.octets.size - start);
-        to.octets.size = start;
-        const kept_exemplar* e = s.exemplars.begin();
-        // 2. A line for each bound, from prepared texts if there are any.
-        for (std::uint32_t i = 0; i != s.upper.size(); ++i) {
-            to.octets.reserve(to.octets.size + own_.size() + 2 * number_room);
-            char* at = put_text(to.octets.end(), own_);
-            if (s.texts) {
-                const unsigned from = i == 0 ? 0U : s.texts->ends[i - 1];
-                at = put_text(at, {s.texts->text + from, s.texts->ends[i] - from});
-            } else {
-                at = put_text(put_bound(at, s.upper[i]), "\"} ");
-            }
-            at = put_u64(at, s.cumulative[i]);
-            const bool has_more = s.timestamp != 0 || (e != s.exemplars.end() && e->at == i);
-            if (!has_more) *at++ = '\n';
-            to.octets.size = static_cast<std::size_t>(at - to.octets.data);
-            if (!has_more) continue;
-            const kept_exemplar* const shown = e;
-            if (e != s.exemplars.end() && e->at == i) ++e;
-            end(to, s, shown, e);
-        }
-        // 3. Sum and count.
-        const bool gauges = style_.gauge_sums && has_suffix(f.type, suffix::gsum);
-        sum_and_count(to, f, s, gauges ? "_gsum" : "_sum", gauges ? "_gcount" : "_count");
     }
     void sum_and_count(page_text& to, const family_head& f, const shown_series& s, std::string_view sum, std::string_view count) {
         if (!s.summed) return;
@@ -11105,6 +11156,35 @@ private:
     std::size_t end_of_head_ = 0;  // the unit comes after the metrics
 };
 
+struct PROMETHEUS_ASYNC_LOCAL both_wire_formats final : wire_formats {
+    protobuf_format protobuf{};
+    openmetrics_2_format openmetrics_2{};
+    native_view shown{};  // the histogram that is being shown
+
+    page_format& of(format which) noexcept override { return which == format::protobuf ? static_cast<page_format&>(protobuf) : openmetrics_2; }
+    run_sum view(shown_series& s, record& r, std::uint64_t* integers, double now) override {
+        run_sum sum = view_native(r, r.place, integers, shown, now);
+        if (shown.nans != 0) sum.real = __builtin_bit_cast(double, std::uint64_t{0x7ff8'0000'0000'0000});  // otherwise the counts would not agree
+        sum.whole = shown.count;
+        s.created = shown.created;
+        if (consistent(shown)) s.native = &shown;
+        return sum;
+    }
+    void view(shown_series& s, const sample_sink::native_histogram& of) override {
+        shown.schema = of.schema;
+        shown.zero_threshold = of.zero_threshold;
+        shown.zero_count = of.zero_count;
+        const auto copy = [](vector<native_count>& to, list<sample_sink::native_bucket> all) {
+            to.clear();
+            for (const auto& b : all) if (b.count != 0) to.push_back({b.index, b.count});
+        };
+        copy(shown.positive, of.positive);
+        copy(shown.negative, of.negative);
+        s.native = &shown;
+    }
+};
+wire_formats* make_wire_formats() { return new both_wire_formats; }
+
 /// Iterates over the fields of a protobuf message that the library itself wrote, so that it is well-formed.
 struct wire_fields {
     std::string_view rest;
@@ -11140,13 +11220,15 @@ struct wire_fields {
         return true;
     }
 };
+#else
+wire_formats* make_wire_formats() { return nullptr; }
 #endif
 }  // namespace detail
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [52] cursor                                       a page pulled out of registries, piece by piece
-//      needs [47] [51]
+//      needs [48] [51]
 // =============================================================================
 //
 // A page is pulled. Each pull takes the lock once, continues where the last one stopped (found by id, because
@@ -11259,25 +11341,19 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
 
     // ---- the formats ----
     detail::line_format text{detail::text_style}, openmetrics{detail::openmetrics_style};
-#if !PROMETHEUS_ASYNC_NO_NATIVE
-    detail::protobuf_format protobuf{};
-    detail::openmetrics_2_format openmetrics_2{};
-    detail::native_view view{};  // of the histogram that is being shown
-#endif
+    owned<detail::wire_formats> wire;
 
-    detail::page_format& format_of(format which) noexcept {
+    detail::page_format& format_of(const detail::chosen_format& which) {
         switch (which) {
         case format::text_0_0_4:
         case format::text_1_0_0: break;
         case format::openmetrics_0_0_1:
         case format::openmetrics_1_0_0: return openmetrics;
-#if PROMETHEUS_ASYNC_NO_NATIVE
         case format::protobuf:
-        case format::openmetrics_2_0_0: failed = true;
-#else
-        case format::protobuf: return protobuf;
-        case format::openmetrics_2_0_0: return openmetrics_2;
-#endif
+        case format::openmetrics_2_0_0:
+            if (!wire) wire = owned<detail::wire_formats>(which.make());
+            if (wire) return wire->of(which);
+            failed = true;  // PROMETHEUS_ASYNC_NO_NATIVE
         }
         return text;
     }
@@ -11339,12 +11415,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     detail::run_sum histogram_sum([[maybe_unused]] detail::shown_series& s, [[maybe_unused]] const family_state& f, detail::record& r, std::uint64_t* counts) {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
         if (detail::is_native(r) && rules().native && asked.native_histograms) {
-            detail::run_sum sum = detail::view_native(r, r.place, counts, view, began);
-            if (view.nans != 0) sum.real = __builtin_bit_cast(double, std::uint64_t{0x7ff8'0000'0000'0000});  // otherwise the counts would not agree
-            sum.whole = view.count;
-            s.created = view.created;
-            if (detail::consistent(view)) s.native = &view;
-            else note(event_kind::native_left_out, f.name, ": native buckets are left out: their parts do not agree");
+            const detail::run_sum sum = wire->view(s, r, counts, began);
+            if (!s.native) note(event_kind::native_left_out, f.name, ": native buckets are left out: their parts do not agree");
             return sum;
         }
 #endif
@@ -11359,52 +11431,57 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         if (created_part) return as->created(unit, f, s);
         if (rules().exemplars && r.extra) exemplars(s, r.extra->exemplars);
         std::uint64_t counts[256];
-        switch (f.row().shape) {
-        case detail::value_shape::number:
-            if (f.row().cells == detail::cell_rule::sum) s.number = detail::sum_since_reset(r, r.place);
-            else s.number.real = detail::gauge_value(r, r.place);
-            break;
-        case detail::value_shape::facts:
-            s.number.whole = 1;
-            if (!r.extra) break;
-            all = s.labels;
-            for (const auto& [label_name, label_value] : r.extra->info) {
-                unit.quoted.clear();
-                detail::append_escaped_label(unit.quoted, label_value);
-                unit.add_label(all, label_name, unit.quoted);
-            }
-            s.labels = all;
-            break;
-        case detail::value_shape::points:
-            points.clear();
-            if (f.row().cells == detail::cell_rule::extremes) {
-                const detail::run_extremes both = detail::extremes_at(r, r.place, now);
-                points.push_back({"min", both.least});
-                points.push_back({"max", both.most});
-            }
-            for (std::size_t i = 0; i != f.states.size(); ++i) points.push_back({f.states[i], r.word.state == i ? 1.0 : 0.0});
-            s.points = points;
-            break;
-        case detail::value_shape::histogram: {
-            std::memset(counts, 0, (f.bounds->count + 1 + (f.bounds->native ? 2U : 0U)) * sizeof counts[0]);
-            const detail::run_sum sum = histogram_sum(s, f, r, counts);
-            for (unsigned i = 1; i <= f.bounds->count; ++i) counts[i] += counts[i - 1];
-            if (f.bounds->native) {  // the count is that of the native part: an observation that a thread is adding may be in only one of the two
-                for (unsigned i = 0; i != f.bounds->count; ++i) counts[i] = (std::min)(counts[i], sum.whole);
-                counts[f.bounds->count] = sum.whole;
-            }
-            s.upper = {f.bounds->upper, f.bounds->count + std::size_t{1}};
-            s.cumulative = counts;
-            s.texts = f.bounds;
-            sum_and_count(s, f, r, sum.real, counts[f.bounds->count]);
-            break;
-        }
-        case detail::value_shape::summary: {
-            const detail::run_sum sum = detail::sum_since_reset(r, r.place);
-            sum_and_count(s, f, r, sum.real, sum.whole);
-        }
-        }
+        if (f.code) f.code->tell(*this, f, r, s, counts);
+        else if (f.row().cells == detail::cell_rule::sum) s.number = detail::sum_of_number(r, r.place);
+        else s.number.real = detail::gauge_value(r, r.place);
         as->series(unit, f, s);
+    }
+
+    // type_code::tell
+    static void tell_facts(state& page, const family_state&, record& r, detail::shown_series& s, std::uint64_t*) {
+        s.number.whole = 1;
+        if (!r.extra) return;
+        page.all = s.labels;
+        for (const auto& [label_name, label_value] : r.extra->info) {
+            page.unit.quoted.clear();
+            detail::append_escaped_label(page.unit.quoted, label_value);
+            page.unit.add_label(page.all, label_name, page.unit.quoted);
+        }
+        s.labels = page.all;
+    }
+    static void tell_states(state& page, const family_state& f, record& r, detail::shown_series& s, std::uint64_t*) {
+        page.points.clear();
+        for (std::size_t i = 0; i != f.states.size(); ++i) page.points.push_back({f.states[i], r.word.state == i ? 1.0 : 0.0});
+        s.points = page.points;
+        s.lines = &detail::line_format::points;
+    }
+    static void tell_extremes(state& page, const family_state&, record& r, detail::shown_series& s, std::uint64_t*) {
+        const detail::run_extremes both = detail::extremes_at(r, r.place, page.now);
+        page.points.clear();
+        page.points.push_back({"min", both.least});
+        page.points.push_back({"max", both.most});
+        s.points = page.points;
+        s.lines = &detail::line_format::points;
+    }
+    static void tell_buckets(state& page, const family_state& f, record& r, detail::shown_series& s, std::uint64_t* counts) {
+        const detail::bucket_bounds& b = *f.bounds;
+        std::memset(counts, 0, (b.count + 1 + (b.native ? 2U : 0U)) * sizeof counts[0]);
+        const detail::run_sum sum = page.histogram_sum(s, f, r, counts);
+        for (unsigned i = 1; i <= b.count; ++i) counts[i] += counts[i - 1];
+        if (b.native) {  // the count is that of the native part: an observation that a thread is adding may be in only one of the two
+            for (unsigned i = 0; i != b.count; ++i) counts[i] = (std::min)(counts[i], sum.whole);
+            counts[b.count] = sum.whole;
+        }
+        s.upper = {b.upper, b.count + std::size_t{1}};
+        s.cumulative = counts;
+        s.texts = &b;
+        s.lines = &detail::line_format::buckets;
+        page.sum_and_count(s, f, r, sum.real, counts[b.count]);
+    }
+    static void tell_summary(state& page, const family_state& f, record& r, detail::shown_series& s, std::uint64_t*) {
+        const detail::run_sum sum = detail::sum_of_number(r, r.place);
+        s.lines = &detail::line_format::quantiles;
+        page.sum_and_count(s, f, r, sum.real, sum.whole);
     }
 
     // ---- what is shown ----
@@ -11648,8 +11725,6 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     }
     /// Ends the family whose head was shown, even if it was removed.
     void end_family() { if (std::exchange(begun, false)) as->end_family(unit); }
-    void call(detail::global_lock& lock, const family_state& f);
-
     /// Shows a declared family if it is selected; false when the window is full.
     bool one(const family_state& f, window& out) { return !(begun || (wanted(f) && own_names(f))) || family(f, out); }
     bool target(window& out) {
@@ -11699,7 +11774,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                     detail::tidy(**next);
                     if (!detail::is_target(f) && !one(f, out)) return pull::more;
                 } else {
-                    if (f.hook->run && (f.source == detail::family_source::collector || wanted(f))) call(lock, f);
+                    if (f.hook->run && (f.source == detail::family_source::collector || wanted(f))) f.hook->call(*this, lock, f);
                     if (failed) return pull::failed;
                 }
                 ++at_family;
@@ -11711,6 +11786,14 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         return drain(out) ? pull::done : pull::more;
     }
 };
+
+namespace detail {
+constinit const type_code histogram_code{take_buckets, cursor::state::tell_buckets};
+constinit const type_code summary_code{nullptr, cursor::state::tell_summary};
+constinit const type_code info_code{nullptr, cursor::state::tell_facts};
+constinit const type_code state_set_code{take_states, cursor::state::tell_states};
+constinit const type_code min_max_code{take_window, cursor::state::tell_extremes};
+}  // namespace detail
 
 void cursor::state::start(const page_options& options, detail::page_format* in) {
     asked = options;
@@ -11880,8 +11963,9 @@ void collectors_after_fork() noexcept {
         }
 #endif
 }
+static void call_collector(cursor::state& page, global_lock& lock, const family_state& f);
 /// Adds a callback metric: it is declared, which reserves its name, and a collector of one sample shows it.
-static collector_hook* add_metric(metric_type type, metric_name name, std::string_view help, callback<double()> read,
+static collector_hook* add_metric(declared_type type, metric_name name, std::string_view help, callback<double()> read,
                                   const metric_options& options) {
     struct told {
         metric_type type;
@@ -11896,12 +11980,12 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
             to.sample(value, labels);
         }
     };
-    auto hook = owned<collector_hook>(new collector_hook{{}, {}, nullptr, 0, 1});
+    auto hook = owned<collector_hook>(new collector_hook{{}, {}, nullptr, 0, 1, call_collector});
     declare({type, name, help, options, nullptr, hook.get()}).value();
     const global_lock lock;
     undo declared{[&] { if (hook->family) drop(*hook->family->home, hook->family); }};
     if (const family_state* f = hook->family)  // null if it was unregistered meanwhile
-        hook->run = told{type, f->name, f->help, f->unit, f->constants, std::move(read)};
+        hook->run = told{type.type, f->name, f->help, f->unit, f->constants, std::move(read)};
     declared.done = true;
     return hook.release();
 }
@@ -11910,7 +11994,7 @@ static collector_hook* add_metric(metric_type type, metric_name name, std::strin
 
 collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
     owned<detail::family_state> family(new detail::family_state{});
-    owned<detail::collector_hook> hook(new detail::collector_hook{{}, std::move(collect), family.get(), 0, 2});
+    owned<detail::collector_hook> hook(new detail::collector_hook{{}, std::move(collect), family.get(), 0, 2, detail::call_collector});
     const detail::global_lock lock;
     auto& home = detail::registry_state::of(*this);
     family->source = detail::family_source::collector;
@@ -12042,6 +12126,8 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         else count_event(event_kind::exemplar_dropped);
     }
     void show(shown_series& s) {
+        static constexpr decltype(s.lines) lines[] = {nullptr, nullptr, &line_format::points, &line_format::buckets, &line_format::quantiles};
+        s.lines = lines[static_cast<std::size_t>(f.row().shape)];
         cursor::state::exemplars(s, exemplars);
         page.as->series(page.unit, f, s);
         if (s.has_created && page.rules().created == created_place::own_family) {
@@ -12118,27 +12204,11 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         s.cumulative = cumulative.data();
         if (native) {
             if (cumulative.back() != native->count) return fail("a count of classic buckets that is not that of native ones");
-            set_native(s, *native);
+            if (page.rules().native && page.asked.native_histograms) page.wire->view(s, *native);
             add_exemplar(first_native_exemplar, more.example, more.example_value);
         }
         if (set_sum(s, page.rules(), f.type, sum, cumulative.back())) report_sum();
         show(s);
-    }
-    void set_native([[maybe_unused]] shown_series& s, [[maybe_unused]] const sample_sink::native_histogram& from) {
-#if !PROMETHEUS_ASYNC_NO_NATIVE
-        if (!page.rules().native || !page.asked.native_histograms) return;
-        native_view& v = page.view;
-        v.schema = from.schema;
-        v.zero_threshold = from.zero_threshold;
-        v.zero_count = from.zero_count;
-        const auto copy = [](detail::vector<native_count>& to, list<sample_sink::native_bucket> all) {
-            to.clear();
-            for (const auto& b : all) if (b.count != 0) to.push_back({b.index, b.count});
-        };
-        copy(v.positive, from.positive);
-        copy(v.negative, from.negative);
-        s.native = &v;
-#endif
     }
     void summary(std::uint64_t count, double sum, list<sample_sink::quantile> given_quantiles, list<label> given, const sample_details& more) {
         if (open && f.row().shape != value_shape::summary) return fail("quantiles of another type");
@@ -12201,49 +12271,52 @@ void sample_sink::summary(std::uint64_t count, double sum, list<quantile> quanti
 void sample_sink::states(list<state> states, list<label> labels) { to_.states(states, labels); }
 void sample_sink::fail(std::string_view why) { to_.fail(why); }
 
+namespace detail {
 /// Calls a collector without the lock. Afterwards its families are in the unit, or were left out.
-void cursor::state::call(detail::global_lock& lock, const family_state& f) {
+static void call_collector(cursor::state& page, global_lock& lock, const family_state& f) {
     // 1. The call is counted: a removal now waits for it, and the hook outlives it.
-    detail::collector_hook& hook = *f.hook;
+    collector_hook& hook = *f.hook;
     ++hook.running;
     ++hook.holders;
-    detail::collector_call here{&hook, detail::calling};
-    detail::calling = &here;
+    collector_call here{&hook, calling};
+    calling = &here;
     // 2. It runs. When it returns, the family may have been removed; the hook still exists.
-    const std::size_t had = names.size();
-    detail::sink_state sink{*this, hook, f.source == detail::family_source::callback};
+    const std::size_t had = page.names.size();
+    const page_options& asked = page.asked;
+    sink_state sink{page, hook, f.source == family_source::callback};
     lock.pause();
     sink.run();
     if (here.unwaited) sink.fail("took another away that waits for this one's end: it did not wait for the other");
     // 3. If anything is invalid, all of it is left out: octets, what the format holds back, and claimed names.
     if (sink.failed) {
-        unit.octets.size = 0;
-        as->reset();
+        page.unit.octets.size = 0;
+        page.as->reset();
         if (asked.on_event)
-            detail::contain("a reason", [&] {
+            contain("a reason", [&] {
                 const error why(errc::refused, "a collector is left out: " + sink.why);
                 notify(asked.on_event, asked.context, {sink.collided ? event_kind::names_collided : event_kind::callback_failed, why});
             }, [](const error&) {});
-        failed = asked.on_collector_error == collector_errors::fail;
+        page.failed = asked.on_collector_error == collector_errors::fail;
     }
     lock.resume();
     if (sink.failed) {
-        names.cut(had);
-        ++detail::state.counted[static_cast<unsigned>(event_kind::callback_failed)];
+        page.names.cut(had);
+        ++state.counted[static_cast<unsigned>(event_kind::callback_failed)];
         if (sink.collided) {
-            ++detail::state.counted[static_cast<unsigned>(event_kind::names_collided)];
-            detail::state.reported[static_cast<unsigned>(event_kind::names_collided)] += asked.on_event != nullptr;
+            ++state.counted[static_cast<unsigned>(event_kind::names_collided)];
+            state.reported[static_cast<unsigned>(event_kind::names_collided)] += asked.on_event != nullptr;
         }
     }
     // 4. The call has ended: waiting threads go on, and the last holder of the hook deletes it.
-    detail::calling = here.outer;
+    calling = here.outer;
     const bool last = --hook.holders == 0;
-    if (--hook.running == 0 && !last) detail::collectors_done();
+    if (--hook.running == 0 && !last) collectors_done();
     if (!last) return;
     lock.pause();
     delete &hook;
     lock.resume();
 }
+}  // namespace detail
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
