@@ -9,6 +9,7 @@
 #   influxdb                          starts InfluxDB 1.6.7 with an empty database "d" at $influx; $remote/write and $remote/read take Prometheus
 #   collectd                          starts collectd 5.12.0 with write_prometheus on a free $port, metric: load
 #   haproxy BACKEND-LINE...           starts haproxy 2.6.12 with its exporter at /metrics of a free $port, and these lines of a backend
+#   poco FILE.cpp [ARGUMENT...]       builds FILE with g++ 12 and Poco 1.14.2's Prometheus library (of Debian sid), and runs it
 #   ask QUERY                         prints the instant vector of $prom as sorted lines "{labels} value"
 #   free_port                         prints a free port
 #   wait_for COMMAND...               waits until COMMAND succeeds, at most 30 s
@@ -171,6 +172,19 @@ CONF
     printf '  %s\n' "$@" >> "$lab/haproxy.cfg"
     LD_LIBRARY_PATH=$lab/root/usr/lib/x86_64-linux-gnu "$lab/root/usr/sbin/haproxy" -db -f "$lab/haproxy.cfg" > "$lab/log" 2>&1 &
     wait_for curl -sf "http://127.0.0.1:$port/metrics"
+}
+
+poco() {
+    poco=1.14.2-6
+    if [ -z "${gcc:-}" ]; then
+        gcc12
+        debs sid/libpoco-dev=$poco sid/libpocoprometheus112=$poco sid/libpoconet112=$poco sid/libpocofoundation112=$poco sid/libutf8proc3=2.11.3-2 \
+            sid/libc6=2.43-7 sid/libstdc++6=16.2.0-4 sid/libgcc-s1=16.2.0-4 sid/zlib1g=1:1.3.dfsg+really1.3.2-4 sid/libpcre2-8-0=10.49-1
+    fi
+    libraries=$lab/root/usr/lib/x86_64-linux-gnu program=$1; shift
+    [ -x "$program.x" ] || "$gcc" -std=c++20 -Wall -Wextra -Wconversion -Werror -isystem "$lab/root/usr/include" "$program" -o "$program.x" -L"$libraries" \
+        -lPocoPrometheus -lPocoNet -lPocoFoundation -Wl,--allow-shlib-undefined
+    "$lab/root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "$program.x" "$@"
 }
 
 ask() {
