@@ -2062,8 +2062,8 @@ class family {
     static_assert((detail::legacy_label_name(Labels.view()) && ...), "a label name matches [a-zA-Z_][a-zA-Z0-9_]*");
     static_assert((!detail::reserved_label_name(Labels.view()) && ...), "label names that begin with __ are reserved");
     static_assert(((Labels.view() != detail::row_of(Metric::type).own_label) && ...),
-                  "the label le of a histogram is the library's, the label quantile of a summary is the library's, "
-                  "the label bound of a min_max_gauge is the library's");
+                  "the label le of a histogram is reserved, the label quantile of a summary is reserved, "
+                  "the label bound of a min_max_gauge is reserved");
     static_assert(detail::all_different({Labels.view()...}), "two labels of a family have the same name");
 
 public:
@@ -2679,7 +2679,7 @@ public:
 
     auto operator co_await() const& = delete;  // a task is awaited once: co_await std::move(it)
     PROMETHEUS_ASYNC_DECL auto operator co_await() && {
-        if (!frame_ || frame_.done()) detail::raise(error(errc::conflict, "a task is awaited once, and not when it is empty"));
+        if (!frame_ || frame_.done()) detail::raise(error(errc::conflict, "a task can be awaited only once, and not when it is empty"));
         return awaiter{frame_};
     }
 
@@ -2961,7 +2961,7 @@ struct deferred_state : deferred_core {
         return std::move(now);  // a fault stays, for later readers
     }
     PROMETHEUS_ASYNC_DECL void fire(outcome<T> with) {
-        if (fired) raise(error(errc::conflict, "a deferred fires once: this one had fired before"));
+        if (fired) raise(error(errc::conflict, "a deferred fires once, and this one has already fired"));
         fired = true;
         become(std::move(with));
         deferred_core* ready = nullptr;
@@ -4398,7 +4398,7 @@ template <class R, class T, class A>
 PROMETHEUS_ASYNC_DECL task<R> run_within(event_loop& loop, seconds span, A work) {
     const deferred<T> running = make_deferred(static_cast<A&&>(work));
     deferred_state<T>& state = deferred_access::state(running);
-    if (!co_await limited_awaiter<T>(loop, state, span)) co_return error(errc::timeout, "what was awaited did not end in time");
+    if (!co_await limited_awaiter<T>(loop, state, span)) co_return error(errc::timeout, "the awaited operation did not end in time");
     if constexpr (std::is_void_v<T>) {
         state.take().value();
         co_return R{};
@@ -8124,7 +8124,7 @@ static string label_fault(const any_name& name) {
     if (!legacy_label_name(name)) append_name(shown, name, escaping::underscores, true);
     if (reserved_label_name(shown.empty() ? name : shown)) return "label names that begin with __ are reserved";
     if (!name.is_utf8() && !legacy_label_name(name))
-        return "label " + string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()";
+        return "label " + string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*: use utf8() for it";
     return {};
 }
 /// A message if an escaping makes two of these labels equal, or empty.
@@ -8141,7 +8141,7 @@ static string alike_labels(const vector<std::string_view>& names) {
         if (at == shown.end()) continue;
         const std::string_view one = names[at->second], other = names[at[1].second];
         if (one == other) return "two labels have the same name";
-        return string("labels ").append(one).append(" and ").append(other).append(" are one once escaped");
+        return string("labels ").append(one).append(" and ").append(other).append(" are equal after escaping");
     }
     return {};
 }
@@ -8425,12 +8425,12 @@ static bool alike(const bucket_bounds& a, const native_buckets& b) noexcept {
 }
 /// What is wrong with these options, or null.
 static const char* native_fault(const native_buckets& n) noexcept {
-    if (PROMETHEUS_ASYNC_NO_NATIVE) return "this build has no native histograms (PROMETHEUS_ASYNC_NO_NATIVE)";
-    if (!is_finite(n.factor) || !(n.factor > 1)) return "native.factor is above 1, as 1.1";
+    if (PROMETHEUS_ASYNC_NO_NATIVE) return "this build does not have native histograms (PROMETHEUS_ASYNC_NO_NATIVE)";
+    if (!is_finite(n.factor) || !(n.factor > 1)) return "native.factor must be above 1, for example 1.1";
     if (!is_finite(n.zero_threshold) || n.zero_threshold < 0) return "native.zero_threshold is negative or not finite";
     if (!is_finite(n.max_zero_threshold) || n.max_zero_threshold < 0) return "native.max_zero_threshold is negative or not finite";
-    if (n.max_buckets == 1) return "native.max_buckets is 0, for no limit, or 2 and more";
-    if (!possible_time(n.min_reset.count())) return "native.min_reset is no time";
+    if (n.max_buckets == 1) return "native.max_buckets must be 0, for no limit, or at least 2";
+    if (!possible_time(n.min_reset.count())) return "native.min_reset is not a valid time";
     return nullptr;
 }
 /// The interned bounds, with one more user: the caller.
@@ -9324,7 +9324,7 @@ static error conflict(const family_state& a, const family_state& b) {
     const bool one = a.name == b.name && a.type == b.type;
     const char* const what = one ? difference(a, b) : nullptr;
     if (!one && !overlap(a.base_name(), a.type, b.base_name(), b.type))
-        return error_of(errc::conflict, {b.name, " and ", a.name, ", declared before, are one name once escaped"});
+        return error_of(errc::conflict, {b.name, " and ", a.name, ", declared before, are equal after escaping"});
     if (!what) return error_of(errc::conflict, {describe(b), ", declared before: ", describe(a)});
     if (a.labels != b.labels) return error_of(errc::conflict, {describe(b), ", declared before with other labels: ", with_labels(a)});
     if (a.help != b.help)
@@ -9356,9 +9356,9 @@ static result<void> complete_name(family_head& f, std::string_view unit, bool is
     const bool labels_itself = f.row().labels_itself;
     if (!ending.empty() && ends_with(f.name, ending)) f.name.resize(f.name.size() - ending.size());
     if (!unit.empty()) {
-        if (!f.row().unit) return bad(errc::invalid_option, f.name, "an info or a state set has no unit");
+        if (!f.row().unit) return bad(errc::invalid_option, f.name, "an info or a state set cannot have a unit");
         const string with = string("_").append(unit);
-        if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit is letters, digits and underscores");  // a unit is never quoted
+        if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit may have only letters, digits and underscores");  // a unit is never quoted
         if (!ends_with(f.name, with)) f.name.append(with);
     }
     f.base = f.name.size();
@@ -9368,15 +9368,15 @@ static result<void> complete_name(family_head& f, std::string_view unit, bool is
     const bool legacy = legacy_metric_name(f.name);
     f.non_legacy = !legacy || (labels_itself && !legacy_label_name(f.name));
     if (f.non_legacy && !is_utf8)
-        return bad(errc::invalid_name, f.name, legacy ? "a state set's name is a label too: without colons, or asked for by utf8()"
-                                                      : "not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()");
+        return bad(errc::invalid_name, f.name, legacy ? "a state set's name is also a label's: without colons, or use utf8()"
+                                                      : "not [a-zA-Z_:][a-zA-Z0-9_:]*: use utf8() for it");
     for (escaping scheme : {escaping::underscores, escaping::values}) {
         if (legacy) break;
         string& to = scheme == escaping::values ? f.as_values : f.underscored;
         append_name(to, f.name, scheme, false);
         to.resize(to.size() - ending.size());
     }
-    if (labels_itself && reserved_label_name(f.key())) return bad(errc::invalid_name, f.name, "a state set's name is a label too: __ is reserved");
+    if (labels_itself && reserved_label_name(f.key())) return bad(errc::invalid_name, f.name, "a state set's name is also a label's: __ is reserved");
     return {};
 }
 
@@ -9392,7 +9392,7 @@ static const char* take_buckets(family_state& f, const metric_options& o) {
     const list<double> asked = o.buckets.empty() && !is_native ? list<double>(usual) : o.buckets;
     vector<double> upper(asked.begin(), asked.end());
     if (!upper.empty() && bits_of(upper.back()) == infinite) upper.pop_back();
-    if ((upper.empty() && !is_native) || upper.size() > 250) return "a histogram has 1 to 250 bounds";
+    if ((upper.empty() && !is_native) || upper.size() > 250) return "a histogram must have 1 to 250 bounds";
     for (std::size_t i = 0; i != upper.size(); ++i) {
         if (!is_finite(upper[i])) return "a bound is not finite";
         if (i != 0 && !(upper[i - 1] < upper[i])) return "the bounds do not ascend";
@@ -9402,7 +9402,7 @@ static const char* take_buckets(family_state& f, const metric_options& o) {
     return nullptr;
 }
 static const char* take_states(family_state& f, const metric_options& o) {
-    if (o.states.empty()) return "a state set has at least one state";
+    if (o.states.empty()) return "a state set must have at least one state";
     for (std::string_view s : o.states) f.states.push_back(clean(s));
     auto& sorted = f.sorted_states;
     for (std::uint32_t i = 0; i != f.states.size(); ++i) sorted.push_back(i);
@@ -9415,7 +9415,7 @@ static const char* take_states(family_state& f, const metric_options& o) {
 }
 static const char* take_window(family_state& f, const metric_options& o) {
     f.window = order(o.window.count()) == 0 ? 60 : o.window.count();
-    return possible_time(f.window) ? nullptr : "a window is not negative, and finite";
+    return possible_time(f.window) ? nullptr : "a window must be finite and not negative";
 }
 /// What is wrong with an option that only some types have, or with what this type makes of its own ones.
 static const char* take_own(family_state& f, const metric_options& o) {
@@ -9430,7 +9430,7 @@ static string take_labels(family_state& f, list<label> constants, const label_na
     const auto fault = [&](const any_name& l) -> string {
         f.non_legacy |= !legacy_label_name(l);
         names.push_back(l);
-        if (f.row().labels_itself && alike(l, f.base_name(), true)) return "a state set's own name is the library's label";
+        if (f.row().labels_itself && alike(l, f.base_name(), true)) return "a state set's own name is reserved as a label";
         if (!l.empty() && l == f.own_label()) return text_of({"the label ", l, " of a ", type_name(f.type), " is the library's"});
         return label_fault(l);
     };
@@ -9461,7 +9461,7 @@ result<declared> declare(const declaration& what) {
     f.help = clean(what.help);
     f.max_series = o.max_series;
     if (const string why = take_labels(f, o.labels, what.labels); !why.empty()) return bad(errc::invalid_name, f.name, why);
-    const char* const why = what.labels && (f.labels.empty() || f.labels.size() > 64) ? "a family has 1 to 64 labels" : take_own(f, o);
+    const char* const why = what.labels && (f.labels.empty() || f.labels.size() > 64) ? "a family must have 1 to 64 labels" : take_own(f, o);
     if (why) return bad(errc::invalid_option, f.name, why);
 
     registry_state& home = registry_state::of(o.registry ? *o.registry : state.default_registry());
@@ -11404,7 +11404,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     }
     void note_sum(const family_head& f, std::string_view own) {
         if (!own.empty()) own.remove_suffix(1);
-        note(event_kind::sum_left_out, f.name, detail::string("{").append(own) + "}: a negative sum or NaN is left out of OpenMetrics");
+        note(event_kind::sum_left_out, f.name, detail::string("{").append(own) + "}: OpenMetrics pages leave out a sum that is negative or NaN");
     }
     static void exemplars(detail::shown_series& s, const detail::vector<detail::kept_exemplar>& kept) {
         std::size_t classic = kept.size();
@@ -11533,7 +11533,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         const family_state* g = owner(f, [&](const family_state& o, std::size_t k) { return o.legacy() != f.legacy() ? o.legacy() : k < at_registry; });
         if (g && mergeable(*g, f)) return false;  // it is merged with that
         if (!g && names.claim(mine, f.type)) return true;
-        note(event_kind::names_collided, f.name, " is left out: its name is another's on this page");
+        note(event_kind::names_collided, f.name, " is left out: its name is already used on this page");
         return false;
     }
     /// The same for a family that a collector yields: declared families take precedence. A callback metric counts as declared.
@@ -11831,10 +11831,10 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
         const char* what;
     } silent[] = {{event_kind::step_ignored, "a counter was given a negative or NaN step"},
                   {event_kind::text_sanitized, "a label value or help was not UTF-8"},
-                  {event_kind::series_overflowed, "a family has max_series, or a registry its limits: the rest is one series"},
-                  {event_kind::exemplar_dropped, "an exemplar was too long or had a bad name"},
-                  {event_kind::names_collided, "a family or series was left out: its name is another's"},
-                  {event_kind::sum_left_out, "a sum is negative or NaN: OpenMetrics cannot show it"}};
+                  {event_kind::series_overflowed, "a family has reached max_series, or a registry its limits: further series are counted together"},
+                  {event_kind::exemplar_dropped, "an exemplar was too long or had an invalid name"},
+                  {event_kind::names_collided, "a family or series was left out: its name is already used"},
+                  {event_kind::sum_left_out, "a sum is negative or NaN: OpenMetrics pages leave it out"}};
     for (const auto& e : silent) {
         const auto at = static_cast<unsigned>(e.kind);
         if (!options.on_event || detail::state.reported[at] == detail::state.counted[at]) continue;
@@ -12082,7 +12082,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         if (skipped) return;
         if (!page.own_names_of_yield(f, declared)) {
             collided = true;
-            return fail("its name is another's on this page");
+            return fail("its name is already used on this page");
         }
         page.as->begin_family(page.unit, f, f.help, f.unit);
         check_size();
@@ -12091,8 +12091,8 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     /// Checks labels and times; false when the series must not be shown.
     bool begin(shown_series& s, list<label> given, const sample_details& more) {
         for (double when : {more.timestamp, more.created, more.example.timestamp})
-            if (!possible_time(when)) return fail("a timestamp that is no time"), false;
-        if (!open && !failed) fail("a series before its family");
+            if (!possible_time(when)) return fail("a timestamp is not a valid time"), false;
+        if (!open && !failed) fail("a series came before its family");
         if (failed || skipped) return false;
         const std::string_view reserved = f.own_label();
         labels.clear();
@@ -12151,7 +12151,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     }
     void sample(double value, list<label> given, const sample_details& more) {
         const bool informs = f.row().shape == value_shape::facts, counts = f.type == metric_type::counter;
-        if (open && !informs && f.row().shape != value_shape::number) return fail("a single value of another type");
+        if (open && !informs && f.row().shape != value_shape::number) return fail("a single value in a family of another type");
         if (counts && !from_zero(value)) return fail("a counter is negative or NaN");
         shown_series s;
         if (!begin(s, given, more)) return;
@@ -12162,24 +12162,24 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     /// What is wrong with a native histogram, or null.
     static const char* fault_of(const sample_sink::native_histogram& v) noexcept {
         constexpr std::int64_t least = -1074, most = 1024;  // the exponents of doubles, which limit the indexes
-        if (v.schema < -4 || v.schema > 8) return "a schema that is not within -4 and 8";
-        if (!is_finite(v.zero_threshold) || !from_zero(v.zero_threshold)) return "a zero threshold that is negative or not finite";
+        if (v.schema < -4 || v.schema > 8) return "a schema must be from -4 to 8";
+        if (!is_finite(v.zero_threshold) || !from_zero(v.zero_threshold)) return "a zero threshold is negative or not finite";
         std::uint64_t all = v.zero_count;
         bool too_many = false;
         for (const auto* side : {&v.positive, &v.negative})
             for (const sample_sink::native_bucket& b : *side) {
                 const std::int64_t fine = std::int64_t{b.index} << (8 - v.schema);
                 if (&b != side->begin() && (&b)[-1].index >= b.index) return "the native buckets do not ascend";
-                if (fine < least * 256 || fine > (most * 256) + (1 << (8 - v.schema))) return "an index beyond all numbers";
+                if (fine < least * 256 || fine > (most * 256) + (1 << (8 - v.schema))) return "an index is beyond the range of numbers";
                 too_many |= __builtin_add_overflow(all, b.count, &all);
             }
         if (too_many || (all | v.count) >> 63 != 0) return "a count of 2^63 or more";
-        if (is_nan(v.sum) ? v.count < all : v.count != all) return "a count that is not that of its native buckets";
+        if (is_nan(v.sum) ? v.count < all : v.count != all) return "the count differs from that of the native buckets";
         return nullptr;
     }
     void histogram(list<sample_sink::bucket> buckets, double sum, list<label> given, const sample_details& more,
                    const sample_sink::native_histogram* native = nullptr) {
-        if (open && f.row().shape != value_shape::histogram) return fail("buckets of another type");
+        if (open && f.row().shape != value_shape::histogram) return fail("buckets in a family of another type");
         shown_series s;
         if (!begin(s, given, more)) return;
         const sample_sink::bucket no_bound{__builtin_bit_cast(double, infinite), native ? native->count : 0};
@@ -12187,7 +12187,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             if (const char* wrong = fault_of(*native)) return fail(wrong);
             if (buckets.empty()) buckets = {&no_bound, 1};
         }
-        if (buckets.empty() || bits_of(buckets[buckets.size() - 1].upper) != infinite) return fail("no bucket +Inf");
+        if (buckets.empty() || bits_of(buckets[buckets.size() - 1].upper) != infinite) return fail("the bucket +Inf is missing");
         upper.clear();
         cumulative.clear();
         for (std::size_t i = 0; i != buckets.size(); ++i) {
@@ -12195,7 +12195,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             if (is_nan(b.upper)) return fail("a bound is NaN");
             if (i != 0 && (order(buckets[i - 1].upper) >= order(b.upper) || b.count < buckets[i - 1].count))
                 return fail("the buckets do not ascend");
-            if (!possible_time(b.example.timestamp)) return fail("a timestamp that is no time");
+            if (!possible_time(b.example.timestamp)) return fail("a timestamp is not a valid time");
             upper.push_back(b.upper);
             cumulative.push_back(b.count);
             if (f.type == metric_type::histogram) add_exemplar(static_cast<unsigned>(i), b.example, b.example_value);
@@ -12203,7 +12203,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         s.upper = upper;
         s.cumulative = cumulative.data();
         if (native) {
-            if (cumulative.back() != native->count) return fail("a count of classic buckets that is not that of native ones");
+            if (cumulative.back() != native->count) return fail("the count of the classic buckets differs from that of the native ones");
             if (page.rules().native && page.asked.native_histograms) page.wire->view(s, *native);
             add_exemplar(first_native_exemplar, more.example, more.example_value);
         }
@@ -12211,7 +12211,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         show(s);
     }
     void summary(std::uint64_t count, double sum, list<sample_sink::quantile> given_quantiles, list<label> given, const sample_details& more) {
-        if (open && f.row().shape != value_shape::summary) return fail("quantiles of another type");
+        if (open && f.row().shape != value_shape::summary) return fail("quantiles in a family of another type");
         shown_series s;
         if (!begin(s, given, more)) return;
         quantiles.clear();
@@ -12225,7 +12225,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         show(s);
     }
     void states(list<sample_sink::state> all, list<label> given) {
-        if (open && f.type != metric_type::state_set) return fail("states of another type");
+        if (open && f.type != metric_type::state_set) return fail("states in a family of another type");
         shown_series s;
         if (!begin(s, given, {})) return;
         detail::vector<detail::string> names;
@@ -12236,7 +12236,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         s.points = points;
         show(s);
         sort(names);
-        if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("a state twice");
+        if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("the same state twice");
     }
     void run() {
         sample_sink to(*this);
@@ -12286,7 +12286,7 @@ static void call_collector(cursor::state& page, global_lock& lock, const family_
     sink_state sink{page, hook, f.source == family_source::callback};
     lock.pause();
     sink.run();
-    if (here.unwaited) sink.fail("took another away that waits for this one's end: it did not wait for the other");
+    if (here.unwaited) sink.fail("it removed another collector that waits for it, so it did not wait for that one");
     // 3. If anything is invalid, all of it is left out: octets, what the format holds back, and claimed names.
     if (sink.failed) {
         page.unit.octets.size = 0;
@@ -15285,7 +15285,7 @@ void http_connection::expire(double now) {
         return run(now);
     case phase::writing:
         service_.report(event_kind::connection_stalled,
-                      {errc::timeout, "a reader took nothing for too long, or all too slowly"});
+                      {errc::timeout, "a client read nothing for too long, or read too slowly"});
         return reset();
     case phase::handshake:
         if (stream_.handshaking()) service_.report(event_kind::handshake_failed, {errc::timeout, "TLS: no handshake in time"});
@@ -16167,7 +16167,7 @@ bool http_server::evict(std::size_t newcomers) noexcept {
     return out != nullptr;
 }
 void http_server::evict(http_connection* out) noexcept {
-    report(event_kind::connection_evicted, {errc::limit, "a connection was closed to make room: of the address with most, the one that waited longest or took least"});
+    report(event_kind::connection_evicted, {errc::limit, "a connection was closed to make room: of the address with most connections, the longest idle or the slowest"});
     if (out->at() == http_connection::phase::writing) out->reset();
     delete static_cast<server_connection*>(out);
 }
@@ -16309,13 +16309,13 @@ server_state::server_state(event_loop& on, const server_options& o)
     if (o.self_metrics) metrics = owned<http_metrics>(new http_metrics);
     if (limits.connections == 0 || limits.handshakes == 0 || limits.answers == 0 || limits.requests_per_connection == 0 ||
         limits.header_bytes < 64 || limits.request_line < 16)
-        bad("server limits: nothing could be served");
+        bad("server limits: with these no request could be answered");
     if (!plain(advertise) || advertise.find_first_of(" /?#@") != string::npos)
         bad("advertise: a host, without scheme, port or path");
     for (std::string_view host : o.allowed_hosts) {
         const string& kept = allowed_hosts.emplace_back(valid_ipv6(host) ? bracketed(host) : string(host));
         if (!valid_authority(kept) || host_of(kept).empty() || host_of(kept) == ".")
-            bad(text_of({"allowed_hosts: \"", kept, "\" is no host: a name (in ASCII: xn--...) or an address, with or without a port"}));
+            bad(text_of({"allowed_hosts: \"", kept, "\" is not a host: a name (in ASCII: xn--...) or an address, with or without a port"}));
     }
     for (const route& r : o.routes) {
         if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
@@ -16391,20 +16391,20 @@ static result<vector<net_address>> addresses_of(std::string_view host, std::uint
         return error_of(errc::invalid_option, {"cannot listen on ", host.substr(0, 50), ": ", why});
     };
     if (host.find("://") != host.npos) return no("a host, without scheme, port or path");
-    if (host == "*") return no("all interfaces are \"\"");
+    if (host == "*") return no("for all interfaces use \"\"");
     const std::string_view after = host.substr(host.rfind(':') + 1);
     bool number = !after.empty(), name = true;
     for (char c : after) number = number && legacy_digit(c);
     if (after.size() != host.size() && number && host[host.size() - after.size() - 1] == ':' &&
         (host[0] == '[' || host.find(':') == host.size() - after.size() - 1))
-        return no("the port goes in .port");
+        return no("give the port in .port");
     // A name that ends in a number is an invalid address, which resolvers interpret differently.
     const std::string_view whole = host_of(host), last = whole.substr(whole.rfind('.') + 1);
     bool ends_in_number = true;
     for (char c : last) ends_in_number = ends_in_number && legacy_digit(c);
     for (char c : host) name = name && (ascii_letter_or_digit(c) || c == '.' || c == '-' || c == '_');
     if (!name || ends_in_number || same_word(last.substr(0, 2), "0x"))
-        return no("no address, no host name, and not unix:/path");
+        return no("it is not an address, a host name or unix:/path");
     addrinfo hints{}, *first = nullptr;
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
@@ -16537,7 +16537,7 @@ inline task<result<metrics_http_server>> start_server(owned<server_state> made) 
     if (const auto listening = made->listen(); !listening) co_return listening.why();
     server_state& s = *made.get();
     if (s.auth.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && !s.address.starts_with("127."))
-        s.report(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens cross the network in clear: use TLS"});
+        s.report(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens are sent without encryption: use TLS"});
     metrics_http_server server = server_state::handle(made.release());
     if (s.discovery) {
         result<registration> with = co_await s.discovery->register_server(s.loop(), server);
@@ -16850,7 +16850,7 @@ task<result<vector<net_address>>> resolve(
     if (parse_address(to.path.empty() ? to.host : to.path, to.port, found[0])) co_return std::move(found);
     if (!to.path.empty()) co_return error(errc::invalid_option, "the path of the unix socket is too long");
 #if PROMETHEUS_ASYNC_NO_THREADS
-    co_return error(errc::unsupported, "no threads here, and resolvers block: give an address for \"" + to.host + '"');
+    co_return error(errc::unsupported, "without threads names are not looked up: give an address for \"" + to.host + '"');
 #else
     const auto question = shared(new name_question);
     question->host = to.host;
@@ -17232,7 +17232,7 @@ private:
     void metric();
     void label();
 
-    static constexpr std::string_view dated = " has a timestamp: a Pushgateway takes none";
+    static constexpr std::string_view dated = " has a timestamp, which a Pushgateway refuses";
     const vector<string>* group_;
     at at_ = at::line;
     string metric_, label_, fault_;
@@ -17336,7 +17336,7 @@ void push_check::message(std::string_view of) {
 #endif
 void push_check::metric() {
     if (metric_ == "push_time_seconds" || metric_ == "push_failure_time_seconds")
-        fault_ = text_of({metric_, ": a Pushgateway has its own of that name for each group"});
+        fault_ = text_of({metric_, ": a Pushgateway has its own metric of that name for each group"});
 }
 void push_check::label() {
     for (const string& name : *group_)
@@ -17351,15 +17351,15 @@ enum class push_end : std::uint8_t { page, refused, unanswered, canceled, taken 
 struct push_metrics : allocated {
     push_metrics(registry& in, std::string_view path) {
         own_metrics(counts, last_success, in, path,
-                    "prometheus_async_push_dropped_total\0Pushes and removals that were given up.\0page\0"
-                    "prometheus_async_push_dropped_total\0Pushes and removals that were given up.\0refused\0"
-                    "prometheus_async_push_dropped_total\0Pushes and removals that were given up.\0unanswered\0"
-                    "prometheus_async_push_dropped_total\0Pushes and removals that were given up.\0canceled\0"
-                    "prometheus_async_push_sent_total\0Pushes and removals that the Pushgateway took.\0\0"
+                    "prometheus_async_push_dropped_total\0Pushes and removals that were abandoned.\0page\0"
+                    "prometheus_async_push_dropped_total\0Pushes and removals that were abandoned.\0refused\0"
+                    "prometheus_async_push_dropped_total\0Pushes and removals that were abandoned.\0unanswered\0"
+                    "prometheus_async_push_dropped_total\0Pushes and removals that were abandoned.\0canceled\0"
+                    "prometheus_async_push_sent_total\0Pushes and removals that the Pushgateway accepted.\0\0"
                     "prometheus_async_push_refused_total\0Pushes and removals that the Pushgateway refused.\0\0"
                     "prometheus_async_push_retries_total\0Further tries, after no answer, 408, 429 or 5xx.\0\0"
                     "prometheus_async_push_octets_total\0Octets of bodies that were sent, in all tries.\0\0"
-                    "prometheus_async_push_last_success_timestamp_seconds\0When the Pushgateway last took something; 0: never.\0");
+                    "prometheus_async_push_last_success_timestamp_seconds\0When the Pushgateway last accepted a push or removal; 0: never.\0");
     }
     enum : unsigned { sent = static_cast<unsigned>(push_end::taken), refused, retries, octets_sent, all };
     counter counts[all];  // before those: what was abandoned, by push_end
@@ -17450,14 +17450,14 @@ push_member::push_member(event_loop& its, const push_options& o)
     if (!at || !visible(prefix) || prefix.find_first_of("?#") != std::string_view::npos)
         flaw({"push_options::gateway is not host:port, http://host:port/prefix, https://host or unix:///path"});
     path.append(prefix).append("/metrics");
-    if (path.find("/metrics/") != string::npos) flaw({"push_options::gateway has /metrics in it: that, and the group, are added"});
+    if (path.find("/metrics/") != string::npos) flaw({"push_options::gateway has /metrics in it: that and the group are added automatically"});
     if (to.tls && !o.tls) flaw({"an https gateway needs push_options::tls"});
 
     // Values with special characters are written as base64, because proxies and the gateway itself change "//", "..", and "%2F".
     const auto add = [&](std::string_view option, std::string_view name, std::string_view value) {
         if (!valid_utf8(value)) flaw({option, name, " has a value that is not UTF-8"});
         if (std::find(group.begin(), group.end(), name) != group.end())
-            flaw({option, name, name == "job" ? " is push_options::job" : " is there twice"});
+            flaw({option, name, name == "job" ? " is set by push_options::job" : " is given twice"});
         group.emplace_back(name);
         bool plain = !value.empty() && value != "." && value != "..";
         for (char c : value) plain = plain && unreserved(c);
@@ -17465,7 +17465,7 @@ push_member::push_member(event_loop& its, const push_options& o)
         if (plain) path.append(value);
         else path.append(value.empty() ? "=" : base64(value, true));
     };
-    if (o.job.empty()) flaw({"push_options::job is empty: a group needs one"});
+    if (o.job.empty()) flaw({"push_options::job is empty: a group must have a job"});
     add("push_options::", "job", o.job);
     for (const label& l : o.grouping) {
         constexpr std::string_view option = "push_options::grouping: label ";
@@ -17567,7 +17567,7 @@ result<void> push_member::over(push_end how, const error& why) {
         metrics->counts[static_cast<unsigned>(how)].inc();
         if (how == push_end::refused) metrics->counts[push_metrics::refused].inc();
     }
-    if (how == push_end::page) forget(why.describe(), "Nothing of it is stored");
+    if (how == push_end::page) forget(why.describe(), "The gateway has stored nothing of it");
     error told = why;
     if (how == push_end::unanswered && why.code() != errc::refused)
         told = error_of(why.code(), {"Pushgateway at ", where, ": ", why.describe()}, why.sys());
@@ -18366,7 +18366,7 @@ inline const char* consul_id_fault(std::string_view id) noexcept {
     if (id.empty()) return "is empty";
     if (id[0] == '/') return "begins with /";
     if (const auto first = id.substr(0, id.find('/')); id == "register" || first == "deregister" || first == "maintenance")
-        return "is of a path of Consul's own";
+        return "is a path that Consul itself uses";
     for (std::size_t i = 0; i != id.size();) {
         const std::uint32_t point = next_code_point(id, i);
         if (point == no_code_point) return "is not UTF-8";
@@ -18440,7 +18440,7 @@ consul_settings::consul_settings(const consul_options& o)
         bool good = !l.name.empty();
         for (char c : l.name) good = good && token_char(c);
         for (char c : l.value) good = good && classes.is(c, octet_classes::value);
-        if (!good) flaw("consul_options::check_headers: a field's name or value that HTTP does not have");
+        if (!good) flaw("consul_options::check_headers: a field has a name or value that HTTP does not allow");
         check_headers.emplace_back(l.name, l.value);
     }
     if (check_path.substr(0, 1) != "/" || !visible(check_path) || check_path.find('#') != string::npos)
@@ -18466,7 +18466,7 @@ consul_settings::consul_settings(const consul_options& o)
     };
     const bool secure = one_of({"1", "t", "T", "true", "True", "TRUE"});  // as Go's strconv.ParseBool
     if (!secure && !one_of({"", "0", "f", "F", "false", "False", "FALSE"}))
-        flaw("CONSUL_HTTP_SSL is neither true nor false: plain HTTP might not be what was meant");
+        flaw("CONSUL_HTTP_SSL is neither true nor false");
     if (agent_text.empty()) agent_text = environment("CONSUL_HTTP_ADDR");
     if (agent_text.empty()) agent_text = "127.0.0.1";
     auto to = parse_endpoint(agent_text, secure, 8500, 8501);
@@ -18856,7 +18856,7 @@ inline bool consul_others(const consul_member& m, std::string_view service) {
     return (!port.empty() && port != std::string_view(digits(m.port))) || (!address.empty() && address != text_of({"\"", m.told_address, "\""}));
 }
 inline error consul_taken(const consul_member& m, std::string_view service) {
-    return error_of(errc::refused, {"the Consul service id \"", m.how.id, "\" is another's now, at port ", json_member(service, "Port"),
+    return error_of(errc::refused, {"the Consul service id \"", m.how.id, "\" belongs to another service, at port ", json_member(service, "Port"),
                                     ", address ", json_member(service, "Address"), ": set service_id"});
 }
 
@@ -18960,7 +18960,7 @@ task<consul_sight> consul_look(consul_member& m) {
         if (m.place.address != m.told_address) {
             m.now_registered(false);
             m.tell(event_kind::registration_lost,
-                   error_of(errc::refused, {"our address is ", m.place.address, " now: Consul has ", m.told_address}));
+                   error_of(errc::refused, {"the address of this server is ", m.place.address, " now: Consul has ", m.told_address}));
             co_return consul_sight::gone;
         }
         m.now_registered(true);
@@ -18972,14 +18972,14 @@ task<consul_sight> consul_look(consul_member& m) {
     if (!seen || unknown(*seen)) {
         m.now_registered(false);
         const event_kind news = was_there ? event_kind::registration_lost : event_kind::registration_failed;
-        if (!seen || was_there) m.tell(news, seen ? consul_no(m, "Consul forgot us:", *seen) : seen.why());
+        if (!seen || was_there) m.tell(news, seen ? consul_no(m, "Consul has lost the registration:", *seen) : seen.why());
         if (!seen) co_return consul_sight::away;
         m.taken = false;
         co_return consul_sight::gone;
     }
     if (!good(*seen)) {  // a 403 or 500 says nothing about the service, only that the agent is running. Reported once
         if (std::exchange(m.complained, seen->status) != seen->status)
-            m.tell(event_kind::registration_failed, consul_no(m, "Consul does not tell:", *seen));
+            m.tell(event_kind::registration_failed, consul_no(m, "Consul refused the query:", *seen));
         co_return consul_sight::refused;
     }
     m.complained = 0;
@@ -19051,7 +19051,7 @@ task<result<registration>> consul_start(shared<consul_member> m) {
             co_return error_of(errc::invalid_option, {"another server of this process has the Consul service id \"", m->how.id,
                                                       "\": give each its own service_id"});
         if (m->loop.now() >= latest)
-            co_return error_of(errc::timeout, {"another server of this process is still leaving the Consul service id \"", m->how.id, "\""});
+            co_return error_of(errc::timeout, {"another server of this process is still de-registering the Consul service id \"", m->how.id, "\""});
         (void)co_await io_wait(m->loop, &here, -1, interest::none, m->loop.now() + 0.05);
     }
     consul_leaver leaves{m};
@@ -19102,7 +19102,7 @@ inline consul_outlook consul_foresee(const server_state& server, const consul_se
         if (server.auth.asked()) out.doubtful = true;
         else if (server.auth.guards() && !(authorization && server.auth.matches(*authorization)))
             out.never = "the server asks for credentials: make check_path a route that is open, or give check_headers an Authorization";
-        if (host && !server.allows(*host)) out.never = "the Host of consul_options::check_headers is none of allowed_hosts";
+        if (host && !server.allows(*host)) out.never = "the Host of consul_options::check_headers is not in allowed_hosts";
         else if (!host && !server.allowed_hosts.empty()) out.host = server.allowed_hosts.front();
     }
     if (server.tls && !how.numbers.tls_skip_verify) out.doubtful = true;  // the agent must trust the CA, and have a certificate if the server requires one
@@ -19195,7 +19195,7 @@ file_sd::file_sd(const file_sd_options& o)
     : settings_(new detail::file_sd_settings{{}, detail::string(o.path), detail::string(o.advertise), {}, o.keep_file}) {
     for (const label& l : o.labels) {
         if (l.name.is_utf8() ? l.name.empty() || !detail::valid_utf8(l.name) : !detail::legacy_label_name(l.name))
-            settings_->flaw = detail::text_of({"file_sd: label ", l.name, " is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()"});
+            settings_->flaw = detail::text_of({"file_sd: label ", l.name, " is not [a-zA-Z_][a-zA-Z0-9_]*: use utf8() for it"});
         settings_->labels.emplace_back(l.name, l.value);
     }
 }
@@ -19233,7 +19233,7 @@ struct textfile_metrics : allocated {
                     "prometheus_async_textfile_failed_total\0Pages that were not written.\0timestamp\0"
                     "prometheus_async_textfile_failed_total\0Pages that were not written.\0file\0"
                     "prometheus_async_textfile_written_total\0Pages that were written to the file.\0\0"
-                    "prometheus_async_textfile_octets_total\0Octets of those.\0\0"
+                    "prometheus_async_textfile_octets_total\0Octets of these pages.\0\0"
                     "prometheus_async_textfile_last_success_timestamp_seconds\0When the file was last written; 0: never.\0");
     }
     enum : unsigned { written = 3, octets_written, all };
@@ -19328,8 +19328,8 @@ result<void> textfile_state::write_page(std::size_t& octets) {
     char piece[4096];
     for (pulled got{0, pull::more}; got.what == pull::more;) {
         got = page.next(piece);
-        if (destroyed) return error(errc::canceled, "textfile: on_event or a collector destroyed it");
-        if (got.what == pull::failed) return error(errc::canceled, "textfile: a collector failed: the file is as it was");
+        if (destroyed) return error(errc::canceled, "textfile: it was destroyed by on_event or a collector");
+        if (got.what == pull::failed) return error(errc::canceled, "textfile: a collector failed; the file is unchanged");
         const std::string_view text(piece, got.bytes);
         if (!timestamps.none_in(text))
             return error_of(errc::unsupported, {"textfile: node_exporter refuses a file with a timestamp, as of ", timestamps.name()});
@@ -19344,7 +19344,7 @@ result<void> textfile_state::write_page(std::size_t& octets) {
     process = sys::getpid();
     return {};
 }
-constexpr const char* parents_textfile = "textfile: it is the parent's";
+constexpr const char* parents_textfile = "textfile: it belongs to the parent process";
 constexpr const char* inside_textfile = "textfile: it is being written: neither on_event nor a collector may write or remove it";
 result<void> textfile_state::write() noexcept {
     if (parents()) return error(errc::canceled, parents_textfile);
@@ -19397,7 +19397,7 @@ result<void> textfile_state::remove() {
 // ---- its own thread: a loop that has a timer, and handles the requests of others ----
 
 #if PROMETHEUS_ASYNC_NO_THREADS
-result<void> textfile_state::start_thread() noexcept { return error(errc::unsupported, "textfile: no threads here, and a write blocks: call write()"); }
+result<void> textfile_state::start_thread() noexcept { return error(errc::unsupported, "textfile: this build has no threads: call write(), which blocks"); }
 void textfile_state::end_thread() noexcept {}
 #else
 static task<void> textfile_beat(textfile_state& s) {
@@ -19437,7 +19437,7 @@ void textfile_state::end_thread() noexcept {
     loop = {};  // requests that have not begun are answered
 }
 struct textfile_question : asked_elsewhere<textfile_question> {
-    result<void> how = error(errc::canceled, "textfile: it ended before it was written");
+    result<void> how = error(errc::canceled, "textfile: it was destroyed before the page was written");
     bool answered = false;
 };
 /// Its destructor answers, whether the file was written or not.

@@ -6,7 +6,7 @@
 //
 //     handle(2) = 4, 1 in progress
 //     handle(-2): negative
-//     handle(3) within 1 ms: what was awaited did not end in time
+//     handle(3) within 1 ms: the awaited operation did not end in time
 //     4 timed, 1 failed, 0 in progress
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION

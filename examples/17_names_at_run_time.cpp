@@ -5,7 +5,7 @@
 //
 // prints
 //
-//     9 lives_total: not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()
+//     9 lives_total: not [a-zA-Z_:][a-zA-Z0-9_:]*: use utf8() for it
 //     2 series after a third client and remove_matching, 0 after clear
 //     # HELP sensor_reads_total Reads of the sensor.
 //     # TYPE sensor_reads_total counter

@@ -11,7 +11,7 @@
 //     theirs: 1 call
 //     1 start of a thread was timed; it gave 42
 //     step_ignored: 1
-//     "9" is no name: 9_total: not [a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()
+//     "9" is no name: 9_total: not [a-zA-Z_:][a-zA-Z0-9_:]*: use utf8() for it
 //     nobody saw: lost
 //     outcome: too late
 //     openmetrics is application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores

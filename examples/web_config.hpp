@@ -203,7 +203,7 @@ private:
         const std::string path = path_of(keys_.size());
         opens_ = !has_value;
         if (keys_.size() == 2 && keys_[0] == "basic_auth_users") return opens_ ? no(path + ": no hash") : take_user(keys_[1], value);
-        for (const std::string& before : seen_) if (before == path) return no(path + " is there twice");
+        for (const std::string& before : seen_) if (before == path) return no(path + " is given twice");
         seen_.push_back(path);
         for (const char* section : {"tls_server_config", "http_server_config", "basic_auth_users", "http_server_config.headers"}) {
             if (path != section) continue;
@@ -256,7 +256,7 @@ private:
         if (name.empty() || name.size() > longest_name || name.find(':') != name.npos)
             return no("basic_auth_users: a name is empty, longer than 128 octets, or has a colon");
         if (made_.users.size() == 1000) return no("basic_auth_users: more than 1000");
-        for (const user& other : made_.users) if (other.name == name) return no(who + " is there twice");
+        for (const user& other : made_.users) if (other.name == name) return no(who + " is given twice");
         if (!is_bcrypt(hash)) return no(who + ": not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)");  // never shown: it may be a password
         if (cost_of(hash) < 4 || cost_of(hash) > highest_cost) return no(who + ": a cost from 4 to 16 is taken");
         made_.users.push_back({.name = std::string(name), .hash = std::string(hash)});

@@ -464,7 +464,7 @@ TEST_CASE("an agent that restarts and forgets the service is told again") {
     now += 11.1;
     until(s.loop, [&] { return s.consul.known == 1 && r.registered(); });
     CHECK(s.events == std::vector{prom::event_kind::registration_lost});
-    CHECK(s.words[0] == "Consul forgot us: 404: unknown service ID: app-metrics");
+    CHECK(s.words[0] == "Consul has lost the registration: 404: unknown service ID: app-metrics");
     CHECK(s.consul.line(1) == "GET /v1/agent/service/app-metrics HTTP/1.1");
 }
 
@@ -626,7 +626,7 @@ TEST_CASE("an id that another has now is told once and left to it, and taken bac
             now += 10.1;
             until(s.loop, [&] { return s.events.size() == 1; });
             CHECK(s.events[0] == prom::event_kind::registration_lost);
-            CHECK(s.words[0].find("the Consul service id \"app-metrics\" is another's now, at port 946") == 0);
+            CHECK(s.words[0].find("the Consul service id \"app-metrics\" belongs to another service, at port 946") == 0);
             CHECK(s.words[0].find(": set service_id") != std::string::npos);
             CHECK(!r.registered());
             const std::size_t orders = s.consul.orders().size();
@@ -724,7 +724,7 @@ TEST_CASE("a successor waits for the end of the first until its deadline, and th
     REQUIRE(next);
     REQUIRE(!*next);
     CHECK(next->why().code() == prom::errc::timeout);
-    CHECK(std::string_view(next->why().describe()) == "another server of this process is still leaving the Consul service id \"app-metrics\"");
+    CHECK(std::string_view(next->why().describe()) == "another server of this process is still de-registering the Consul service id \"app-metrics\"");
     CHECK(s.consul.asked() == 2);
     s.consul.there.go_on();  // the first has left: its id is free again
     for (int i = 0; i != 50; ++i) now += 0.01, s.loop.poll(0.001);
@@ -965,7 +965,7 @@ TEST_CASE("the check is one that can pass at this server") {
     CHECK(check({.tls = tls}, {.check = must}) == "{\"HTTP\":\"https://127.0.0.1:P/\",\"Interval\":\"10s\"}}");
     for (std::string_view path : {"", "x", "/a b", "/a#b", "/\n"}) CHECK(check({}, {.check_path = path}) == "consul_options::check_path is not a path, as in \"/health\"");
     for (const prom::label& bad : {prom::label{"", "x"}, prom::label{"a b", "x"}, prom::label{"a", "x\r\ny: z"}})
-        CHECK(check({}, {.check_headers = std::span(&bad, 1)}) == "consul_options::check_headers: a field's name or value that HTTP does not have");
+        CHECK(check({}, {.check_headers = std::span(&bad, 1)}) == "consul_options::check_headers: a field has a name or value that HTTP does not allow");
 }
 
 TEST_CASE("a forked child takes no service from the agent, and says nothing on its parent's connection") {

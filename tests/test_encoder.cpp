@@ -202,9 +202,9 @@ TEST_CASE("of two registries' names that escaping makes one, the second is left 
             CHECK(shown.find("1\n") != std::string::npos);
             CHECK(shown.find(" 2\n") == (dots ? shown.find("a_dot_b 2\n") + 7 : std::string::npos));
             CHECK(shown.find(" 6\n") == std::string::npos);
-            if (dots) CHECK(told == std::vector<std::string>{"a collector is left out: c d: its name is another's on this page"});
-            else CHECK(told == std::vector<std::string>{"a collector is left out: c d: its name is another's on this page",
-                                                         "a.b is left out: its name is another's on this page", "c-d is left out: its name is another's on this page"});
+            if (dots) CHECK(told == std::vector<std::string>{"a collector is left out: c d: its name is already used on this page"});
+            else CHECK(told == std::vector<std::string>{"a collector is left out: c d: its name is already used on this page",
+                                                         "a.b is left out: its name is already used on this page", "c-d is left out: its name is already used on this page"});
             CHECK(prom::event_count(prom::event_kind::names_collided) == before + told.size());
         }
     options.as = prom::format::text_1_0_0;
@@ -286,7 +286,7 @@ TEST_CASE("OpenMetrics has no sum that is negative or NaN, and no count then; on
     CHECK(prom::event_count(prom::event_kind::sum_left_out) == before);
     CHECK(prom::expose(options) == shown);
     CHECK(told.size() == 10);
-    CHECK(std::find(told.begin(), told.end(), "h{v=\"nan\"}: a negative sum or NaN is left out of OpenMetrics") != told.end());
+    CHECK(std::find(told.begin(), told.end(), "h{v=\"nan\"}: OpenMetrics pages leave out a sum that is negative or NaN") != told.end());
     CHECK(prom::event_count(prom::event_kind::sum_left_out) == before + 10);
     CHECK(prom::expose(options) == shown);
     CHECK(told.size() == 10);
@@ -765,7 +765,7 @@ struct circle {
         std::vector<std::string> heard;
         for (place& p : all) heard.insert(heard.end(), p.heard.begin(), p.heard.end());
         REQUIRE(heard.size() == 1);
-        CHECK(heard[0].find("took another away that waits for this one's end") != std::string::npos);
+        CHECK(heard[0].find("removed another collector that waits for it") != std::string::npos);
     }
 };
 }  // namespace
@@ -846,7 +846,7 @@ TEST_CASE("an on_event that throws leaves the library as usable as before") {
 }
 #endif
 
-TEST_CASE("a timestamp that is no time leaves out its collector only") {
+TEST_CASE("a timestamp is not a valid time leaves out its collector only") {
     prom::registry r;
     const prom::gauge g{"g", "", {.registry = &r}};
     g.set(1);

@@ -176,22 +176,22 @@ TEST_CASE("names and options that make no sense are refused") {
     prom::registry mine;
     CHECK(fault(mine.try_counter("", "h")) == "a metric needs a name");
     CHECK(fault(mine.try_counter("\xff", "h")) == "a metric's name is not UTF-8");
-    CHECK(fault(mine.try_family<prom::histogram>("h", "h", {"le"})) == "h: the label le of a histogram is the library's");
-    CHECK(fault(mine.try_family<prom::summary>("s", "h", {"quantile"})) == "s: the label quantile of a summary is the library's");
+    CHECK(fault(mine.try_family<prom::histogram>("h", "h", {"le"})) == "h: the label le of a histogram is reserved");
+    CHECK(fault(mine.try_family<prom::summary>("s", "h", {"quantile"})) == "s: the label quantile of a summary is reserved");
     CHECK(fault(mine.try_family<prom::counter>("c", "h", {"__a"})) == "c_total: label names that begin with __ are reserved");
     CHECK(fault(mine.try_family<prom::counter>("c", "h", {"a", "a"})) == "c_total: two labels have the same name");
     CHECK(fault(mine.try_family<prom::counter>("c", "h", {"a"}, {.labels = {{"a", "x"}}})) == "c_total: two labels have the same name");
-    CHECK(fault(mine.try_family<prom::counter>("c", "h", {})) == "c_total: a family has 1 to 64 labels");
+    CHECK(fault(mine.try_family<prom::counter>("c", "h", {})) == "c_total: a family must have 1 to 64 labels");
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {2, 1}})) == "h: the bounds do not ascend");
-    CHECK(fault(mine.try_histogram("h", "h", {.buckets = prom::linear_buckets(0, 1, 251)})) == "h: a histogram has 1 to 250 bounds");
-    CHECK(fault(mine.try_histogram("h", "h", {.buckets = {infinity()}})) == "h: a histogram has 1 to 250 bounds");
+    CHECK(fault(mine.try_histogram("h", "h", {.buckets = prom::linear_buckets(0, 1, 251)})) == "h: a histogram must have 1 to 250 bounds");
+    CHECK(fault(mine.try_histogram("h", "h", {.buckets = {infinity()}})) == "h: a histogram must have 1 to 250 bounds");
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {1, not_a_number()}})) == "h: a bound is not finite");
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {minus_infinity(), 1}})) == "h: a bound is not finite");
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {minus_not_a_number(), 1}})) == "h: a bound is not finite");
     CHECK(fault(mine.try_counter("c", "h", {.buckets = {1}})) == "c_total: only a histogram has buckets");
-    CHECK(fault(mine.try_info("i", "h", {.unit = "seconds"})) == "i: an info or a state set has no unit");
-    CHECK(fault(mine.try_state_set("s", "h")) == "s: a state set has at least one state");
-    CHECK(fault(mine.try_state_set("s", "h", {.labels = {{"s", "x"}}, .states = {"a"}})) == "s: a state set's own name is the library's label");
+    CHECK(fault(mine.try_info("i", "h", {.unit = "seconds"})) == "i: an info or a state set cannot have a unit");
+    CHECK(fault(mine.try_state_set("s", "h")) == "s: a state set must have at least one state");
+    CHECK(fault(mine.try_state_set("s", "h", {.labels = {{"s", "x"}}, .states = {"a"}})) == "s: a state set's own name is reserved as a label");
     CHECK(page(mine).empty());
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     CHECK_THROWS_AS(mine.make_counter("", "h"), prom::failure);
@@ -203,15 +203,15 @@ TEST_CASE("a name known only at run time is what the program text may have, or a
     using prom::utf8;
     for (const char* bad : {"a-b", "http.requests", "caf\xc3\xa9 bad name", "5xx", "a b", "a\nb", "\"a\""}) {
         CAPTURE(bad);
-        CHECK(fault(mine.try_counter(bad, "h")).find("[a-zA-Z_:][a-zA-Z0-9_:]*: ask for it by utf8()") != std::string::npos);
+        CHECK(fault(mine.try_counter(bad, "h")).find("[a-zA-Z_:][a-zA-Z0-9_:]*: use utf8() for it") != std::string::npos);
         CHECK(fault(mine.try_family<prom::gauge>(std::string(bad), "h", {"l"})).find("utf8()") != std::string::npos);
-        CHECK(fault(mine.try_family<prom::gauge>("f", "h", {"good", bad})).find("[a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()") != std::string::npos);
+        CHECK(fault(mine.try_family<prom::gauge>("f", "h", {"good", bad})).find("[a-zA-Z_][a-zA-Z0-9_]*: use utf8() for it") != std::string::npos);
         CHECK(fault(mine.try_gauge("g", "h", {.labels = {{bad, "x"}}})).find("utf8()") != std::string::npos);
     }
-    CHECK(fault(mine.try_family<prom::histogram>("h", "h", {"le-x"})) == "h: label le-x is not [a-zA-Z_][a-zA-Z0-9_]*: ask for it by utf8()");
+    CHECK(fault(mine.try_family<prom::histogram>("h", "h", {"le-x"})) == "h: label le-x is not [a-zA-Z_][a-zA-Z0-9_]*: use utf8() for it");
     CHECK(fault(mine.try_family<prom::gauge>("f", "h", {"a:b"})).find("label a:b is not") != std::string::npos);
     CHECK(fault(mine.try_gauge("g", "h", {.name_space = "my-app"})).find("my-app_g: not") != std::string::npos);
-    for (const char* bad : {"a:b", "a-b", "a b", "\xc3\xa9"}) CHECK(fault(mine.try_gauge("g", "h", {.unit = bad})) == "g: a unit is letters, digits and underscores");
+    for (const char* bad : {"a:b", "a-b", "a b", "\xc3\xa9"}) CHECK(fault(mine.try_gauge("g", "h", {.unit = bad})) == "g: a unit may have only letters, digits and underscores");
     CHECK(fault(mine.try_state_set("a:b", "h", {.states = {"x"}})).find("without colons") != std::string::npos);
     CHECK(fault(mine.try_state_set(utf8("__s"), "h", {.states = {"x"}})).find("reserved") != std::string::npos);
     CHECK(fault(mine.try_counter(utf8("\xff"), "h")) == "a metric's name is not UTF-8");
@@ -248,13 +248,13 @@ TEST_CASE("names that some escaping makes one are a conflict, whichever comes fi
             prom::registry mine;
             mine.make_gauge(utf8(one), "h");
             CHECK(mine.try_gauge(utf8(two), "h").why().code() == prom::errc::conflict);
-            CHECK(fault(mine.try_gauge(utf8(two), "h")) == std::string(two) + " and " + one + ", declared before, are one name once escaped");
+            CHECK(fault(mine.try_gauge(utf8(two), "h")) == std::string(two) + " and " + one + ", declared before, are equal after escaping");
             CHECK(mine.unregister(one));
             CHECK(mine.try_gauge(utf8(two), "h"));
             // Labels: those of the program, of a family, and of an info.
             CHECK(fault(mine.try_gauge("l", "h", {.labels = {{utf8(one), "1"}, {utf8(two), "2"}}})) ==
-                  std::string("l: labels ") + one + " and " + two + " are one once escaped");
-            CHECK(fault(mine.try_family<prom::gauge>("l", "h", {utf8(one)}, {.labels = {{utf8(two), "2"}}})).find("once escaped") != std::string::npos);
+                  std::string("l: labels ") + one + " and " + two + " are equal after escaping");
+            CHECK(fault(mine.try_family<prom::gauge>("l", "h", {utf8(one)}, {.labels = {{utf8(two), "2"}}})).find("after escaping") != std::string::npos);
 #if PROMETHEUS_ASYNC_EXCEPTIONS
             CHECK_THROWS_AS(mine.make_info("i", "h").set({{utf8(one), "1"}, {utf8(two), "2"}}), prom::failure);
 #endif

@@ -289,11 +289,11 @@ TEST_CASE("two registries on a page share a family, and each series keeps its ow
 
 TEST_CASE("what may not be declared is told") {
     prom::registry mine;
-    CHECK(fault(mine.try_family<prom::min_max_gauge>("m", "h", {"bound"})) == "m: the label bound of a min_max_gauge is the library's");
-    CHECK(fault(mine.try_min_max_gauge("m", "h", {.labels = {{"bound", "x"}}})) == "m: the label bound of a min_max_gauge is the library's");
-    CHECK(fault(mine.try_min_max_gauge("m", "h", {.window = -1})) == "m: a window is not negative, and finite");
-    CHECK(fault(mine.try_min_max_gauge("m", "h", {.window = infinity()})) == "m: a window is not negative, and finite");
-    CHECK(fault(mine.try_min_max_gauge("m", "h", {.window = not_a_number()})) == "m: a window is not negative, and finite");
+    CHECK(fault(mine.try_family<prom::min_max_gauge>("m", "h", {"bound"})) == "m: the label bound of a min_max_gauge is reserved");
+    CHECK(fault(mine.try_min_max_gauge("m", "h", {.labels = {{"bound", "x"}}})) == "m: the label bound of a min_max_gauge is reserved");
+    CHECK(fault(mine.try_min_max_gauge("m", "h", {.window = -1})) == "m: a window must be finite and not negative");
+    CHECK(fault(mine.try_min_max_gauge("m", "h", {.window = infinity()})) == "m: a window must be finite and not negative");
+    CHECK(fault(mine.try_min_max_gauge("m", "h", {.window = not_a_number()})) == "m: a window must be finite and not negative");
     CHECK(fault(mine.try_gauge("m", "h", {.window = 5})) == "m: only a min_max_gauge has a window");
     CHECK(fault(mine.try_min_max_gauge("m", "h", {.window = 5})) == "none");
     CHECK(fault(mine.try_min_max_gauge("m", "h", {.window = 5})) == "none");  // the same series

@@ -449,13 +449,13 @@ TEST_CASE("what is wrong with the options of a native histogram is said") {
         const auto made = r.try_histogram("h", "h", {.native = n});
         return std::string(made ? "" : made.why().describe());
     };
-    CHECK(why({.factor = 1}) == "h: native.factor is above 1, as 1.1");
-    CHECK(why({.factor = -2}) == "h: native.factor is above 1, as 1.1");
-    CHECK(why({.factor = not_a_number()}) == "h: native.factor is above 1, as 1.1");
+    CHECK(why({.factor = 1}) == "h: native.factor must be above 1, for example 1.1");
+    CHECK(why({.factor = -2}) == "h: native.factor must be above 1, for example 1.1");
+    CHECK(why({.factor = not_a_number()}) == "h: native.factor must be above 1, for example 1.1");
     CHECK(why({.factor = 1.1, .zero_threshold = -1}) == "h: native.zero_threshold is negative or not finite");
-    CHECK(why({.factor = 1.1, .max_buckets = 1}) == "h: native.max_buckets is 0, for no limit, or 2 and more");
+    CHECK(why({.factor = 1.1, .max_buckets = 1}) == "h: native.max_buckets must be 0, for no limit, or at least 2");
     CHECK(why({.factor = 1.1, .max_zero_threshold = inf}) == "h: native.max_zero_threshold is negative or not finite");
-    CHECK(why({.factor = 1.1, .min_reset = -1}) == "h: native.min_reset is no time");
+    CHECK(why({.factor = 1.1, .min_reset = -1}) == "h: native.min_reset is not a valid time");
     CHECK(!r.try_summary("s", "h", {.native = {.factor = 1.1}}));
     CHECK(r.try_histogram("h", "h", {.native = {.factor = 1.1}}));
     CHECK(r.try_histogram("h", "h", {.native = {.factor = 1.1}}));

@@ -129,17 +129,17 @@ TEST_CASE("a group's path: plain values as they are, all others as base64 for UR
 }
 
 TEST_CASE("what no gateway takes is refused before anything is sent") {
-    CHECK(path_of("") == "! push_options::job is empty: a group needs one");
+    CHECK(path_of("") == "! push_options::job is empty: a group must have a job");
     CHECK(path_of("\xff") == "! push_options::job has a value that is not UTF-8");
     CHECK(why_not({.grouping = {{"a", "\xc3"}}}) == "push_options::grouping: label a has a value that is not UTF-8");
-    CHECK(why_not({.grouping = {{"job", "x"}}}) == "push_options::grouping: label job is push_options::job");
-    CHECK(why_not({.grouping = {{"a", "x"}, {"a", "y"}}}) == "push_options::grouping: label a is there twice");
+    CHECK(why_not({.grouping = {{"job", "x"}}}) == "push_options::grouping: label job is set by push_options::job");
+    CHECK(why_not({.grouping = {{"a", "x"}, {"a", "y"}}}) == "push_options::grouping: label a is given twice");
     for (const char* name : {"", "1l", "a-b", "__x", "a/b", "\xc3\xbc"})
         CHECK(why_not({.grouping = {{name, "x"}}}) == "push_options::grouping: label " + std::string(name) + " is not [a-zA-Z_][a-zA-Z0-9_]*, or begins with __");
     for (const char* at : {"http://", "host:0", "host:99999", "host:1?x", "http://h/a b", "http://u:p@h", "ftp://h", "h/#", "unix://x"})
         CHECK(why_not({.gateway = at}) == "push_options::gateway is not host:port, http://host:port/prefix, https://host or unix:///path");
     for (const char* at : {"http://h/metrics", "h:9091/metrics/job/x"})
-        CHECK(why_not({.gateway = at}) == "push_options::gateway has /metrics in it: that, and the group, are added");
+        CHECK(why_not({.gateway = at}) == "push_options::gateway has /metrics in it: that and the group are added automatically");
     CHECK(why_not({.gateway = "https://h"}) == "an https gateway needs push_options::tls");
     CHECK(why_not({.timeout = 0}) == "push_options::timeout is not above 0");
     for (const char* token : {"", "a b", "a\r\nX: y", "\xc3\xbc"})
@@ -226,13 +226,13 @@ TEST_CASE("a series with a label of the group, a timestamp or a name of the gate
     CHECK(refused([](prom::registry& r) { return r.make_family<prom::gauge>("f", "h", {"zone"})({std::string_view("z")}); }) ==
           "f{zone}: the Pushgateway would overwrite this label by the group's");
     for (const char* name : {"push_time_seconds", "push_failure_time_seconds"})
-        CHECK(refused([name](prom::registry& r) { return r.make_gauge(name, "h"); }) == std::string(name) + ": a Pushgateway has its own of that name for each group");
+        CHECK(refused([name](prom::registry& r) { return r.make_gauge(name, "h"); }) == std::string(name) + ": a Pushgateway has its own metric of that name for each group");
     CHECK(refused([](prom::registry& r) {
         return r.add_collector([](prom::sample_sink& out) {
             out.family(prom::metric_type::gauge, "dated", "");
             out.sample(1, {{"a", "b"}}, {.timestamp = 1700000000});
         });
-    }) == "dated has a timestamp: a Pushgateway takes none");
+    }) == "dated has a timestamp, which a Pushgateway refuses");
     stage le({.grouping = {{"le", "1"}}});
     le.registry.make_histogram("h", "h", {.buckets = {1}});
     const auto end = le.push();
@@ -546,7 +546,7 @@ TEST_CASE("what is found only while a page is sent makes it one that no gateway 
         else CHECK(std::string(end.why().describe()) == "z{job}: the Pushgateway would overwrite this label by the group's");
         REQUIRE(s.asked() == 1);
         CHECK(s.body(0).ends_with("\nthis page is not whole\n"));
-        CHECK(s.gateway->why().find("Nothing of it is stored") != std::string::npos);
+        CHECK(s.gateway->why().find("The gateway has stored nothing of it") != std::string::npos);
         CHECK(s.push());
         CHECK(s.there.connections == 1);
         CHECK(s.body(1) == s.page());
@@ -723,13 +723,13 @@ TEST_CASE("protobuf: what the gateway would refuse or change is refused by name,
     }, {{{"quantile", "1"}}}) == "s{quantile}" + changed);
     CHECK(refused([](prom::registry& r) { return r.make_state_set("phase", "h", {.states = {"on"}}); }, {{{"phase", "x"}}}) == "phase{phase}" + changed);
     for (const char* name : {"push_time_seconds", "push_failure_time_seconds"})
-        CHECK(refused([name](prom::registry& r) { return r.make_gauge(name, "h"); }) == std::string(name) + ": a Pushgateway has its own of that name for each group");
+        CHECK(refused([name](prom::registry& r) { return r.make_gauge(name, "h"); }) == std::string(name) + ": a Pushgateway has its own metric of that name for each group");
     CHECK(refused([](prom::registry& r) {
         return r.add_collector([](prom::sample_sink& out) {
             out.family(prom::metric_type::gauge, "dated", "");
             out.sample(1, {{"a", "b"}}, {.timestamp = 1700000000});
         });
-    }) == "dated has a timestamp: a Pushgateway takes none");
+    }) == "dated has a timestamp, which a Pushgateway refuses");
     CHECK(refused([](prom::registry& r) { return r.add_collector([](prom::sample_sink& out) { out.fail("broken"); }); }).find("a collector failed") != std::string::npos);
     // A summary without quantiles has no such label.
     stage plain({.grouping = {{"quantile", "1"}}, .as = prom::format::protobuf});

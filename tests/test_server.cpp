@@ -650,10 +650,10 @@ TEST_CASE("an address that is not ours, and one that is none, are errors") {
     for (std::string_view with_port : {"0.0.0.0:9464", "[::1]:9464", "localhost:9464", ":9464", "[fe80::1%lo]:1"}) {
         auto s = r.start({.addr = with_port});
         REQUIRE_FALSE(s);
-        CHECK(std::string(s.why().describe()) == "cannot listen on " + std::string(with_port) + ": the port goes in .port");
+        CHECK(std::string(s.why().describe()) == "cannot listen on " + std::string(with_port) + ": give the port in .port");
     }
     CHECK(std::string(r.start({.addr = "http://0.0.0.0"}).why().describe()) == "cannot listen on http://0.0.0.0: a host, without scheme, port or path");
-    CHECK(std::string(r.start({.addr = "*"}).why().describe()) == "cannot listen on *: all interfaces are \"\"");
+    CHECK(std::string(r.start({.addr = "*"}).why().describe()) == "cannot listen on *: for all interfaces use \"\"");
     auto longest = r.start({.addr = "unix:/" + std::string(200, 'x')});
     CHECK_FALSE(longest);
     CHECK(open_descriptors() == before);

@@ -335,7 +335,7 @@ TEST_CASE("a textfile may be destroyed by its own on_event, and by a collector o
             one.f.emplace(prom::textfile_options{.path = d.file, .registries = d.one, .keep_file = keeps, .on_event = &destroyer::on_event, .context = &one});
             const auto r = one.f->write();
             REQUIRE_FALSE(r);
-            CHECK(r.why().describe() == std::string("textfile: on_event or a collector destroyed it"));
+            CHECK(r.why().describe() == std::string("textfile: it was destroyed by on_event or a collector"));
             CHECK(one.events == 1);
             CHECK(d.files().size() == keeps);
         }
@@ -361,7 +361,7 @@ TEST_CASE("a textfile may be destroyed by its own on_event, and by a collector o
 TEST_CASE("without threads, interval and a write beside the loop are refused, and say so") {
     directory d;
     const prom::textfile by_itself({.path = d.file, .registries = d.one, .interval = 1});
-    CHECK(by_itself.why().find("no threads here") != std::string::npos);
+    CHECK(by_itself.why().find("this build has no threads") != std::string::npos);
     prom::event_loop loop;
     prom::textfile f(d.options());
     CHECK(loop.run(f.write(loop)).why().code() == prom::errc::unsupported);
@@ -489,7 +489,7 @@ TEST_CASE("in a forked child the file is the parent's, whatever the thread was d
     wait_until([&] { return !d.files().empty(); });
     const pid_t child = ::fork();
     if (child == 0) {
-        const bool refused = f->write().why().code() == prom::errc::canceled && f->remove() && f->why() == "textfile: it is the parent's";
+        const bool refused = f->write().why().code() == prom::errc::canceled && f->remove() && f->why() == "textfile: it belongs to the parent process";
         const int had = faults::open_descriptors();
         f.reset();
         ::_exit(refused && faults::open_descriptors() < had ? 0 : 1);

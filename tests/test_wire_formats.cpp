@@ -292,20 +292,20 @@ TEST_CASE("what is wrong with a collector's native histogram is said, and the re
     CHECK(reason({.positive = good, .count = 3}).empty());
     CHECK(reason({.positive = last, .negative = last, .count = 4}).empty());
     CHECK(reason({.zero_count = 2, .count = 3, .sum = NAN}).empty());
-    CHECK(reason({.schema = 9}) == "a schema that is not within -4 and 8");
-    CHECK(reason({.schema = -5}) == "a schema that is not within -4 and 8");
+    CHECK(reason({.schema = 9}) == "a schema must be from -4 to 8");
+    CHECK(reason({.schema = -5}) == "a schema must be from -4 to 8");
     for (const double threshold : {-1.0, inf, static_cast<double>(NAN)})
-        CHECK(reason({.zero_threshold = threshold}) == "a zero threshold that is negative or not finite");
+        CHECK(reason({.zero_threshold = threshold}) == "a zero threshold is negative or not finite");
     CHECK(reason({.positive = twice, .count = 2}) == "the native buckets do not ascend");
     CHECK(reason({.negative = down, .count = 2}) == "the native buckets do not ascend");
-    CHECK(reason({.positive = below, .count = 1}) == "an index beyond all numbers");
-    CHECK(reason({.negative = above, .count = 1}) == "an index beyond all numbers");
+    CHECK(reason({.positive = below, .count = 1}) == "an index is beyond the range of numbers");
+    CHECK(reason({.negative = above, .count = 1}) == "an index is beyond the range of numbers");
     CHECK(reason({.positive = huge, .count = 1}) == "a count of 2^63 or more");
     CHECK(reason({.positive = half, .count = std::uint64_t{1} << 63}) == "a count of 2^63 or more");
     CHECK(reason({.count = std::uint64_t{1} << 63, .sum = NAN}) == "a count of 2^63 or more");
-    CHECK(reason({.positive = good, .count = 4}) == "a count that is not that of its native buckets");
-    CHECK(reason({.zero_count = 2, .count = 1, .sum = NAN}) == "a count that is not that of its native buckets");
-    CHECK(reason({.zero_count = 2, .count = 2, .classic = one}) == "a count of classic buckets that is not that of native ones");
+    CHECK(reason({.positive = good, .count = 4}) == "the count differs from that of the native buckets");
+    CHECK(reason({.zero_count = 2, .count = 1, .sum = NAN}) == "the count differs from that of the native buckets");
+    CHECK(reason({.zero_count = 2, .count = 2, .classic = one}) == "the count of the classic buckets differs from that of the native ones");
 }
 
 TEST_CASE("a page with every type is the golden one, tests/corpus/golden: UPDATE=1 writes it anew") {

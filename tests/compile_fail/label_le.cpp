@@ -1,4 +1,4 @@
-// expect: the label le of a histogram is the library
+// expect: the label le of a histogram is reserved
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"
 

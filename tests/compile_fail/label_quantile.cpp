@@ -1,4 +1,4 @@
-// expect: the label quantile of a summary is the library
+// expect: the label quantile of a summary is reserved
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"
 
