@@ -3,10 +3,12 @@
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -45,10 +47,19 @@ static void arc4random_buf(void* to, std::size_t n) {
 static long steps = 0;
 static void (*at_step)() = nullptr;
 static long since_release = 0, most_held = 0;  // steps since the lock was given back, and the most of them that were done until then
+[[maybe_unused]] static thread_local int locks_held = 0;  // by this thread
+static std::atomic<int> unlocked_twice = 0;
 [[maybe_unused]] static void unlocked() {
     most_held = std::max(most_held, since_release);
     since_release = 0;
+    if (--locks_held < 0) locks_held = 0, ++unlocked_twice;
 }
+[[maybe_unused]] static int locked_by(int result) {
+    if (result == 0) ++locks_held;
+    return result;
+}
+#define pthread_mutex_lock(m) locked_by(pthread_mutex_lock(m))
+#define pthread_mutex_trylock(m) locked_by(pthread_mutex_trylock(m))
 #define pthread_mutex_unlock(m) (unlocked(), pthread_mutex_unlock(m))
 #define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(++steps, ++since_release, at_step ? at_step() : void())
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
@@ -726,6 +737,8 @@ TEST_CASE("series that are removed and made while their lines are compacted are 
     REQUIRE(g.state_of->copied != 0);
     REQUIRE(g.state_of->copied < g.state_of->lines.size);
     CHECK(g.remove(1));     // is copied
+    REQUIRE(g.state_of->compacted.size < g.state_of->compacted.room);
+    *g.state_of->compacted.end() = line(reinterpret_cast<record*>(std::uintptr_t{64}));  // who looks at what is no copy ends
     CHECK(g.remove(7999));  // is not
     g.make(0);
     std::string expected;
@@ -737,6 +750,110 @@ TEST_CASE("series that are removed and made while their lines are compacted are 
     }
     CHECK(g.state_of->copied == 0);
     CHECK(g.state_of->lines.size == count_children(g.f) + 1);  // and the one that went after it had been copied
+}
+
+TEST_CASE("tables of families that are gone are used again, each at its size, and one tombstone is enough for all") {
+    const auto round = [] {
+        grown small, large;
+        for (int n = 0; n != 600; ++n) small.make(n);
+        large.until_growing(0, 2048);
+        CHECK(large.remove(2));
+        const record* const tombstone = state.nobody;
+        grown other;
+        other.until_growing(0, 1024);
+        CHECK(state.nobody == tombstone);
+        CHECK(other.remove(1));
+        for (int n = 5000; large.f.face->older != 0; ++n) large.make(n);
+        CHECK(large.state_of->entries == count_children(large.f));
+        for (int n = 0; n != 500; ++n) CHECK(large.has(n) == (n != 2));
+    };
+    round();
+    const auto made = state.all_tables_made;
+    for (int i = 0; i != 3; ++i) round();
+    CHECK(state.all_tables_made == made);
+    while (state.clear_tables()) {}
+    std::size_t pooled = 0;
+    for (const auto& pool : state.free_tables) pooled += pool.size;
+    round();
+    while (state.clear_tables()) {}
+    for (const auto& pool : state.free_tables) pooled -= pool.size;
+    CHECK(pooled == 0);
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+static int steps_without_lock = 0;
+
+TEST_CASE("a page has the lock at each step, whatever collectors it called, and gives back only what it has") {
+    prom::registry mine;
+    std::optional<prom::collector_handle> ends_itself;
+    int told = 0, called = 0;
+    ends_itself.emplace(mine.add_collector([&](prom::sample_sink&) { ++called; ends_itself.reset(); }));
+    const auto fails = mine.add_collector([&](prom::sample_sink& to) { ++called; to.fail("it fails"); });
+    const auto yields = mine.add_collector([&](prom::sample_sink& to) {
+        ++called;
+        to.family(prom::metric_type::gauge, "yielded", "h");
+        to.sample(1);
+    });
+    const prom::family<prom::counter, "l"> f{"f", "h", {.registry = &mine}};
+    for (int n = 0; n != 3000; ++n) f(n).inc();
+    const prom::page_options options{.on_event = [](const prom::event&, void* n) { ++*static_cast<int*>(n); }, .context = &told};
+    prom::registry none;
+    static_cast<void>(page_of(none, options));  // tells of what earlier tests did
+    f("\xff").inc(-1);
+    told = unlocked_twice = 0;
+    at_step = [] {
+        if (!state.lock.try_lock()) return;
+        state.lock.unlock();
+        ++steps_without_lock;
+    };
+    for (int i = 0; i != 2; ++i) {
+        steps = 0;
+        const std::string page = page_of(mine, options);
+        CHECK(lines_with(page, "f_total{") == 3001);
+        CHECK(lines_with(page, "yielded 1") == 1);
+        CHECK(steps > 0);
+    }
+    at_step = nullptr;
+    CHECK(called == 5);
+    CHECK(told == 4);  // what was not UTF-8, and no step; a collector that failed, twice
+    CHECK(steps_without_lock == 0);
+    CHECK(unlocked_twice == 0);
+}
+#endif
+
+TEST_CASE("a handle of a series that was removed changes nothing of the series that has its memory now") {
+    prom::registry mine;
+    const auto record_in = [&](const char* family) { return registry_state::peek(mine)->find(family)->lines.back().living(); };
+    const auto moved = [&](const char* family, auto& f, auto act, auto fresh) {
+        CAPTURE(family);
+        auto old = f("a");
+        act(old);
+        const record* const was = record_in(family);
+        CHECK(f.remove("a"));
+        auto now = f("b");
+        for (int i = 0; i != 8 && record_in(family) != was; ++i) f.remove("b"), now = f("b");
+        REQUIRE(record_in(family) == was);
+        const std::string before = page_of(mine, {.as = prom::format::openmetrics_1_0_0});
+        act(old);
+        CHECK(page_of(mine, {.as = prom::format::openmetrics_1_0_0}) == before);
+        fresh(now);
+        CHECK(page_of(mine, {.as = prom::format::openmetrics_1_0_0}) != before);
+        f.clear();
+    };
+    const prom::family<prom::counter, "l"> c{"c", "h", {.registry = &mine}};
+    moved("c", c, [](auto& m) { m.inc(7); m.inc(1, {.labels = {{"trace", "x"}}}); CHECK((m.value() == 8 || m.value() == 0)); }, [](auto& m) { m.inc(); });
+    moved("c", c, [](auto& m) { m.inc(); m.reset(); }, [](auto& m) { m.inc(); });
+    const prom::family<prom::gauge, "l"> g{"g", "h", {.registry = &mine}};
+    moved("g", g, [](auto& m) { m.set(5); m.inc(); m.dec(9); CHECK((m.value() == -3 || m.value() == 0)); }, [](auto& m) { m.set(1); });
+    const prom::family<prom::histogram, "l"> h{"h", "h", {.registry = &mine}};
+    moved("h", h, [](auto& m) { m.observe(5); m.observe(0.5, {.labels = {{"trace", "x"}}}); }, [](auto& m) { m.observe(1); });
+    moved("h", h, [](auto& m) { m.observe(5); m.reset(); }, [](auto& m) { m.observe(1); });
+    const prom::family<prom::summary, "l"> s{"s", "h", {.registry = &mine}};
+    moved("s", s, [](auto& m) { m.observe(5); }, [](auto& m) { m.observe(1); });
+    const prom::family<prom::min_max_gauge, "l"> x{"x", "h", {.registry = &mine}};
+    moved("x", x, [](auto& m) { m.observe(5); }, [](auto& m) { m.observe(1); });
+    const prom::family<prom::state_set, "l"> states{"states", "h", {.registry = &mine, .states = {"on", "off", "broken"}}};
+    moved("states", states, [](auto& m) { m.set("broken"); }, [](auto& m) { m.set("off"); });
 }
 
 TEST_CASE("lookups without the lock find what is there, and only that, while tables grow and others are removed") {

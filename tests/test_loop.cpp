@@ -820,6 +820,26 @@ TEST_CASE("a loop that ran by itself serves a host afterwards") {
     while (ticks != 6) host_turn(loop);
 }
 
+TEST_CASE("a host that only waits for the descriptor is woken for a timer that is left when the loop has run by itself") {
+    event_loop loop(faked);
+    pollfd host{loop.native_handle(), POLLIN, 0};
+    if (host.fd < 0) return;
+    std::vector<int> fired;
+    numbered before(loop, fired, 1), within(loop, fired, 2);
+    before.timer.after(2ms);
+    for (const bool sooner : {false, true}) {
+        loop.run([](event_loop&, numbered& one, bool arms) -> task<void> {
+            if (arms) one.timer.after(1ms);
+            co_return;
+        }(loop, within, sooner));
+        CHECK(::poll(&host, 1, 10000) == 1);
+        time_now += 0.01;
+        loop.poll();
+        CHECK(fired == (sooner ? std::vector{1, 2} : std::vector{1}));
+        CHECK(::poll(&host, 1, 0) == 0);
+    }
+}
+
 TEST_CASE("the next deadline is that of the earliest timer, and infinity without one") {
     event_loop loop(faked);
     std::vector<int> fired;
