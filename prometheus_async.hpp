@@ -1952,9 +1952,8 @@ PROMETHEUS_ASYNC_DECL inline void store_little(char* to, std::uint64_t word) noe
 struct key_pair {
     std::uint64_t low = 0, high = 0;
 };
-PROMETHEUS_ASYNC_DECL std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values,
-                                              std::size_t count) noexcept;
-PROMETHEUS_ASYNC_DECL bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept;
+PROMETHEUS_ASYNC_DECL std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, std::string_view value) noexcept;
+PROMETHEUS_ASYNC_DECL bool long_values_equal(const record& r, const std::string_view* values, std::size_t count) noexcept;
 
 PROMETHEUS_ASYNC_DECL inline bool is_long(const key_pair& k) noexcept { return (k.high >> 56) == 0xff; }
 PROMETHEUS_ASYNC_DECL inline std::size_t long_size(const key_pair& k) noexcept { return static_cast<std::size_t>(k.high << 8 >> 8); }
@@ -1977,67 +1976,80 @@ PROMETHEUS_ASYNC_DECL inline key_pair make_key(std::string_view value) noexcept 
 }
 /// The hash of all label values. Each product has a secret in both factors, so that without the seed no colliding values
 /// can be computed, and no factor can be made zero. Values with equal hashes may differ, so the keys are compared as well.
+/// `values` is null if all are short.
 PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, const std::string_view* values,
-                                                       std::size_t count, bool any_long) noexcept {
+                                                       std::size_t count) noexcept {
     std::uint64_t h = seed.high;
-    for (std::size_t i = 0; i != count; ++i) h = mix(keys[i].low ^ seed.low, keys[i].high ^ h);
-    if (any_long) [[unlikely]] h = hash_long(seed, h, values, count);
+    for (std::size_t i = 0; i != count; ++i) {
+        h = mix(keys[i].low ^ seed.low, keys[i].high ^ h);
+        if (values && is_long(keys[i])) h = hash_long(seed, h, values[i]);
+    }
     return mix(h, 0x9e3779b97f4a7c15U);
 }
 /// How far from its first place an entry may be. With half of the places free, chance practically never needs more. If an
 /// entry would be farther away, the table gets another seed.
 PROMETHEUS_ASYNC_DECL constexpr std::size_t most_probes(std::size_t log2) noexcept { return 16 + 8 * log2; }
 
+/// What a lookup found: a record and its id, or null. It is returned in two registers, and the place beside them: a handle in
+/// memory would be written in parts and then read as a whole, which processors do slowly.
+struct found_record {
+    const record* rec;
+    std::uint64_t id;
+};
 /// Searches one table. A hit is valid only if the version is still the one that was read before.
-PROMETHEUS_ASYNC_DECL inline bool find_in(std::uintptr_t table, std::uint64_t hash, const key_pair* keys, const std::string_view* values,
-                                          std::size_t count, bool any_long, series& found) noexcept {
+template <class Count>
+PROMETHEUS_ASYNC_DECL inline found_record find_in(std::uintptr_t table, std::uint64_t hash, const key_pair* keys, const std::string_view* values,
+                                                  Count count, std::uint32_t& place) noexcept {
     const auto* entries = reinterpret_cast<const std::uintptr_t*>(table & ~std::uintptr_t{63});
     const std::size_t mask = (std::size_t{1} << (table & 63)) - 1;
     for (std::size_t i = static_cast<std::size_t>(hash) & mask, probes = most_probes(table & 63); probes != 0; --probes, i = (i + 1) & mask) {
         const std::uintptr_t entry = __atomic_load_n(&entries[i], __ATOMIC_ACQUIRE);
-        if (entry == 0) return false;
+        if (entry == 0) break;
         if ((entry & 15) != hash >> 60) continue;
         const auto& r = *reinterpret_cast<const record*>(entry & ~std::uintptr_t{15});
         if (__atomic_load_n(&r.hash, __ATOMIC_ACQUIRE) != static_cast<std::uint32_t>(hash)) continue;
         std::uint64_t differs = 0;
         for (std::size_t k = 0; k != count; ++k)
             differs |= (acquire(r.key()[2 * k]) ^ keys[k].low) | (acquire(r.key()[2 * k + 1]) ^ keys[k].high);
-        if (differs != 0 || (any_long && !long_keys_equal(r, values, count))) continue;
-        found.id = acquire(r.id);
-        const std::uint32_t place = __atomic_load_n(&r.place, __ATOMIC_ACQUIRE);
-        found.page = page_of(place);
-        found.offset = offset_of(place);
-        found.rec = const_cast<record*>(&r);
-        return true;
+        if (differs != 0 || (values && !long_values_equal(r, values, count))) continue;
+        place = __atomic_load_n(&r.place, __ATOMIC_ACQUIRE);
+        return {&r, acquire(r.id)};
     }
-    return false;
+    return {};
 }
-/// Finds the series if it is in the present table and nothing was removed meanwhile. After false, call find_or_make_child().
+/// Finds the series, whose values are all short, if it is in the present table and nothing was removed meanwhile. After null,
+/// call find_or_make_child().
 template <std::size_t Count>
-PROMETHEUS_ASYNC_DECL bool find_child(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
-                                      series& found) noexcept {
-    bool any_long = false;
-    for (std::size_t i = 0; i != Count; ++i) any_long |= is_long(keys[i]);
+PROMETHEUS_ASYNC_DECL found_record find_child(const family_face& face, std::uint64_t family, const key_pair* keys, std::uint32_t& place) noexcept {
     const std::uintptr_t version = __atomic_load_n(&face.version, __ATOMIC_ACQUIRE);
     const std::uintptr_t table = __atomic_load_n(&face.table, __ATOMIC_ACQUIRE);
-    if (acquire(face.id) != family || table == 0) return false;
-    const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, Count, any_long);
-    return find_in(table, hash, keys, values, Count, any_long, found) && __atomic_load_n(&face.version, __ATOMIC_RELAXED) == version;
+    if (acquire(face.id) != family || table == 0) return {};
+    const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, nullptr, Count);
+    const found_record found = find_in(table, hash, keys, nullptr, std::integral_constant<std::size_t, Count>(), place);
+    return __atomic_load_n(&face.version, __ATOMIC_RELAXED) == version ? found : found_record{};
 }
-/// Also searches the older table, and again after a removal. If the series does not exist, it is made.
-PROMETHEUS_ASYNC_DECL series find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count);
+/// Also searches the older table, and again after a removal, and for long values. If the series does not exist, it is made.
+PROMETHEUS_ASYNC_DECL found_record find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys,
+                                                      std::size_t count, std::uint32_t& place);
 PROMETHEUS_ASYNC_DECL series make_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL std::size_t remove_children(const declared& family, list<label> where);
 PROMETHEUS_ASYNC_DECL inline void clear_children(const declared& family) noexcept { remove_children(family, {}); }
 PROMETHEUS_ASYNC_DECL std::size_t count_children(const declared& family) noexcept;
 
-template <class Metric, std::size_t Count>
-PROMETHEUS_ASYNC_DECL Metric child_metric(const declared& family, const std::string_view* values, const key_pair* keys) {
+template <class Metric, class... Views>
+PROMETHEUS_ASYNC_DECL Metric child_metric(const declared& family, Views... views) {
     declared child{{}, nullptr, 0, family.bounds};
     if (family.face == nullptr) return Metric(child);
-    if (!find_child<Count>(*family.face, family.id, keys, values, child.one)) [[unlikely]]
-        child.one = find_or_make_child(family, values, keys, Count);
+    const key_pair keys[] = {make_key(views)...};
+    std::uint32_t place = ~std::uint32_t{0};
+    found_record found{};
+    if (!((views.size() > 15) || ...)) [[likely]] found = find_child<sizeof...(Views)>(*family.face, family.id, keys, place);
+    if (!found.rec) [[unlikely]] {
+        const std::string_view values[] = {views...};
+        found = find_or_make_child(family, values, keys, sizeof...(Views), place);
+    }
+    child.one = {found.id, page_of(place), offset_of(place), const_cast<record*>(found.rec)};
     return Metric(child);
 }
 
@@ -2101,9 +2113,7 @@ public:
 private:
     template <class... Views>
     PROMETHEUS_ASYNC_DECL Metric find(Views... views) const {
-        const std::string_view values[] = {views...};
-        const detail::key_pair keys[] = {detail::make_key(views)...};
-        return detail::child_metric<Metric, sizeof...(Labels)>(declared_, values, keys);
+        return detail::child_metric<Metric>(declared_, views...);
     }
     template <class... Views>
     PROMETHEUS_ASYNC_DECL bool removed(Views... views) const {
@@ -8510,26 +8520,28 @@ static bucket_bounds* intern_bounds(const vector<double>& upper, const native_bu
 
 // ---- the tables of series, which lookups read without the lock ([22]) ----
 
-std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, const std::string_view* values, std::size_t count) noexcept {
-    for (std::size_t i = 0; i != count; ++i) {
-        if (values[i].size() < 16) continue;
-        const auto take = [&](const char* from) {
-            h = mix(load_little<std::uint64_t>(from) ^ seed.low, load_little<std::uint64_t>(from + 8) ^ h);
-        };
-        for (std::size_t at = 0; at < values[i].size() - 16; at += 16) take(values[i].data() + at);
-        take(values[i].data() + values[i].size() - 16);
-    }
+std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, std::string_view value) noexcept {
+    const char *at = value.data() + 8, *const last = value.data() + value.size() - 16;  // the first 8 bytes are in the key
+    const auto take = [&](const char* from) {
+        h = mix(load_little<std::uint64_t>(from) ^ seed.low, load_little<std::uint64_t>(from + 8) ^ h);
+    };
+    for (; at < last; at += 16) take(at);
+    take(last);
     return h;
 }
-bool long_keys_equal(const record& r, const std::string_view* values, std::size_t count) noexcept {
+bool long_values_equal(const record& r, const std::string_view* values, std::size_t count) noexcept {
     const std::uint64_t* stored = r.key() + 2 * count;
     for (std::size_t i = 0; i != count; ++i) {
         if (values[i].size() < 16) continue;
-        for (std::size_t at = 0; at < values[i].size(); at += 8) {
-            std::uint64_t word = 0;
-            std::memcpy(&word, values[i].data() + at, values[i].size() - at < 8 ? values[i].size() - at : 8);
+        const char *at = values[i].data(), *const last = at + values[i].size() - 8;
+        std::uint64_t word;
+        for (; at < last; at += 8) {
+            std::memcpy(&word, at, 8);
             if (acquire(*stored++) != word) return false;
         }
+        std::memcpy(&word, last, 8);
+        const auto before = static_cast<unsigned>(at - last) * 8;  // bits that are in the word before too
+        if (acquire(*stored++) != (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? word << before : word >> before)) return false;
     }
     return true;
 }
@@ -8550,16 +8562,14 @@ static std::uintptr_t hash_record(const family_state& f, record* r) noexcept {
     const std::size_t count = f.labels.size();
     key_pair keys[64];
     std::string_view values[64];
-    bool any_long = false;
     const auto* stored = reinterpret_cast<const char*>(r->key() + 2 * count);
     for (std::size_t i = 0; i != count; ++i) {
         keys[i] = {r->key()[2 * i], r->key()[2 * i + 1]};
         if (!is_long(keys[i])) continue;
-        any_long = true;
         values[i] = {stored, long_size(keys[i])};
         stored += (values[i].size() + 7) / 8 * 8;
     }
-    const std::uint64_t hash = hash_values(f.face->seed, keys, values, count, any_long);
+    const std::uint64_t hash = hash_values(f.face->seed, keys, values, count);
     __atomic_store_n(&r->hash, static_cast<std::uint32_t>(hash), __ATOMIC_RELEASE);
     return reinterpret_cast<std::uintptr_t>(r) | static_cast<std::uintptr_t>(hash >> 60);
 }
@@ -8571,21 +8581,20 @@ static void new_seed(family_face& face) noexcept {
 static std::uintptr_t* entries_of(std::uintptr_t table) noexcept { return reinterpret_cast<std::uintptr_t*>(table & ~std::uintptr_t{63}); }
 static std::size_t size_of(std::uintptr_t table) noexcept { return table == 0 ? 0 : std::size_t{1} << (table & 63); }
 
-/// True and the series; or false: it is not there, or too many series were removed during the search.
-static bool find_anywhere(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values, std::size_t count,
-                          series& found) noexcept {
-    bool any_long = false;
-    for (std::size_t i = 0; i != count; ++i) any_long |= is_long(keys[i]);
+/// Null: it is not there, or too many series were removed during the search.
+static found_record find_anywhere(const family_face& face, std::uint64_t family, const key_pair* keys, const std::string_view* values,
+                                  std::size_t count, std::uint32_t& place) noexcept {
     for (int attempt = 0; attempt != 4; ++attempt) {
         const std::uintptr_t version = __atomic_load_n(&face.version, __ATOMIC_ACQUIRE);
         const std::uintptr_t table = __atomic_load_n(&face.table, __ATOMIC_ACQUIRE);
-        if (acquire(face.id) != family || table == 0) return false;
-        const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, count, any_long);
-        const auto in = [&](std::uintptr_t t) { return t != 0 && find_in(t, hash, keys, values, count, any_long, found); };
-        const bool hit = in(table) || in(__atomic_load_n(&face.older, __ATOMIC_ACQUIRE));
-        if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return hit;
+        if (acquire(face.id) != family || table == 0) break;
+        const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, values, count);
+        found_record found = find_in(table, hash, keys, values, count, place);
+        if (const std::uintptr_t older = __atomic_load_n(&face.older, __ATOMIC_ACQUIRE); !found.rec && older != 0) [[unlikely]]
+            found = find_in(older, hash, keys, values, count, place);
+        if (__atomic_load_n(&face.version, __ATOMIC_RELAXED) == version) return found;
     }
-    return false;
+    return {};
 }
 /// Copies the entries of the next `places` places of the older table. They also stay in the older table, so that probing
 /// there still works, until all are copied and lookups no longer use it.
@@ -9026,11 +9035,10 @@ static error bad(errc code, std::string_view name, std::string_view why) {
 static series find_or_make(family_state& f, const std::string_view* values, std::size_t count, const double* now) {
     key_pair keys[64];
     for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
-    series found;
-    if (find_anywhere(*f.face, f.face->id, keys, values, count, found)) return found;
-    if (!now) return {};
-    const record* r = make_series(f, values, keys, count, *now);
-    return {r->id, page_of(r->place), offset_of(r->place), const_cast<record*>(r)};
+    std::uint32_t place = 0;
+    const record* r = find_anywhere(*f.face, f.face->id, keys, values, count, place).rec;
+    if (!r && now) r = make_series(f, values, keys, count, *now);
+    return r ? series{r->id, page_of(r->place), offset_of(r->place), const_cast<record*>(r)} : series{};
 }
 
 /// Label values as series store them: with U+FFFD for invalid octets.
@@ -9073,9 +9081,12 @@ series make_child(const declared& family, const std::string_view* values, std::s
     }
     raise({errc::invalid_option, wrong});
 }
-series find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count) {
-    series found;
-    return find_anywhere(*family.face, family.id, keys, values, count, found) ? found : make_child(family, values, count);
+found_record find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count,
+                                std::uint32_t& place) {
+    if (const found_record found = find_anywhere(*family.face, family.id, keys, values, count, place); found.rec) return found;
+    const series made = make_child(family, values, count);
+    place = place_of(made.page, made.offset);
+    return {made.rec, made.id};
 }
 
 bool remove_child(const declared& family, const std::string_view* values, std::size_t count) {
