@@ -264,6 +264,29 @@ TEST_CASE("3: a decorated coroutine function observes nothing before it is await
     CHECK(o.seen == seen{1, 1});
 }
 
+TEST_CASE("time() reads the clock twice, whatever it measures") {
+    counting_clock clock;
+    fake_observer o;
+    const auto twice = [&](auto run) {
+        readings = 0;
+        run();
+        CHECK(readings == 2);
+        CHECK(o.seen == seen{1});
+        o.seen.clear();
+    };
+    twice([&] { CHECK(sync_wait(prom::time(o)(forty_two)()) == 42); });
+    twice([&] { CHECK(sync_wait(prom::time(o, forty_two())) == 42); });
+    struct ready {
+        bool await_ready() const { return true; }
+        void await_suspend(std::coroutine_handle<>) const {}
+        int await_resume() const { return 42; }
+    };
+    twice([&] { CHECK(sync_wait(prom::time(o)([] { return ready{}; })()) == 42); });
+    twice([&] { CHECK(sync_wait(prom::time(o, ready{})) == 42); });
+    twice([&] { CHECK(prom::time(o)([] { return 42; })() == 42); });
+    twice([&] { prom::time(o, prom::completion([](int) {}))(42); });
+}
+
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 namespace {
 std::exception_ptr the_fault() { return std::make_exception_ptr(std::invalid_argument("bad")); }
