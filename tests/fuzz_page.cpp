@@ -164,12 +164,12 @@ struct world {
             if (!histograms.empty()) histograms[what / 9 % histograms.size()]({value}).observe(in.number());
             break;
         case 6:
-            if (!counters.empty()) counters[what / 9 % counters.size()].remove({{"a", value}});
+            if (!counters.empty()) counters[what / 9 % counters.size()].remove_matching({{"a", value}});
             else if (!names.empty()) r.unregister(names[what / 9 % names.size()]);
             break;
         case 7:
             if (what & 128 && !names.empty()) r.unregister(names[what % names.size()]);
-            else if (!histograms.empty()) histograms[what / 9 % histograms.size()].remove({{"a", value}});
+            else if (!histograms.empty()) histograms[what / 9 % histograms.size()].remove_matching({{"a", value}});
             break;
         default:
             if (handles.size() > 3 || what & 128) handles.clear();
