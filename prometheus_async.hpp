@@ -13144,19 +13144,22 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         if (done) at.set = all;
         return done;
     }
-    void make_room(std::size_t fd) {
-        if (fd < watches.size()) return;
+    result<void> make_room(std::size_t fd) {
+        if (fd < watches.size()) return {};
+        // A number that is no open descriptor must not take memory for all numbers below it.
+        if (sys::fcntl(static_cast<int>(fd), F_GETFD) < 0) return error::from_errno("event_loop", errno);
         const global_lock all;  // a fork takes it: close_copies() finds the list complete
         hook_process();
         watches.resize(fd + 1 + fd / 2);
         for (watched& at : watches) if (at.first) at.first->prev_ = &at.first;
+        return {};
     }
     result<void> add(watch& w, int fd, interest want) {
         if (fd < 0) return error::from_errno("event_loop", EBADF);
         if (w.fd_ == fd && w.want_ == want) return {};
         if (w.fd_ != fd) {
             remove(w);
-            make_room(static_cast<std::size_t>(fd));
+            if (const result<void> made = make_room(static_cast<std::size_t>(fd)); !made) return made;
             watch*& first = watches[static_cast<std::size_t>(fd)].first;
             if ((w.next_ = first)) first->prev_ = &w.next_;
             w.prev_ = &first;

@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <climits>
 #include <cmath>
 #include <memory>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <thread>
@@ -434,12 +436,17 @@ TEST_CASE("a peer that is gone makes a reader and a writer ready") {
 
 TEST_CASE("a descriptor that is not open is an error, in a task too") {
     event_loop loop(faked);
-    for (int fd : {-1, 100000}) {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    const long before = usage.ru_maxrss;
+    for (int fd : {-1, 100000, 20000000, INT_MAX}) {  // which take no memory for the numbers below them
         int sys = 0;
         loop.spawn([](event_loop& l, int f, int& to) -> task<void> { to = (co_await l.readable(f)).why().sys(); }(loop, fd, sys));
         CHECK(sys == EBADF);
     }
     loop.poll();
+    ::getrusage(RUSAGE_SELF, &usage);
+    CHECK(usage.ru_maxrss < before + 100000);
 }
 
 TEST_CASE("more descriptors than one turn fetches are all served, in a few turns") {
