@@ -1295,6 +1295,9 @@ struct metric_options {
     seconds window{};                                // of a min_max_gauge; 0: 60 s
 };
 static_assert(std::is_trivially_destructible_v<metric_options>);
+namespace detail {
+PROMETHEUS_ASYNC_LOCAL inline constexpr metric_options plain_options{};  // one for all: to make them is 100 octets of code for each metric
+}
 
 /// How much a registry may hold. A declaration beyond a limit is an error (errc::limit). A series beyond `series` or `bytes`
 /// counts in the series of its family whose labels are all "_overflow", like those beyond max_series. The declaration reserves
@@ -1371,31 +1374,31 @@ public:
     PROMETHEUS_ASYNC_DECL ~registry();
 
     // For names known only at run time. For a name outside the legacy grammar: make_counter(utf8(name), help).
-    PROMETHEUS_ASYNC_DECL result<counter> try_counter(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<gauge> try_gauge(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<histogram> try_histogram(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<summary> try_summary(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<info> try_info(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<state_set> try_state_set(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<unknown> try_unknown(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL result<min_max_gauge> try_min_max_gauge(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL result<counter> try_counter(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL result<gauge> try_gauge(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL result<histogram> try_histogram(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL result<summary> try_summary(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL result<info> try_info(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL result<state_set> try_state_set(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL result<unknown> try_unknown(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL result<min_max_gauge> try_min_max_gauge(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
     /// As try_counter() and so on, but raise the error.
-    PROMETHEUS_ASYNC_DECL counter make_counter(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL gauge make_gauge(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL histogram make_histogram(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL summary make_summary(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL info make_info(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL state_set make_state_set(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL unknown make_unknown(any_name name, std::string_view help, const metric_options& options = {});
-    PROMETHEUS_ASYNC_DECL min_max_gauge make_min_max_gauge(any_name name, std::string_view help, const metric_options& options = {});
+    PROMETHEUS_ASYNC_DECL counter make_counter(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL gauge make_gauge(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL histogram make_histogram(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL summary make_summary(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL info make_info(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL state_set make_state_set(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL unknown make_unknown(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
+    PROMETHEUS_ASYNC_DECL min_max_gauge make_min_max_gauge(any_name name, std::string_view help, const metric_options& options = detail::plain_options);
     /// Several series of one metric, whose label names are known only at run time: try_family<counter>(name, help, {"disk"}).
     template <class Metric>
     PROMETHEUS_ASYNC_DECL result<dynamic_family<Metric>> try_family(any_name name, std::string_view help, label_names labels,
-                                            const metric_options& options = {});
+                                            const metric_options& options = detail::plain_options);
     /// The same, but raises the error.
     template <class Metric>
     PROMETHEUS_ASYNC_DECL dynamic_family<Metric> make_family(any_name name, std::string_view help, label_names labels,
-                                     const metric_options& options = {});
+                                     const metric_options& options = detail::plain_options);
 
     /// Sets the limits. What the registry already holds stays, even if that is more.
     PROMETHEUS_ASYNC_DECL void set_limits(const registry_limits& limits) noexcept;
@@ -1537,7 +1540,7 @@ public:
     PROMETHEUS_ASYNC_DECL counter() noexcept = default;  // drops its updates
     template <std::size_t N>
     counter(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<counter, "label"> or registry::make_family<counter>
-    PROMETHEUS_ASYNC_DECL counter(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL counter(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
         : counter(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit counter(const detail::declared& from) noexcept : series_(from.one) {}
 
@@ -1602,7 +1605,7 @@ public:
     PROMETHEUS_ASYNC_DECL gauge() noexcept = default;
     template <std::size_t N>
     gauge(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<gauge, "label"> or registry::make_family<gauge>
-    PROMETHEUS_ASYNC_DECL gauge(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL gauge(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
         : gauge(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit gauge(const detail::declared& from) noexcept : series_(from.one) {}
 
@@ -1667,7 +1670,7 @@ public:
     PROMETHEUS_ASYNC_DECL unknown() noexcept = default;
     template <std::size_t N>
     unknown(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<unknown, "label"> or registry::make_family<unknown>
-    PROMETHEUS_ASYNC_DECL unknown(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL unknown(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
         : unknown(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit unknown(const detail::declared& from) noexcept : gauge(from) {}
 };
@@ -1715,7 +1718,7 @@ public:
     PROMETHEUS_ASYNC_DECL histogram() noexcept = default;
     template <std::size_t N>
     histogram(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<histogram, "label"> or registry::make_family<histogram>
-    PROMETHEUS_ASYNC_DECL histogram(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL histogram(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
         : histogram(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit histogram(const detail::declared& from) noexcept : series_(from.one), bounds_(from.bounds) {}
 
@@ -1772,7 +1775,7 @@ public:
     PROMETHEUS_ASYNC_DECL summary() noexcept = default;
     template <std::size_t N>
     summary(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<summary, "label"> or registry::make_family<summary>
-    PROMETHEUS_ASYNC_DECL summary(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL summary(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
         : summary(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit summary(const detail::declared& from) noexcept : series_(from.one) {}
 
@@ -1814,7 +1817,7 @@ public:
     PROMETHEUS_ASYNC_DECL min_max_gauge() noexcept = default;
     template <std::size_t N>
     min_max_gauge(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<min_max_gauge, "label"> or registry::make_family<min_max_gauge>
-    PROMETHEUS_ASYNC_DECL min_max_gauge(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL min_max_gauge(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
         : min_max_gauge(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit min_max_gauge(const detail::declared& from) noexcept : series_(from.one) {}
 
@@ -1847,7 +1850,7 @@ public:
     PROMETHEUS_ASYNC_DECL info() noexcept = default;
     template <std::size_t N>
     info(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<info, "label"> or registry::make_family<info>
-    PROMETHEUS_ASYNC_DECL info(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL info(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
         : info(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit info(const detail::declared& from) noexcept : series_(from.one) {}
 
@@ -1870,7 +1873,7 @@ public:
     PROMETHEUS_ASYNC_DECL state_set() noexcept = default;
     template <std::size_t N>
     state_set(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<state_set, "label"> or registry::make_family<state_set>
-    PROMETHEUS_ASYNC_DECL state_set(metric_name name, std::string_view help, const metric_options& options = {})
+    PROMETHEUS_ASYNC_DECL state_set(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
         : state_set(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit state_set(const detail::declared& from) noexcept : series_(from.one) {}
 
@@ -2080,7 +2083,7 @@ class family {
 
 public:
     PROMETHEUS_ASYNC_DECL family() noexcept = default;  // makes metrics that drop their updates
-    PROMETHEUS_ASYNC_DECL family(metric_name name, std::string_view help, const metric_options& options = {}) {
+    PROMETHEUS_ASYNC_DECL family(metric_name name, std::string_view help, const metric_options& options = detail::plain_options) {
         const std::string_view names[] = {Labels.view()...};
         const label_names labels(names);
         declared_ = detail::declare_or_raise({Metric::type, name, help, options, &labels});
@@ -2299,7 +2302,7 @@ private:
 class callback_gauge {
 public:
     PROMETHEUS_ASYNC_DECL callback_gauge(metric_name name, std::string_view help, callback<double()> read,
-                                         const metric_options& options = {});
+                                         const metric_options& options = detail::plain_options);
 
 private:
     collector_handle handle_;
@@ -2312,7 +2315,7 @@ private:
 class callback_counter {
 public:
     PROMETHEUS_ASYNC_DECL callback_counter(metric_name name, std::string_view help, callback<double()> read,
-                                           const metric_options& options = {});
+                                           const metric_options& options = detail::plain_options);
 
 private:
     collector_handle handle_;
@@ -9670,13 +9673,18 @@ inline void own_metrics(std::span<counter> counts, gauge& last, registry& in, st
         texts += taken.size() + 1;
         return taken;
     };
-    const auto make = [&]<class Metric>(Metric& to) {
+    const auto make = [&](metric_type type) {
         const std::string_view name = text(), help = text(), labels[] = {"path", "reason"}, values[] = {path, text()};
         const std::size_t n = values[1].empty() ? 1 : 2;
-        if (const auto made = in.try_family<Metric>(name, help, std::span(labels, n))) to = (*made)({values, n});
+        const label_names names(std::span(labels, n));
+        metric_options options;
+        options.registry = &in;
+        declared child;
+        if (const auto made = declare({type, name, help, options, &names})) child.one = make_child(*made, values, n);
+        return child;
     };
-    for (counter& each : counts) make(each);
-    make(last);
+    for (counter& each : counts) each = counter(make(metric_type::counter));
+    last = gauge(make(metric_type::gauge));
 }
 }  // namespace detail
 PROMETHEUS_ASYNC_END
