@@ -151,6 +151,13 @@
 #endif
 #define PROMETHEUS_ASYNC_END } }
 
+// With -Os, a small function that is used in many places is not inlined.
+#ifdef __OPTIMIZE_SIZE__
+#define PROMETHEUS_ASYNC_DETAIL_ONCE __attribute__((noinline))
+#else
+#define PROMETHEUS_ASYNC_DETAIL_ONCE
+#endif
+
 // Most machines load and store 64 bits at once. For the others (MIPS, older ARM), cell and shared_value have another
 // implementation, so that libatomic is not needed.
 #if defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE == 2
@@ -4878,12 +4885,23 @@ struct registration {
     callback<bool()> registered;                // empty: true as long as there is a deregister; called by any thread
 };
 
+namespace detail {
+struct server_state;
+struct registering;
+PROMETHEUS_ASYNC_DECL extern const registering with_discovery;
+/// The code that only servers with a discovery need: a program without a discovery does not link it.
+class discovers {
+    friend struct server_state;
+    const registering* work_ = &with_discovery;
+};
+}  // namespace detail
+
 /// Publishes the address of a server. Derive your own; consul_agent and file_sd are in this library.
 ///
 /// lifetime outlives the start of the servers that it is given to
 /// threads  the coroutine runs on the server's loop, and must not block it
 /// errors   with an error result the server does not start, and nothing is left open
-class service_discovery {
+class service_discovery : public detail::discovers {
 public:
     /// Called when the server listens; its start waits for the result.
     virtual task<result<registration>> register_server(event_loop& loop, const metrics_http_server& server) = 0;
@@ -5364,7 +5382,7 @@ class PROMETHEUS_ASYNC_LOCAL string {
 public:
     static constexpr std::size_t npos = std::string_view::npos;
 
-    constexpr string() noexcept : data_(small_), small_{} {}
+    PROMETHEUS_ASYNC_DETAIL_ONCE constexpr string() noexcept : data_(small_), small_{} {}
     string(const char* from) : string() { assign(from); }
     explicit string(std::string_view from) : string() { assign(from); }
     string(const char* from, std::size_t n) : string() { assign({from, n}); }
@@ -9673,7 +9691,7 @@ inline void own_metrics(std::span<counter> counts, gauge& last, registry& in, st
         texts += taken.size() + 1;
         return taken;
     };
-    const auto make = [&](metric_type type) {
+    const auto make = [&](declared_type type) {
         const std::string_view name = text(), help = text(), labels[] = {"path", "reason"}, values[] = {path, text()};
         const std::size_t n = values[1].empty() ? 1 : 2;
         const label_names names(std::span(labels, n));
@@ -13581,6 +13599,10 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+constexpr bool all_digits(std::string_view s) noexcept {
+    for (char c : s) if (!legacy_digit(c)) return false;
+    return true;
+}
 constexpr bool ascii_letter_or_digit(char c) noexcept { return legacy_digit(c) || (legacy_letter(c) && c != '_'); }
 /// Removes the next element from a comma-separated list (without quoted strings). Empty elements are skipped
 /// (RFC 9110 s.5.6.1.2). False when there are no more.
@@ -14977,7 +14999,7 @@ struct http_queue {
 struct http_route {
     string path, text, content_type;
     vector<registry*> registries;
-    bool is_text, open;
+    bool is_text = false, open = false;
     health_check check{};
     page_view* (*view)() = nullptr;
 };
@@ -16305,7 +16327,8 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
     std::uint16_t port = 0;
     descriptor handed_in;
     bool https = false, unix_socket = false;
-    service_discovery* discovery = nullptr;
+    service_discovery* discovery = nullptr;   // until the start has ended
+    const registering* const work = nullptr;  // null: without a discovery
     result<void> valid;
     registration with;
     mutex lock;  // protects `with`, because any thread may call is_registered()
@@ -16319,11 +16342,18 @@ private:
     ::ino_t file_ = 0;
 };
 
+/// What only a server with a discovery does: reached by a pointer that each service_discovery has.
+struct PROMETHEUS_ASYNC_LOCAL registering {
+    task<result<metrics_http_server>> (*start)(owned<server_state> made);
+    task<result<void>> (*close)(shared<server_state> server);
+    bool (*begin)(server_state& server, const deferred<result<void>>& ended);
+};
+
 server_state::server_state(event_loop& on, const server_options& o)
     : http_server(on, bool(o.tls)), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
-      discovery(o.service_discovery),
+      discovery(o.service_discovery), work(discovery ? discovery->work_ : nullptr),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
-    const auto bad = [this](const string& why) { if (valid) valid = error(errc::invalid_option, why); };
+    const auto bad = [this](std::string_view why) { if (valid) valid = error(errc::invalid_option, why); };
     const auto plain = [](std::string_view s) {
         for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
         return s.size() <= 128;
@@ -16350,17 +16380,27 @@ server_state::server_state(event_loop& on, const server_options& o)
         if (!valid_authority(kept) || host_of(kept).empty() || host_of(kept) == ".")
             bad(text_of({"allowed_hosts: \"", kept, "\" is not a host: a name (in ASCII: xn--...) or an address, with or without a port"}));
     }
+    const auto add = [this](std::string_view path, std::string_view text, std::string_view type) -> http_route& {
+        http_route& made = routes.emplace_back();
+        made.path = path;
+        made.text = text;
+        made.content_type = type;
+        made.is_text = !text.empty();
+        return made;
+    };
     for (const route& r : o.routes) {
-        if (r.path.substr(0, 1) != "/") bad("routes: a path begins with /");
+        if (!r.path.starts_with('/')) bad("routes: a path begins with /");
         if (!plain(r.content_type)) bad("routes: a content type of at most 128 printable characters");
         if (!r.text.empty() + bool(r.check) + (!r.registries.empty() || r.view) > 1) bad("routes: either registries, or a text, or a check");
-        routes.push_back({string(r.path), string(r.text), string(r.content_type),
-                          {r.registries.begin(), r.registries.end()}, !r.text.empty(), r.open, r.check, r.view});
+        http_route& made = add(r.path, r.text, r.content_type);
+        made.registries.assign(r.registries.begin(), r.registries.end());
+        made.open = r.open;
+        made.check = r.check;
+        made.view = r.view;
     }
     if (o.routes.empty()) {
-        routes.push_back({"/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>",  // upstream's octets
-                          "text/html", {}, true, false});
-        routes.push_back({"/metrics", {}, {}, {}, false, false});
+        add("/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>", "text/html");  // upstream's octets
+        add("/metrics", {}, {});
     }
     if (o.process_start_header) {
         const double known = process_facts("/proc").started;
@@ -16426,17 +16466,14 @@ static result<vector<net_address>> addresses_of(std::string_view host, std::uint
     if (host.find("://") != host.npos) return no("a host, without scheme, port or path");
     if (host == "*") return no("for all interfaces use \"\"");
     const std::string_view after = host.substr(host.rfind(':') + 1);
-    bool number = !after.empty(), name = true;
-    for (char c : after) number = number && legacy_digit(c);
-    if (after.size() != host.size() && number && host[host.size() - after.size() - 1] == ':' &&
+    bool name = true;
+    if (after.size() != host.size() && !after.empty() && all_digits(after) && host[host.size() - after.size() - 1] == ':' &&
         (host[0] == '[' || host.find(':') == host.size() - after.size() - 1))
         return no("give the port in .port");
     // A name that ends in a number is an invalid address, which resolvers interpret differently.
     const std::string_view whole = host_of(host), last = whole.substr(whole.rfind('.') + 1);
-    bool ends_in_number = true;
-    for (char c : last) ends_in_number = ends_in_number && legacy_digit(c);
     for (char c : host) name = name && (ascii_letter_or_digit(c) || c == '.' || c == '-' || c == '_');
-    if (!name || ends_in_number || same_word(last.substr(0, 2), "0x"))
+    if (!name || all_digits(last) || same_word(last.substr(0, 2), "0x"))
         return no("it is not an address, a host name or unix:/path");
     addrinfo hints{}, *first = nullptr;
     hints.ai_socktype = SOCK_STREAM;
@@ -16448,7 +16485,7 @@ static result<vector<net_address>> addresses_of(std::string_view host, std::uint
         net_address to;
         std::memcpy(&to.any, a->ai_addr, to.size = a->ai_addrlen);
         bool again = false;  // a name may occur twice in the hosts file
-        for (const net_address& one : found) again = again || one.text() == to.text();
+        for (const net_address& one : found) again = again || (one.size == to.size && std::memcmp(&one.any, &to.any, sizeof to.any) == 0);
         if (!again) found.push_back(to);
     }
     ::freeaddrinfo(first);
@@ -16549,13 +16586,11 @@ inline bool begin_deregistration(server_state& server, const deferred<result<voi
 
 void server_state::end() noexcept {
     shut();
-    if (!discovery) return;
-    contain("de-registration", [this] { begin_deregistration(*this, {}); }, [](const error&) {});
+    if (work) contain("de-registration", [this] { work->begin(*this, {}); }, [](const error&) {});
 }
 
-inline task<result<void>> close_server(shared<server_state> server) {
+inline task<result<void>> close_registered(shared<server_state> server) {
     const undo at_end{[&] { server->shut(); }};  // whatever de-registration does
-    if (!server->discovery) co_return {};
     const deferred<result<void>> ended;
     if (!begin_deregistration(*server, ended)) co_return {};
     const result<void> how = co_await within(server->loop(), seconds(loop_state::of(server->loop()).budget), ended);
@@ -16563,27 +16598,38 @@ inline task<result<void>> close_server(shared<server_state> server) {
     co_return how;
 }
 
-inline task<result<void>> nothing_to_close() { co_return {}; }
+inline task<result<void>> close_alone(shared<server_state> server) {
+    if (server) server->shut();
+    co_return {};
+}
 
-inline task<result<metrics_http_server>> start_server(owned<server_state> made) {
-    if (!made->valid) co_return made->valid.why();
-    if (const auto listening = made->listen(); !listening) co_return listening.why();
+/// Listens. After an error nothing is open.
+inline result<metrics_http_server> open_server(owned<server_state> made) {
     server_state& s = *made.get();
+    if (!s.valid) return s.valid.why();
+    if (const auto listening = s.listen(); !listening) return listening.why();
     if (s.auth.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && !s.address.starts_with("127."))
         s.report(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens are sent without encryption: use TLS"});
-    metrics_http_server server = server_state::handle(made.release());
-    if (s.discovery) {
-        result<registration> with = co_await s.discovery->register_server(s.loop(), server);
-        if (!with) co_return with.why();
-        s.with = std::move(*with);
-    }
+    return server_state::handle(made.release());
+}
+inline task<result<metrics_http_server>> start_alone(owned<server_state> made) { co_return open_server(std::move(made)); }
+inline task<result<metrics_http_server>> start_registered(owned<server_state> made) {
+    server_state& s = *made.get();
+    auto server = open_server(std::move(made));
+    if (!server) co_return server.why();
+    auto with = co_await s.discovery->register_server(s.loop(), *server);
+    if (!with) co_return with.why();
+    s.with = std::move(*with);
     co_return std::move(server);
 }
+
+const registering with_discovery{&start_registered, &close_registered, &begin_deregistration};
 
 }  // namespace detail
 
 task<result<metrics_http_server>> start_http_server(event_loop& loop, const server_options& options) {
-    return detail::start_server(owned<detail::server_state>(new detail::server_state(loop, options)));
+    owned<detail::server_state> made(new detail::server_state(loop, options));
+    return made->work ? made->work->start(std::move(made)) : detail::start_alone(std::move(made));
 }
 
 metrics_http_server& metrics_http_server::operator=(metrics_http_server&& other) noexcept {
@@ -16612,7 +16658,8 @@ std::string_view metrics_http_server::advertise() const noexcept {
 }
 bool metrics_http_server::is_registered() const noexcept { return state_ && state_->registered(); }
 task<result<void>> metrics_http_server::close() {
-    return state_ ? detail::close_server(detail::shared<detail::server_state>(state_)) : detail::nothing_to_close();
+    const detail::shared<detail::server_state> s(state_);
+    return s && s->work ? s->work->close(s) : detail::close_alone(s);
 }
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
@@ -19566,6 +19613,7 @@ PROMETHEUS_ASYNC_END
 #undef PROMETHEUS_ASYNC_DETAIL_GLUE
 #undef PROMETHEUS_ASYNC_DETAIL_NAMED
 #undef PROMETHEUS_ASYNC_DETAIL_ABI
+#undef PROMETHEUS_ASYNC_DETAIL_ONCE
 #undef PROMETHEUS_ASYNC_DETAIL_STEP
 #undef PROMETHEUS_ASYNC_DETAIL_WIDE
 #undef PROMETHEUS_ASYNC_END
