@@ -579,7 +579,7 @@ PROMETHEUS_ASYNC_DECL inline std::uint64_t bits_of(double x) noexcept {
     return bits;
 }
 /// x, about which the compiler assumes nothing.
-PROMETHEUS_ASYNC_DECL inline double settled(double x) noexcept { return __builtin_bit_cast(double, bits_of(x)); }
+PROMETHEUS_ASYNC_DECL inline double opaque(double x) noexcept { return __builtin_bit_cast(double, bits_of(x)); }
 PROMETHEUS_ASYNC_DECL inline bool is_nan(double x) noexcept { return bits_of(x) << 1 > infinite << 1; }
 PROMETHEUS_ASYNC_DECL inline bool is_finite(double x) noexcept { return bits_of(x) << 1 < infinite << 1; }
 /// An integer that ascends with x. -0 gives the same as 0, and NaN is beyond the infinities.
@@ -1561,7 +1561,7 @@ public:
     }
     template <std::floating_point Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step) const noexcept {
-        const double d = detail::settled(static_cast<double>(step));
+        const double d = detail::opaque(static_cast<double>(step));
         if (!detail::from_zero(d)) [[unlikely]] return detail::count_event(event_kind::step_ignored);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] run[1].add(d);
         else detail::add_slowly(series_, d, 2, 0);
@@ -1572,7 +1572,7 @@ public:
         requires std::is_arithmetic_v<Step>
     PROMETHEUS_ASYNC_DECL void inc(Step step, const exemplar& e) const noexcept {
         inc(step);
-        const double d = detail::settled(static_cast<double>(step));
+        const double d = detail::opaque(static_cast<double>(step));
         if (detail::from_zero(d)) detail::keep_exemplar(series_, nullptr, d, e);
     }
     PROMETHEUS_ASYNC_DECL double value() const noexcept;
@@ -1617,7 +1617,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit gauge(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void inc(double step = 1) const noexcept {
-        step = detail::settled(step);
+        step = detail::opaque(step);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
             if (series_.rec->word.last_set.load() == detail::shared_value::unset) run[1].add(step);
             else series_.rec->word.last_set.add(step);
@@ -1625,9 +1625,9 @@ public:
             detail::add_slowly(series_, step, 1, 0);
         }
     }
-    PROMETHEUS_ASYNC_DECL void dec(double step = 1) const noexcept { inc(-detail::settled(step)); }
+    PROMETHEUS_ASYNC_DECL void dec(double step = 1) const noexcept { inc(-detail::opaque(step)); }
     PROMETHEUS_ASYNC_DECL void set(double value) const noexcept {
-        value = detail::settled(value);
+        value = detail::opaque(value);
         if (detail::own_run(series_)) [[likely]] series_.rec->word.last_set.set(value);
         else detail::set_slowly(series_, value);
     }
@@ -1730,7 +1730,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit histogram(const detail::declared& from) noexcept : series_(from.one), bounds_(from.bounds) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
-        value = detail::settled(value);
+        value = detail::opaque(value);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
             if (bounds_->native) return detail::observe_native(series_, bounds_, run, value);
             run[1].add_beside(value);
@@ -1740,7 +1740,7 @@ public:
         }
     }
     PROMETHEUS_ASYNC_DECL void observe(double value, const exemplar& e) const noexcept {
-        value = detail::settled(value);
+        value = detail::opaque(value);
         observe(value);
         detail::keep_exemplar(series_, bounds_, value, e);
     }
@@ -1787,7 +1787,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit summary(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
-        value = detail::settled(value);
+        value = detail::opaque(value);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
             run[1].add(value);
             run[2].add(std::uint64_t{1});
@@ -1829,7 +1829,7 @@ public:
     PROMETHEUS_ASYNC_DECL explicit min_max_gauge(const detail::declared& from) noexcept : series_(from.one) {}
 
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
-        value = detail::settled(value);
+        value = detail::opaque(value);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] detail::widen_run(run, *series_.rec, value);
         else detail::widen_slowly(series_, value);
     }
@@ -2933,7 +2933,7 @@ struct deferred_core : allocated {
         running = true;
         next_ready = detail::exchanged(ready, this);
     }
-    PROMETHEUS_ASYNC_DECL static void run(deferred_core* ready) {
+    PROMETHEUS_ASYNC_DECL static void run_callbacks(deferred_core* ready) {
         while (ready) {
             deferred_core* now = ready;
             if (now->first && !now->waiting) {
@@ -2994,7 +2994,7 @@ struct deferred_state : deferred_core {
         become(std::move(with));
         deferred_core* ready = nullptr;
         make_ready(ready);
-        run(ready);
+        run_callbacks(ready);
     }
     /// Runs step(state, ready) now, or when its turn comes.
     template <class Step>
@@ -3011,7 +3011,7 @@ struct deferred_state : deferred_core {
         deferred_core* ready = nullptr;
         make_ready(ready);
         step(*this, ready);
-        run(ready);
+        run_callbacks(ready);
     }
     /// The outcome of `inner` becomes ours; our callbacks wait until then.
     PROMETHEUS_ASYNC_DECL void follow(deferred_state& inner) {
@@ -3022,7 +3022,7 @@ struct deferred_state : deferred_core {
         inner.add(following{this});
     }
     /// Called when there is an outcome, unless it waits for another deferred.
-    PROMETHEUS_ASYNC_DECL void settle(deferred_core*& ready) noexcept {
+    PROMETHEUS_ASYNC_DECL void make_ready(deferred_core*& ready) noexcept {
         if (waiting) return;
         fired = true;
         if (!running) make_ready(ready);
@@ -3037,7 +3037,7 @@ private:
         PROMETHEUS_ASYNC_DECL void operator()(deferred_state& inner, deferred_core*& ready) {
             outer->become(inner.take());
             outer->waiting = false;
-            outer->settle(ready);
+            outer->make_ready(ready);
         }
     };
 };
@@ -3222,7 +3222,7 @@ public:
             if constexpr (std::is_void_v<U>) to.become({});
             if (s.now) detail::deferred_step(to, [&]() -> decltype(auto) { return detail::call_with(f, s.now); });
             else to.become(s.now.why());
-            to.settle(ready);
+            to.make_ready(ready);
         });
         return out;
     }
@@ -6568,7 +6568,7 @@ struct cell_block {
     cell** pages;
     std::uint32_t count;
 
-    cell* run(std::uint32_t place) const noexcept {
+    cell* run_at(std::uint32_t place) const noexcept {
         return page_of(place) < count ? pages[page_of(place)] + offset_of(place) : nowhere;
     }
     /// The page; allocated if necessary; null without memory.
@@ -6793,9 +6793,9 @@ struct library {
     family_face* free_faces = nullptr;
     pod_vector<std::uintptr_t*> free_tables[48] = {};
     std::uint32_t tables_made[48] = {}, all_tables_made = 0;  // there is room for each in free_tables, and in
-    pod_vector<std::uintptr_t> worn_tables = {};  // unused tables that are not cleared yet; with the log2 of their sizes
+    pod_vector<std::uintptr_t> uncleared_tables = {};  // unused tables that are not cleared yet; with the log2 of their sizes
     std::size_t cleared = 0;                      // entries of the last of them
-    record* nobody = nullptr;                     // a tombstone: its key equals no key
+    record* tombstone = nullptr;                     // a tombstone: its key equals no key
 
     pod_vector<bucket_bounds*> bounds = {};  // chains by hash
     std::size_t bounds_count = 0;
@@ -6863,7 +6863,7 @@ struct library {
     }
     std::uint32_t take_run(unsigned length) noexcept {
         if (const std::uint32_t head = free_runs[length]) {
-            cell* run = shared.run(head - 1);
+            cell* run = shared.run_at(head - 1);
             free_runs[length] = static_cast<std::uint32_t>(run[1].own());
             run[1].store(0);
             return head - 1;
@@ -6877,7 +6877,7 @@ struct library {
         return place;
     }
     void give_run(std::uint32_t place, std::uint64_t id) noexcept {
-        cell* run = shared.run(place);
+        cell* run = shared.run_at(place);
         const unsigned length = run_length(id);
         for (unsigned i = 2; i < length; ++i) run[i].store(0);
         run[0].store(next_id_like(id));
@@ -6910,7 +6910,7 @@ struct library {
         auto& pool = free_tables[log2];
         if (!pool.empty()) return pool[--pool.size];
         pool.reserve(tables_made[log2] + 1);
-        worn_tables.reserve(all_tables_made + 1);
+        uncleared_tables.reserve(all_tables_made + 1);
         const std::size_t bytes = sizeof(std::uintptr_t) << log2;
         const bool large = bytes >= sizeof(std::uintptr_t) * cleared_at_once;
         auto* table = static_cast<std::uintptr_t*>(large ? map_zeros(bytes) : type_stable(bytes < 64 ? 64 : bytes));
@@ -6921,15 +6921,15 @@ struct library {
     }
     /// Frees a table. It can be used again when it has been cleared: a small one at once, if no other waits for that.
     void give_table(std::uintptr_t* table, unsigned log2) noexcept {
-        worn_tables.push(reinterpret_cast<std::uintptr_t>(table) | log2);
-        if (worn_tables.size > 1) std::swap(worn_tables.back(), (&worn_tables.back())[-1]);  // the one whose clearing has begun stays the last
+        uncleared_tables.push(reinterpret_cast<std::uintptr_t>(table) | log2);
+        if (uncleared_tables.size > 1) std::swap(uncleared_tables.back(), (&uncleared_tables.back())[-1]);  // the one whose clearing has begun stays the last
         clear_tables();
     }
     /// Clears a portion. True when there is more.
     bool clear_tables() noexcept {
-        if (worn_tables.empty()) return false;
-        const auto log2 = static_cast<unsigned>(worn_tables.back() & 63);
-        auto* table = reinterpret_cast<std::uintptr_t*>(worn_tables.back() & ~std::uintptr_t{63});
+        if (uncleared_tables.empty()) return false;
+        const auto log2 = static_cast<unsigned>(uncleared_tables.back() & 63);
+        auto* table = reinterpret_cast<std::uintptr_t*>(uncleared_tables.back() & ~std::uintptr_t{63});
         const std::size_t begin = cleared, size = std::size_t{1} << log2, end = (std::min)(begin + cleared_at_once, size);
         for (; cleared != end; ++cleared) {
             if (cleared % 64 == 0) PROMETHEUS_ASYNC_DETAIL_STEP();
@@ -6938,16 +6938,16 @@ struct library {
         give_back_zeros(&table[begin], (end - begin) * sizeof *table);
         if (end != size) return true;
         free_tables[log2].push(table);
-        --worn_tables.size;
+        --uncleared_tables.size;
         cleared = 0;
-        return !worn_tables.empty();
+        return !uncleared_tables.empty();
     }
     /// Makes the tombstone, which replaces a removed record in an older table: its keys equal those of no value.
-    void make_nobody() {
-        if (nobody) return;
-        nobody = take_record((sizeof(record) + 2 * 64 * 8 + 15) / 16);
-        for (unsigned i = 0; i != 2 * 64; ++i) release(nobody->key()[i], std::uint64_t{0x80} << 56);
-        __atomic_store_n(&nobody->hash, 0U, __ATOMIC_RELEASE);
+    void make_tombstone() {
+        if (tombstone) return;
+        tombstone = take_record((sizeof(record) + 2 * 64 * 8 + 15) / 16);
+        for (unsigned i = 0; i != 2 * 64; ++i) release(tombstone->key()[i], std::uint64_t{0x80} << 56);
+        __atomic_store_n(&tombstone->hash, 0U, __ATOMIC_RELEASE);
     }
 
     // ---- threads ----
@@ -6978,7 +6978,7 @@ struct library {
         }
         give_table_memory(from, page_cells * sizeof(cell));
     }
-    void drop(bucket_bounds* b) noexcept {
+    void release_bounds(bucket_bounds* b) noexcept {
         if (--b->users != 0) return;
         bucket_bounds** link = &bounds[b->hash & (bounds.size - 1)];
         while (*link != b) link = &(*link)->next;
@@ -6994,18 +6994,18 @@ struct library {
     }
     /// Gives the run of a removed series a tag that no handle has. Its memory is used again only after recycle().
     void retire(record* r) noexcept {
-        shared.run(r->place)->store_tag(next_id_like(r->id));
+        shared.run_at(r->place)->store_tag(next_id_like(r->id));
         ++r->owed;
         r->extra = reinterpret_cast<series_extra*>(removed);
         removed = r;
     }
     /// One thread fewer may be updating it.
-    void drop(record* r) noexcept {
+    void release_record(record* r) noexcept {
         if (--r->owed != 0) return;
 #if !PROMETHEUS_ASYNC_NO_NATIVE
         if (r->bounds && r->bounds->native) native_cells::of(*r).release();
 #endif
-        if (r->bounds) drop(r->bounds);
+        if (r->bounds) release_bounds(r->bounds);
         give_record(r);
     }
     /// Frees the memory of removed series that no update can access any more, in small portions. Never waits: a series that a
@@ -7032,18 +7032,18 @@ struct library {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
                 if (r->bounds && r->bounds->native) native_cells::of(*r).each([&](const native_window& w) { give_run(w.place, window_kind), --portion; });
 #endif
-                drop(r);
+                release_record(r);
             }
         }
     }
     /// Called by the thread between two updates: it is not updating any removed series now, and as the tags have changed, it
     /// will not do so again. Handles a portion: true when there is more.
-    bool settle(thread_record& t) noexcept {
+    bool release_owed(thread_record& t) noexcept {
         for (int portion = 512; portion != 0 && !t.owes.empty(); --portion) {
             PROMETHEUS_ASYNC_DETAIL_STEP();
             record* r = t.owes[--t.owes.size];
-            if (cell* run = t.block.run(r->place); run != nowhere && run->own() == r->id) run->store(0);
-            drop(r);
+            if (cell* run = t.block.run_at(r->place); run != nowhere && run->own() == r->id) run->store(0);
+            release_record(r);
         }
         return !t.owes.empty();
     }
@@ -7054,7 +7054,7 @@ struct library {
             fold(t->block, page);
             if (++page % 2 == 0) rest();
         }
-        while (settle(*t)) rest();  // it has no pages, so nothing is added to the list meanwhile
+        while (release_owed(*t)) rest();  // it has no pages, so nothing is added to the list meanwhile
         t->owes.release();
         t->block.release();
         if ((*t->link = t->next)) t->next->link = t->link;
@@ -7076,7 +7076,7 @@ struct global_lock {
     ~global_lock() { pause(); }
     void pause() noexcept { this_thread = {state.shared.pages, state.shared.count, true}; }  // the one block
     void resume() noexcept {}
-    static void give_way() noexcept {}
+    static void let_others_in() noexcept {}
 };
 static constexpr thread_record* this_record = nullptr;
 static thread_record* attach() noexcept { return nullptr; }
@@ -7092,7 +7092,7 @@ struct global_lock {
     void pause() noexcept { state.lock.unlock(); }  // around calls of user code
     void resume() noexcept { take(); }
     /// Called during long work: one of the waiting threads gets the lock, and then this thread gets it back.
-    static void give_way() noexcept {
+    static void let_others_in() noexcept {
         state.lock.unlock();
         const unsigned let_in = __atomic_load_n(&state.let_in, __ATOMIC_RELAXED);
         for (int i = 0; i != 1000 && __atomic_load_n(&state.waiting, __ATOMIC_RELAXED) != let_in; ++i) {
@@ -7116,7 +7116,7 @@ static void end_thread(void* keyed = nullptr) noexcept {
     if (keyed) state.stays = true;
     this_thread = {nullptr, 0, true};
     if (state.keyed) pthread_setspecific(state.key, nullptr);
-    if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t, global_lock::give_way);
+    if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t, global_lock::let_others_in);
 }
 
 /// An object with a destructor per thread: while one exists, glibc does not unload this shared object. One that is made
@@ -7220,13 +7220,13 @@ static constinit thread_local native_recent recents[4] = {};
 /// The run for an update under the lock: this thread's, made if necessary, or the shared one; null if the series was removed.
 static cell* adopt(const series& s) noexcept {
     const std::uint32_t place = place_of(s.page, s.offset);
-    cell* shared = state.shared.run(place);
+    cell* shared = state.shared.run_at(place);
     if (shared == nowhere || s.id == 0) return nullptr;
     const std::uint64_t alive = shared->own();
     const bool known = !adds_to_shared || this_record;
     thread_record* t = attach();
     if (!t || !known) return alive == s.id ? shared : nullptr;
-    state.settle(*t);
+    state.release_owed(*t);
     cell* page = t->block.touch(s.page);
     this_thread.pages = t->block.pages;
     this_thread.count = t->block.count;
@@ -7298,7 +7298,7 @@ void count_event(event_kind what) noexcept {
     ++state.counted[static_cast<unsigned>(what)];
 }
 static bool alive(const series& s) noexcept {
-    return s.id != 0 && state.shared.run(place_of(s.page, s.offset))->own() == s.id;
+    return s.id != 0 && state.shared.run_at(place_of(s.page, s.offset))->own() == s.id;
 }
 
 /// The double and the integers of a summed run, of all threads together. The lock is held.
@@ -7318,8 +7318,8 @@ static run_sum sum_run(std::uint64_t id, std::uint32_t place, std::uint64_t* int
             if (integers) integers[i - 2] += n;
         }
     };
-    take(state.shared.run(place));
-    for (thread_record* t = state.threads; t; t = t->next) take(t->block.run(place));
+    take(state.shared.run_at(place));
+    for (thread_record* t = state.threads; t; t = t->next) take(t->block.run_at(place));
     return sum;
 }
 static double gauge_value(const record& r, std::uint32_t place) noexcept {
@@ -7344,8 +7344,8 @@ static run_extremes extremes_of_run(const record& r, std::uint32_t place) noexce
             if (is_nan(all.most) || order(most) > order(all.most)) all.most = most;
         }
     };
-    take(state.shared.run(place));
-    for (thread_record* t = state.threads; t; t = t->next) take(t->block.run(place));
+    take(state.shared.run_at(place));
+    for (thread_record* t = state.threads; t; t = t->next) take(t->block.run_at(place));
     return all;
 }
 run_extremes extremes_of(const series& s) noexcept;
@@ -7624,7 +7624,7 @@ struct native_spot {
         for (level = 0; have[level] >= most_windows(b, level);) ++level;
         if (!state.ensure_run(run_length(window_kind))) return nullptr;
         const std::uint32_t place = state.take_run(run_length(window_kind));
-        state.shared.run(place)->store(window_series(s, place).id);
+        state.shared.run_at(place)->store(window_series(s, place).id);
         if (in.add(name(level), place)) return in.find(name(level));
         state.give_run(place, window_kind);
         return nullptr;
@@ -7654,7 +7654,7 @@ __attribute__((__noinline__)) void observe_slowly(const series& s, const bucket_
     const bool rarely = add_without_lock(s, without_lock);
     if (rarely && found) return;
     const global_lock lock;
-    cell* const shared = state.shared.run(place_of(s.page, s.offset));
+    cell* const shared = state.shared.run_at(place_of(s.page, s.offset));
     cell* const run = !rarely ? adopt(s) : shared->own() == s.id ? shared : nullptr;
     if (!run) return;
     if (!bounds->native) return add_to(run, run, 0);
@@ -7663,7 +7663,7 @@ __attribute__((__noinline__)) void observe_slowly(const series& s, const bucket_
     const native_window* w = spot.make(s, *bounds, level);
     if (!w) return add_to(run, run, bounds->count + 3);  // no memory: it counts as a zero, so that count, sum and classic buckets are right
     cell* const own = run == shared ? nullptr : adopt(window_series(s, w->place));
-    add_to(run, own ? own : state.shared.run(w->place), spot.in_window(level));
+    add_to(run, own ? own : state.shared.run_at(w->place), spot.in_window(level));
 }
 /// Observes unusual values (zero, NaN, infinite), and values whose window is not at its first place.
 __attribute__((__noinline__)) static void observe_elsewhere(const series& s, const bucket_bounds& b, cell* run, double value) noexcept {
@@ -8217,7 +8217,7 @@ struct PROMETHEUS_ASYNC_LOCAL series_extra : allocated {
     double base = 0;  // what reset() subtracts: integers can be made zero exactly, the double cannot
     vector<kept_exemplar> exemplars;  // by bucket
     vector<pair<string, string>> info;
-    bool sum_told = false;  // it was reported that OpenMetrics leaves its sum out
+    bool sum_reported = false;  // it was reported that OpenMetrics leaves its sum out
 };
 
 /// A function that yields families, or the value of one. It is called without the lock, so its calls are counted:
@@ -8228,7 +8228,7 @@ struct PROMETHEUS_ASYNC_LOCAL collector_hook : allocated {
     std::uint32_t running;
     std::uint32_t holders;  // handle, registry, and calls; the last one deletes it, without the lock
     void (*call)(cursor::state& page, global_lock& lock, const family_state& f);  // so that only programs with collectors have its code
-    vector<string> sums_told{};  // series whose sum OpenMetrics leaves out, sorted
+    vector<string> sums_reported{};  // series whose sum OpenMetrics leaves out, sorted
 };
 void await_calls(const collector_hook& h) noexcept;
 
@@ -8314,7 +8314,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     std::size_t moved = 0;                // how many places of the older table were copied
     bool special = false;      // a series of it was reset or has an exemplar
 
-    ~family_state() { if (bounds) state.drop(bounds); }  // the lock is held
+    ~family_state() { if (bounds) state.release_bounds(bounds); }  // the lock is held
     /// What its declaration counts for the registry's limits, with the overflow series or the only one; a collector's family nothing.
     registry_limits needs() const noexcept {
         if (source == family_source::collector) return {};
@@ -8639,7 +8639,7 @@ static void move_entries(family_state& f, std::size_t places) noexcept {
         PROMETHEUS_ASYNC_DETAIL_STEP();
         const std::uintptr_t entry = entries_of(older)[f.moved];
         // If no place is near enough, which practically never happens by chance, the next growth takes another seed.
-        if (entry != 0 && record_of(entry) != state.nobody && !insert(entries_of(face.table), face.table & 63, entry)) return;
+        if (entry != 0 && record_of(entry) != state.tombstone && !insert(entries_of(face.table), face.table & 63, entry)) return;
     }
     __atomic_store_n(&face.older, std::uintptr_t{0}, __ATOMIC_RELEASE);
     bump(face);
@@ -8662,7 +8662,7 @@ static void publish(family_state& f, record* r) {
     const std::uintptr_t older = face.older;
     if (!room && log2 >= least_moved && older == 0) {
         undo counted{[&] { --f.entries; }};
-        state.make_nobody();
+        state.make_tombstone();
         grown = state.take_table(wider);
         counted.done = true;
         f.moved = 0;
@@ -8675,7 +8675,7 @@ static void publish(family_state& f, record* r) {
     const auto each = [&](auto take) {
         for (std::size_t i = 0; i != size; ++i) if (entries[i] != 0 && !take(entries[i])) return false;
         for (std::size_t i = f.moved; i < size_of(older); ++i)
-            if (const std::uintptr_t e = entries_of(older)[i]; e != 0 && record_of(e) != state.nobody && !take(e)) return false;
+            if (const std::uintptr_t e = entries_of(older)[i]; e != 0 && record_of(e) != state.tombstone && !take(e)) return false;
         return true;
     };
     // Without memory nothing changes.
@@ -8721,7 +8721,7 @@ static void unlink(family_state& f, record* r) noexcept {
     };
     if (f.face->older != 0)
         if (std::uintptr_t* const there = place_in(f.face->older))
-            __atomic_store_n(there, reinterpret_cast<std::uintptr_t>(state.nobody), __ATOMIC_RELEASE);
+            __atomic_store_n(there, reinterpret_cast<std::uintptr_t>(state.tombstone), __ATOMIC_RELEASE);
     std::uintptr_t* const here = place_in(f.face->table);
     if (!here) return;  // it is not copied yet
     auto* entries = entries_of(f.face->table);
@@ -8784,7 +8784,7 @@ static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* in
 /// Subtracts these counts from a series, for a reset. Integers become exactly zero; a double cannot, so its value is returned
 /// and added to the base.
 static double take_out(std::uint64_t id, std::uint32_t place, const std::uint64_t* counts) noexcept {
-    cell* run = state.shared.run(place);
+    cell* run = state.shared.run_at(place);
     // A value that is not finite cannot be subtracted: it is set to 0, even if a thread is adding to it.
     const auto make_finite = [&](cell* of) {
         if (of->load() == id && !is_finite(of[1].real())) of[1].store(0);
@@ -8792,14 +8792,14 @@ static double take_out(std::uint64_t id, std::uint32_t place, const std::uint64_
     make_finite(run);
     for (thread_record* t = state.threads; t; t = t->next)
         if (PROMETHEUS_ASYNC_DETAIL_WIDE || t->cells == &this_thread)  // a cell of two words must have only one writer
-            make_finite(t->block.run(place));
+            make_finite(t->block.run_at(place));
     for (unsigned i = 2; i < run_length(id); ++i) run[i].add_shared(0 - counts[i - 2]);
     return sum_run(id, place).real;
 }
 static void start_again(record& r, double now) noexcept {
     r.word.last_shown = 0;
     r.created = now;
-    r.extra->sum_told = false;
+    r.extra->sum_reported = false;
     r.family->special = true;
 #if !PROMETHEUS_ASYNC_NO_NATIVE
     if (is_native(r)) native_cells::of(r).shown = {r.family->bounds->coarser, native_reduction::none};
@@ -8999,7 +8999,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
             release(*key++, word);
         }
     }
-    state.shared.run(place)[0].store(id);
+    state.shared.run_at(place)[0].store(id);
 
     if (count != 0) {
         undo made{[&] { state.give_run(place, id), state.give_record(r); }};
@@ -9040,12 +9040,12 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
     r->owed = 0;
     delete std::exchange(r->extra, nullptr);
     // Besides its cells an update may access the record's word or the bounds. Each thread that has used this series may be about to
-    // do so. So they are not freed until each of these threads has settled.
+    // do so. So they are not freed until each of these threads has called release_owed().
     r->bounds = f.bounds;
     if (f.bounds) ++f.bounds->users;
     if (rule_of(r->id) != cell_rule::sum || f.bounds) {
         for (thread_record* t = state.threads; t; t = t->next) {
-            cell* run = t->block.run(r->place);
+            cell* run = t->block.run_at(r->place);
             if (run->load() != r->id || run == nowhere) continue;
             ++r->owed;
             if (t->owes.try_reserve(t->owes.size + 1)) t->owes.push(r);  // without memory the record is never used again
@@ -9053,7 +9053,7 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
     }
     state.retire(r);
 #if !PROMETHEUS_ASYNC_NO_THREADS
-    if (this_record) state.settle(*this_record);
+    if (this_record) state.release_owed(*this_record);
 #endif
 }
 
@@ -9177,7 +9177,7 @@ std::size_t remove_children(const declared& family, list<label> where) {
         vector<std::size_t> indexes;
         if (family.face->id == family.id) known = label_indexes(*family.face->family, where, indexes);
         const std::uint64_t limit = (state.sequence + 1) << 12;  // series that are made meanwhile stay
-        for (std::uint64_t next = 0; known && next < limit && family.face->id == family.id; global_lock::give_way()) {
+        for (std::uint64_t next = 0; known && next < limit && family.face->id == family.id; global_lock::let_others_in()) {
             family_state& f = *family.face->family;
             line* l = line::first_from(f.lines.begin(), f.lines.end(), next);
             line* const end = static_cast<std::size_t>(f.lines.end() - l) < lines_at_once ? f.lines.end() : l + lines_at_once;
@@ -9190,7 +9190,7 @@ std::size_t remove_children(const declared& family, list<label> where) {
             }
             state.recycle();
         }
-        while (known && family.face->id == family.id && compact(*family.face->family)) global_lock::give_way();
+        while (known && family.face->id == family.id && compact(*family.face->family)) global_lock::let_others_in();
     }
     known.value();
     return removed;
@@ -9566,7 +9566,7 @@ static void destroy_family(family_state* f) noexcept {
         if (f->lines[i].living()) remove_series(*f, f->lines[i], false);
         if (++i % lines_at_once != 0 && i != f->lines.size) continue;
         state.recycle();
-        global_lock::give_way();  // lookups no longer find it
+        global_lock::let_others_in();  // lookups no longer find it
     }
     for (std::uintptr_t gone : {table, older}) if (gone != 0) state.give_table(entries_of(gone), gone & 63);
     face.family = reinterpret_cast<family_state*>(state.free_faces);
@@ -9574,10 +9574,10 @@ static void destroy_family(family_state* f) noexcept {
     f->lines.release();
     f->compacted.release();
     delete f;
-    while (state.clear_tables()) global_lock::give_way();
+    while (state.clear_tables()) global_lock::let_others_in();
 }
 /// Returns a hook that the caller must delete after releasing the lock, or null.
-static collector_hook* drop(registry_state& home, family_state* f) noexcept {
+static collector_hook* remove_family(registry_state& home, family_state* f) noexcept {
     home.remove(*f);
     collector_hook* hook = f->hook;
     home.collectors -= f->source == family_source::collector;
@@ -9618,8 +9618,8 @@ registry::~registry() {
         const detail::global_lock lock;
         if (!state_) return;
         for (std::size_t n = 1; !idle && !state_->families.empty(); ++n) {
-            idle = detail::drop(*state_, state_->families.back());
-            if (n % detail::lines_at_once == 0) detail::global_lock::give_way();
+            idle = detail::remove_family(*state_, state_->families.back());
+            if (n % detail::lines_at_once == 0) detail::global_lock::let_others_in();
         }
         if (idle) continue;
         auto& all = detail::state.registries;
@@ -9647,7 +9647,7 @@ bool registry::unregister(std::string_view name) {
         if (!state_) return false;
         detail::family_state* f = state_->find_named(name);
         if (!f) return false;
-        idle = detail::drop(*state_, f);
+        idle = detail::remove_family(*state_, f);
     }
     delete idle;
     return true;
@@ -11448,7 +11448,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     void sum_and_count(detail::shown_series& s, const family_state& f, detail::record& r, double sum, std::uint64_t observed) {
         if (!detail::set_sum(s, rules(), f.type, sum, observed)) return;
         if (!r.extra) r.extra = new detail::series_extra;
-        if (!std::exchange(r.extra->sum_told, true)) note_sum(f, s.labels);
+        if (!std::exchange(r.extra->sum_reported, true)) note_sum(f, s.labels);
     }
     void note_sum(const family_head& f, std::string_view own) {
         if (!own.empty()) own.remove_suffix(1);
@@ -12031,7 +12031,7 @@ static collector_hook* add_metric(declared_type type, metric_name name, std::str
     auto hook = owned<collector_hook>(new collector_hook{{}, {}, nullptr, 0, 1, call_collector});
     declare({type, name, help, options, nullptr, hook.get()}).value();
     const global_lock lock;
-    undo declared{[&] { if (hook->family) drop(*hook->family->home, hook->family); }};
+    undo declared{[&] { if (hook->family) remove_family(*hook->family->home, hook->family); }};
     if (const family_state* f = hook->family)  // null if it was unregistered meanwhile
         hook->run = told{type.type, f->name, f->help, f->unit, f->constants, std::move(read)};
     declared.done = true;
@@ -12071,7 +12071,7 @@ void collector_handle::remove() noexcept {
     if (!hook) return;
     {
         const detail::global_lock lock;
-        if (hook->family) detail::drop(*hook->family->home, hook->family);
+        if (hook->family) detail::remove_family(*hook->family->home, hook->family);
         else detail::await_calls(*hook);
         if (--hook->holders != 0) return;
     }
@@ -12191,7 +12191,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     void report_sum() {
         detail::string series = f.name + '{' + labels;
         const global_lock lock;
-        auto& told = hook.sums_told;
+        auto& told = hook.sums_reported;
         const auto at = std::lower_bound(told.begin(), told.end(), series);
         if ((at != told.end() && *at == series) || told.size() == 1000) return;
         told.insert(at, std::move(series));
@@ -12642,9 +12642,9 @@ struct unhandled_hook {
     unhandled_handler handler;
     void* context;
 };
-constinit unhandled_hook nobody_saw{nullptr, nullptr};
+constinit unhandled_hook unhandled_sink{nullptr, nullptr};
 void unhandled(const fault& why) noexcept {
-    if (nobody_saw.handler) contain("on_unhandled_failure", [&] { nobody_saw.handler(why, nobody_saw.context); }, [](const error&) {});
+    if (unhandled_sink.handler) contain("on_unhandled_failure", [&] { unhandled_sink.handler(why, unhandled_sink.context); }, [](const error&) {});
 }
 
 void deferred_core::drop(deferred_core* last) noexcept {
@@ -12667,7 +12667,7 @@ void deferred_core::drop(deferred_core* last) noexcept {
 }
 }  // namespace detail
 void on_unhandled_failure(unhandled_handler handler, void* context) noexcept {
-    detail::nobody_saw = {handler, context};
+    detail::unhandled_sink = {handler, context};
 }
 PROMETHEUS_ASYNC_END
 
@@ -12971,8 +12971,8 @@ struct root_promise : allocated_frame {
 
     root_promise() noexcept = default;
     root_promise(const root_promise&) = delete;
-    ~root_promise() { if (loop) leave(); }
-    void leave() noexcept;
+    ~root_promise() { if (loop) remove_from_loop(); }
+    void remove_from_loop() noexcept;
 
     root_frame get_return_object() noexcept { return {*this}; }
     std::suspend_always initial_suspend() const noexcept { return {}; }
@@ -13418,13 +13418,13 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         a.prev_ = &attachments;
         attachments = &a;
     }
-    void leave(attachment& a) noexcept {
+    void detach(attachment& a) noexcept {
         if ((*a.prev_ = a.next_)) a.next_->prev_ = a.prev_;
         a.loop_ = nullptr;
     }
     void tell_attached() noexcept {
         while (attachment* a = attachments) {
-            leave(*a);
+            detach(*a);
             a->gone_(a->self_);
         }
     }
@@ -13453,7 +13453,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
     }
 };
 
-void root_promise::leave() noexcept {
+void root_promise::remove_from_loop() noexcept {
     if ((*prev = next)) next->prev = prev;
     if (loop->main == this) loop->main = nullptr;
     if (is == role::closing) --loop->closing;
@@ -13538,7 +13538,7 @@ attachment::attachment(event_loop& loop, void (*gone)(void*) noexcept, void* sel
     loop_->join(*this);
 }
 attachment::~attachment() {
-    if (loop_) loop_->leave(*this);
+    if (loop_) loop_->detach(*this);
 }
 
 }  // namespace detail
@@ -16039,7 +16039,7 @@ public:
         close_descriptor();
     }
     /// Called after every move(): waits for what the connection wants, or deletes it.
-    void settle() noexcept;
+    void wait_or_delete() noexcept;
 
     static void ready(void* self, interest);
     static void due(void* self) { static_cast<server_connection*>(self)->move(&http_connection::expire); }
@@ -16086,7 +16086,7 @@ private:
     void accept_from(http_listener& from);
     bool evict(std::size_t newcomers = ~std::size_t{0}) noexcept;
     void evict(http_connection* out) noexcept;
-    void rest() noexcept;  // stops accepting for a short time
+    void pause_accepting() noexcept;  // stops accepting for a short time
     static void rested(void* self);
     static int open_reserve() noexcept { return raw_socket(AF_UNIX, SOCK_DGRAM); }
 
@@ -16130,7 +16130,7 @@ void server_connection::ready(void* self, interest) {
 void server_connection::move(void (http_connection::*how)(double)) {
     const http_server::entered scope(server_);
     const double now = server_.loop().now();
-    if (how == &http_connection::expire && deadline() > now) return settle();
+    if (how == &http_connection::expire && deadline() > now) return wait_or_delete();
     const std::uint64_t turn = loop_state::of(server_.loop()).turns;
     if (std::exchange(server_.turn, turn) != turn) server_.handshake_done = false;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
@@ -16151,10 +16151,10 @@ void server_connection::move(void (http_connection::*how)(double)) {
         if (http_connection* const out = server_.handshake_victim(now); out != this) server_.evict(out);
     if (server_.writing.size > server_.limits.answers)
         if (http_connection* const out = server_.slowest(now, this)) server_.evict(out);
-    settle();
+    wait_or_delete();
 }
 
-void server_connection::settle() noexcept {
+void server_connection::wait_or_delete() noexcept {
     if (!closed()) {
         const double when = deadline();
         if (unfinished()) loop_state::of(server_.loop()).behind = true;
@@ -16227,7 +16227,7 @@ void http_server::evict(http_connection* out) noexcept {
     delete static_cast<server_connection*>(out);
 }
 
-void http_server::rest() noexcept {
+void http_server::pause_accepting() noexcept {
     for (const auto& l : listeners_) (void)l->readiness.set(l->fd, interest::none);
     resting_.after(pause);
 }
@@ -16256,10 +16256,10 @@ void http_server::accept_from(http_listener& from) {
                     descriptor(accept_on(from.fd, whose)).reset();
                     reserve_.reset(open_reserve());
                 }
-                return rest();
+                return pause_accepting();
             }
             report(event_kind::accept_failed, error::from_errno("accept", why));  // an error of this connection only
-            if (++failures == turn_accepts) return rest();
+            if (++failures == turn_accepts) return pause_accepting();
             continue;
         }
         evicted = false;
@@ -16274,7 +16274,7 @@ void http_server::accept_from(http_listener& from) {
             loop_state::of(loop_).unwatched = -1;
             sys::close(fd);
             report(event_kind::accept_failed, caught("a connection"));
-            return rest();
+            return pause_accepting();
         }
 #else
         c = new server_connection(*this, fd, from_address);
@@ -16285,7 +16285,7 @@ void http_server::accept_from(http_listener& from) {
         }
         report(event_kind::connection_refused, {errc::limit, "no connection could be evicted for a new one"});
         c->move(&http_connection::refuse);
-        return rest();
+        return pause_accepting();
     }
     loop_state::of(loop_).behind = true;
 }
@@ -16845,7 +16845,7 @@ struct secret_text {
 };
 
 /// Removes a secret of ours from the answer of a server that repeats it.
-inline void blot(string& said, std::string_view secret) {
+inline void redact(string& said, std::string_view secret) {
     if (secret.empty()) return;
     string rest;  // a new text, so that removing many repetitions takes linear time
     std::size_t from = 0;
@@ -16881,7 +16881,7 @@ struct retry_pauses {
 };
 
 /// The same error; but a timeout gets the text `late`, which says what the wait was for.
-inline error in_words(const error& why, std::string_view late) noexcept {
+inline error name_timeout(const error& why, std::string_view late) noexcept {
     return why.code() == errc::timeout ? error(errc::timeout, late) : why;
 }
 
@@ -16949,7 +16949,7 @@ task<result<vector<net_address>>> resolve(
     ::pthread_detach(thread);
 
     const result<void> waited = co_await answer;
-    if (!waited) co_return in_words(waited.why(), "no address for the name in time");
+    if (!waited) co_return name_timeout(waited.why(), "no address for the name in time");
     if (question->code == 0) co_return std::move(question->found);
     co_return error(errc::system, "no address for \"" + to.host + "\": " + ::gai_strerror(question->code));
 #endif
@@ -17026,7 +17026,7 @@ public:
                (errno == EAGAIN || errno == EWOULDBLOCK);
     }
     /// Sends close_notify over TLS, without waiting.
-    void farewell() { (void)stream_.shutdown(scratch_); }
+    void send_close_notify() { (void)stream_.shutdown(scratch_); }
 
     /// The local address of the connection. On loopback or a unix socket the peer is on this host.
     net_address here() const noexcept { return local_address(fd_.get()); }
@@ -17090,7 +17090,7 @@ task<result<void>> http_client::connect(const http_request& request) {
         tried = co_await connect_to(address);
         if (tried || tried.why().code() == errc::canceled) break;
     }
-    if (!tried) co_return in_words(tried.why(), "no connection in time");
+    if (!tried) co_return name_timeout(tried.why(), "no connection in time");
     stream_ = stream(fd_.get());
     if (!to_.tls) co_return {};
     if (!stream_.start_tls(tls_, host_of(bracketed(to_.host)))) co_return error(errc::tls, "no TLS session could be made");
@@ -17098,7 +17098,7 @@ task<result<void>> http_client::connect(const http_request& request) {
     for (auto how = stream_status::want_write; how != stream_status::ok;) {
         how = stream_.handshake(scratch_);
         const result<void> waited = co_await wait_for(how);
-        if (!waited) co_return in_words(waited.why(), "no TLS handshake in time");
+        if (!waited) co_return name_timeout(waited.why(), "no TLS handshake in time");
     }
     co_return {};
 }
@@ -17221,7 +17221,7 @@ task<result<http_response>> http_client::exchange(const http_request& request) {
         if (!whole_) kept_ = false;
         if (said && --owed_ != 0) continue;  // it is the answer of an earlier request
         if (!said && said.why().code() != errc::timeout && said.why().code() != errc::canceled) owed_ = 0;
-        if (said && !kept_) farewell();
+        if (said && !kept_) send_close_notify();
         co_return std::move(said);
     }
 }
@@ -17242,7 +17242,7 @@ task<result<void>> http_client::send(const http_request& request) {
             if (loop_.now() >= until_) co_return error(errc::timeout, "the request was not taken in time");
         }
         const result<void> waited = co_await wait_for(how);
-        if (!waited) co_return in_words(waited.why(), "the request was not taken in time");
+        if (!waited) co_return name_timeout(waited.why(), "the request was not taken in time");
         if (answered_early()) co_return {};
     }
 }
@@ -17266,7 +17266,7 @@ task<result<http_response>> http_client::receive() {
             status = got.bytes ? feed({buffer, got.bytes}) : answer_.finish();
         } else {
             const result<void> waited = co_await wait_for(got.status);
-            if (!waited) co_return in_words(waited.why(), heard_ ? "no whole answer in time" : "no answer in time");
+            if (!waited) co_return name_timeout(waited.why(), heard_ ? "no whole answer in time" : "no answer in time");
         }
     }
     http_response said{answer_.code(), answer_.retry_after(), std::move(answer_.body)};
@@ -17312,7 +17312,7 @@ private:
     void metric();
     void label();
 
-    static constexpr std::string_view dated = " has a timestamp, which a Pushgateway refuses";
+    static constexpr std::string_view has_timestamp = " has a timestamp, which a Pushgateway refuses";
     const vector<string>* group_;
     at at_ = at::line;
     string metric_, label_, fault_;
@@ -17363,7 +17363,7 @@ void push_check::octet(char c) {
         break;
     case at::space: at_ = at::number; break;
     case at::number:
-        if (c == ' ') fault_ = text_of({metric_, dated});
+        if (c == ' ') fault_ = text_of({metric_, has_timestamp});
         if (c == '\n') at_ = at::line;
         break;
     }
@@ -17403,7 +17403,7 @@ bool push_check::rewrite(string& page) {
 }
 void push_check::message(std::string_view of) {
     for (wire_fields f{of}; f.next() && fault_.empty();) {
-        if (f.number == 6) fault_ = text_of({metric_, dated});
+        if (f.number == 6) fault_ = text_of({metric_, has_timestamp});
         if (f.number != 1 && f.number != 4 && f.number != 7) continue;
         // A label, or what is shown with one.
         for (wire_fields v{f.text}; v.next();) {
@@ -17456,7 +17456,7 @@ struct PROMETHEUS_ASYNC_LOCAL push_member : counted<push_member> {
     void cancel() noexcept;                        // all running pushes and removals
     void forget(std::string_view what, std::string_view advice);  // replaces the text of why()
     /// The result of a push or removal. A failure is reported, and why() explains it.
-    result<void> over(push_end how, const error& why);
+    result<void> report_end(push_end how, const error& why);
     error no(const http_response& answer);
     const char* advice(const error& why) const noexcept;
 
@@ -17474,7 +17474,7 @@ struct PROMETHEUS_ASYNC_LOCAL push_member : counted<push_member> {
     unsigned carried = 0;                          // how often in a row that answer has not come
     double used = 0;                               // when it was last used
     push_call* calls = nullptr;                    // in order; the first one is running
-    wait_scope beat, lingering;                    // of the periodic pushes, and of remove_after
+    wait_scope periodic_wait, lingering;                    // of the periodic pushes, and of remove_after
     retry_pauses pauses;
     bool maybe_there = false;                      // the gateway may have the group
     bool closed = false, cleartext = false;        // cleartext: reported
@@ -17576,7 +17576,7 @@ push_member::push_member(event_loop& its, const push_options& o)
 
 void push_member::cancel() noexcept {
     contain("a push", [&] { lingering.cancel(); }, [](const error&) {});
-    contain("a push", [&] { beat.cancel(); }, [](const error&) {});
+    contain("a push", [&] { periodic_wait.cancel(); }, [](const error&) {});
     for (push_call* c = calls; c;) {
         if (c->scope.canceled) {
             c = c->next;
@@ -17619,8 +17619,8 @@ error push_member::no(const http_response& answer) {
     bool changed = false;
     string said = sanitize_utf8(answer.body, changed);
     const std::string_view credentials = authorization.text;
-    blot(said, credentials.substr(credentials.find(' ') + 1));
-    blot(said, secret.text);
+    redact(said, credentials.substr(credentials.find(' ') + 1));
+    redact(said, secret.text);
     for (char& c : said) if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
     said.resize(whole_points(said, 1000));
     said.resize(said.find_last_not_of(' ') + 1);
@@ -17634,7 +17634,7 @@ error push_member::no(const http_response& answer) {
     return error_of(errc::refused, {"Pushgateway: ", status, colon, rest});
 }
 
-result<void> push_member::over(push_end how, const error& why) {
+result<void> push_member::report_end(push_end how, const error& why) {
     if (how == push_end::taken) {
         trouble.clear();
         pauses.last = 0;
@@ -17749,7 +17749,7 @@ struct push_page {
     }
     /// The next octets of the page itself.
     pulled plain(std::span<char> into) noexcept {
-        constexpr std::string_view spoils = "\nthis page is not whole\n";  // a metric whose value is no number
+        constexpr std::string_view invalid_line = "\nthis page is not whole\n";  // a metric whose value is no number
         if (ready) {
             const std::size_t n = messages.copy(into.data(), into.size(), given);
             given += n;
@@ -17760,7 +17760,7 @@ struct push_page {
         contain("a page", [&] {
             if (good && !delimited && !checked.feed({into.data(), got.bytes})) good = error(errc::invalid_option, checked.fault());
         }, [this](const error& why) { good = why; });
-        return good ? got : pulled{spoils.copy(into.data(), into.size()), pull::done};
+        return good ? got : pulled{invalid_line.copy(into.data(), into.size()), pull::done};
     }
 
     push_member& m;
@@ -17783,10 +17783,10 @@ struct push_page {
 };
 
 /// Returns the connection to its owner, also when the coroutine is destroyed.
-struct push_errand {
+struct push_exchange {
     push_member& m;
     owned<http_client> client;
-    ~push_errand() {
+    ~push_exchange() {
         if (!client || !m.alive.attached() || !(client->reusable() || client->owes())) return;
         m.used = m.loop.now();
         m.client = std::move(client);
@@ -17819,7 +17819,7 @@ task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view 
         if (!page.whole) ask.rest = &rest;
         if (page.zipped) ask.content_encoding = "gzip";
     }
-    push_errand on{m, std::move(m.client)};
+    push_exchange on{m, std::move(m.client)};
     if (on.client && (on.client->owes() ? ++m.carried > 3 : !on.client->reusable() || m.loop.now() - m.used > kept_for)) on.client = {};
     const bool old = bool(on.client);
     if (old) {
@@ -17864,7 +17864,7 @@ task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view 
 task<result<void>> push_run(shared<push_member> m, std::string_view method, bool periodic = false) {
     if (!m->usable) co_return m->usable.why();
     wait_scope own;
-    wait_scope& scope = periodic ? m->beat : own;
+    wait_scope& scope = periodic ? m->periodic_wait : own;
     push_call call(*m, scope);
     if (m->calls != &call) {
         io_wait turn(m->loop, &scope, -1, interest::none, __DBL_MAX__);
@@ -17888,23 +17888,23 @@ task<result<void>> push_run(shared<push_member> m, std::string_view method, bool
             continue;
         }
         if (end.how == push_end::unanswered && end.why.code() != errc::refused) m->forget(end.why.describe(), m->advice(end.why));
-        if (end.how != push_end::unanswered || tried >= m->numbers.tries) co_return m->over(end.how, end.why);
+        if (end.how != push_end::unanswered || tried >= m->numbers.tries) co_return m->report_end(end.how, end.why);
         (void)co_await io_wait(m->loop, &scope, -1, interest::none, m->loop.now() + m->pauses.next(end.retry_after));
         if (m->metrics && !scope.canceled) m->metrics->counts[push_metrics::retries].inc();
     }
-    co_return m->over(push_end::canceled, {errc::canceled, "the push was canceled"});
+    co_return m->report_end(push_end::canceled, {errc::canceled, "the push was canceled"});
 }
 
 task<void> push_beat(shared<push_member> m) {
     const double interval = m->numbers.interval.count();
     for (double pause = (interval < 1 ? interval : 1) * m->pauses.jitter();; pause = interval * (0.95 + 0.1 * m->pauses.jitter())) {
-        (void)co_await io_wait(m->loop, &m->beat, -1, interest::none, m->loop.now() + pause);
-        if (m->beat.canceled) co_return;
+        (void)co_await io_wait(m->loop, &m->periodic_wait, -1, interest::none, m->loop.now() + pause);
+        if (m->periodic_wait.canceled) co_return;
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
             (void)co_await push_run(m, "PUT", true);
         } catch (...) {
-            (void)m->over(push_end::page, caught("a push"));
+            (void)m->report_end(push_end::page, caught("a push"));
         }
 #else
         (void)co_await push_run(m, "PUT", true);
@@ -17914,7 +17914,7 @@ task<void> push_beat(shared<push_member> m) {
 
 task<result<void>> push_close(shared<push_member> m) {
     if (std::exchange(m->closed, true)) co_return {};
-    m->beat.cancel();
+    m->periodic_wait.cancel();
     result<void> end;
     if (m->numbers.push_at_end) end = co_await push_run(m, "PUT");
     if (!m->numbers.remove_at_end) co_return end;
@@ -17924,7 +17924,7 @@ task<result<void>> push_close(shared<push_member> m) {
     co_return end ? removed : end;
 }
 
-task<void> push_leave(shared<push_member> m) {
+task<void> push_remove_at_end(shared<push_member> m) {
     (void)co_await push_run(std::move(m), "DELETE");  // a failure was reported
 }
 
@@ -17951,8 +17951,8 @@ pushgateway::~pushgateway() {
     m->release();
     m->cancel();
     if (!m->numbers.remove_at_end || !m->maybe_there || !m->alive.attached()) return;
-    detail::contain("a removal", [&] { m->loop.spawn_closing(detail::push_leave(m)); },
-                    [&](const error& why) { (void)m->over(detail::push_end::unanswered, why); });
+    detail::contain("a removal", [&] { m->loop.spawn_closing(detail::push_remove_at_end(m)); },
+                    [&](const error& why) { (void)m->report_end(detail::push_end::unanswered, why); });
 }
 task<result<void>> pushgateway::push() { return detail::push_run(detail::shared(member_), "PUT"); }
 task<result<void>> pushgateway::push_add() { return detail::push_run(detail::shared(member_), "POST"); }
@@ -18568,13 +18568,13 @@ consul_settings::consul_settings(const consul_options& o)
 struct consul_lease;
 
 /// The connections of one loop to one agent: a limited number, given out in order, and kept for a short time.
-struct consul_line : counted<consul_line> {
+struct consul_connections : counted<consul_connections> {
     static constexpr std::size_t most = 16;
 
-    consul_line(event_loop& its, const http_endpoint& at, const tls_config& by)
+    consul_connections(event_loop& its, const http_endpoint& at, const tls_config& by)
         : loop(its), to(at), tls(by), hang_up(its, [](void* self) {
-              for (auto& client : static_cast<consul_line*>(self)->idle) client->farewell();
-              static_cast<consul_line*>(self)->idle.clear();
+              for (auto& client : static_cast<consul_connections*>(self)->idle) client->send_close_notify();
+              static_cast<consul_connections*>(self)->idle.clear();
           }, this) {
         idle.reserve(most);
     }
@@ -18590,7 +18590,7 @@ struct consul_line : counted<consul_line> {
 
 /// One of them, or the wait for one.
 struct consul_lease : allocated {
-    explicit consul_lease(shared<consul_line> of) : line(std::move(of)) {}
+    explicit consul_lease(shared<consul_connections> of) : line(std::move(of)) {}
     consul_lease(const consul_lease&) = delete;
     ~consul_lease() {
         if (consul_lease** const at = std::find(line->waiting.begin(), line->waiting.end(), this); at != line->waiting.end()) line->waiting.erase(at);
@@ -18619,7 +18619,7 @@ struct consul_lease : allocated {
             wait = &turn;
             line->waiting.push_back(this);
             const result<void> waited = co_await turn;
-            if (!held) co_return in_words(waited.why(), "no free connection in time");
+            if (!held) co_return name_timeout(waited.why(), "no free connection in time");
         }
         while (!client && !line->idle.empty()) {
             client = std::move(line->idle.back());
@@ -18629,7 +18629,7 @@ struct consul_lease : allocated {
         co_return {};
     }
 
-    shared<consul_line> line;
+    shared<consul_connections> line;
     owned<http_client> client;
     io_wait* wait = nullptr;
     bool held = false;
@@ -18638,7 +18638,7 @@ struct consul_lease : allocated {
 // ---- members ----
 
 /// Whether a server would pass the HTTP check.
-struct consul_outlook {
+struct consul_check_forecast {
     const char* never = nullptr;  // why it cannot pass
     bool doubtful = false;        // it may pass or not, depending on the agent's configuration
     string host{};           // the Host that the check must send, one of allowed_hosts
@@ -18652,15 +18652,15 @@ struct consul_place {
 /// One registered server, shared by deregister, the watchdog and is_registered().
 struct consul_member : counted<consul_member> {
     consul_member(const consul_settings& copied, event_loop& its, std::string_view address_, std::string_view advertise,
-                  std::uint16_t port_, bool https_, const consul_outlook& outlook = {})
+                  std::uint16_t port_, bool https_, const consul_check_forecast& forecast = {})
         : how(copied), loop(its), address(address_), server_advertises(unbracketed(advertise)), port(port_),
           https(https_) {
         consul_check& check = how.numbers.check;
         if (check == consul_check::automatic)
-            check = outlook.never || outlook.doubtful ? consul_check::ttl : consul_check::http;
-        if (check == consul_check::http && outlook.never && how.usable)
-            how.usable = error_of(errc::invalid_option, {"Consul's HTTP check could never pass: ", outlook.never});
-        if (!outlook.host.empty()) how.check_headers.emplace_back("Host", outlook.host);
+            check = forecast.never || forecast.doubtful ? consul_check::ttl : consul_check::http;
+        if (check == consul_check::http && forecast.never && how.usable)
+            how.usable = error_of(errc::invalid_option, {"Consul's HTTP check could never pass: ", forecast.never});
+        if (!forecast.host.empty()) how.check_headers.emplace_back("Host", forecast.host);
         registry& page = how.numbers.metrics ? *how.numbers.metrics : default_registry();
         const std::string_view by[] = {"id"}, id[] = {how.id};
         auto up = page.try_family<gauge>("prometheus_async_consul_registered",
@@ -18687,17 +18687,17 @@ struct consul_member : counted<consul_member> {
     bool registered = false;              // other threads read it
     gauge registered_metric;
     counter failures_metric;
-    shared<consul_line> line;
+    shared<consul_connections> line;
     owned<consul_lease> carrier;  // of a registration whose answer has not come: further requests use the same connection
     unsigned carried = 0;                 // how often in a row
     bool maybe_there = false;             // the agent may have the service, whatever it answered
-    bool told = false;                    // the agent has accepted the registration, with told_address
+    bool told = false;                    // the agent has accepted the registration, with registered_address
     consul_place place;                   // found for the last request
-    string told_address;             // empty: the node's address
+    string registered_address;             // empty: the node's address
     bool taken = false;                   // the id belongs to another service now
     bool leaving = false;
     bool rejected = false;                // the agent answered that the request is invalid, so it is not repeated
-    int complained = 0;                   // the status in the last event; 0 after a success
+    int reported_status = 0;                   // the status in the last event; 0 after a success
     retry_pauses pauses;
     double retry_after = 0;
     result<void> first;                   // the result of the first try of on_failure::retry
@@ -18745,7 +18745,7 @@ consul_member::claim consul_member::own() {
         if (&m->loop == &loop && at.tls == to.tls && at.host == to.host && theirs.open == ours.open && theirs.context == ours.context)
             line = m->line;
     }
-    if (!line) line = shared(new consul_line(loop, to, how.numbers.tls));
+    if (!line) line = shared(new consul_connections(loop, to, how.numbers.tls));
     next = std::exchange(consul_members, this);
     listed = true;
     return claim::ours;
@@ -18836,11 +18836,11 @@ inline bool consul_new_token(consul_settings& how) {
 
 /// The connection of one request. If the answer of a registration has not come, the connection is kept, also when the
 /// coroutine is destroyed.
-struct consul_errand {
+struct consul_exchange {
     consul_member& m;
     owned<consul_lease> lease;
     bool registers = false;
-    ~consul_errand() {
+    ~consul_exchange() {
         if (registers && lease->client && lease->client->owes()) m.carrier = std::move(lease);
     }
 };
@@ -18850,7 +18850,7 @@ struct consul_errand {
 task<result<http_response>> consul_ask(
     consul_member& m, wait_scope& scope, std::string_view method, string path, bool registers,
     double seconds_left = 15) {
-    consul_errand on{m, std::move(m.carrier)};
+    consul_exchange on{m, std::move(m.carrier)};
     const double until = m.loop.now() + (seconds_left < 15 ? seconds_left : 15);
     if (!m.how.in_namespace.empty())
         path += (path.find('?') == string::npos ? "?ns=" : "&ns=") + percent_encoded(m.how.in_namespace);
@@ -18898,9 +18898,9 @@ inline bool unknown(const http_response& answer) noexcept {
            (answer.status == 500 && (said.substr(0, 7) == "Unknown" || said.substr(0, 7) == "CheckID"));
 }
 /// The agent's message, without secrets that it repeats.
-inline error consul_no(const consul_member& m, std::string_view what, const http_response& answer) {
+inline error consul_refusal(const consul_member& m, std::string_view what, const http_response& answer) {
     string said(answer.body);
-    for (const secret_text* secret : {&m.how.token, &m.how.authorization}) blot(said, secret->text);
+    for (const secret_text* secret : {&m.how.token, &m.how.authorization}) redact(said, secret->text);
     const digits status(static_cast<unsigned>(answer.status));
     return error_of(errc::refused, {what, " ", status, said.empty() ? "" : ": ", said});
 }
@@ -18931,9 +18931,9 @@ inline std::string_view json_member(std::string_view object, std::string_view na
 }
 
 /// Whether the service that the agent has under our id belongs to another program. False for an answer that is not a service.
-inline bool consul_others(const consul_member& m, std::string_view service) {
+inline bool consul_taken_over(const consul_member& m, std::string_view service) {
     const std::string_view port = json_member(service, "Port"), address = json_member(service, "Address");
-    return (!port.empty() && port != std::string_view(digits(m.port))) || (!address.empty() && address != text_of({"\"", m.told_address, "\""}));
+    return (!port.empty() && port != std::string_view(digits(m.port))) || (!address.empty() && address != text_of({"\"", m.registered_address, "\""}));
 }
 inline error consul_taken(const consul_member& m, std::string_view service) {
     return error_of(errc::refused, {"the Consul service id \"", m.how.id, "\" belongs to another service, at port ", json_member(service, "Port"),
@@ -18953,26 +18953,26 @@ task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
     if (!good(*answer)) {
         if (answer->status < 500) m.maybe_there = before;  // after a 504 of a proxy it is unknown whether the agent has it
         m.rejected = answer->status == 400 || answer->status == 405;
-        co_return consul_no(m, "Consul refused the registration:", *answer);
+        co_return consul_refusal(m, "Consul refused the registration:", *answer);
     }
     m.pauses.last = 0;
     m.told = true;
-    m.told_address = m.place.address;
+    m.registered_address = m.place.address;
     m.now_registered(true);
     co_return {};
 }
 
 /// Frees the id when de-registration has ended, with or without success.
-struct consul_departure {
+struct consul_id_guard {
     consul_member& m;
-    ~consul_departure() {
+    ~consul_id_guard() {
         m.carrier = {};
         m.disown();
     }
 };
 
-task<result<void>> consul_leave(shared<consul_member> m) {
-    const consul_departure at_end{*m};
+task<result<void>> consul_deregister(shared<consul_member> m) {
+    const consul_id_guard at_end{*m};
     {
         const global_lock all;
         m->leaving = true;
@@ -18985,7 +18985,7 @@ task<result<void>> consul_leave(shared<consul_member> m) {
     const string path = m->path("/v1/agent/service/deregister/");
     if (m->told && !m->carrier) {  // is it still ours? If the agent does not answer, it is de-registered nevertheless
         const auto seen = co_await consul_ask(*m, scope, "GET", m->path("/v1/agent/service/"), false, budget / 2);
-        const bool others = seen && good(*seen) && consul_others(*m, seen->body);
+        const bool others = seen && good(*seen) && consul_taken_over(*m, seen->body);
         if (others) m->tell(event_kind::registration_lost, consul_taken(*m, seen->body));
         if (others || (seen && unknown(*seen))) m->maybe_there = false;
         if (!m->maybe_there) co_return {};
@@ -18996,7 +18996,7 @@ task<result<void>> consul_leave(shared<consul_member> m) {
             m->maybe_there = false;
             co_return {};
         }
-        const error why = answer ? consul_no(*m, "Consul refused the de-registration:", *answer) : answer.why();
+        const error why = answer ? consul_refusal(*m, "Consul refused the de-registration:", *answer) : answer.why();
         const double pause = 0.1 + 0.2 * m->pauses.jitter();  // others may be de-registering too
         if (m->loop.now() + pause >= until || why.sys() == ECONNREFUSED || why.sys() == ENOENT) {
             m->tell(event_kind::deregistration_failed, why);
@@ -19006,13 +19006,13 @@ task<result<void>> consul_leave(shared<consul_member> m) {
     }
 }
 
-task<void> consul_leave_quietly(shared<consul_member> m) {
-    (void)co_await consul_leave(std::move(m));  // a failure was reported
+task<void> consul_deregister_quietly(shared<consul_member> m) {
+    (void)co_await consul_deregister(std::move(m));  // a failure was reported
 }
 
-struct consul_sight {  // not an enumeration alone: g++ exports what std:: makes of one
+struct consul_lookup {  // not an enumeration alone: g++ exports what std:: makes of one
     enum kind : std::uint8_t { ours, others, refused, gone, away };
-    consul_sight(kind what) noexcept : is(what) {}
+    consul_lookup(kind what) noexcept : is(what) {}
     operator kind() const noexcept { return is; }
     kind is;
 };
@@ -19024,47 +19024,47 @@ inline string consul_heartbeat(const consul_member& m) {
 }
 
 /// Asks the agent for our service, and updates our TTL check.
-task<consul_sight> consul_look(consul_member& m) {
+task<consul_lookup> consul_look_up(consul_member& m) {
     const bool was_there = m.registered;
     auto seen = co_await consul_ask(m, m.scope, "GET", m.path("/v1/agent/service/"), false);
-    if (m.scope.canceled) co_return consul_sight::away;
+    if (m.scope.canceled) co_return consul_lookup::away;
     if (seen && good(*seen)) {
-        if (consul_others(m, seen->body)) {
+        if (consul_taken_over(m, seen->body)) {
             if (!std::exchange(m.taken, true)) m.tell(event_kind::registration_lost, consul_taken(m, seen->body));
             m.maybe_there = false;
             m.now_registered(false);
-            co_return consul_sight::others;
+            co_return consul_lookup::others;
         }
         m.taken = false;
         m.maybe_there = true;
-        if (m.place.address != m.told_address) {
+        if (m.place.address != m.registered_address) {
             m.now_registered(false);
             m.tell(event_kind::registration_lost,
-                   error_of(errc::refused, {"the address of this server is ", m.place.address, " now: Consul has ", m.told_address}));
-            co_return consul_sight::gone;
+                   error_of(errc::refused, {"the address of this server is ", m.place.address, " now: Consul has ", m.registered_address}));
+            co_return consul_lookup::gone;
         }
         m.now_registered(true);
         if (m.how.numbers.check == consul_check::ttl) {
             seen = co_await consul_ask(m, m.scope, "PUT", consul_heartbeat(m), false);
-            if (m.scope.canceled) co_return consul_sight::away;
+            if (m.scope.canceled) co_return consul_lookup::away;
         }
     }
     if (!seen || unknown(*seen)) {
         m.now_registered(false);
         const event_kind news = was_there ? event_kind::registration_lost : event_kind::registration_failed;
-        if (!seen || was_there) m.tell(news, seen ? consul_no(m, "Consul has lost the registration:", *seen) : seen.why());
-        if (!seen) co_return consul_sight::away;
+        if (!seen || was_there) m.tell(news, seen ? consul_refusal(m, "Consul has lost the registration:", *seen) : seen.why());
+        if (!seen) co_return consul_lookup::away;
         m.taken = false;
-        co_return consul_sight::gone;
+        co_return consul_lookup::gone;
     }
     if (!good(*seen)) {  // a 403 or 500 says nothing about the service, only that the agent is running. Reported once
-        if (std::exchange(m.complained, seen->status) != seen->status)
-            m.tell(event_kind::registration_failed, consul_no(m, "Consul refused the query:", *seen));
-        co_return consul_sight::refused;
+        if (std::exchange(m.reported_status, seen->status) != seen->status)
+            m.tell(event_kind::registration_failed, consul_refusal(m, "Consul refused the query:", *seen));
+        co_return consul_lookup::refused;
     }
-    m.complained = 0;
+    m.reported_status = 0;
     m.pauses.last = 0;
-    co_return consul_sight::ours;
+    co_return consul_lookup::ours;
 }
 
 task<void> consul_watch(shared<consul_member> m, double pause) {
@@ -19072,10 +19072,10 @@ task<void> consul_watch(shared<consul_member> m, double pause) {
     while (!m->registered || m->period() > 0) {
         (void)co_await io_wait(m->loop, &m->scope, -1, interest::none, m->loop.now() + pause);
         if (m->scope.canceled) co_return;
-        consul_sight sight = consul_sight::gone;
-        if (m->told) sight = co_await consul_look(*m);
+        consul_lookup sight = consul_lookup::gone;
+        if (m->told) sight = co_await consul_look_up(*m);
         if (m->scope.canceled) co_return;
-        if (sight == consul_sight::gone) {
+        if (sight == consul_lookup::gone) {
             const result<void> again = co_await consul_enroll(*m);
             if (m->scope.canceled) co_return;
             if (!again) m->tell(event_kind::registration_failed, again.why());
@@ -19083,7 +19083,7 @@ task<void> consul_watch(shared<consul_member> m, double pause) {
             if (m->start) m->start->wake_soon();
             if (m->rejected) co_return;
             pause = !again ? m->next_pause() : ttl ? 0 : m->healthy_pause();
-        } else if (sight == consul_sight::ours || sight == consul_sight::others) {
+        } else if (sight == consul_lookup::ours || sight == consul_lookup::others) {
             pause = m->healthy_pause();
         } else {
             pause = m->next_pause();
@@ -19093,7 +19093,7 @@ task<void> consul_watch(shared<consul_member> m, double pause) {
 }
 
 /// The watchdog. An exception in it (no memory) is reported, and it continues.
-task<void> consul_keep(shared<consul_member> m, double pause) {
+task<void> consul_watchdog(shared<consul_member> m, double pause) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
     while (!m->scope.canceled) {
         try {
@@ -19111,12 +19111,12 @@ task<void> consul_keep(shared<consul_member> m, double pause) {
 }
 
 /// De-registers if the start fails or is destroyed, so that nothing is left in the agent.
-struct consul_leaver {
+struct consul_start_guard {
     shared<consul_member> member;
-    ~consul_leaver() {
+    ~consul_start_guard() {
         if (!member) return;
         member->start = nullptr;
-        contain("de-registration", [&] { member->loop.spawn_closing(consul_leave_quietly(member)); },
+        contain("de-registration", [&] { member->loop.spawn_closing(consul_deregister_quietly(member)); },
                 [&](const error& why) { member->tell(event_kind::deregistration_failed, why); });
     }
 };
@@ -19134,10 +19134,10 @@ task<result<registration>> consul_start(shared<consul_member> m) {
             co_return error_of(errc::timeout, {"another server of this process is still de-registering the Consul service id \"", m->how.id, "\""});
         (void)co_await io_wait(m->loop, &here, -1, interest::none, m->loop.now() + 0.05);
     }
-    consul_leaver leaves{m};
+    consul_start_guard leaves{m};
     const on_failure policy = m->how.numbers.on_failure;
     if (policy == on_failure::retry) {
-        m->loop.spawn(consul_keep(m, 0));
+        m->loop.spawn(consul_watchdog(m, 0));
         io_wait first(m->loop, &here, -1, interest::none, m->loop.now() + 0.5);
         m->start = &first;
         if (!m->tried) (void)co_await first;
@@ -19158,18 +19158,18 @@ task<result<registration>> consul_start(shared<consul_member> m) {
             if (policy == on_failure::fail || m->rejected || now >= last) co_return tried.why();
             (void)co_await io_wait(m->loop, &m->scope, -1, interest::none, next < last ? next : last);
         }
-        m->loop.spawn(consul_keep(m, m->how.numbers.check == consul_check::ttl ? 0 : m->healthy_pause()));
+        m->loop.spawn(consul_watchdog(m, m->how.numbers.check == consul_check::ttl ? 0 : m->healthy_pause()));
     }
     leaves.member = {};
     registration kept;
-    kept.deregister = [m] { return consul_leave(m); };
+    kept.deregister = [m] { return consul_deregister(m); };
     kept.registered = [m] { return __atomic_load_n(&m->registered, __ATOMIC_RELAXED); };
     co_return std::move(kept);
 }
 
 /// Whether the HTTP check of these settings would pass at this server.
-inline consul_outlook consul_foresee(const server_state& server, const consul_settings& how) {
-    consul_outlook out;
+inline consul_check_forecast consul_forecast_check(const server_state& server, const consul_settings& how) {
+    consul_check_forecast out;
     const string *host = nullptr, *authorization = nullptr;
     for (const auto& [name, value] : how.check_headers) {
         if (same_word(name, "host")) host = &value;
@@ -19199,7 +19199,7 @@ task<result<registration>> consul_agent::register_server(event_loop& loop,
     const detail::server_state* const of = detail::server_state::of(server);
     return detail::consul_start(detail::shared(new detail::consul_member(
         *settings_, loop, server.address(), server.advertise(), server.port(), server.https(),
-        of ? detail::consul_foresee(*of, *settings_) : detail::consul_outlook{})));
+        of ? detail::consul_forecast_check(*of, *settings_) : detail::consul_check_forecast{})));
 }
 
 PROMETHEUS_ASYNC_END
@@ -19330,7 +19330,7 @@ struct PROMETHEUS_ASYNC_LOCAL textfile_state : allocated {
     result<void> write() noexcept;
     result<void> write_alone(bool& ends) noexcept;
     result<void> write_page(std::size_t& octets);
-    result<void> over(const result<void>& how, std::size_t octets) noexcept;
+    result<void> report_end(const result<void>& how, std::size_t octets) noexcept;
     result<void> remove();
     result<void> start_thread() noexcept;
     void end_thread() noexcept;
@@ -19442,12 +19442,12 @@ result<void> textfile_state::write_alone(bool& ends) noexcept {
     std::size_t octets = 0;
     result<void> how;
     contain("a textfile", [&] { how = write_page(octets); }, [&](const error& why) { how = why; });
-    const result<void> told = over(how, octets);
+    const result<void> told = report_end(how, octets);
     ends = destroyed && !on_own_thread();
     return told;
 }
 /// The result of a write. A failure is reported, and why() explains it.
-result<void> textfile_state::over(const result<void>& how, std::size_t octets) noexcept {
+result<void> textfile_state::report_end(const result<void>& how, std::size_t octets) noexcept {
     {
         const locked hold(telling);
         contain("a reason", [&] { trouble = how ? "" : how.why().describe(); }, [](const error&) {});
@@ -19492,7 +19492,7 @@ static void* textfile_thread(void* of) {
     contain("a textfile's thread", [&] {
         if (positive(s.given.interval.count()) > 0) s.loop->run(textfile_beat(s));
         else s.loop->run();
-    }, [&](const error& why) { static_cast<void>(s.over(why, 0)); });
+    }, [&](const error& why) { static_cast<void>(s.report_end(why, 0)); });
     if (s.ends_itself) {
         pthread_detach(pthread_self());
         s.finish();
@@ -19550,9 +19550,9 @@ static task<result<void>> textfile_ask(textfile_state* s, [[maybe_unused]] event
     if (s->parents()) co_return s->write();
     const result<void> started = s->start_thread();
 #if PROMETHEUS_ASYNC_NO_THREADS
-    co_return s->over(started, 0);
+    co_return s->report_end(started, 0);
 #else
-    if (!started) co_return s->over(started, 0);
+    if (!started) co_return s->report_end(started, 0);
     const shared question(new textfile_question);
     question->loop = asking;
     const textfile_question::forgotten at_the_end{*question};
@@ -19571,7 +19571,7 @@ static task<result<void>> textfile_ask(textfile_state* s, [[maybe_unused]] event
 
 textfile::textfile(const textfile_options& o) : state_(new detail::textfile_state(o)) {
     if (detail::positive(o.interval.count()) == 0) return;
-    if (const result<void> started = state_->start_thread(); !started) static_cast<void>(state_->over(started, 0));
+    if (const result<void> started = state_->start_thread(); !started) static_cast<void>(state_->report_end(started, 0));
 }
 textfile::~textfile() {
     detail::textfile_state& s = *state_;

@@ -729,7 +729,7 @@ TEST_CASE("however many series there are, the lock is given back after a bounded
     filled(*g);
     CHECK(at_once([&] { g.reset(); }) <= bound);
     CHECK(steps >= many);
-    CHECK(state.worn_tables.empty());
+    CHECK(state.uncleared_tables.empty());
 }
 
 TEST_CASE("series that are removed and made while their lines are compacted are shown as they are") {
@@ -760,10 +760,10 @@ TEST_CASE("tables of families that are gone are used again, each at its size, an
         for (int n = 0; n != 600; ++n) small.make(n);
         large.until_growing(0, 2048);
         CHECK(large.remove(2));
-        const record* const tombstone = state.nobody;
+        const record* const stone = state.tombstone;
         grown other;
         other.until_growing(0, 1024);
-        CHECK(state.nobody == tombstone);
+        CHECK(state.tombstone == stone);
         CHECK(other.remove(1));
         for (int n = 5000; large.f.face->older != 0; ++n) large.make(n);
         CHECK(large.state_of->entries == count_children(large.f));

@@ -395,13 +395,13 @@ TEST_CASE("what a client or an agent chooses is looked at once, whatever it is m
             CHECK((p.body.size() > 1000 || *p.fault() != '\0'));
         }
     prom::detail::string said(long_of("a", 1'000'000) + "token token.");
-    prom::detail::blot(said, "a");
+    prom::detail::redact(said, "a");
     CHECK(said.size() == 7'000'000 + 12);
-    prom::detail::blot(said, "token");
+    prom::detail::redact(said, "token");
     CHECK(said.ends_with("[[token]][[token]][token] [token]."));
     said = "nothing of it";
-    prom::detail::blot(said, "token");
-    prom::detail::blot(said, "");
+    prom::detail::redact(said, "token");
+    prom::detail::redact(said, "");
     CHECK(said == "nothing of it");
 }
 
