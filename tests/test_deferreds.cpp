@@ -551,6 +551,23 @@ TEST_CASE("a value whose move throws leaves its error behind, and is destroyed o
 }
 #endif
 
+namespace {
+struct looks {  // at its deferred, when it is moved
+    const prom::deferred<looks>* at = nullptr;
+    bool* fired = nullptr;
+    looks(const prom::deferred<looks>& d, bool& to) : at(&d), fired(&to) {}
+    looks(looks&& other) noexcept : at(other.at), fired(other.fired) { *fired = at->fired(); }
+    looks& operator=(looks&&) = delete;
+};
+}  // namespace
+
+TEST_CASE("a deferred has fired when the value moves into it") {
+    bool fired = false;
+    const prom::deferred<looks> d;
+    d.fire(looks(d, fired));
+    CHECK(fired);
+}
+
 TEST_CASE("what then() made may be fired by somebody else first: it fires once all the same") {
     prom::deferred<int> d;
     auto o = d.then([](int x) { return x + 1; });

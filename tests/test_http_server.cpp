@@ -1087,6 +1087,8 @@ TEST_CASE("with collector_errors::fail a failed collector is 500 before the firs
         CAPTURE(large);
         service s;
         s.on_collector_error = prom::collector_errors::fail;
+        s.metrics = prom::owned<prom::detail::http_metrics>(new prom::detail::http_metrics);
+        const double failed = s.metrics->requests(500, "").value();
         if (large) s.grow(100000);
         const auto fails = s.metrics_registry.add_collector([](prom::sample_sink& to) { to.fail("today"); });
         wire w(s);
@@ -1101,6 +1103,7 @@ TEST_CASE("with collector_errors::fail a failed collector is 500 before the firs
             CHECK(a[0].status == 500);
             CHECK(a[0].body == "Internal Server Error\n");
             CHECK(w.kept());
+            CHECK(s.metrics->requests(500, "").value() == failed + 1);  // an answer without a format
         }
         CHECK(s.told == std::vector{prom::event_kind::callback_failed, prom::event_kind::callback_failed});
         wire other(s);

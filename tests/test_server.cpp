@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #if !PROMETHEUS_ASYNC_NO_THREADS
+#include <optional>
 #include <thread>
 #endif
 
@@ -1161,6 +1162,34 @@ TEST_CASE("where nobody can be evicted the newcomer gets 503, and accepting paus
     r.pass(0.1);
     CHECK(d.next(r.loop).status == 200);
     CHECK(c.ends(r.loop));
+}
+
+TEST_CASE("that a newcomer is refused is told before it is answered") {
+    rig r;
+    const std::string big(8 << 20, 'x');
+    const prom::route routes[] = {{.path = "/big", .text = big}};
+    prom::server_limits one;
+    one.connections = 1;
+    struct newcomer {
+        std::optional<client> c;
+        int told = 0;
+        bool answered = false;
+    } late;
+    auto server = r.finish(prom::start_http_server(r.loop, {.addr = "127.0.0.1", .routes = routes, .limits = one, .on_event = [](const prom::event& e, void* of) {
+                               auto& n = *static_cast<newcomer*>(of);
+                               if (e.kind != prom::event_kind::connection_refused) return;
+                               ++n.told;
+                               n.c->receive();
+                               n.answered = !n.c->in.empty();
+                           }, .context = &late}));
+    REQUIRE(server);
+    client reader("127.0.0.1", server->port(), 2048);
+    reader.send(get("/big"));
+    for (int i = 0; i != 50; ++i) r.loop.poll(0);
+    late.c.emplace("127.0.0.1", server->port());
+    CHECK(late.c->ask(r.loop, get("/")).status == 503);
+    CHECK(late.told == 1);
+    CHECK_FALSE(late.answered);
 }
 
 TEST_CASE("everything that waits is accepted, a bounded number in each turn") {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # compile_fail.sh COMPILER FILE...: each file must not compile, and the text after its "// expect: " must stand in
-# the first error or in that error's first note (their source lines included). Ends with "N passed, N failed".
+# the first error or in that error's first note (their source lines included). One with a line "// links" must compile and
+# not link: the text must stand in what the linker says. Ends with "N passed, N failed".
 # The header is compiled once, before them all.
 set -u
 cxx=$1; shift
@@ -13,7 +14,10 @@ for file in "$@"; do
     expect=$(sed -n 's,^// expect: ,,p' "$file")
     out=$($cxx -std=c++20 $once -I. -fsyntax-only -fdiagnostics-color=never "$file" 2>&1)
     rc=$?
-    said=$(printf '%s\n' "$out" | awk '/ error: /{ if (++errors == 2) exit } / note: / && errors { if (++notes == 2) exit } errors')
+    if [ $rc = 0 ] && grep -q '^// links$' "$file"; then
+        said=$($cxx -std=c++20 $once -I. "$file" -o "$dir/linked" 2>&1) && rc=0 || rc=1
+    else said=$(printf '%s\n' "$out" | awk '/ error: /{ if (++errors == 2) exit } / note: / && errors { if (++notes == 2) exit } errors')
+    fi
     if [ $rc != 0 ] && [ -n "$expect" ] && printf '%s\n' "$said" | tr "‘’" "''" | grep -qF -- "$expect"; then passed=$((passed + 1))
     else
         failed=$((failed + 1))
