@@ -25,7 +25,7 @@ $(foreach v,B LAB,$(if $(filter 1,$(words $($v))),,$(error $v='$($v)': give one 
 # "#define PROMETHEUS_ASYNC_IMPLEMENTATION" before it. Such tests are compiled together as one unit, each file in a
 # namespace of its own (so no "namespace std {" in them, and no operator new but that of support/allocations.hpp).
 # A test that defines a PROMETHEUS_ASYNC_DETAIL_ macro, or one for memory, is compiled alone. One with PROMETHEUS_ASYNC_NO_NETWORK
-# needs no network: together with others it has one all the same.
+# needs no network: compiled together with others it has one nevertheless.
 # Each file runs in a process of its own. "make build/tests/test_x.log" builds and runs just one, of any form.
 WITHOUT  ?=
 ONLY     ?= .

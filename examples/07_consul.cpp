@@ -10,7 +10,7 @@
 //
 // CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH and CONSUL_NAMESPACE are read as Consul's
 // own tools read them. CONSUL_HTTP_SSL asks for TLS, which this example does not have: it then says so and ends.
-// CONSUL_CACERT and the like are not read: which certificates are good, a TLS adapter is told (08_tls).
+// CONSUL_CACERT and similar variables are not read: a TLS adapter has the trusted certificates (08_tls).
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "../prometheus_async.hpp"
@@ -34,7 +34,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
     prom::consul_agent consul{{.name = "hello", .tags = {"demo"},
                                .check = prom::consul_check::automatic,      // by HTTP where that can pass, else a heartbeat
                                .status = "passing",
-                               .on_failure = prom::on_failure::retry,       // an agent that is down keeps nobody waiting
+                               .on_failure = prom::on_failure::retry,       // the start does not wait for an agent that is down
                                .on_event = say}};
     auto server = co_await prom::start_http_server(loop, {.port = port, .service_discovery = &consul});
     if (!server) {

@@ -1,4 +1,4 @@
-// 11_own_discovery: tells anyone who should know where the server is; here, a line on standard output.
+// 11_own_discovery: publishes the address of the server by your own code; here, as a line on standard output.
 //
 //     c++ -std=c++20 examples/11_own_discovery.cpp -o discovery && ./discovery 9464
 //
@@ -21,7 +21,7 @@ class lobby final : public prom::service_discovery {
 public:
     prom::task<prom::result<prom::registration>> register_server(
         prom::event_loop& loop, const prom::metrics_http_server& server) override {
-        co_await loop.sleep(0.01);  // a real one talks to somebody here, and never blocks
+        co_await loop.sleep(0.01);  // a real one sends a request here, and never blocks
         std::string url = server.url();
         std::printf("up   %s\n", url.c_str());
         std::fflush(stdout);

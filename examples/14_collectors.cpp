@@ -14,7 +14,7 @@
 //     # TYPE disk_free_bytes gauge
 //     disk_free_bytes{mount="/"} 1048576
 //     disk_free_bytes{mount="/var"} 4096
-//     # HELP battery_volts What the sensor last told.
+//     # HELP battery_volts The last value of the sensor.
 //     # TYPE battery_volts gauge
 //     battery_volts 3.7 1700000000000
 //     # HELP rpc_seconds Time of remote calls.
@@ -49,7 +49,7 @@ int main() {
         out.family(prom::metric_type::gauge, "disk_free_bytes", "Free space.");
         out.sample(1048576, {{"mount", "/"}});
         out.sample(4096, {{"mount", "/var"}});
-        out.family(prom::metric_type::gauge, "battery_volts", "What the sensor last told.");
+        out.family(prom::metric_type::gauge, "battery_volts", "The last value of the sensor.");
         const prom::sample_details then{.timestamp = 1700000000};  // only for what was taken at another time than this page
         out.sample(3.7, {}, then);
         out.family(prom::metric_type::summary, "rpc_seconds", "Time of remote calls.");

@@ -1,5 +1,5 @@
 // 15_process: the process metrics of the official clients, and a collector of one's own. It writes N for the
-// numbers that are this process's; what a system does not tell is left out.
+// numbers that are this process's; values that a system does not provide are left out.
 //
 //     c++ -std=c++20 examples/15_process.cpp -o process -pthread && ./process
 //

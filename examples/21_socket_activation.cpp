@@ -25,7 +25,7 @@ prom::counter starts{"starts_total", "How often this program was started."};
 
 prom::event_loop* running;
 
-/// The first socket that systemd hands in, or -1. The variables tell for which process they are.
+/// The first socket that systemd passes, or -1. One of the variables names the process that they are for.
 int handed_in() {
     const char *pid = std::getenv("LISTEN_PID"), *count = std::getenv("LISTEN_FDS");
     return pid && count && std::atol(pid) == ::getpid() && std::atoi(count) >= 1 ? 3 : -1;

@@ -1,4 +1,4 @@
-// 23_health: /-/healthy and /-/ready, for Kubernetes, a load balancer, or whoever else asks.
+// 23_health: /-/healthy and /-/ready, for Kubernetes, a load balancer, or other probes.
 //
 //     c++ -std=c++20 examples/23_health.cpp -o health -pthread && ./health 9464
 //     curl -i localhost:9464/-/healthy

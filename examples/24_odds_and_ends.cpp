@@ -1,5 +1,5 @@
 // 24_odds_and_ends: names that the other examples do not need: buckets, a metric of another library, a page in pieces,
-// what the library noticed, a future, a failure that nobody saw.
+// events of the library, a future, a failure that was not handled.
 //
 //     c++ -std=c++20 examples/24_odds_and_ends.cpp -o odds -pthread && ./odds
 //
@@ -12,7 +12,7 @@
 //     1 start of a thread was timed; it gave 42
 //     step_ignored: 1
 //     "9" is no name: 9_total: not [a-zA-Z_:][a-zA-Z0-9_:]*: use utf8() for it
-//     nobody saw: lost
+//     not handled: lost
 //     outcome: too late
 //     openmetrics is application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores
 //     a page of 4 lines in pieces of 64 octets
@@ -55,7 +55,7 @@ int main() {
     auto started = prom::time(start_time)(prom::call_only([] { return std::async(std::launch::async, [] { return 42; }); }))();
     std::printf("%d start of a thread was timed; it gave %d\n", static_cast<int>(start_time.count()), started.get());
 
-    // What updates cannot say is counted; a server with .self_metrics shows it, and tells on_event.
+    // Errors of updates are counted; a server with .self_metrics shows the counts, and reports them to on_event.
     const prom::counter sent = registry.make_counter("sent_total", "Sent.");
     sent.inc(-1);
     std::printf("%s: %d\n", prom::event_name(prom::event_kind::step_ignored), static_cast<int>(prom::event_count(prom::event_kind::step_ignored)));
@@ -66,7 +66,7 @@ int main() {
     }
 
     prom::on_unhandled_failure([](const prom::fault& why, void*) {
-        try { std::rethrow_exception(why); } catch (const std::exception& e) { std::printf("nobody saw: %s\n", e.what()); }
+        try { std::rethrow_exception(why); } catch (const std::exception& e) { std::printf("not handled: %s\n", e.what()); }
     });
     { prom::deferred<int>().fail(std::make_exception_ptr(std::runtime_error("lost"))); }
     prom::deferred<int> late;
@@ -77,7 +77,7 @@ int main() {
     const prom::negotiation agreed = prom::negotiate("application/openmetrics-text;version=1.0.0");
     std::printf("openmetrics is %s\n", std::string(prom::content_type(agreed.as, agreed.names)).c_str());
     prom::registry small;
-    const prom::unknown passed_on = small.make_unknown("passed_on", "Of a type that nobody knows.");
+    const prom::unknown passed_on = small.make_unknown("passed_on", "Of unknown type.");
     passed_on.set(1);
     prom::cursor page;
     prom::registry* const these[] = {&small};

@@ -1,10 +1,10 @@
-// 26_pushgateway: a batch job that ends before it could be scraped, and tells a Pushgateway what it did.
+// 26_pushgateway: a batch job that ends before it could be scraped, and pushes its metrics to a Pushgateway.
 //
 //     prometheus-pushgateway &
 //     c++ -std=c++20 examples/26_pushgateway.cpp -o backup -pthread && ./backup
 //     curl -s http://127.0.0.1:9091/metrics | grep backup_
 //
-// prints this line, and to stderr why the gateway does not have it if it is not there; the job itself has succeeded all the same:
+// prints this line, and, if the push failed, the reason to stderr; the job itself has succeeded nevertheless:
 //
 //     backed up 3 files
 //
@@ -25,8 +25,8 @@ prom::task<int> on_loop(prom::event_loop& loop, prom::push_options options, prom
     prom::pushgateway gateway(loop, options);
     co_await loop.sleep(1);  // the work
     files.inc();
-    const auto told = co_await gateway.close();  // pushes a last time
-    if (!told) std::fprintf(stderr, "%s\n", gateway.why().c_str());
+    const auto pushed = co_await gateway.close();  // pushes a last time
+    if (!pushed) std::fprintf(stderr, "%s\n", gateway.why().c_str());
     co_return 0;
 }
 
@@ -49,8 +49,8 @@ int main(int argc, char** argv) {
         prom::event_loop loop;
         return loop.run(on_loop(loop, options, files));
     }
-    const auto told = how == "add"      ? prom::push_add_to_gateway(options)
+    const auto done = how == "add"      ? prom::push_add_to_gateway(options)
                       : how == "remove" ? prom::remove_from_gateway(options)
                                         : prom::push_to_gateway(options);
-    if (!told) std::fprintf(stderr, "%s\n", told.why().describe());
+    if (!done) std::fprintf(stderr, "%s\n", done.why().describe());
 }

@@ -1,4 +1,4 @@
-// 30_static_pool: the whole exporter in an array of 64 KiB. What finds no room there fails as told; nothing is asked of the heap.
+// 30_static_pool: the whole exporter in an array of 64 KiB. What finds no room there fails as described below; the heap is not used.
 //
 //     c++ -std=c++20 examples/30_static_pool.cpp -o static_pool -pthread && ./static_pool 9464
 //     curl -s localhost:9464/metrics | grep pool

@@ -117,7 +117,7 @@ inline std::string_view base_unit(std::string_view word) noexcept {
 // Reads the text format as promtool does, up to what it refuses; but names in quotes are read.
 struct text_reader {
     struct family {
-        std::string_view name, type;  // no type: neither told nor taken from a sample
+        std::string_view name, type;  // no type: neither declared nor derived from a sample
         bool helped;
     };
     std::vector<family> families;  // by name
@@ -172,7 +172,7 @@ struct text_reader {
         while (letter(peek()) || (peek() == ':' && !of_label) || (at != from && digit(peek()))) ++at;
         return taken(from);
     }
-    /// The family of a sample or comment: of a part of a summary or histogram that was told, that one.
+    /// The family of a sample or comment: for a part of a declared summary or histogram, that family.
     family& family_of(std::string_view name) {
         const auto place = [&](std::string_view of) {
             return std::lower_bound(families.begin(), families.end(), of, [](const family& f, std::string_view n) { return f.name < n; });

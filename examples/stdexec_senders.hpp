@@ -5,7 +5,7 @@
 //
 // A measured sender completes as the sender would, at the same place, in the receiver's environment. The clock of
 // time(metric, sender) starts at that call, that of a decorated function when its sender is started. It is over when
-// the sender completes, before the receiver is told. count_exceptions() counts a set_error() with an exception,
+// the sender completes, before the receiver is called. count_exceptions() counts a set_error() with an exception,
 // count_failures() all other set_error() and what its predicate says of the values. Stopped is neither.
 //
 // shape    a measured sender is connected once, as an rvalue, and moves if the sender does; no allocation

@@ -493,7 +493,7 @@ public:
     /// Reads the files again. New connections get the new certificate; running ones keep theirs.
     prometheus_async::result<void> reload() { return store_->load(); }
     /// From now on a new connection looks, at most once a second, whether the files have changed, and
-    /// reloads them. A bad new pair is told once, as certificate_rejected. Call it before serving.
+    /// reloads them. An invalid new pair is reported once, as certificate_rejected. Call it before serving.
     void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { store_->follow(on_event, context); }
 
 private:
@@ -515,7 +515,7 @@ public:
         if (auto done = made.store_->load(); !done) return done.why();
         return made;
     }
-    /// Encrypts to whoever answers: anyone in between reads and changes everything.
+    /// Encrypts without checking the peer: an attacker between the two can read and change everything.
     static prometheus_async::result<mbedtls_client> insecure_without_verification() {
         mbedtls_client made(new mbedtls_detail::store(false, {}, {}, {}));
         made.store_->verify = false;

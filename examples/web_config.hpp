@@ -508,7 +508,7 @@ private:
             how = check_settings(*read_now, tls);
         }
         const std::lock_guard hold(lock_);
-        loaded_ = seen;  // a bad file is read and told of once
+        loaded_ = seen;  // an invalid file is read and reported once
         if (!how) return how;
         for (user& u : read_now->users)  // who was let in is still known, if the password is the same
             for (const user& was : now_.users)
@@ -576,7 +576,7 @@ private:
         for (user& u : now_.users) if (u.name == std::string_view(who.name, who.name_size)) return &u;
         return nullptr;
     }
-    /// Of somebody who is no user the hash is one that costs as much, so that the time does not tell who is.
+    /// For an unknown user the hash is one that takes as long to compare, so that the time does not reveal who is a user.
     void fill(job& asked) {
         const user* const known = find(asked.who);
         asked.is_user = known != nullptr;
@@ -600,7 +600,7 @@ private:
         return known && known->known && same;
     }
 
-    /// Gives it a place among those that wait, and its turn: addresses take turns, so that whoever asks often waits for itself.
+    /// Gives it a place among those that wait, and its turn: addresses take turns, so that many requests of one address delay only that address.
     /// When there is no place, the address that has most of them gives one away, its newest, if it still has no fewer than the
     /// newcomer's has then. False: there is none.
     bool admit(const std::shared_ptr<job>& asked) {
@@ -703,7 +703,7 @@ private:
 /// a disk. At most 32 requests wait for it. Addresses (authorization_request::from) take turns, and when all places are taken the
 /// newest of the address that has most of them is answered 503 with Retry-After, or the newcomer, if no address has more than
 /// its own has. Of each user a keyed digest of the credentials that were good last is kept, never the password: who comes again
-/// with them waits for nobody. Only the first 72 octets of a password count, as everywhere with bcrypt; one with a NUL, or of
+/// with them does not wait. Only the first 72 octets of a password count, as everywhere with bcrypt; one with a NUL, or of
 /// more than 511 octets, is wrong.
 ///
 /// lifetime outlives the servers that its hooks were given to; one object serves any number of them. It ends when the
@@ -733,7 +733,7 @@ public:
     prometheus_async::result<void> reload() { return state_->load(); }
     /// From now on a new connection and a request have the thread look, at most once a second, whether the file or the
     /// certificates have changed, and read them again. A password that waits to be compared is compared with what was read; a
-    /// certificate is that of the connections after it. What cannot be taken is told once, as certificate_rejected, on that thread.
+    /// certificate is that of the connections after it. A file that cannot be used is reported once, as certificate_rejected, on that thread.
     /// Call it before serving.
     void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { state_->follow(on_event, context); }
 
