@@ -474,7 +474,7 @@ TEST_CASE("an authoriser knows which requests come from one address") {
 }
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-TEST_CASE("an authoriser that throws lets nobody in, and the server goes on") {
+TEST_CASE("an authoriser that throws refuses the request, and the server goes on") {
     served now({.authorizer = {.now = [](const prom::authorization_request&, void*) -> bool { throw 1; }}});
     caller who(now);
     who.ask("/metrics");
@@ -491,7 +491,7 @@ TEST_CASE("an authoriser that throws lets nobody in, and the server goes on") {
     also.ask("/metrics");
     CHECK(also.status() == 500);
     CHECK(later.told(prom::event_kind::callback_failed) == 1);
-    static int unhandled = 0;  // what an authoriser threw may show a credential: nobody is given it
+    static int unhandled = 0;  // the exception of an authoriser may show a credential: it is given to no handler
     prom::on_unhandled_failure([](const prom::fault&, void*) { ++unhandled; });
     slow s;
     const auto throws_later = [](const prom::authorization_request& r, void* context) -> prom::task<bool> {

@@ -350,12 +350,12 @@ TEST_CASE("a stale handle is dropped and never touches the series that took its 
             h.observe(1);
         }
     };
-    update_old();  // nobody there
+    update_old();  // no series there
     const auto c2 = counters("new");
     const auto g2 = gauges("new");
     const auto set2 = gauges("new set");
     const auto h2 = histograms("new");
-    update_old();  // somebody else there, whom this thread has not met
+    update_old();  // another series there, which this thread has not updated
     c2.inc(10);
     g2.inc(10);
     set2.set(10);

@@ -417,7 +417,7 @@ TEST_CASE("A callback API fires a deferred that it holds") {
     CHECK(!now(e));
 }
 
-TEST_CASE("A failure that nobody saw is told when the last handle goes") {
+TEST_CASE("A failure that was not handled is reported when the last handle is destroyed") {
     static int told;
     told = 0;
     prom::on_unhandled_failure([](const prom::fault& why, void* context) {
@@ -432,7 +432,7 @@ TEST_CASE("A failure that nobody saw is told when the last handle goes") {
     }
     CHECK(told == 1);
     fake_observer o;
-    { prom::deferred<int> d; prom::time(o, d); d.fail(late); }  // an instrument is nobody
+    { prom::deferred<int> d; prom::time(o, d); d.fail(late); }  // an instrument does not handle it
     CHECK(told == 2);
     { prom::deferred<int> d; d.add_errback([] {}); d.fail(late); }
     { prom::deferred<int> d; d.add_both([] {}); d.fail(late); }
@@ -568,7 +568,7 @@ TEST_CASE("a deferred has fired when the value moves into it") {
     CHECK(fired);
 }
 
-TEST_CASE("what then() made may be fired by somebody else first: it fires once all the same") {
+TEST_CASE("what then() made may be fired by other code first: it fires only once") {
     prom::deferred<int> d;
     auto o = d.then([](int x) { return x + 1; });
     o.fire(7);

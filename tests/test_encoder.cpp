@@ -731,7 +731,7 @@ struct circle {
     std::vector<place> all;
     std::function<void(place&)> end;
     std::barrier<> called;
-    bool nested;  // each is called amid a call of another collector
+    bool nested;  // each is called during a call of another collector
 
     circle(std::size_t n, bool with_gauges, bool inside, std::function<void(place&)> how)
         : all(n), end(std::move(how)), called(static_cast<std::ptrdiff_t>(n)), nested(inside) {
@@ -929,7 +929,7 @@ std::size_t times(std::string_view text, std::string_view what) {
 }
 }  // namespace
 
-TEST_CASE("what was shown of merged registries is not shown again when it is removed amid the scrape") {
+TEST_CASE("what was shown of merged registries is not shown again when it is removed during the scrape") {
     for (int how = 0; how != 4; ++how) {
         CAPTURE(how);
         auto first = std::make_unique<prom::registry>();
@@ -1030,7 +1030,7 @@ TEST_CASE("a collector's buckets have exemplars in OpenMetrics; one that is too 
 }
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-TEST_CASE("an on_event that throws amid a page ends neither the page nor the program") {
+TEST_CASE("an on_event that throws during a page ends neither the page nor the program") {
     prom::registry r;
     const auto failing = r.add_collector([](prom::sample_sink& to) { to.fail("today"); });
     prom::gauge{"g", "", {.registry = &r}}.set(1);

@@ -181,7 +181,7 @@ int asked(const web_config& web, const char* credentials) {
 
 }  // namespace
 
-TEST_CASE("a web configuration that finds no memory is not loaded, lets nobody in, keeps what it has, and works again after") {
+TEST_CASE("a web configuration that finds no memory is not loaded, accepts no user, keeps what it has, and works again after") {
     const web_file file(one_user);
     leaves_nothing([&] {
         auto web = web_config::load(file.path);

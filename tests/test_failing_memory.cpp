@@ -123,7 +123,7 @@ TEST_CASE("an update does what it has to without memory") {
         h.observe(0.3);
         s.observe(2);
         CHECK(states.set("of\xff"));
-        CHECK_FALSE(states.set("a state that nobody has declared, with a long name \xff"));
+        CHECK_FALSE(states.set("a state that was not declared, with a long name \xff"));
     };
 #if !PROMETHEUS_ASYNC_NO_THREADS
     std::vector<std::thread> threads;
@@ -524,7 +524,7 @@ TEST_CASE("a native histogram that a page resets for want of room loses nothing 
     }
 }
 
-TEST_CASE("a collector that finds no memory amid what it yields is left out, or the page fails, and the next page is whole") {
+TEST_CASE("a collector that finds no memory while it yields is left out, or the page fails, and the next page is whole") {
     prom::registry r;
     const auto held = r.add_collector([](prom::sample_sink& to) {
         to.family(prom::metric_type::histogram, "a_histogram_of_a_long_name", "A help text, longer than a string holds inside.", "seconds");
@@ -947,7 +947,7 @@ TEST_CASE("waits for a descriptor, and the set of a host's poll, find no memory 
     });
 }
 
-TEST_CASE("failures are counted, and told when nobody has seen them, without memory too") {
+TEST_CASE("failures are counted, and reported when they were not handled, without memory too") {
     prom::registry own;
     const prom::counter failed{"failed", "h", {.registry = &own}};
     static int told = 0;

@@ -321,7 +321,7 @@ TEST_CASE("beyond max_series everything goes to one overflow series") {
     CHECK(prom::event_count(prom::event_kind::series_overflowed) == before + 3);
     f.remove(0);
     f(7).inc();
-    CHECK(f(7).value() == 1);  // the overflow series takes nobody's place
+    CHECK(f(7).value() == 1);  // the overflow series takes no other's place
     f(8).inc();
     CHECK(f("_overflow").value() == 4);
     CHECK(f.size() == 3);

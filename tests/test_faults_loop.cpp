@@ -154,7 +154,7 @@ TEST_CASE("a watch that could not be changed keeps what it had") {
     watch.forget();
 }
 
-TEST_CASE("whatever can be interrupted is interrupted, and nobody notices") {
+TEST_CASE("every call that can be interrupted is interrupted, without effect") {
     const undisturbed scope;
     event_loop loop;
     faults::all().interrupts = true;

@@ -183,7 +183,7 @@ TEST_CASE("what has the name of the unfinished file is removed, and never writte
     ::rmdir(beside.c_str());
 }
 
-TEST_CASE("whatever fails amid the writing is an error, and leaves neither a file nor a descriptor") {
+TEST_CASE("every failure during the writing is an error, and leaves neither a file nor a descriptor") {
     prom::event_loop loop(on_fake_time());
     directory d;
     const int before = faults::open_descriptors();

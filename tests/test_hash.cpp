@@ -223,7 +223,7 @@ TEST_CASE("values that meet in one place of a table are found within the bound, 
         static constexpr std::string_view label_names[] = {"l"};
     const prom::label_names labels(label_names);
         const declared f = declare_or_raise({prom::metric_type::gauge, "f", "h", {.registry = &mine}, &labels});
-        const hash_seed known = f.face->seed;  // of which nobody outside knows
+        const hash_seed known = f.face->seed;  // which is not known outside
         std::vector<std::string> values;
         for (std::uint64_t n = 0; values.size() != 300; ++n) {
             std::string value = printable(n);

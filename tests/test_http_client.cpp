@@ -451,7 +451,7 @@ TEST_CASE("every address of a name is tried") {
     ::close(fd);
 }
 
-TEST_CASE("a name that nobody knows never blocks the loop") {
+TEST_CASE("an unknown name never blocks the loop") {
     asking a("no-such-host.invalid");
     outcome<prom::result<http_response>> out;
     a.loop.spawn(keep(a.ask(), out));

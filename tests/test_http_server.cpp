@@ -604,7 +604,7 @@ TEST_CASE("few long pages at once have wide buffers, the others go on in narrow 
             CHECK(all.back()->peer.from_server.size() == each);
         }
         CHECK(s.wide_buffers() == 16);
-        all.erase(all.begin(), all.begin() + 4);  // they leave amid their pages
+        all.erase(all.begin(), all.begin() + 4);  // they leave during their pages
         CHECK(s.wide_buffers() == 16);  // kept for the next ones
         std::string first;
         for (auto& w : all) {
@@ -649,7 +649,7 @@ TEST_CASE("of several addresses the readers at one share what it may send in a t
         if (other) other->c.run(other->now);
         return after - before;
     };
-    CHECK(turn() >= 20 * 65536);  // nobody else is there
+    CHECK(turn() >= 20 * 65536);  // it is the only one
     wire other(s, 1000, 8);
     other.peer.to_server = get();
     CHECK(turn(&other) <= 5 * 65536);
@@ -723,7 +723,7 @@ TEST_CASE("a peer that leaves inside a head, or says nothing, is let go in silen
     }
 }
 
-TEST_CASE("a peer that resets is let go at any point, and nobody is told") {
+TEST_CASE("a peer that resets is dropped at any point, without an event") {
     service s;
     s.grow(100000);
     {

@@ -360,7 +360,7 @@ TEST_CASE("name[] is found in a query, decoded once") {
     CHECK(names("/m?name[]=a&name[]=b", 1) == "no");
 }
 
-// These texts are so long that whoever looks at an octet once for each of the others does not end before the test's time is up.
+// These texts are so long that quadratic code does not end before the test's time is up.
 TEST_CASE("what a client or an agent chooses is looked at once, whatever it is made of") {
     const auto long_of = [](std::string_view part, std::size_t size) {
         std::string text;

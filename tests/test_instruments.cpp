@@ -24,7 +24,7 @@ struct service {
     int plus(int n) const { return base + n; }
 };
 
-// A coroutine type that starts at once, and that nobody needs to await.
+// A coroutine type that starts at once, and that need not be awaited.
 struct eager_task {
     struct promise_type {
         int value = 0;

@@ -872,7 +872,7 @@ TEST_CASE("a moved clock is obeyed by the next turn, whatever the descriptor say
     CHECK(fired.size() == 1);
 }
 
-TEST_CASE("a clock that runs ahead of the system's wakes a host all the same") {
+TEST_CASE("a clock that runs ahead of the system's wakes a host nevertheless") {
     event_loop loop(faked);
     if (loop.native_handle() < 0) return;
     std::vector<int> fired;

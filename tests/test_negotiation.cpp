@@ -54,7 +54,7 @@ TEST_CASE("a Prometheus set to another escaping scheme gets it") {
               "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=" + scheme);
 }
 
-TEST_CASE("a browser, curl, Consul and whoever says nothing see text 0.0.4") {
+TEST_CASE("a browser, curl, Consul and clients without Accept see text 0.0.4") {
     for (std::string_view accept : {"", "*/*", "text/*", "text/plain", "text/plain, text/*, */*", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
                                     "application/json", "application/*", "image/png;q=0.1", "TEXT/PLAIN", " ", ",", ";", ",,,;;;,", "nonsense", "=", "\"", "q=1"})
         CHECK(agreed(accept) == text);
@@ -90,7 +90,7 @@ TEST_CASE("q is clamped, may be quoted, and is no offer when it is no number") {
     CHECK(prom::detail::parse_q("0.0000000001") == 1);
 }
 
-TEST_CASE("q=0 refuses a format; when nothing is left it is text 0.0.4 all the same") {
+TEST_CASE("q=0 refuses a format; when nothing is left it is text 0.0.4 nevertheless") {
     CHECK(agreed("application/openmetrics-text;q=0, */*") == text);
     CHECK(agreed("application/openmetrics-text;version=1.0.0;q=0, application/openmetrics-text;version=0.0.1;q=0.1") == openmetrics_0);
     CHECK(agreed("application/openmetrics-text;version=1.0.0;q=0, application/openmetrics-text") == openmetrics_0);

@@ -66,7 +66,7 @@ TEST_CASE("18: the name that the program gave makes no difference, with _total o
         CHECK(prom::server_stats({.accept = accept, .registries = first}).body == prom::server_stats({.accept = accept, .registries = second}).body);
 }
 
-TEST_CASE("19: server_stats is a page for anybody's server: of the default registry, filtered by name[], empty when nothing has the name") {
+TEST_CASE("19: server_stats is a page for any server: of the default registry, filtered by name[], empty when nothing has the name") {
     prom::gauge shown{"parity_shown", "Shown.", {}};
     prom::gauge hidden{"parity_hidden", "Hidden.", {}};
     shown.set(4);

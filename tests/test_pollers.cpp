@@ -127,7 +127,7 @@ TEST_CASE_TEMPLATE("an end of data with data before it is readable, twice", P, P
     REQUIRE(p.set(s.a.get(), interest::read, interest::none));
 }
 
-TEST_CASE_TEMPLATE("a writer learns that nobody reads any more", P, POLLERS) {
+TEST_CASE_TEMPLATE("a writer is ready when the reader has closed", P, POLLERS) {
     P p;
     REQUIRE(p.open());
     pipe_pair pipe;
@@ -162,7 +162,7 @@ TEST_CASE_TEMPLATE("a refused connection is told, and why", P, POLLERS) {
     auto listener = detail::listen_on(at, 1);
     REQUIRE(listener);
     at = detail::local_address(listener->get());
-    listener->reset();  // nobody listens there now
+    listener->reset();  // no process listens there now
     const detail::descriptor fd = detail::make_socket(AF_INET);
     if (::connect(fd.get(), at.get(), at.size) == 0) return;  // another program took the port meanwhile
     if (errno == EINPROGRESS) {
@@ -177,7 +177,7 @@ TEST_CASE_TEMPLATE("a refused connection is told, and why", P, POLLERS) {
     }
 }
 
-TEST_CASE("a refused connection whose error the event took is an error all the same") {
+TEST_CASE("a refused connection whose error the event consumed is still an error") {
     detail::net_address at;
     REQUIRE(detail::parse_address("127.0.0.1", 0, at));
     const detail::descriptor fd = detail::make_socket(AF_INET);  // not connected, and no error to tell
@@ -317,7 +317,7 @@ TEST_CASE("addresses are read as they are written") {
         CHECK_FALSE(detail::parse_address(bad, 80, at));
 }
 
-TEST_CASE("a unix socket that nobody listens on any more is replaced, a living one is not") {
+TEST_CASE("a unix socket on which no process listens is replaced, one in use is not") {
     char dir[] = "/tmp/prometheus_async_test.XXXXXX";
     REQUIRE(::mkdtemp(dir));
     const std::string path = std::string(dir) + "/s";

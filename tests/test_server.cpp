@@ -76,7 +76,7 @@ struct rig {
     }
 };
 
-/// Upstream's tests' fake: remembers whom it registered and whether it de-registered.
+/// Upstream's tests' fake: stores which server it registered and whether it de-registered.
 struct fake_discovery final : prom::service_discovery {
     std::string registered_url;
     int registered = 0, deregistered = 0;
@@ -343,7 +343,7 @@ TEST_CASE("prefork: workers close their copy of the parent's server, and each se
     untold.close();
     CHECK(server->close());
     CHECK(sd.deregistered == 1);
-    CHECK_FALSE(client("127.0.0.1", port).connected());  // nobody else listens there
+    CHECK_FALSE(client("127.0.0.1", port).connected());  // no other server listens there
     CHECK(prom::start_http_server_in_thread({.addr = "127.0.0.1", .port = port}));
     for (const worker& w : workers) {
         ::close(w.to);
@@ -716,7 +716,7 @@ TEST_CASE("a unix socket serves, and its file goes with the server") {
         auto server = r.start({.addr = "unix:" + path});
         REQUIRE(server);
         CHECK(client("unix:" + path).ask(r.loop, get("/")).status == 200);
-        // and what somebody else put in our place stays
+        // and a file of another program at its place stays
         REQUIRE(::unlink(path.c_str()) == 0);
         const int other = at.bound();
         REQUIRE(other >= 0);
@@ -779,7 +779,7 @@ TEST_CASE("a listening descriptor that is handed in serves, and is the server's"
         CHECK(client("unix:" + path).ask(r.loop, get("/")).status == 200);
         ::unlink(path.c_str());
     }
-    // What does not listen is refused, and closed all the same.
+    // What does not listen is refused, and closed nevertheless.
     const int other = ::socket(AF_INET, SOCK_STREAM, 0);
     auto server = r.start({.listen_fd = other});
     REQUIRE_FALSE(server);
@@ -916,7 +916,7 @@ TEST_CASE("close() de-registers, then closes; a second one is nothing") {
     CHECK(r.finish(none.close()));
 }
 
-TEST_CASE("a failed de-registration is the result of close(), and the server is closed all the same") {
+TEST_CASE("a failed de-registration is the result of close(), and the server is closed nevertheless") {
     rig r;
     fake_discovery sd;
     sd.fails_to_leave = true;
@@ -1026,7 +1026,7 @@ TEST_CASE("a discovery that fails leaves nothing open, whether it returns or thr
 }
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-TEST_CASE("a de-registration that throws closes the server all the same") {
+TEST_CASE("a de-registration that throws closes the server nevertheless") {
     rig r;
     struct thrower final : prom::service_discovery {
         prom::task<prom::result<prom::registration>> register_server(prom::event_loop&, const prom::metrics_http_server&) override {
@@ -1138,7 +1138,7 @@ TEST_CASE("a newcomer takes the place of the oldest that waits") {
     CHECK(r.told == std::vector{prom::event_kind::connection_evicted});
 }
 
-TEST_CASE("where nobody can be evicted the newcomer gets 503, and accepting pauses for 100 ms") {
+TEST_CASE("when no connection can be evicted the new one gets 503, and accepting pauses for 100 ms") {
     rig r;
     const std::string big(8 << 20, 'x');
     const prom::route routes[] = {{.path = "/big", .text = big}, {.path = "/", .text = "small"}};
@@ -1310,7 +1310,7 @@ TEST_CASE("a server whose eviction is told to a callback that ends it accepts no
     for (client& c : all) CHECK(c.ends(r.loop));
 }
 
-TEST_CASE("a server that ends amid an HTTP/1.0 page resets: half a page does not end like a whole one") {
+TEST_CASE("a server that ends during an HTTP/1.0 page resets: half a page does not end like a whole one") {
     rig r;
     prom::registry mine;
     const prom::family<prom::gauge, "l"> many{"many", "", {.registry = &mine}};

@@ -80,7 +80,7 @@ TEST_CASE("a long page comes piece by piece, also one whose label values look li
     CHECK(d.read().size() > 65536);
 }
 
-TEST_CASE("keep_file leaves it, remove() takes it all the same") {
+TEST_CASE("keep_file leaves it, remove() removes it nevertheless") {
     directory d;
     { REQUIRE(prom::textfile(d.options(true)).write()); }
     CHECK(d.files().size() == 1);
@@ -197,7 +197,7 @@ TEST_CASE("what is neither a regular file nor a symbolic link is refused; the li
     CHECK(d.files() == std::vector<std::string>{"job.prom"});
 }
 
-TEST_CASE("whatever fails amid the writing is an error that names the file, which is as it was") {
+TEST_CASE("every failure during the writing is an error that names the file, which is as it was") {
     directory d;
     prom::textfile f(d.options());
     REQUIRE(f.write());
@@ -330,7 +330,7 @@ TEST_CASE("a textfile may be destroyed by its own on_event, and by a collector o
             destroyer one;
             const auto destroys = d.mine.add_collector([&](prom::sample_sink& out) {
                 if (one.f) one.destroy();
-                out.sample(1);  // of no family: it is left out, and nobody is told any more
+                out.sample(1);  // of no family: it is left out, without an event
             });
             one.f.emplace(prom::textfile_options{.path = d.file, .registries = d.one, .keep_file = keeps, .on_event = &destroyer::on_event, .context = &one});
             const auto r = one.f->write();
@@ -345,7 +345,7 @@ TEST_CASE("a textfile may be destroyed by its own on_event, and by a collector o
             std::atomic<bool> begins = false;
             const auto fails = d.mine.add_collector([&](prom::sample_sink&) {
                 while (!begins) std::this_thread::yield();
-                if (one.f) one.destroy();  // on its own thread, which nobody can join
+                if (one.f) one.destroy();  // on its own thread, which cannot be joined
             });
             one.f.emplace(prom::textfile_options{.path = d.file, .registries = d.one, .keep_file = keeps, .interval = 0.001});
             begins = true;

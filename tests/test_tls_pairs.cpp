@@ -325,7 +325,7 @@ TEST_CASE("300 kB each way, 30 kB in small pieces, arrive whole while both direc
         CHECK((got_up == up));
         CHECK((got_down == down));
 
-        // Octets that nobody reads are not taken without end.
+        // Octets that are not read are taken up to a limit.
         std::size_t taken = 0, from = 0;
         for (bool stuck = false; !stuck;) {
             l.client->write(pattern(16000, 3));

@@ -40,7 +40,7 @@ struct sockets {
     ~sockets() { close(0), close(1); }
 };
 
-// What a loop would do: whoever can go on goes on.
+// What a loop would do: both sides go on as far as they can.
 struct pair {
     sockets s;
     stream client{s.fd[0]}, server{s.fd[1]};

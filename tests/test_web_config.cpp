@@ -225,7 +225,7 @@ TEST_CASE("a file that is not there, or whose certificate is not, says so") {
     CHECK(std::string(missing.why().describe()).find("cannot load certificate /tmp/nowhere.pem") != std::string::npos);
 }
 
-TEST_CASE("what is not a regular file is refused, and nobody waits for the writer of a FIFO") {
+TEST_CASE("what is not a regular file is refused, and no thread waits for the writer of a FIFO") {
     const auto refused = [](const std::string& path, const std::string& named) {
         const auto made = web_config::load(path);
         REQUIRE_FALSE(bool(made));
@@ -612,7 +612,7 @@ TEST_CASE("a renewed certificate of a followed file is that of the connections a
     const auto client = openssl_client::load(made.pem("ca")).value();
     caller before(at), after(at), last(at);
     REQUIRE(before.handshake(client.hook()));
-    before.ask("/metrics", basic("alice:secret"));  // the worker has looked, and then hashed: it does not look amid what follows
+    before.ask("/metrics", basic("alice:secret"));  // the worker has looked, and then hashed: it does not look again during what follows
     CHECK(before.status() == 200);
     copy(made.pem("wronghost"), pem);
     copy(made.key("wronghost"), key);

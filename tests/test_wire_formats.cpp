@@ -367,7 +367,7 @@ TEST_CASE("a family longer than a message's buffer is several messages of one na
         series += m.all.size();
     }
     CHECK(series == 2000);
-    // Whatever the window, and whoever goes meanwhile: each message is whole.
+    // For any window, and whatever is removed meanwhile: each message is complete.
     prom::registry* const shown[] = {&r};
     prom::cursor c;
     c.start({.as = prom::format::protobuf, .registries = shown});

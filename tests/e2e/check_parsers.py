@@ -322,7 +322,7 @@ def main():
                 if page["escaping"] != "allow-utf-8":
                     old[page["file"]] = (truth, page)
 
-    http.server.ThreadingHTTPServer.handle_error = lambda *_: None  # a Prometheus that ends amid a scrape
+    http.server.ThreadingHTTPServer.handle_error = lambda *_: None  # a Prometheus that ends during a scrape
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as scratch:

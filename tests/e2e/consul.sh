@@ -116,7 +116,7 @@ none() { secure /v1/agent/services | grep -qx '{}'; }
 ok "an agent that speaks TLS answers" within 60 secure_leads
 ok "services are registered over TLS and gone again" env CA="$tmp/certs/ca.pem" CONSUL_HTTP_ADDR="127.0.0.1:$https" CONSUL_HTTP_SSL=true "$B/e2e/consul_client" a b/c
 ok "nothing is left" none
-ok "an agent with a certificate of somebody else is refused" sh -c "! CA='$tmp/certs/other-ca.pem' CONSUL_HTTP_ADDR='https://127.0.0.1:$https' '$B/e2e/consul_client' a"
+ok "an agent with a certificate of another CA is refused" sh -c "! CA='$tmp/certs/other-ca.pem' CONSUL_HTTP_ADDR='https://127.0.0.1:$https' '$B/e2e/consul_client' a"
 start held env CA="$tmp/certs/ca.pem" CERT="$tmp/certs/server.pem" KEY="$tmp/certs/server.key" CONSUL_HTTP_ADDR="https://127.0.0.1:$https" "$B/e2e/consul_client" hold safe
 ok "a server with TLS is registered" within 20 says held registered
 ok "its check passes" within 30 secure_passes

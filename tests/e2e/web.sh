@@ -80,8 +80,8 @@ ok "and gets the page" says 'answers_total 42'
 ok "and again, on one connection" answer_is 200200 $ca -u alice:secret $https/metrics -o /dev/null $https/metrics
 ok "bob too" answer_is 200 $ca -u bob:hunter2 $https/metrics
 ok "a wrong password: 401" answer_is 401 $ca -u alice:secre $https/metrics
-ok "somebody else: 401" answer_is 401 $ca -u carol:secret $https/metrics
-ok "nobody: 401" answer_is 401 $ca $https/metrics
+ok "an unknown user: 401" answer_is 401 $ca -u carol:secret $https/metrics
+ok "no user: 401" answer_is 401 $ca $https/metrics
 ok "curl is told that Basic is asked for" sh -c "curl -sSi -m 5 $ca $https/metrics | grep -q '^WWW-Authenticate: Basic'"
 ok "TLS 1.2 is enough" answer_is 200 $ca --tls-max 1.2 -u alice:secret $https/metrics
 cp "$yml" "$tmp/good.yml"

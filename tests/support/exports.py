@@ -12,7 +12,7 @@ std:: over our types. These may be exported, each for its reason:
   elsewhere  functions of std:: over our public types, which no mark reaches: the same code in each copy of one version.
              Over private types only those in INSIDE, which g++ takes from the inside of a container whatever is hidden
 And none of these may reach state, whatever it calls: objects that can be written, and what is a thread's. That is read
-from the code, on x86-64; a call through a pointer counts for whoever names the function or a table that holds it.
+from the code, on x86-64; a call through a pointer counts for the code that names the function or a table that holds it.
 """
 import collections, platform, re, subprocess, sys
 

@@ -3,7 +3,7 @@
 these name) before it, and that it does not compile when one of these is left out; checks the contents table against the
 banners, and compiles the README's C++ blocks and the code of its table "Everything at a glance". Every link of the README leads
 somewhere, every example has a number of its own and stands in the README. Every public name is used by an example, has a comment with keys (shape,
-unit, threads, ...), every class that has state says its threads, and each name stands in the README or below among those that nobody types. The manual's links lead somewhere.
+unit, threads, ...), every class that has state says its threads, and each name stands in the README or below among those that users do not type. The manual's links lead somewhere.
 Ends with "N passed, N failed"."""
 import glob, html.parser, os, re, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor

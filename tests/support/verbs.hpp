@@ -36,7 +36,7 @@ struct counting_clock {
     ~counting_clock() { prom::set_clock(prom::system_clock()); }
 };
 
-// asyncio's Future: one coroutine may wait; whoever has it sets the result.
+// asyncio's Future: one coroutine may wait; the holder sets the result.
 template <class T>
 class future {
 public:
@@ -58,7 +58,7 @@ private:
     std::coroutine_handle<> waiting_;
 };
 
-// TestFromAsyncFn's helper: the outcome of what must not need anybody else to end.
+// TestFromAsyncFn's helper: the outcome of a deferred that must have ended without other help.
 template <class Awaitable>
 auto sync_wait_outcome(Awaitable&& awaitable) {
     auto d = prom::make_deferred(std::forward<Awaitable>(awaitable));
