@@ -17288,6 +17288,11 @@ namespace detail {
 
 // ---- what is pushed ----
 
+inline bool is_among(const vector<string>& names, std::string_view name) noexcept {
+    for (const string& each : names) if (each == name) return true;
+    return false;
+}
+
 /// Reads a page while it is made, and finds series that a Pushgateway refuses, or whose labels it would overwrite.
 class push_check {
 public:
@@ -17419,8 +17424,7 @@ void push_check::metric() {
         fault_ = text_of({metric_, ": a Pushgateway has its own metric of that name for each group"});
 }
 void push_check::label() {
-    for (const string& name : *group_)
-        if (label_ == name) fault_ = text_of({metric_, "{", label_, "}: the Pushgateway would overwrite this label by the group's"});
+    if (is_among(*group_, label_)) fault_ = text_of({metric_, "{", label_, "}: the Pushgateway would overwrite this label by the group's"});
 }
 
 // ---- pushers ----
@@ -17446,13 +17450,18 @@ struct push_metrics : allocated {
     gauge last_success;
 };
 
-struct push_call;
+struct push_work;
 
 /// One group and its connection, shared by a pushgateway, its tasks and its closing work.
 struct PROMETHEUS_ASYNC_LOCAL push_member : counted<push_member> {
     push_member(event_loop& its, const push_options& o);
     push_member(const push_member&) = delete;
 
+    void read_gateway(std::string_view text, bool has_tls);
+    void add(std::string_view name, std::string_view value);  // to the group
+    void read_credential(const credential& who);
+    /// `name` replaces the % of `why`, if there is one.
+    void flaw(std::string_view why, std::string_view name = {});
     void cancel() noexcept;                        // all running pushes and removals
     void forget(std::string_view what, std::string_view advice);  // replaces the text of why()
     /// The result of a push or removal. A failure is reported, and why() explains it.
@@ -17473,32 +17482,12 @@ struct PROMETHEUS_ASYNC_LOCAL push_member : counted<push_member> {
     owned<http_client> client;                     // of the last request; kept if it can be used again, or if an answer may still come
     unsigned carried = 0;                          // how often in a row that answer has not come
     double used = 0;                               // when it was last used
-    push_call* calls = nullptr;                    // in order; the first one is running
-    wait_scope periodic_wait, lingering;                    // of the periodic pushes, and of remove_after
+    push_work* calls = nullptr;                    // in order; the first one is running
+    wait_scope periodic_wait, lingering;           // of the periodic pushes, and of remove_after
     retry_pauses pauses;
     bool maybe_there = false;                      // the gateway may have the group
     bool closed = false, cleartext = false;        // cleartext: reported
     string trouble;                           // the text of why()
-};
-
-/// One push or removal, running or waiting for those before it.
-struct push_call {
-    push_call(push_member& of, wait_scope& its) noexcept : m(of), scope(its) {
-        push_call** at = &m.calls;
-        while (*at) at = &(*at)->next;
-        *at = this;
-    }
-    push_call(const push_call&) = delete;
-    ~push_call() {
-        push_call** at = &m.calls;
-        while (*at != this) at = &(*at)->next;
-        *at = next;
-        if (at == &m.calls && next && next->wait) next->wait->wake_soon();
-    }
-    push_member& m;
-    wait_scope& scope;
-    io_wait* wait = nullptr;
-    push_call* next = nullptr;
 };
 
 inline bool push_text(std::string_view s) noexcept {
@@ -17510,12 +17499,30 @@ push_member::push_member(event_loop& its, const push_options& o)
     : numbers(o), where(o.gateway.empty() ? "127.0.0.1:9091" : o.gateway), secret(o.credential.secret),
       registries(o.registries.begin(), o.registries.end()), loop(its),
       alive(its, [](void* self) noexcept { static_cast<push_member*>(self)->client = {}; }, this) {
-    const auto flaw = [this](std::initializer_list<std::string_view> why) {
-        if (usable) usable = error_of(errc::invalid_option, why);
-    };
     only.assign(o.only.begin(), o.only.end());
-
-    std::string_view text = where, prefix;
+    read_gateway(where, bool(o.tls));
+    if (o.job.empty()) flaw("push_options::job is empty: a group must have a job");
+    add("job", o.job);
+    for (const label& l : o.grouping) {
+        if (!legacy_label_name(l.name) || reserved_label_name(l.name))
+            flaw("push_options::grouping: label % is not [a-zA-Z_][a-zA-Z0-9_]*, or begins with __", l.name);
+        add(l.name, l.value);
+    }
+    read_credential(o.credential);
+    if (positive(o.timeout.count()) == 0) flaw("push_options::timeout is not above 0");
+    if (o.as != format::text_0_0_4 && (PROMETHEUS_ASYNC_NO_NATIVE || o.as != format::protobuf))
+        flaw("push_options::as is neither text_0_0_4 nor protobuf, or PROMETHEUS_ASYNC_NO_NATIVE has left that out");
+    if (o.self_metrics) metrics = owned<push_metrics>(new push_metrics(*o.self_metrics, path));
+    if (!usable) trouble = usable.why().describe();
+}
+void push_member::flaw(std::string_view why, std::string_view name) {
+    if (!usable) return;
+    const std::size_t at = why.find('%');
+    if (at == std::string_view::npos) usable = error(errc::invalid_option, why);
+    else usable = error_of(errc::invalid_option, {why.substr(0, at), name, why.substr(at + 1)});
+}
+void push_member::read_gateway(std::string_view text, bool has_tls) {
+    std::string_view prefix;
     const std::size_t scheme = text.find("://");
     if (!same_word(text.substr(0, 7), "unix://")) {
         const std::size_t slash = text.find('/', scheme == std::string_view::npos ? 0 : scheme + 3);
@@ -17523,68 +17530,43 @@ push_member::push_member(event_loop& its, const push_options& o)
             prefix = text.substr(slash);
             text = text.substr(0, slash);
         }
-        while (!prefix.empty() && prefix.back() == '/') prefix.remove_suffix(1);
+        while (prefix.ends_with('/')) prefix.remove_suffix(1);
     }
     auto at = parse_endpoint(text, false, 9091, 443);
     if (at) to = *std::move(at);
     if (!at || !visible(prefix) || prefix.find_first_of("?#") != std::string_view::npos)
-        flaw({"push_options::gateway is not host:port, http://host:port/prefix, https://host or unix:///path"});
-    path.append(prefix).append("/metrics");
-    if (path.find("/metrics/") != string::npos) flaw({"push_options::gateway has /metrics in it: that and the group are added automatically"});
-    if (to.tls && !o.tls) flaw({"an https gateway needs push_options::tls"});
-
-    // Values with special characters are written as base64, because proxies and the gateway itself change "//", "..", and "%2F".
-    const auto add = [&](std::string_view option, std::string_view name, std::string_view value) {
-        if (!valid_utf8(value)) flaw({option, name, " has a value that is not UTF-8"});
-        if (std::find(group.begin(), group.end(), name) != group.end())
-            flaw({option, name, name == "job" ? " is set by push_options::job" : " is given twice"});
-        group.emplace_back(name);
-        bool plain = !value.empty() && value != "." && value != "..";
-        for (char c : value) plain = plain && unreserved(c);
-        path.append("/").append(name).append(plain ? "/" : "@base64/");
-        if (plain) path.append(value);
-        else path.append(value.empty() ? "=" : base64(value, true));
-    };
-    if (o.job.empty()) flaw({"push_options::job is empty: a group must have a job"});
-    add("push_options::", "job", o.job);
-    for (const label& l : o.grouping) {
-        constexpr std::string_view option = "push_options::grouping: label ";
-        if (!legacy_label_name(l.name) || reserved_label_name(l.name)) flaw({option, l.name, " is not [a-zA-Z_][a-zA-Z0-9_]*, or begins with __"});
-        add(option, l.name, l.value);
-    }
-
-    const credential& who = o.credential;
-    std::string_view scheme_of = "Bearer ", token = who.secret;
+        flaw("push_options::gateway is not host:port, http://host:port/prefix, https://host or unix:///path");
+    path = text_of({prefix, "/metrics"});
+    if (path.find("/metrics/") != string::npos) flaw("push_options::gateway has /metrics in it: that and the group are added automatically");
+    if (to.tls && !has_tls) flaw("an https gateway needs push_options::tls");
+}
+/// Values with special characters are written as base64, because proxies and the gateway itself change "//", "..", and "%2F".
+void push_member::add(std::string_view name, std::string_view value) {
+    const bool first = group.empty();
+    if (!valid_utf8(value)) flaw(first ? "push_options::job has a value that is not UTF-8" : "push_options::grouping: label % has a value that is not UTF-8", name);
+    if (is_among(group, name)) flaw(name == "job" ? "push_options::grouping: label job is set by push_options::job" : "push_options::grouping: label % is given twice", name);
+    group.emplace_back(name);
+    bool plain = !value.empty() && value != "." && value != "..";
+    for (char c : value) plain = plain && unreserved(c);
+    string encoded("=");
+    if (plain) encoded = value;
+    else if (!value.empty()) encoded = base64(value, true);
+    path = text_of({path, "/", name, plain ? "/" : "@base64/", encoded});
+}
+void push_member::read_credential(const credential& who) {
+    std::string_view scheme = "Bearer ", token = who.secret;
     secret_text pair, encoded;
     if (who.kind == credential::scheme::bearer) {
-        if (token.empty() || !visible(token)) flaw({"push_options::credential: a token is empty, or has an octet that no field value may have"});
+        if (token.empty() || !visible(token)) flaw("push_options::credential: a token is empty, or has an octet that no field value may have");
     } else if (!who.user.empty() || !token.empty()) {
-        if (!push_text(who.user) || !push_text(token) || who.user.find(':') != std::string_view::npos)
-            flaw({"push_options::credential: a user has a colon, or there is a control character"});
         pair.text = text_of({who.user, ":", token});
+        if (!push_text(pair.text) || who.user.find(':') != std::string_view::npos)
+            flaw("push_options::credential: a user has a colon, or there is a control character");
         encoded.text = base64(pair.text);
-        scheme_of = "Basic ";
+        scheme = "Basic ";
         token = encoded.text;
     }
-    if (!token.empty()) authorization.text = text_of({scheme_of, token});
-    if (positive(o.timeout.count()) == 0) flaw({"push_options::timeout is not above 0"});
-    if (o.as != format::text_0_0_4 && (PROMETHEUS_ASYNC_NO_NATIVE || o.as != format::protobuf))
-        flaw({"push_options::as is neither text_0_0_4 nor protobuf, or PROMETHEUS_ASYNC_NO_NATIVE has left that out"});
-    if (o.self_metrics) metrics = owned<push_metrics>(new push_metrics(*o.self_metrics, path));
-    if (!usable) trouble = usable.why().describe();
-}
-
-void push_member::cancel() noexcept {
-    contain("a push", [&] { lingering.cancel(); }, [](const error&) {});
-    contain("a push", [&] { periodic_wait.cancel(); }, [](const error&) {});
-    for (push_call* c = calls; c;) {
-        if (c->scope.canceled) {
-            c = c->next;
-            continue;
-        }
-        contain("a push", [&] { c->scope.cancel(); }, [](const error&) {});
-        c = calls;  // *c may have been destroyed, and others with it
-    }
+    if (!token.empty()) authorization.text = text_of({scheme, token});
 }
 
 void push_member::forget(std::string_view what, std::string_view how) {
@@ -17661,33 +17643,32 @@ result<void> push_member::report_end(push_end how, const error& why) {
 ///
 /// A gateway of version 1.5 accepts a request that was cut at the end of a line as complete. So no piece but the last ends
 /// there, and a page that must not be stored is not cut, but gets a line that every gateway refuses.
-struct push_page {
-    explicit push_page(push_member& of) : m(of), checked(of.group) {}
+struct push_page : allocated {
+    explicit push_page(push_member& of) : m(of), checked(of.group) { start(); }
+    push_page(const push_page&) = delete;
 
-    /// Makes as much as fits the buffer. A page that is longer is made twice, so that an error at its end is found before its
-    /// beginning is sent.
-    task<result<void>> begin(wait_scope& scope) {
-        start();
-        if (!whole && good) {
-            string piece(65536, '\0'), all;
-            for (pulled got{0, pull::more}; got.what == pull::more && good;) {
-                got = plain(piece);
-                if (delimited) all.append(piece, 0, got.bytes);
-                const result<void> turned = co_await io_wait(m.loop, &scope, -1, interest::none, m.loop.now());
-                if (turned.why().code() == errc::canceled) co_return turned;
-            }
-            if (good) rendered(all);
-        }
-        if (!good) co_return good;
+    /// Makes the next piece of a page that does not fit the buffer, and false if there is none. Such a page is made twice, so
+    /// that an error at its end is found before its beginning is sent.
+    bool look() {
+        if (whole || !good || looked) return false;
+        piece.resize(65536);
+        const pulled got = plain(piece);
+        if (delimited) all.append(piece, 0, got.bytes);
+        looked = got.what != pull::more;
+        return true;
+    }
+    void begin() {
+        if (looked && good) rendered();
 #if !PROMETHEUS_ASYNC_NO_GZIP
-        if (!m.numbers.gzip || !worth_gzip(text.size(), true)) co_return {};
+        if (!good || !m.numbers.gzip || !worth_gzip(text.size(), true)) return;
         if (std::exchange(held, false)) text += last;
         zipped = zip.begin(text, whole);
         octets = 0;
         if (zipped) fill();
 #endif
-        co_return {};
     }
+
+private:
     void start() {
         page_options how;
         how.registries = m.registries;
@@ -17703,14 +17684,14 @@ struct push_page {
     }
     /// Called after the page was made once. Text is made again while it is sent; messages, which begin with their sizes, are
     /// stored and sent.
-    void rendered([[maybe_unused]] string& all) {
+    void rendered() {
+        piece = string();
         if (!delimited) return start();
 #if !PROMETHEUS_ASYNC_NO_NATIVE
         if (!checked.rewrite(all)) {
             good = error(errc::invalid_option, checked.fault());
             return;
         }
-        messages.swap(all);
         ready = true;
         refill();
 #endif
@@ -17731,6 +17712,8 @@ struct push_page {
         }
         text.resize(n);
     }
+
+public:
     /// The next piece. Its last octet is held back until the piece after it.
     pulled next(std::span<char> into) noexcept {
         into[0] = last;
@@ -17741,6 +17724,8 @@ struct push_page {
         octets += got.bytes;
         return got;
     }
+
+private:
     pulled made(std::span<char> into) noexcept {
 #if !PROMETHEUS_ASYNC_NO_GZIP
         if (zipped) return zip.next(into, [this](std::span<char> room) noexcept { return plain(room); });
@@ -17751,9 +17736,9 @@ struct push_page {
     pulled plain(std::span<char> into) noexcept {
         constexpr std::string_view invalid_line = "\nthis page is not whole\n";  // a metric whose value is no number
         if (ready) {
-            const std::size_t n = messages.copy(into.data(), into.size(), given);
+            const std::size_t n = all.copy(into.data(), into.size(), given);
             given += n;
-            return {n, given == messages.size() ? pull::done : pull::more};
+            return {n, given == all.size() ? pull::done : pull::more};
         }
         const pulled got = page.next(into);
         if (got.what == pull::failed) good = error(errc::canceled, "a collector failed, or there was no memory for the page");
@@ -17766,174 +17751,338 @@ struct push_page {
     push_member& m;
     cursor page;
     push_check checked;
-    result<void> good;                     // an error: the page must not be pushed
     vector<std::string_view> names;
     const bool delimited = m.numbers.as == format::protobuf;
-    bool ready = false;                    // `messages` has the page; `given` octets of it were taken
-    string messages;
+    bool looked = false;                   // the page was made once; if delimited, `all` has it
+    bool ready = false;                    // `all` is what is sent; `given` octets of it were taken
+    string piece, all;
     std::size_t given = 0;
+    bool held = false;
+    char last = 0;
+
+public:
+    result<void> good;                     // an error: the page must not be pushed
     string text;                           // the beginning, as it is sent
     bool whole = false;                    // `text` is the whole page
-    bool zipped = false, held = false;
-    char last = 0;
+    bool zipped = false;
     std::size_t octets = 0;
+
+private:
 #if !PROMETHEUS_ASYNC_NO_GZIP
     gzip_filter zip;
 #endif
 };
 
-/// Returns the connection to its owner, also when the coroutine is destroyed.
-struct push_exchange {
+// ---- one push, from its place in the queue to its end ----
+
+/// What a pusher is asked for. `beat`: pushes periodically until that is canceled; `close`: what close() does.
+enum class push_job : std::uint8_t { put, post, remove, beat, close };
+enum class push_wait : std::uint8_t { none, pause, connection, answer };
+
+/// A job and its place in the queue of its pusher. Everything but the waiting is here, because the code of a coroutine is much
+/// larger.
+struct PROMETHEUS_ASYNC_LOCAL push_work {
+    push_work(push_member& of, push_job what) noexcept : m(of), job(what) {}
+    push_work(const push_work&) = delete;
+    ~push_work() {  // also when the coroutine is destroyed
+        end_try();
+        leave();
+    }
+    /// Continues, and returns what to wait for; after `none`, `end` is the result.
+    push_wait next();
+    void take(const result<http_response>& answer);
+    void done(push_end how, const error& why);
+    bool queued() const noexcept { return queued_; }
+
     push_member& m;
+    wait_scope own;
+    wait_scope* scope = &own;
+    io_wait* wait = nullptr;
+    double until = 0;               // of a pause
+    result<void> told;              // what was waited for came to
+    http_request ask{};
     owned<http_client> client;
-    ~push_exchange() {
-        if (!client || !m.alive.attached() || !(client->reusable() || client->owes())) return;
-        m.used = m.loop.now();
-        m.client = std::move(client);
+    result<void> end;
+    push_work* following = nullptr;
+
+private:
+    enum class step : std::uint8_t { begin, attempt, page, connected, pause_over, beat, pushed, removal, over };
+    void start(std::string_view with);
+    void attempt();
+    push_wait request();
+    push_wait send();
+    void tried(push_end how, const error& why, double retry_after = 0);
+    void after() noexcept;
+    void leave() noexcept;
+    void end_try() noexcept;
+    void pause(double time, step then) noexcept {
+        until = time;
+        at_ = then;
+        pausing_ = true;
     }
+
+    const push_job job;
+    step at_ = step::begin;
+    bool pausing_ = false, queued_ = false;
+    bool old_ = false;              // the connection was there before
+    bool removes_ = false;
+    unsigned tries_ = 0;
+    double late_ = 0;               // when this try must be over
+    result<void> pushed_;           // of close(): what its push came to
+    owned<push_page> page_;         // null: a removal
+    http_body rest_{[](void* self, std::span<char> into) noexcept { return static_cast<push_page*>(self)->next(into); }, nullptr};
 };
 
-struct push_outcome {
-    push_outcome(push_end is, const error& reason, double after = 0, bool now = false) noexcept
-        : how(is), why(reason), retry_after(after), at_once(now) {}
-    push_end how;         // unanswered: it may be tried again
-    error why;
-    double retry_after;
-    bool at_once;         // a kept connection had been closed meanwhile
-};
+void push_member::cancel() noexcept {
+    contain("a push", [&] { lingering.cancel(); }, [](const error&) {});
+    contain("a push", [&] { periodic_wait.cancel(); }, [](const error&) {});
+    for (push_work* c = calls; c;) {
+        if (c->scope->canceled) {
+            c = c->following;
+            continue;
+        }
+        contain("a push", [&] { c->scope->cancel(); }, [](const error&) {});
+        c = calls;  // it may be gone, and others with it
+    }
+}
 
-task<push_outcome> push_try(push_member& m, wait_scope& scope, std::string_view method) {
-    constexpr double kept_for = 60;  // seconds that a connection is kept: routers drop idle ones
-    const double until = m.loop.now() + m.numbers.timeout.count();
-    push_page page(m);
-    const bool pushes = method != "DELETE";
-    if (pushes) {
-        const result<void> made = co_await page.begin(scope);
-        if (!made) co_return push_outcome(scope.canceled ? push_end::canceled : push_end::page, made.why());
-    }
-    http_request ask{method, m.path, {}, {}, {}, m.authorization.text};
-    ask.content_type = content_type(m.numbers.as, escaping::underscores);
-    const http_body rest{[](void* self, std::span<char> into) noexcept { return static_cast<push_page*>(self)->next(into); }, &page};
-    if (pushes) {
-        ask.body = page.text;
-        if (!page.whole) ask.rest = &rest;
-        if (page.zipped) ask.content_encoding = "gzip";
-    }
-    push_exchange on{m, std::move(m.client)};
-    if (on.client && (on.client->owes() ? ++m.carried > 3 : !on.client->reusable() || m.loop.now() - m.used > kept_for)) on.client = {};
-    const bool old = bool(on.client);
-    if (old) {
-        on.client->renew(scope, until - m.loop.now());
-    } else {
-        m.carried = 0;
-        http_deadlines limits;
-        limits.first_octet = limits.total = until - m.loop.now();
-        limits.words = 4096;
-        on.client = owned(new http_client(m.loop, scope, m.to, m.numbers.tls, limits));
-        const result<void> connected = co_await on.client->connect(ask);
-        if (!connected) {
-            const errc code = connected.why().code();
-            co_return push_outcome(scope.canceled ? push_end::canceled : code == errc::invalid_option || code == errc::unsupported ? push_end::page : push_end::unanswered,
-                                   connected.why());
+push_wait push_work::next() {
+    const double interval = m.numbers.interval.count();
+    for (;;) {
+        if (std::exchange(pausing_, false)) return push_wait::pause;
+        switch (at_) {
+        case step::begin:
+            if (job == push_job::beat) {
+                scope = &m.periodic_wait;
+                pause(m.loop.now() + (interval < 1 ? interval : 1) * m.pauses.jitter(), step::beat);
+            } else if (job != push_job::close) {
+                start(job == push_job::put ? "PUT" : job == push_job::post ? "POST" : "DELETE");
+            } else if (std::exchange(m.closed, true)) {
+                at_ = step::over;
+            } else {
+                m.periodic_wait.cancel();
+                at_ = step::pushed;
+                if (m.numbers.push_at_end) start("PUT");
+            }
+            break;
+        case step::attempt: attempt(); break;
+        case step::page: {
+            const push_wait waits = request();
+            if (waits != push_wait::none) return waits;
+            break;
+        }
+        case step::connected: {
+            const push_wait waits = send();
+            if (waits != push_wait::none) return waits;
+            break;
+        }
+        case step::pause_over:
+            if (m.metrics && !scope->canceled) m.metrics->counts[push_metrics::retries].inc();
+            at_ = step::attempt;
+            break;
+        case step::beat:
+            if (m.periodic_wait.canceled) at_ = step::over;
+            else start("PUT");
+            break;
+        case step::pushed:
+            pushed_ = end;
+            at_ = step::over;
+            if (!m.numbers.remove_at_end) break;
+            at_ = step::removal;
+            scope = &m.lingering;
+            if (end) pause(m.loop.now() + positive(m.numbers.remove_after.count()), step::removal);
+            break;
+        case step::removal:
+            end = error(errc::canceled, "the removal was canceled");
+            at_ = step::over;
+            if (m.lingering.canceled) break;
+            scope = &own;
+            start("DELETE");
+            break;
+        case step::over: return push_wait::none;
         }
     }
-    if (!m.authorization.text.empty() && !m.to.tls && m.to.path.empty() && !on.client->there().loopback() && !std::exchange(m.cleartext, true))
+}
+
+/// Takes its place in the queue.
+void push_work::start(std::string_view with) {
+    ask.method = with;
+    ask.target = m.path;
+    ask.authorization = m.authorization.text;
+    removes_ = with == "DELETE";
+    tries_ = 0;
+    end = m.usable;
+    if (!end) return after();
+    push_work** at = &m.calls;
+    while (*at) at = &(*at)->following;
+    *at = this;
+    queued_ = true;
+    at_ = step::attempt;
+    if (m.calls != this) pause(__DBL_MAX__, step::attempt);
+}
+void push_work::leave() noexcept {
+    if (!std::exchange(queued_, false)) return;
+    push_work** at = &m.calls;
+    while (*at != this) at = &(*at)->following;
+    *at = std::exchange(following, nullptr);
+    if (at == &m.calls && *at && (*at)->wait) (*at)->wait->wake_soon();
+}
+/// A page is made for each try; a connection goes back to its owner.
+void push_work::end_try() noexcept {
+    page_ = {};
+    owned<http_client> used = std::move(client);
+    if (!used || !m.alive.attached() || !(used->reusable() || used->owes())) return;
+    m.used = m.loop.now();
+    m.client = std::move(used);
+}
+
+void push_work::attempt() {
+    if (scope->canceled) return done(push_end::canceled, {errc::canceled, "the push was canceled"});
+    ++tries_;
+    late_ = m.loop.now() + m.numbers.timeout.count();
+    if (!removes_) page_ = owned<push_page>(new push_page(m));
+    at_ = step::page;
+}
+/// When the page is made: a connection that is there, or a new one.
+push_wait push_work::request() {
+    constexpr double kept_for = 60;  // a connection: routers forget quiet ones
+    if (scope->canceled) {
+        tried(push_end::canceled, told.why());
+        return push_wait::none;
+    }
+    if (page_ && page_->look()) {
+        pause(m.loop.now(), step::page);
+        return push_wait::none;
+    }
+    ask.body = ask.content_encoding = {};
+    ask.rest = nullptr;
+    if (page_) {
+        page_->begin();
+        if (!page_->good) {
+            tried(push_end::page, page_->good.why());
+            return push_wait::none;
+        }
+        ask.content_type = content_type(m.numbers.as, escaping::underscores);
+        ask.body = page_->text;
+        rest_.self = page_.get();
+        if (!page_->whole) ask.rest = &rest_;
+        if (page_->zipped) ask.content_encoding = "gzip";
+    }
+    client = std::move(m.client);
+    if (client && (client->owes() ? ++m.carried > 3 : !client->reusable() || m.loop.now() - m.used > kept_for)) client = {};
+    old_ = bool(client);
+    at_ = step::connected;
+    told = {};
+    const double left = late_ - m.loop.now();
+    if (old_) {
+        client->renew(*scope, left);
+        return push_wait::none;
+    }
+    m.carried = 0;
+    http_deadlines limits;
+    limits.first_octet = limits.total = left;
+    limits.words = 4096;
+    client = owned(new http_client(m.loop, *scope, m.to, m.numbers.tls, limits));
+    return push_wait::connection;
+}
+push_wait push_work::send() {
+    if (!told) {
+        const errc code = told.why().code();
+        tried(code == errc::invalid_option || code == errc::unsupported ? push_end::page : push_end::unanswered, told.why());
+        return push_wait::none;
+    }
+    if (!m.authorization.text.empty() && !m.to.tls && m.to.path.empty() && !client->there().loopback() && !std::exchange(m.cleartext, true))
         notify(m.numbers.on_event, m.numbers.context,
                {event_kind::credentials_in_clear, {errc::invalid_option, "a push sends credentials over plain HTTP"}});
-    m.maybe_there = m.maybe_there || pushes;
-    const auto answer = co_await on.client->exchange(ask);
-    if (m.metrics && pushes) m.metrics->counts[push_metrics::octets_sent].inc(static_cast<double>(page.octets));
-    if (pushes && !page.good) co_return push_outcome(push_end::page, page.good.why());
+    if (page_) m.maybe_there = true;
+    return push_wait::answer;
+}
+void push_work::take(const result<http_response>& answer) {
+    if (m.metrics && page_) m.metrics->counts[push_metrics::octets_sent].inc(page_->octets);
+    if (page_ && !page_->good) return tried(push_end::page, page_->good.why());
     if (!answer) {
         const errc code = answer.why().code();
-        co_return push_outcome(scope.canceled ? push_end::canceled : push_end::unanswered, answer.why(), 0, old && (code == errc::system || code == errc::protocol));
+        if (old_ && (code == errc::system || code == errc::protocol)) {  // it had been closed meanwhile: on a new one then
+            --tries_;
+            at_ = step::attempt;
+            return end_try();
+        }
+        return tried(push_end::unanswered, answer.why());
     }
     m.carried = 0;
     const int status = answer->status;
     if (status == 200 || status == 202) {
-        if (!pushes) m.maybe_there = false;
-        co_return push_outcome(push_end::taken, {errc::canceled, {}});
+        if (removes_) m.maybe_there = false;
+        return tried(push_end::taken, {errc::canceled, {}});
     }
     const bool again = status == 408 || status == 429 || status >= 500;
-    co_return push_outcome(again ? push_end::unanswered : push_end::refused, m.no(*answer), answer->retry_after);
+    tried(again ? push_end::unanswered : push_end::refused, m.no(*answer), answer->retry_after);
+}
+/// After a try: another one, if that may help and is allowed.
+void push_work::tried(push_end how, const error& reason, double retry_after) {
+    const error why = reason;
+    if (scope->canceled && (how == push_end::page || how == push_end::unanswered)) how = push_end::canceled;
+    end_try();
+    if (how == push_end::unanswered && why.code() != errc::refused) m.forget(why.describe(), m.advice(why));
+    if (how != push_end::unanswered || tries_ >= m.numbers.tries) return done(how, why);
+    pause(m.loop.now() + m.pauses.next(retry_after), step::pause_over);
+}
+void push_work::done(push_end how, const error& why) {
+    end = m.report_end(how, why);
+    end_try();
+    leave();
+    after();
+}
+/// What follows, after it has left the queue.
+void push_work::after() noexcept {
+    at_ = step::over;
+    if (job == push_job::beat) pause(m.loop.now() + m.numbers.interval.count() * (0.95 + 0.1 * m.pauses.jitter()), step::beat);
+    if (job != push_job::close) return;
+    if (!removes_) at_ = step::pushed;
+    else if (!pushed_) end = pushed_;
 }
 
-// ---- tries, and periodic pushes ----
-
-/// Tries until it succeeds, or the tries are used up. `periodic`: called by the periodic pushes.
-task<result<void>> push_run(shared<push_member> m, std::string_view method, bool periodic = false) {
-    if (!m->usable) co_return m->usable.why();
-    wait_scope own;
-    wait_scope& scope = periodic ? m->periodic_wait : own;
-    push_call call(*m, scope);
-    if (m->calls != &call) {
-        io_wait turn(m->loop, &scope, -1, interest::none, __DBL_MAX__);
-        call.wait = &turn;
-        (void)co_await turn;
-        call.wait = nullptr;
-    }
-    for (unsigned tried = 1; !scope.canceled; ++tried) {
-        push_outcome end(push_end::page, {errc::canceled, {}});
+task<result<void>> push_run(shared<push_member> m, push_job what) {
+    push_work work(*m, what);
+    for (;;) {
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
-            end = co_await push_try(*m, scope, method);
-        } catch (...) {
-            end = push_outcome(push_end::page, caught("a push"));
-        }
-#else
-        end = co_await push_try(*m, scope, method);
 #endif
-        if (end.at_once) {  // the next try has a new connection, so this does not repeat
-            --tried;
-            continue;
-        }
-        if (end.how == push_end::unanswered && end.why.code() != errc::refused) m->forget(end.why.describe(), m->advice(end.why));
-        if (end.how != push_end::unanswered || tried >= m->numbers.tries) co_return m->report_end(end.how, end.why);
-        (void)co_await io_wait(m->loop, &scope, -1, interest::none, m->loop.now() + m->pauses.next(end.retry_after));
-        if (m->metrics && !scope.canceled) m->metrics->counts[push_metrics::retries].inc();
-    }
-    co_return m->report_end(push_end::canceled, {errc::canceled, "the push was canceled"});
-}
-
-task<void> push_beat(shared<push_member> m) {
-    const double interval = m->numbers.interval.count();
-    for (double pause = (interval < 1 ? interval : 1) * m->pauses.jitter();; pause = interval * (0.95 + 0.1 * m->pauses.jitter())) {
-        (void)co_await io_wait(m->loop, &m->periodic_wait, -1, interest::none, m->loop.now() + pause);
-        if (m->periodic_wait.canceled) co_return;
+            switch (work.next()) {
+            case push_wait::none: co_return work.end;
+            case push_wait::connection: work.told = co_await work.client->connect(work.ask); break;
+            case push_wait::answer: {
+                const auto answer = co_await work.client->exchange(work.ask);
+                work.take(answer);
+                break;
+            }
+            case push_wait::pause: {
+                io_wait pause(m->loop, work.scope, -1, interest::none, work.until);
+                work.wait = &pause;
+                work.told = co_await pause;
+                work.wait = nullptr;
+                break;
+            }
+            }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
-        try {
-            (void)co_await push_run(m, "PUT", true);
         } catch (...) {
-            (void)m->report_end(push_end::page, caught("a push"));
+            work.wait = nullptr;
+            if (!work.queued()) throw;
+            work.done(push_end::page, caught("a push"));
         }
-#else
-        (void)co_await push_run(m, "PUT", true);
 #endif
     }
 }
-
-task<result<void>> push_close(shared<push_member> m) {
-    if (std::exchange(m->closed, true)) co_return {};
-    m->periodic_wait.cancel();
-    result<void> end;
-    if (m->numbers.push_at_end) end = co_await push_run(m, "PUT");
-    if (!m->numbers.remove_at_end) co_return end;
-    if (end) (void)co_await io_wait(m->loop, &m->lingering, -1, interest::none, m->loop.now() + positive(m->numbers.remove_after.count()));
-    if (m->lingering.canceled) co_return error(errc::canceled, "the removal was canceled");
-    const result<void> removed = co_await push_run(m, "DELETE");
-    co_return end ? removed : end;
-}
-
-task<void> push_remove_at_end(shared<push_member> m) {
-    (void)co_await push_run(std::move(m), "DELETE");  // a failure was reported
+task<void> push_alone(shared<push_member> m, push_job what) {
+    (void)co_await push_run(std::move(m), what);  // a failure was reported
 }
 
 /// Runs it on its own loop, which cannot be stopped.
-static result<void> push_and_wait(const push_options& options, std::string_view method) {
+static result<void> push_and_wait(const push_options& options, push_job what) {
     result<void> how;
     contain("a push", [&] {
         event_loop loop;
-        how = loop.run(push_run(shared(new push_member(loop, options)), method));
+        how = loop.run(push_run(shared(new push_member(loop, options)), what));
     }, [&](const error& why) { how = why; });
     return how;
 }
@@ -17942,7 +18091,7 @@ static result<void> push_and_wait(const push_options& options, std::string_view 
 
 pushgateway::pushgateway(event_loop& loop, const push_options& options) {
     const detail::shared made(new detail::push_member(loop, options));
-    if (made->usable && detail::positive(options.interval.count()) > 0) loop.spawn(detail::push_beat(made));
+    if (made->usable && detail::positive(options.interval.count()) > 0) loop.spawn(detail::push_alone(made, detail::push_job::beat));
     made->keep();
     member_ = made.get();
 }
@@ -17951,18 +18100,18 @@ pushgateway::~pushgateway() {
     m->release();
     m->cancel();
     if (!m->numbers.remove_at_end || !m->maybe_there || !m->alive.attached()) return;
-    detail::contain("a removal", [&] { m->loop.spawn_closing(detail::push_remove_at_end(m)); },
+    detail::contain("a removal", [&] { m->loop.spawn_closing(detail::push_alone(m, detail::push_job::remove)); },
                     [&](const error& why) { (void)m->report_end(detail::push_end::unanswered, why); });
 }
-task<result<void>> pushgateway::push() { return detail::push_run(detail::shared(member_), "PUT"); }
-task<result<void>> pushgateway::push_add() { return detail::push_run(detail::shared(member_), "POST"); }
-task<result<void>> pushgateway::remove() { return detail::push_run(detail::shared(member_), "DELETE"); }
-task<result<void>> pushgateway::close() { return detail::push_close(detail::shared(member_)); }
+task<result<void>> pushgateway::push() { return detail::push_run(detail::shared(member_), detail::push_job::put); }
+task<result<void>> pushgateway::push_add() { return detail::push_run(detail::shared(member_), detail::push_job::post); }
+task<result<void>> pushgateway::remove() { return detail::push_run(detail::shared(member_), detail::push_job::remove); }
+task<result<void>> pushgateway::close() { return detail::push_run(detail::shared(member_), detail::push_job::close); }
 std::string pushgateway::why() const { return member_->trouble; }
 
-result<void> push_to_gateway(const push_options& options) { return detail::push_and_wait(options, "PUT"); }
-result<void> push_add_to_gateway(const push_options& options) { return detail::push_and_wait(options, "POST"); }
-result<void> remove_from_gateway(const push_options& options) { return detail::push_and_wait(options, "DELETE"); }
+result<void> push_to_gateway(const push_options& options) { return detail::push_and_wait(options, detail::push_job::put); }
+result<void> push_add_to_gateway(const push_options& options) { return detail::push_and_wait(options, detail::push_job::post); }
+result<void> remove_from_gateway(const push_options& options) { return detail::push_and_wait(options, detail::push_job::remove); }
 PROMETHEUS_ASYNC_END
 
 // =============================================================================
