@@ -17043,7 +17043,9 @@ private:
     bool answered_early();
     response_parser parser() const noexcept { return limits_.words ? response_parser(limits_.words, true) : response_parser(); }
     task<result<void>> send(const http_request& request);
+    stream_io take_some(response_parser::status& status);
     task<result<http_response>> receive();
+    task<result<void>> let_others_run(double until, std::string_view late);
     response_parser::status feed(std::string_view octets) {
         heard_ = heard_ || !octets.empty();
         const auto status = answer_.feed(octets);
@@ -17226,6 +17228,14 @@ task<result<http_response>> http_client::exchange(const http_request& request) {
     }
 }
 
+/// Lets the loop do other work, unless it is too late.
+task<result<void>> http_client::let_others_run(double until, std::string_view late) {
+    const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
+    if (turned.why().code() == errc::canceled) co_return turned;
+    if (loop_.now() >= until) co_return error(errc::timeout, late);
+    co_return {};
+}
+
 task<result<void>> http_client::send(const http_request& request) {
     step(limits_.first_octet);
     auto how = stream_status::ok;
@@ -17237,9 +17247,8 @@ task<result<void>> http_client::send(const http_request& request) {
         how = sent.status;
         if (how == stream_status::ok && whole_) co_return {};
         if (rests) {  // with a long body other work of the loop must go on
-            const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
-            if (turned.why().code() == errc::canceled) co_return turned.why();
-            if (loop_.now() >= until_) co_return error(errc::timeout, "the request was not taken in time");
+            const result<void> rested = co_await let_others_run(until_, "the request was not taken in time");
+            if (!rested) co_return rested;
         }
         const result<void> waited = co_await wait_for(how);
         if (!waited) co_return name_timeout(waited.why(), "the request was not taken in time");
@@ -17247,6 +17256,14 @@ task<result<void>> http_client::send(const http_request& request) {
     }
 }
 
+/// Reads once. Its buffer is on the stack: in receive() it would be 4 KiB of the frame.
+stream_io http_client::take_some(response_parser::status& status) {
+    char buffer[4096];
+    const stream_io got = stream_.receive(buffer, scratch_);
+    if (got.status == stream_status::ok || got.status == stream_status::ended)
+        status = got.bytes ? feed({buffer, got.bytes}) : answer_.finish();
+    return got;
+}
 task<result<http_response>> http_client::receive() {
     std::size_t in_a_row = 0;
     for (auto status = feed(std::exchange(early_, {})); status != response_parser::status::done;) {
@@ -17254,16 +17271,13 @@ task<result<http_response>> http_client::receive() {
             co_return error(errc::protocol, string("bad answer: ") + answer_.fault());
         if (in_a_row >= 65536) {  // with an endless answer other work of the loop must go on, and the deadline is kept
             in_a_row = 0;
-            const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
-            if (turned.why().code() == errc::canceled) co_return turned.why();
-            if (loop_.now() >= total_) co_return error(errc::timeout, "no whole answer in time");
+            const result<void> rested = co_await let_others_run(total_, "no whole answer in time");
+            if (!rested) co_return rested.why();
         }
-        char buffer[4096];
-        const stream_io got = stream_.receive(buffer, scratch_);
+        const stream_io got = take_some(status);
         if (got.status == stream_status::ok || got.status == stream_status::ended) {
             until_ = total_;
             in_a_row += got.bytes;
-            status = got.bytes ? feed({buffer, got.bytes}) : answer_.finish();
         } else {
             const result<void> waited = co_await wait_for(got.status);
             if (!waited) co_return name_timeout(waited.why(), heard_ ? "no whole answer in time" : "no answer in time");

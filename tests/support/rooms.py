@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""rooms.py HEADER OBJECT: bytes of code and constants by room of the header. The object is compiled with -g1."""
+"""rooms.py HEADER OBJECT: bytes of code and constants by room of the header. The object is compiled with -g1 or -g."""
 import collections, re, subprocess, sys
 
 header, binary = sys.argv[1:3]

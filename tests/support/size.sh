@@ -124,8 +124,13 @@ printf '  %-52s %9d\n' "what prometheus-cpp's server loads" $peer
 
 echo
 echo "  the implementation by room, -Os, lean: bytes of code and constants, used or not"
-$cxx -std=c++20 -Os -g1 $lean -DPROMETHEUS_ASYNC_IMPLEMENTATION -x c++ -c prometheus_async.hpp -o "$dir/unit.o"
+$cxx -std=c++20 -Os -g $lean -DPROMETHEUS_ASYNC_IMPLEMENTATION -x c++ -c prometheus_async.hpp -o "$dir/unit.o"
 python3 tests/support/rooms.py prometheus_async.hpp "$dir/unit.o"
+if $cxx --version | grep -q 'Free Software'; then  # clang's frames are not in the object
+    echo
+    echo "  the frames of the coroutines, in octets of heap while each runs"
+    python3 tests/support/frames.py "$dir/unit.o"
+fi
 if [ -n "${UPDATE:-}" ]; then
     [ -n "${MUSL:-}" ] || sed -n '/musl$/p' tests/size.txt >> "$dir/now" 2> /dev/null || :
     cp "$dir/now" tests/size.txt
