@@ -748,8 +748,8 @@ struct allocated : allocated_frame {
 
 }  // namespace detail
 
-/// A move-only function object, as C++23's std::move_only_function, without <functional>. A default-constructed one is empty
-/// and must not be called. Small captures are stored inside.
+/// A move-only function object, as C++23's std::move_only_function, without <functional>. A default-constructed one, and one
+/// of a null pointer to a function, is empty and must not be called. Small captures are stored inside.
 ///
 /// threads  one at a time
 template <class Signature>
@@ -763,6 +763,8 @@ public:
         requires(!std::same_as<std::remove_cvref_t<F>, callback> && std::is_invocable_r_v<Returned, std::decay_t<F>&, Args...>)
     PROMETHEUS_ASYNC_DECL callback(F&& f) {
         using held = std::decay_t<F>;
+        if constexpr (std::is_pointer_v<held>)
+            if (!static_cast<held>(f)) return;
         if constexpr (sizeof(held) <= sizeof(space_) && alignof(held) <= alignof(void*) &&
                       std::is_nothrow_move_constructible_v<held>) {
             ::new (static_cast<void*>(space_)) held(std::forward<F>(f));
@@ -1416,7 +1418,7 @@ public:
     PROMETHEUS_ASYNC_DECL bool unregister(std::string_view name);
 
     /// Adds families that a function, or an object with collect(), makes at each scrape. They stay as long as
-    /// the handle, or, after its keep(), as long as the registry.
+    /// the handle, or, after its keep(), as long as the registry. An empty function is an error.
     PROMETHEUS_ASYNC_DECL collector_handle add_collector(callback<void(sample_sink&)> collect);
     PROMETHEUS_ASYNC_DECL collector_handle add_collector(collector& source);
     /// Sets the labels of the metric target_info, which is the first on a page.
@@ -4315,7 +4317,7 @@ public:
     /// Fills `set` with the descriptors to poll; returns how many there are, even if that is more than fit.
     PROMETHEUS_ASYNC_DECL std::size_t fill(std::span<::pollfd> set) const noexcept;
 
-    /// Runs `work` on the loop's thread, in the order of the calls. May be called by any thread.
+    /// Runs `work` on the loop's thread, in the order of the calls. May be called by any thread. An empty one is an error.
     PROMETHEUS_ASYNC_DECL void post(callback<void()> work);
     /// Starts `work` now. The loop owns it, and destroys it if the loop ends first.
     PROMETHEUS_ASYNC_DECL void spawn(task<void> work);
@@ -12028,6 +12030,7 @@ static collector_hook* add_metric(declared_type type, metric_name name, std::str
             to.sample(value, labels);
         }
     };
+    if (!read) raise(error(errc::invalid_option, "a callback metric: the callback is empty"));
     auto hook = owned<collector_hook>(new collector_hook{{}, {}, nullptr, 0, 1, call_collector});
     declare({type, name, help, options, nullptr, hook.get()}).value();
     const global_lock lock;
@@ -12041,6 +12044,7 @@ static collector_hook* add_metric(declared_type type, metric_name name, std::str
 }  // namespace detail
 
 collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
+    if (!collect) detail::raise(error(errc::invalid_option, "registry::add_collector: the callback is empty"));
     owned<detail::family_state> family(new detail::family_state{});
     owned<detail::collector_hook> hook(new detail::collector_hook{{}, std::move(collect), family.get(), 0, 2, detail::call_collector});
     const detail::global_lock lock;
@@ -13582,7 +13586,10 @@ std::size_t event_loop::fill(std::span<::pollfd> set) const noexcept {
     return state_->polled.fill(set);
 }
 
-void event_loop::post(callback<void()> work) { state_->post(static_cast<callback<void()>&&>(work)); }
+void event_loop::post(callback<void()> work) {
+    if (!work) detail::raise(error(errc::invalid_option, "event_loop::post: the callback is empty"));
+    state_->post(static_cast<callback<void()>&&>(work));
+}
 void event_loop::spawn(task<void> work) {
     state_->start(static_cast<task<void>&&>(work), detail::root_promise::role::plain);
 }

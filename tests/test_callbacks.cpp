@@ -183,3 +183,15 @@ TEST_CASE_FIXTURE(quiet, "a handler of unhandled failures that throws") {
     prom::on_unhandled_failure(nullptr);
     CHECK(unseen == 1);
 }
+
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("an empty callback is refused where it is given") {
+    prom::registry mine;
+    prom::registry* const shown[] = {&mine};
+    double (*none)() = nullptr;
+    CHECK_THROWS_AS(mine.add_collector(prom::callback<void(prom::sample_sink&)>()), prom::failure);
+    CHECK_THROWS_AS(prom::callback_gauge("g", "h", {}, {.registry = &mine}), prom::failure);
+    CHECK_THROWS_AS(prom::callback_counter("c", "h", none, {.registry = &mine}), prom::failure);
+    CHECK(prom::expose({.registries = shown}).empty());
+}
+#endif

@@ -434,6 +434,16 @@ TEST_CASE("a peer that is gone makes a reader and a writer ready") {
     watch.forget();
 }
 
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("an empty callback is refused where it is given") {
+    event_loop loop(faked);
+    void (*none)() = nullptr;
+    CHECK_THROWS_AS(loop.post({}), prom::failure);
+    CHECK_THROWS_AS(loop.post(none), prom::failure);
+    loop.poll();
+}
+#endif
+
 TEST_CASE("a descriptor that is not open is an error, in a task too") {
     event_loop loop(faked);
     rusage usage{};
