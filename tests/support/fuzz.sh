@@ -10,6 +10,8 @@ cxx=${FUZZ_CXX:-clang++-19}
 level=-O1; [ "$span" -ge 60 ] || level=-O0
 [ $# -gt 0 ] || set -- tests/fuzz_*.cpp
 mkdir -p build/fuzz
+# What is freed is kept from use for a while: for 256 MB of it, by default, which a short run never fills again.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-quarantine_size_mb=16:malloc_context_size=8}"
 {
     tests/support/together.sh "$@" |
         sed 's,^#include "tests/fuzz_\(.*\)\.cpp"$,#define LLVMFuzzerTestOneInput fuzz_\1_input\n&\n#undef LLVMFuzzerTestOneInput,'
