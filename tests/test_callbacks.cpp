@@ -189,7 +189,7 @@ TEST_CASE("an empty callback is refused where it is given") {
     prom::registry mine;
     prom::registry* const shown[] = {&mine};
     double (*none)() = nullptr;
-    CHECK_THROWS_AS(mine.add_collector(prom::callback<void(prom::sample_sink&)>()), prom::failure);
+    CHECK_THROWS_AS(mine.add_collector(prom::callback<void(prom::sample_sink&)>()).remove(), prom::failure);
     CHECK_THROWS_AS(prom::callback_gauge("g", "h", {}, {.registry = &mine}), prom::failure);
     CHECK_THROWS_AS(prom::callback_counter("c", "h", none, {.registry = &mine}), prom::failure);
     CHECK(prom::expose({.registries = shown}).empty());
