@@ -4,6 +4,7 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include "examples/promlint.hpp"
+#include "support/fuzz_input.hpp"
 
 #include <algorithm>
 
@@ -11,17 +12,10 @@ namespace prom = prometheus_async;
 
 namespace {
 
-struct reader {
-    const unsigned char* at;
-    const unsigned char* end;
-    unsigned byte() { return at != end ? *at++ : 0; }
+struct reader : fuzz_input {
     std::string text() {
         static const char* const known[] = {"a", "b", "a_total", "a_count", "a.b", "a_b", "le", "quantile", "declared", "declared_total", "h", "h_bucket", "h_sum", "", "__x", "\xff", "x_info", "x"};
-        const unsigned n = byte();
-        if (n < 128) return known[n % std::size(known)];
-        std::string made;
-        for (unsigned i = n % 8; i != 0; --i) made += static_cast<char>(byte());
-        return made;
+        return fuzz_input::text(known, 8);
     }
     double number() {
         static const double known[] = {0, 1, -1, 0.5, 2, 1e300, __builtin_inf(), -__builtin_inf(), __builtin_nan(""), 1700000000.5};
@@ -114,7 +108,7 @@ void judge(const std::string& page, bool openmetrics) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
-    reader in{data, data + size};
+    reader in{{data, data + size}};
     static prom::registry mine;
     static prom::registry* const one[] = {&mine};
     static const prom::counter declared{"declared_total", "Declared.", {.registry = &mine}};

@@ -5,6 +5,7 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 #include "support/flat_pages.hpp"
+#include "support/fuzz_input.hpp"
 
 #include <cmath>
 #include <cstdlib>
@@ -13,17 +14,10 @@ namespace prom = prometheus_async;
 
 namespace {
 
-struct reader {
-    const unsigned char* at;
-    const unsigned char* end;
-    unsigned byte() { return at != end ? *at++ : 0; }
+struct reader : fuzz_input {
     std::string text() {
         static const char* const known[] = {"", "a", "b", "a\"b", "a\\b", "a\nb", "x,y=\"z\"", "\xff", "\xc3\xa4", "a longer text than sixteen octets"};
-        const unsigned n = byte();
-        if (n < 128) return known[n % std::size(known)];
-        std::string made;
-        for (unsigned i = n % 40; i != 0; --i) made += static_cast<char>(byte());
-        return made;
+        return fuzz_input::text(known, 40);
     }
     /// No colon, which the label of a state set cannot have, and no suffix, so that most are taken.
     std::string name() {
@@ -145,7 +139,7 @@ void require(bool good, const char* what) {
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
     static double seconds = 1520430000.125;
     prom::set_clock({[] { return 0.0; }, [] { return seconds; }});
-    reader in{data, data + size / 2};
+    reader in{{data, data + size / 2}};
     const unsigned options = in.byte(), window_size = in.byte();
     prom::registry mine;
     prom::registry* const shown[] = {&mine};

@@ -4,9 +4,9 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
+#include "support/folder.hpp"
 #include "support/scripted_peer.hpp"
 
-#include <dirent.h>
 #include <fstream>
 #include <sstream>
 #include <sys/stat.h>
@@ -18,27 +18,8 @@ using namespace scripted;
 
 namespace {
 
-/// A directory of its own, gone after the test.
-struct directory {
-    std::string path = "/tmp/prometheus_async_test_" + std::to_string(::getpid());
-    directory() { REQUIRE(::mkdir(path.c_str(), 0755) == 0); }
-    ~directory() {
-        for (const std::string& f : files()) ::unlink((path + '/' + f).c_str());
-        ::rmdir(path.c_str());
-    }
-    std::vector<std::string> files() const {
-        std::vector<std::string> found;
-        DIR* open = ::opendir(path.c_str());
-        while (const dirent* e = ::readdir(open))
-            if (e->d_name[0] != '.') found.push_back(e->d_name);
-        ::closedir(open);
-        return found;
-    }
-    std::string read(const std::string& name) const {
-        std::ostringstream text;
-        text << std::ifstream(path + '/' + name).rdbuf();
-        return text.str();
-    }
+struct directory : folder {
+    directory() : folder("test") {}
 };
 
 /// A unix socket at a path.

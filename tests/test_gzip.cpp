@@ -6,6 +6,7 @@
 #include "support/allocations.hpp"
 #include "support/answers.hpp"
 #include "support/inflate.hpp"
+#include "support/pages.hpp"
 #include "support/served.hpp"
 #include <doctest/doctest.h>
 
@@ -42,31 +43,15 @@ bool comes_back(gzip_stream& g, std::string_view text, std::size_t window = 8192
     return gunzip(member(g, text, window, piece), back) && back == text;
 }
 
-std::string counters(int n) {
-    prom::registry r;
-    const prom::family<prom::counter, "method", "path", "status"> f{"http_requests_total", "Requests.", {.registry = &r}};
-    for (int i = 0; i < n; ++i) f("GET", "/item/" + std::to_string(i), 200).inc(static_cast<std::uint64_t>(i) * 7919 % 10007);
-    const std::array<prom::registry*, 1> one{&r};
-    return prom::expose({.registries = one});
-}
+using pages::counters;
+using pages::labels_in_turn;
 std::string histograms(int n) {
     prom::registry r;
     const prom::family<prom::histogram, "path"> f{"http_seconds", "Time.", {.registry = &r}};
     std::mt19937_64 random(5);
     for (int i = 0; i < n; ++i)
         for (int k = 0; k < 30; ++k) f("/item/" + std::to_string(i)).observe(static_cast<double>(random() % 10000) * 1e-3);
-    const std::array<prom::registry*, 1> one{&r};
-    return prom::expose({.registries = one});
-}
-std::string labels_in_turn(int n) {
-    prom::registry r;
-    const prom::family<prom::counter, "method", "path", "status"> f{"http_requests_total", "Requests.", {.registry = &r}};
-    const char* methods[] = {"GET", "POST", "PUT", "DELETE"};
-    const int codes[] = {200, 201, 404, 500, 503};
-    for (int i = 0; i < n; ++i)
-        f(methods[i % 4], "/api/v1/item/" + std::to_string(i / 20), codes[i / 4 % 5]).inc(static_cast<std::uint64_t>(i) * 7919 % 100003);
-    const std::array<prom::registry*, 1> one{&r};
-    return prom::expose({.registries = one});
+    return pages::of(r);
 }
 std::string any_octets(std::size_t size, unsigned different, std::uint64_t seed) {
     std::mt19937_64 random(seed);

@@ -4,14 +4,13 @@
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
 
+#include "support/folder.hpp"
 #include <doctest/doctest.h>
 
 #include <array>
 #include <atomic>
-#include <dirent.h>
 #include <fstream>
 #include <optional>
-#include <sstream>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <thread>
@@ -20,31 +19,14 @@ namespace prom = prometheus_async;
 
 namespace {
 
-struct directory {
-    std::string path = "/tmp/prometheus_async_textfile_" + std::to_string(::getpid());
+struct directory : folder {
     prom::registry mine;
     std::array<prom::registry*, 1> one{&mine};
     prom::counter jobs{"jobs_total", "Jobs done.", {.registry = &mine}};
     std::string file = path + "/job.prom";
-    directory() { REQUIRE(::mkdir(path.c_str(), 0755) == 0); }
-    ~directory() {
-        for (const std::string& f : files()) ::unlink((path + '/' + f).c_str());
-        ::rmdir(path.c_str());
-    }
+    directory() : folder("textfile") {}
     prom::textfile_options options(bool keep = false) { return {.path = file, .registries = one, .keep_file = keep}; }
-    std::vector<std::string> files() const {
-        std::vector<std::string> found;
-        DIR* open = ::opendir(path.c_str());
-        while (const dirent* e = ::readdir(open))
-            if (e->d_name[0] != '.') found.push_back(e->d_name);
-        ::closedir(open);
-        return found;
-    }
-    std::string read() const {
-        std::ostringstream text;
-        text << std::ifstream(file).rdbuf();
-        return text.str();
-    }
+    std::string read() const { return folder::read("job.prom"); }
     std::string page() const { return prom::expose({.registries = one}); }
 };
 

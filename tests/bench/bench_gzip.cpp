@@ -3,6 +3,7 @@
 // libs: -lz -ldeflate
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
+#include "../support/pages.hpp"
 
 #include <libdeflate.h>
 #include <zlib.h>
@@ -65,25 +66,6 @@ struct zlib {
     }
 };
 
-std::string page_of(prom::registry& r) {
-    const std::array<prom::registry*, 1> one{&r};
-    return prom::expose({.registries = one});
-}
-std::string counters(int n) {
-    prom::registry r;
-    const prom::family<prom::counter, "method", "path", "status"> f{"http_requests_total", "Requests.", {.registry = &r}};
-    for (int i = 0; i < n; ++i) f("GET", "/item/" + std::to_string(i), 200).inc(static_cast<std::uint64_t>(i) * 7919 % 10007);
-    return page_of(r);
-}
-std::string cycling(int n) {
-    prom::registry r;
-    const prom::family<prom::counter, "method", "path", "status"> f{"http_requests_total", "Requests.", {.registry = &r}};
-    const char* methods[] = {"GET", "POST", "PUT", "DELETE"};
-    const int codes[] = {200, 201, 404, 500, 503};
-    for (int i = 0; i < n; ++i)
-        f(methods[i % 4], "/api/v1/item/" + std::to_string(i / 20), codes[i / 4 % 5]).inc(static_cast<std::uint64_t>(i) * 7919 % 100003);
-    return page_of(r);
-}
 std::string histograms(int n, int observations) {
     prom::registry r;
     const prom::family<prom::histogram, "method", "path", "status"> f{"http_request_duration_seconds", "Time.", {.registry = &r}};
@@ -93,14 +75,14 @@ std::string histograms(int n, int observations) {
         std::exponential_distribution<double> times(1 + static_cast<double>(i % 7));
         for (int k = 0; k < observations; ++k) h.observe(times(random));
     }
-    return page_of(r);
+    return pages::of(r);
 }
 std::string gauges(int n) {
     prom::registry r;
     const prom::family<prom::gauge, "sensor"> f{"temperature_celsius", "What it measures.", {.registry = &r}};
     std::mt19937_64 random(6);
     for (int i = 0; i < n; ++i) f("sensor-" + std::to_string(i)).set(static_cast<double>(random() >> 11) * 0x1p-53);
-    return page_of(r);
+    return pages::of(r);
 }
 
 struct page {
@@ -207,18 +189,18 @@ void scrapes() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::vector<page> pages{{"10,000 counters", counters(10000), 0.72, 2.7},
-                            {"10,000 of cycling labels", cycling(10000)},
-                            {"1,000 histograms, busy", histograms(1000, 2000), 0.80, 3.5},
-                            {"1,000 histograms, idle", histograms(1000, 30)},
-                            {"10,000 random gauges", gauges(10000)}};
+    std::vector<page> compared{{"10,000 counters", pages::counters(10000), 0.72, 2.7},
+                               {"10,000 of cycling labels", pages::labels_in_turn(10000)},
+                               {"1,000 histograms, busy", histograms(1000, 2000), 0.80, 3.5},
+                               {"1,000 histograms, idle", histograms(1000, 30)},
+                               {"10,000 random gauges", gauges(10000)}};
     const auto add = [&](const char* file, double size_goal, double speed_goal) {
         std::ostringstream text;
         text << std::ifstream(file).rdbuf();
-        if (!text.str().empty()) pages.push_back({file, text.str(), size_goal, speed_goal});
+        if (!text.str().empty()) compared.push_back({file, text.str(), size_goal, speed_goal});
     };
     add("README.md", 1.0, 1.2);
     for (int i = 1; i < argc; ++i) add(argv[i], 1.0, 1.2);
-    for (const page& p : pages) compare(p);
+    for (const page& p : compared) compare(p);
     scrapes();
 }

@@ -34,6 +34,14 @@ free_port() {
     done
     echo "$given"
 }
+scraped_by() { # prometheus-3 argument... < scrape jobs: a Prometheus scrapes them each second, and listens on $port
+    scraper=$1; shift
+    port=$(free_port)
+    mkdir "$tmp/$scraper"
+    { echo 'global: {scrape_interval: 1s, scrape_timeout: 1s}'; echo 'scrape_configs:'; cat; } > "$tmp/$scraper/prometheus.yml"
+    start "$scraper" "$LAB/bin/$scraper" --config.file="$tmp/$scraper/prometheus.yml" --storage.tsdb.path="$tmp/$scraper/data" \
+        --web.listen-address="127.0.0.1:$port" --log.level=warn "$@"
+}
 # For what measures delays: ends the script on a machine so slow that they say nothing of the program.
 needs_speed() {
     took=$(python3 -c 'import time; n = time.process_time(); sum(i * i for i in range(3000000)); print(round((time.process_time() - n) * 1000))')

@@ -106,12 +106,8 @@ mutual=$port
 server tls-scrape cert "$certs/server.pem" key "$certs/server.key" series 10
 plain_tls=$port
 for prometheus in prometheus-2.42 prometheus-3; do
-    port=$(free_port)
-    mkdir "$tmp/$prometheus"
     tls="scheme: https, tls_config: {ca_file: $certs/ca.pem, server_name: localhost"
-    cat > "$tmp/$prometheus/prometheus.yml" <<YML
-global: {scrape_interval: 1s, scrape_timeout: 1s}
-scrape_configs:
+    scraped_by "$prometheus" <<YML
 - {job_name: tls, $tls}, static_configs: [{targets: ["127.0.0.1:$plain_tls"]}]}
 - {job_name: mutual, $tls, cert_file: $certs/client.pem, key_file: $certs/client.key}, static_configs: [{targets: ["127.0.0.1:$mutual"]}]}
 - {job_name: uncertified, $tls}, static_configs: [{targets: ["127.0.0.1:$mutual"]}]}
@@ -119,8 +115,6 @@ scrape_configs:
 - {job_name: bearer, $tls}, authorization: {credentials: t0ken}, static_configs: [{targets: ["127.0.0.1:$auth"]}]}
 - {job_name: wrong, $tls}, authorization: {credentials: other}, static_configs: [{targets: ["127.0.0.1:$auth"]}]}
 YML
-    start "$prometheus" "$LAB/bin/$prometheus" --config.file="$tmp/$prometheus/prometheus.yml" \
-        --storage.tsdb.path="$tmp/$prometheus/data" --web.listen-address="127.0.0.1:$port" --log.level=warn
     query() {
         curl -sS -m 5 -G "http://127.0.0.1:$port/api/v1/query" --data-urlencode "query=$1" |
             python3 -c 'import json, sys; r = json.load(sys.stdin)["data"]["result"]; print(r[0]["value"][1] if r else "none")'

@@ -86,17 +86,11 @@ ok "curl is told that Basic is asked for" sh -c "curl -sSi -m 5 $ca $https/metri
 ok "TLS 1.2 is enough" answer_is 200 $ca --tls-max 1.2 -u alice:secret $https/metrics
 cp "$yml" "$tmp/good.yml"
 for prometheus in prometheus-2.42 prometheus-3; do
-    port=$(free_port)
-    mkdir "$tmp/$prometheus"
     tls="scheme: https, tls_config: {ca_file: $certs/ca.pem, server_name: localhost}"
-    cat > "$tmp/$prometheus/prometheus.yml" <<YML
-global: {scrape_interval: 1s, scrape_timeout: 1s}
-scrape_configs:
+    scraped_by "$prometheus" --web.config.file="$tmp/good.yml" <<YML
 - {job_name: good, $tls, basic_auth: {username: alice, password: secret}, static_configs: [{targets: ["127.0.0.1:$ours"]}]}
 - {job_name: wrong, $tls, basic_auth: {username: alice, password: other}, static_configs: [{targets: ["127.0.0.1:$ours"]}]}
 YML
-    start "$prometheus" "$LAB/bin/$prometheus" --config.file="$tmp/$prometheus/prometheus.yml" --web.config.file="$tmp/good.yml" \
-        --storage.tsdb.path="$tmp/$prometheus/data" --web.listen-address="127.0.0.1:$port" --log.level=warn
     theirs=https://localhost:$port
     ok "$prometheus serves by the same file" within 30 answer_is 200 $ca -u alice:secret $theirs/-/ready
     for who in alice:secre carol:secret; do ok "$prometheus refuses $who too" answer_is 401 $ca -u $who $theirs/-/ready; done
