@@ -1992,6 +1992,7 @@ PROMETHEUS_ASYNC_DECL inline key_pair make_key(std::string_view value) noexcept 
 PROMETHEUS_ASYNC_DECL inline std::uint64_t hash_values(const hash_seed& seed, const key_pair* keys, const std::string_view* values,
                                                        std::size_t count) noexcept {
     std::uint64_t h = seed.high;
+#pragma GCC unroll 4
     for (std::size_t i = 0; i != count; ++i) {
         h = mix(keys[i].low ^ seed.low, keys[i].high ^ h);
         if (values && is_long(keys[i])) h = hash_long(seed, h, values[i]);
@@ -7272,7 +7273,7 @@ static void update(const series& s, Add add) noexcept {
     const global_lock lock;
     if (cell* run = adopt(s)) add(run);
 }
-void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
+__attribute__((__noinline__)) void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
     update(s, [&](cell* run) {
         if (rule_of(s.id) == cell_rule::sum_or_set && s.rec->word.last_set.load() != shared_value::unset) return s.rec->word.last_set.add(d);
         if (bits_of(d) != 0) run[1].add_shared(d);
