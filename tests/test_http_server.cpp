@@ -827,6 +827,22 @@ TEST_CASE("a kept connection may be idle for 75 s, and a head has 5 s from its f
     CHECK(w.got().size() == 2);
 }
 
+TEST_CASE("a connection is idle, or lingers, from the end of its answer, however long that took") {
+    for (const bool closes : {false, true}) {
+        service s;
+        s.grow(100000);
+        wire w(s, 1000);
+        w.peer.room = 20000;
+        w.give(get("/metrics", closes ? "Connection: close\r\n" : ""));
+        w.now = 1005;
+        w.peer.room = 1 << 20;
+        w.go();
+        CHECK(w.got().at(0).status == 200);
+        CHECK(w.lingers() == closes);
+        CHECK(w.c.deadline() == (closes ? 1006 : 1080));
+    }
+}
+
 TEST_CASE("a reader that takes nothing for 10 s is reset, and so is one that takes less than it must, or a minute in all") {
     service s;
     s.grow(4000000, 2000);
@@ -1069,6 +1085,17 @@ TEST_CASE("the server's own metrics count requests, octets, time and samples") {
     CHECK(m.octets.value() == octets + static_cast<double>(w.peer.from_server.size()));
     CHECK(m.in_flight.value() == 0);
     CHECK(m.series.value() == 1 + 17);
+    {
+        service large;  // its page comes in pieces that end within lines
+        large.metrics = prom::owned<prom::detail::http_metrics>(new prom::detail::http_metrics);
+        large.grow(100000);
+        wire other(large);
+        const std::string body = other.ask(get()).at(0).body;
+        double samples = 0;
+        for (std::size_t at = 0; at < body.size(); at = body.find('\n', at) + 1) samples += body[at] != '#';
+        CHECK(samples > 900);
+        CHECK(large.metrics->series.value() == samples);
+    }
     const double failed = m.collector_errors.value();
     {
         const auto broken = s.metrics_registry.add_collector([](prom::sample_sink& out) { out.fail("the disk is gone"); });
