@@ -1067,6 +1067,29 @@ TEST_CASE("an idle connection holds less than 2 kB, whatever it was asked before
     }
 }
 
+TEST_CASE("a connection that ends has closed its descriptor, and one that lingers leaves its buffer to others") {
+    service s;
+    const int fd = test_system::next_peer++;
+    test_system::peers[fd];
+    {
+        const http_connection c(s, fd, 1000, 0);
+        CHECK_FALSE(test_system::peers[fd].closed);
+    }
+    CHECK(test_system::peers[fd].closed);
+    test_system::peers.erase(fd);
+
+    wire first(s), second(s);
+    second.peer.to_server.reserve(2000);
+    second.peer.from_server.reserve(2000);
+    first.give(get("/"));
+    first.give(get("/", "Connection: close\r\n"));
+    CHECK(first.lingers());
+    const std::size_t before = live;
+    second.give(get("/"));
+    CHECK(take_answers(second.peer.from_server).size() == 1);
+    CHECK(live < before + 2048);
+}
+
 // ---- metrics of the scrape ----
 
 TEST_CASE("the server's own metrics count requests, octets, time and samples") {
