@@ -2405,7 +2405,8 @@ private:
 struct page_options {
     detail::chosen_format as = format::text_0_0_4;  // the format
     escaping names = escaping::underscores;  // how names outside the legacy grammar are shown
-    list<registry*> registries{};    // several are merged on one page; empty: the default registry
+    list<registry*> registries{};    // several are merged on one page; empty: the default registry. Each family is looked up in all
+                                     // of them: a page of 2000 registries with one family each takes a second
     list<std::string_view> only{};   // name[]: by family or sample name; empty: everything
     created_series created = created_series::off;  // _created lines
     bool native_histograms = true;   // false leaves native buckets out of the formats that have them
