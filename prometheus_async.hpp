@@ -2384,7 +2384,7 @@ namespace detail {
 struct wire_formats;
 PROMETHEUS_ASYNC_DECL wire_formats* make_wire_formats();
 /// A format, with a pointer to the code of protobuf and OpenMetrics 2.0 if it is one of these. So a program that names only
-/// text formats is not linked with that code.
+/// text formats is not linked with that code. Text formats come before `protobuf` in the enumeration.
 class chosen_format {
 public:
     PROMETHEUS_ASYNC_DECL constexpr chosen_format(format which) noexcept
@@ -10324,8 +10324,10 @@ PROMETHEUS_ASYNC_END
 // The cursor gives it the series of registries, and the sink of collectors ([53]) what these yield. Neither depends on how
 // the page is written, and no format depends on where the series come from.
 //
-// To add a format: an enumerator, a row in `format_rows`, a class derived from page_format (or a line_style), and its
-// case in format_of(). If one of them is missing, the header does not compile.
+// To add a format: an enumerator in [26], for a text format before `protobuf` (chosen_format has the reason); a row in
+// `format_rows`; a class derived from page_format (or a line_style); its case in format_of() of [52]; its place in
+// `preferred` of [54], and in `explicit_formats` if it must be asked for by name. If one of these is missing, except the
+// last, the header does not compile.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
@@ -11395,6 +11397,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     detail::line_format text{detail::text_style}, openmetrics{detail::openmetrics_style};
     owned<detail::wire_formats> wire;
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wswitch"  // a format without a case does not compile
     detail::page_format& format_of(const detail::chosen_format& which) {
         switch (which) {
         case format::text_0_0_4:
@@ -11409,6 +11413,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         }
         return text;
     }
+#pragma GCC diagnostic pop
     const detail::format_rules& rules() const noexcept { return as->rules; }
     void start(const page_options& options, detail::page_format* in = nullptr);
     static state& of(cursor& page) {
@@ -12690,12 +12695,17 @@ PROMETHEUS_ASYNC_END
 //
 //     result<void> open()
 //     void         close()                              idempotent
-//     result<void> set(fd, from, to)                    add, change, or with none remove, before fd is closed
+//     result<void> set(fd, from, to)                    add, change, or with none remove, before fd is closed; adding a closed
+//                                                       one is an error
 //     int          wait(span<ready> out, int ms)        how many, or -errno; -1 ms waits for ever
 //     int          handle()                             one descriptor to poll for all of them, or -1
 //     void         alarm(double span)                   after it handle() is readable, and wait() returns
 //                                                       alarm_fd; infinity: never
-//     size_t       fill(span<pollfd>)                   what to poll when there is no handle
+//     size_t       fill(span<pollfd>)                   the descriptors and events to poll when there is no handle; returns
+//                                                       how many there are, even if that is more than fit
+//
+// To add a poller: such a class, a static_assert of its shape, and its choice, with that of its waker ([40]), at the room's
+// end; its name in POLLERS of tests/test_pollers.cpp, which tests all of this.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
