@@ -3026,7 +3026,7 @@ struct deferred_state : deferred_core {
         inner.add(following{this});
     }
     /// Called when there is an outcome, unless it waits for another deferred.
-    PROMETHEUS_ASYNC_DECL void make_ready(deferred_core*& ready) noexcept {
+    PROMETHEUS_ASYNC_DECL void outcome_is_there(deferred_core*& ready) noexcept {
         if (waiting) return;
         fired = true;
         if (!running) make_ready(ready);
@@ -3041,7 +3041,7 @@ private:
         PROMETHEUS_ASYNC_DECL void operator()(deferred_state& inner, deferred_core*& ready) {
             outer->become(inner.take());
             outer->waiting = false;
-            outer->make_ready(ready);
+            outer->outcome_is_there(ready);
         }
     };
 };
@@ -3226,7 +3226,7 @@ public:
             if constexpr (std::is_void_v<U>) to.become({});
             if (s.now) detail::deferred_step(to, [&]() -> decltype(auto) { return detail::call_with(f, s.now); });
             else to.become(s.now.why());
-            to.make_ready(ready);
+            to.outcome_is_there(ready);
         });
         return out;
     }
