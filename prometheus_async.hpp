@@ -1218,8 +1218,8 @@ enum class value_shape : std::uint8_t {
     summary     // quantiles; sum and count
 };
 
-/// All properties of a type. To add a type: an enumerator, a row, a class in [20], and a case in cursor::state::series
-/// ([52]) that computes its value.
+/// All properties of a type. To add a type: an enumerator, a row, a class in [20]; unless a series is one number, also a
+/// type_code in [52], which takes its options and computes its values, and its case in declared_type below.
 struct type_row {
     metric_type type;
     const char* name;            // as type_name() gives it
