@@ -182,7 +182,7 @@ struct encoding {
             if (counters <= 100000) g.Add({{"method", "GET"}, {"path", path_of(i)}, {"status", "200"}}).Increment(1000 + i);
         }
         lines = static_cast<std::size_t>(counters);
-        state = prom::detail::registry_state::peek(mine)->find("http_requests_total");
+        state = prom::detail::registry_state::peek(mine)->find_named("http_requests_total");
     }
 };
 
