@@ -529,6 +529,21 @@ private:
     std::size_t size_ = 0;
 };
 
+namespace detail {
+/// A list, and a pointer to code that only programs need which give such a list; null: none was given.
+template <class T, class Code>
+class list_with : public list<T> {
+public:
+    using list<T>::list;
+    PROMETHEUS_ASYNC_DECL constexpr list_with() noexcept : code_(nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(const list<T>& from) noexcept : list<T>(from) {}
+    PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
+
+private:
+    const Code* code_ = &Code::all;
+};
+}  // namespace detail
+
 /// Names of labels known only at run time: a braced list of strings and results of utf8(), or an array, vector or
 /// span of any kind of strings.
 ///
@@ -1269,6 +1284,24 @@ PROMETHEUS_ASYNC_DECL bool any_suffix(metric_type type, Is is) {
 
 }  // namespace detail
 
+namespace detail {
+struct page_text;
+class string;
+template <class Item>
+class vector;
+/// What only families with labels need, constant ones or others.
+struct label_code {
+    string (*take)(family_state& f, list<label> constants, const label_names* names);
+    void (*frame)(family_state& f, bool whole);
+    void (*publish)(family_state& f, record* r);
+    bool (*compact)(family_state& f) noexcept;
+    void (*tidy)(family_state& f) noexcept;
+    void (*prepared)(string& to, const family_state& f, const record& r);
+    void (*shown)(string& to, page_text& page, const family_state& f, const record& r);
+    PROMETHEUS_ASYNC_DECL static const label_code all;  // in [52]
+};
+}  // namespace detail
+
 class registry;
 class counter;
 class gauge;
@@ -1293,7 +1326,7 @@ struct metric_options {
     std::string_view unit{};                         // "seconds": ends the name, and OpenMetrics shows it
     std::string_view name_space{};                   // before the name, for example "app"
     std::string_view subsystem{};                    // between the two, for example "cache"
-    list<label> labels{};                            // the same on every series
+    detail::list_with<label, detail::label_code> labels{};  // the same on every series
     list<double> buckets{};                          // upper bounds, ascending, without +Inf; empty: 5 ms to 10 s, as the Python client's
     native_buckets native{};                         // of a histogram: {.factor = 1.1}; without `buckets` it has no others
     list<std::string_view> states{};                 // of a state_set; the first is its start
@@ -1341,12 +1374,20 @@ struct declared_type {
                          : of == metric_type::info ? &info_code : of == metric_type::state_set ? &state_set_code
                          : of == metric_type::min_max_gauge ? &min_max_code : nullptr) {}
 };
+/// The names of a family's labels, and the code that only families with labels need; null: none.
+struct declared_labels {
+    const label_names* names = nullptr;
+    const label_code* code = nullptr;
+
+    PROMETHEUS_ASYNC_DECL constexpr declared_labels() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr declared_labels(const label_names* of) noexcept : names(of), code(&label_code::all) {}
+};
 struct declaration {
     declared_type type;
     any_name name;
     std::string_view help;
     const metric_options& options;
-    const label_names* labels = nullptr;             // null: one series without labels
+    declared_labels labels{};                        // without names: one series without labels
     collector_hook* hook = nullptr;                  // not null: a function gives its value
 };
 /// A declared metric: its only series, or its family.
@@ -1357,10 +1398,11 @@ struct declared {
     const bucket_bounds* bounds = nullptr;
 };
 PROMETHEUS_ASYNC_DECL result<declared> declare(const declaration& what);
+PROMETHEUS_ASYNC_DECL declared declare_checked(const declaration& what);  // raises the error
 /// Calls the link marker, so that the linker names the macro when no file defines the implementation.
 PROMETHEUS_ASYNC_DECL inline declared declare_or_raise(const declaration& what) {
     define_PROMETHEUS_ASYNC_IMPLEMENTATION_in_exactly_one_source_file_or_PROMETHEUS_ASYNC_SHARED_in_all();
-    return declare(what).value();
+    return declare_checked(what);
 }
 }  // namespace detail
 
@@ -2397,6 +2439,16 @@ private:
 };
 }  // namespace detail
 
+namespace detail {
+struct family_head;
+/// What only pages need that show chosen families.
+struct only_code {
+    void (*take)(vector<string>& only, list<std::string_view> names);
+    bool (*has)(const vector<string>& only, string& space, page_text& page, const family_head& f);
+    PROMETHEUS_ASYNC_DECL static const only_code all;  // in [52]
+};
+}  // namespace detail
+
 /// What a page shows, and in which format.
 ///
 /// lifetime lists and texts live until the page has been started; registries may end meanwhile, see cursor
@@ -2405,7 +2457,7 @@ struct page_options {
     escaping names = escaping::underscores;  // how names outside the legacy grammar are shown
     list<registry*> registries{};    // several are merged on one page; empty: the default registry. Each family is looked up in all
                                      // of them: a page of 2000 registries with one family each takes a second
-    list<std::string_view> only{};   // name[]: by family or sample name; empty: everything
+    detail::list_with<std::string_view, detail::only_code> only{};  // name[]: by family or sample name; empty: everything
     created_series created = created_series::off;  // _created lines
     bool native_histograms = true;   // false leaves native buckets out of the formats that have them
     bool start_timestamps = true;    // false: protobuf and OpenMetrics 2.0 do not show when a series was created
@@ -8299,6 +8351,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     registry_state* home = nullptr;
     family_source source = family_source::lines;
     const type_code* code = nullptr;
+    const label_code* labelled = nullptr;  // null if it has no labels
     collector_hook* hook = nullptr;  // null if it has lines
     vector<string> labels, states;
     vector<std::uint32_t> sorted_states;  // their indexes
@@ -8429,36 +8482,50 @@ static bool overlap(std::string_view a, metric_type of_a, std::string_view b, me
     const std::string_view more = a.substr(b.size());
     return more.empty() || any_suffix(of_b, [&](std::string_view s) { return s == more; });
 }
+/// A condition for families; an empty one is true for each. The object that it was made from must live as long.
+class family_test {
+public:
+    constexpr family_test() noexcept = default;
+    template <class Is>
+    family_test(const Is& is) noexcept
+        : of_(&is), is_([](const void* of, const family_state& f) -> bool { return (*static_cast<const Is*>(of))(f); }) {}
+    bool operator()(const family_state& f) const { return !is_ || is_(of_, f); }
+
+private:
+    const void* of_ = nullptr;
+    bool (*is_)(const void* of, const family_state& f) = nullptr;
+};
 /// A family that shares a sample name with `f`, as it is or escaped, and for which `counts` returns true; or null.
-template <class Counts>
-static family_state* clash(registry_state& home, const family_head& f, Counts counts) {
-    const auto owner = [&](std::string_view sample, auto& find) -> family_state* {
-        if (family_state* g = find(sample); g && counts(*g)) return g;
+static family_state* clash(registry_state& home, const family_head& f, family_test counts = {}) {
+    using finder = family_state* (*)(registry_state& home, std::string_view name);
+    const auto owner = [&](std::string_view sample, finder find) -> family_state* {
+        if (family_state* g = find(home, sample); g && counts(*g)) return g;
         for (std::size_t i = 0; i != std::size(suffix_texts); ++i)
             if (ends_with(sample, suffix_texts[i]))
-                if (family_state* g = find(sample.substr(0, sample.size() - suffix_texts[i].size())))
+                if (family_state* g = find(home, sample.substr(0, sample.size() - suffix_texts[i].size())))
                     if (has_suffix(g->type, static_cast<suffix>(i)) && counts(*g)) return g;
         return nullptr;
     };
-    const auto owner_of_any = [&](std::string_view base, auto find) -> family_state* {
-        if (family_state* g = owner(base, find)) return g;
-        family_state* g = nullptr;
-        any_suffix(f.type, [&](std::string_view s) {
-            auto& whole = state.scratch;
+    const auto owner_of_any = [&](std::string_view base, finder find) {
+        family_state* g = owner(base, find);
+        auto& whole = state.scratch;
+        for (std::size_t i = 0; i != std::size(suffix_texts) && !g; ++i) {
+            if (!has_suffix(f.type, static_cast<suffix>(i))) continue;
+            const std::string_view s = suffix_texts[i];
             whole.reserve(base.size() + s.size());
             std::memcpy(whole.data, base.data(), base.size());
             std::memcpy(whole.data + base.size(), s.data(), s.size());
-            return (g = owner({whole.data, base.size() + s.size()}, find)) != nullptr;
-        });
+            g = owner({whole.data, base.size() + s.size()}, find);
+        }
         return g;
     };
-    if (family_state* g = owner_of_any(f.key(), [&](std::string_view key) { return home.find(key); })) return g;
-    if (!f.legacy()) return owner_of_any(f.as_values, [&](std::string_view key) {
-        family_state* g = home.find(key);
+    if (family_state* g = owner_of_any(f.key(), [](registry_state& in, std::string_view key) { return in.find(key); })) return g;
+    if (!f.legacy()) return owner_of_any(f.as_values, [](registry_state& in, std::string_view key) -> family_state* {
+        family_state* g = in.find(key);
         return g && g->legacy() ? g : nullptr;
     });
-    if (!f.name.starts_with("U__")) return nullptr;  // or the name itself looks like an escaped one
-    return owner_of_any(f.base_name(), [&](std::string_view values) { return home.find_by_values(values); });
+    if (!f.name.starts_with("U__")) return nullptr;  // or a name that looks like an escaped one
+    return owner_of_any(f.base_name(), [](registry_state& in, std::string_view values) { return in.find_by_values(values); });
 }
 
 // ---- bounds ----
@@ -8869,10 +8936,8 @@ private:
     const std::uint64_t* key_;
     const char* long_;
 };
-static void make_frame(family_state& f) {
+static void frame_labels(family_state& f, bool whole) {
     string& text = f.frame.text;
-    const bool whole = f.row().one_line && !f.non_legacy, any = f.labels.size() + f.constants.size() != 0;
-    if (whole) text.append(f.name).append(any ? "{" : " ");
     const auto end_value = [&](bool last) { text.append(last && whole ? "\"} " : "\","); };
     for (const auto& c : f.constants) {
         text.append(c.first).append("=\"");
@@ -8884,6 +8949,12 @@ static void make_frame(family_state& f) {
         f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
         end_value(&label_name == &f.labels.back());
     }
+}
+static void make_frame(family_state& f) {
+    string& text = f.frame.text;
+    const bool whole = f.row().one_line && !f.non_legacy, any = f.labels.size() + f.constants.size() != 0;
+    if (whole) text.append(f.name).append(any ? "{" : " ");
+    if (any) f.labelled->frame(f, whole);
     f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
     text.append(label_frame::step, '\0');
 }
@@ -8957,7 +9028,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
         escapes |= values[i].find_first_of("\\\"\n") != values[i].npos;
         if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
     }
-    if (f.copied != 0) compact(f);
+    if (f.copied != 0) f.labelled->compact(f);
     f.lines.reserve(f.lines.size + 1);
     state.recycle();
     const unsigned kind = f.run_kind(), length = run_length(kind);
@@ -9005,7 +9076,7 @@ static record* make_series(family_state& f, const std::string_view* values, cons
 
     if (count != 0) {
         undo made{[&] { state.give_run(place, id), state.give_record(r); }};
-        publish(f, r);
+        f.labelled->publish(f, r);
         made.done = true;
     }
     f.lines.push(line(r));
@@ -9061,9 +9132,8 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
 
 // ---- children ----
 
-static error bad(errc code, std::string_view name, std::string_view why) {
-    return {code, string(name).append(": ").append(why)};
-}
+/// "<name>: <why>"; without a name only the reason.
+static error bad(errc code, std::string_view name, std::string_view why) { return error_of(code, {name, name.empty() ? "" : ": ", why}); }
 
 /// Finds a series, or makes it, created at `now`. If `now` is null it only finds, and the result may be empty.
 static series find_or_make(family_state& f, const std::string_view* values, std::size_t count, const double* now) {
@@ -9395,33 +9465,38 @@ static string clean(std::string_view text) {
     return out;
 }
 
+/// What is wrong with a declaration; why is null if nothing is.
+struct refusal {
+    errc code = errc::invalid_option;
+    const char* why = nullptr;
+};
 /// Adds the unit and the ending of the type to the name; or returns the reason why that is not possible.
-static result<void> complete_name(family_head& f, std::string_view unit, bool is_utf8) {
+static refusal complete_name(family_head& f, std::string_view unit, bool is_utf8) {
     const std::string_view ending = f.row().ending;
     const bool labels_itself = f.row().labels_itself;
     if (!ending.empty() && ends_with(f.name, ending)) f.name.resize(f.name.size() - ending.size());
     if (!unit.empty()) {
-        if (!f.row().unit) return bad(errc::invalid_option, f.name, "an info or a state set cannot have a unit");
+        if (!f.row().unit) return {errc::invalid_option, "an info or a state set cannot have a unit"};
         const string with = string("_").append(unit);
-        if (!legacy_label_name(with)) return bad(errc::invalid_option, f.name, "a unit may have only letters, digits and underscores");  // a unit is never quoted
+        if (!legacy_label_name(with)) return {errc::invalid_option, "a unit may have only letters, digits and underscores"};  // a unit is never quoted
         if (!ends_with(f.name, with)) f.name.append(with);
     }
     f.base = f.name.size();
     f.name.append(ending);
     f.unit = unit;
-    if (!valid_utf8(f.name)) return error{errc::invalid_name, "a metric's name is not UTF-8"};
+    if (!valid_utf8(f.name)) return f.name.clear(), refusal{errc::invalid_name, "a metric's name is not UTF-8"};
     const bool legacy = legacy_metric_name(f.name);
     f.non_legacy = !legacy || (labels_itself && !legacy_label_name(f.name));
     if (f.non_legacy && !is_utf8)
-        return bad(errc::invalid_name, f.name, legacy ? "a state set's name is also a label's: without colons, or use utf8()"
-                                                      : "not [a-zA-Z_:][a-zA-Z0-9_:]*: use utf8() for it");
+        return {errc::invalid_name, legacy ? "a state set's name is also a label's: without colons, or use utf8()"
+                                                      : "not [a-zA-Z_:][a-zA-Z0-9_:]*: use utf8() for it"};
     for (escaping scheme : {escaping::underscores, escaping::values}) {
         if (legacy) break;
         string& to = scheme == escaping::values ? f.as_values : f.underscored;
         append_name(to, f.name, scheme, false);
         to.resize(to.size() - ending.size());
     }
-    if (labels_itself && reserved_label_name(f.key())) return bad(errc::invalid_name, f.name, "a state set's name is also a label's: __ is reserved");
+    if (labels_itself && reserved_label_name(f.key())) return {errc::invalid_name, "a state set's name is also a label's: __ is reserved"};
     return {};
 }
 
@@ -9476,7 +9551,7 @@ static string take_labels(family_state& f, list<label> constants, const label_na
         f.non_legacy |= !legacy_label_name(l);
         names.push_back(l);
         if (f.row().labels_itself && alike(l, f.base_name(), true)) return "a state set's own name is reserved as a label";
-        if (!l.empty() && l == f.own_label()) return text_of({"the label ", l, " of a ", type_name(f.type), " is the library's"});
+        if (!l.empty() && l == f.own_label()) return text_of({"the label ", l, " of a ", type_name(f.type), " is reserved"});
         return label_fault(l);
     };
     for (const label& l : constants) {
@@ -9502,20 +9577,22 @@ result<declared> declare(const declaration& what) {
     for (std::string_view part : {o.name_space, o.subsystem})
         if (!part.empty()) f.name.append(part).append("_");
     f.name.append(what.name);
-    if (const auto good = complete_name(f, o.unit, what.name.is_utf8()); !good) return good.why();
+    const refusal wrong = complete_name(f, o.unit, what.name.is_utf8());
+    if (wrong.why) return bad(wrong.code, f.name, wrong.why);
     f.help = clean(what.help);
     f.max_series = o.max_series;
-    if (const string why = take_labels(f, o.labels, what.labels); !why.empty()) return bad(errc::invalid_name, f.name, why);
-    const char* const why = what.labels && (f.labels.empty() || f.labels.size() > 64) ? "a family must have 1 to 64 labels" : take_own(f, o);
+    if ((f.labelled = what.labels.code ? what.labels.code : o.labels.code()))
+        if (const string why = f.labelled->take(f, o.labels, what.labels.names); !why.empty()) return bad(errc::invalid_name, f.name, why);
+    const char* const why = what.labels.names && (f.labels.empty() || f.labels.size() > 64) ? "a family must have 1 to 64 labels" : take_own(f, o);
     if (why) return bad(errc::invalid_option, f.name, why);
 
     registry_state& home = registry_state::of(o.registry ? *o.registry : state.default_registry());
     if (family_state* have = home.find(f.key()); have && have->name == f.name) {
         if (have->type == f.type && !difference(*have, f) && have->source == family_source::lines && !what.hook)
-            return handle_of(*have, what.labels != nullptr);
+            return handle_of(*have, what.labels.names != nullptr);
         return conflict(*have, f);
     }
-    if (const family_state* have = clash(home, f, [](const family_state&) { return true; })) return conflict(*have, f);
+    if (const family_state* have = clash(home, f)) return conflict(*have, f);
 
     if (const auto limit = home.lacks(f.needs())) {
         return error_of(errc::limit, {"the registry's limit of ", digits(home.most->*limit),
@@ -9544,11 +9621,13 @@ result<declared> declare(const declaration& what) {
     f.face->family = &f;
     new_seed(*f.face);
     release(f.face->id, f.id);
-    if (!what.labels) make_series(f, nullptr, nullptr, 0, now);
+    if (!what.labels.names) make_series(f, nullptr, nullptr, 0, now);
     home.add(f);
     face.done = true;
-    return handle_of(*made.release(), what.labels != nullptr);
+    return handle_of(*made.release(), what.labels.names != nullptr);
 }
+
+declared declare_checked(const declaration& what) { return declare(what).value(); }
 
 // ---- removing ----
 
@@ -10844,7 +10923,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [51] wire formats                                 protobuf and OpenMetrics 2.0: series with composite values
-//      needs [50]
+//      needs [47] [50]
 // =============================================================================
 //
 // In addition to the older formats these show native histograms, their exemplars, and start timestamps as part of a sample.
@@ -11350,6 +11429,45 @@ static bool same_facts(const family_state& a, const family_state& b) noexcept {
     return a.labels.empty() && b.labels.empty() && a.constants == b.constants && facts(a) == facts(b);
 }
 
+static void take_only(vector<string>& only, list<std::string_view> names) {
+    for (std::string_view name : names) only.emplace_back(name);
+    sort(only);
+}
+static bool has_name(const vector<string>& only, string& space, page_text& page, const family_head& f) {
+    const auto first = [&](std::string_view name) {
+        return std::lower_bound(only.begin(), only.end(), name, [](std::string_view a, std::string_view b) {
+            PROMETHEUS_ASYNC_DETAIL_STEP();
+            return a < b;
+        });
+    };
+    const auto asked_for = [&](std::string_view full, std::string_view base) {
+        auto at = first(base);
+        if (at == only.end() || !at->starts_with(base)) return false;  // all of its names begin with that
+        if (*at == base || ((at = first(full)) != only.end() && *at == full)) return true;
+        return any_suffix(f.type, [&](std::string_view s) {
+            at = first(space.assign(base).append(s));
+            return at != only.end() && *at == space;
+        });
+    };
+    if (asked_for(f.name, f.base_name())) return true;
+    if (page.plain(f)) return false;
+    page.shown_name(f, f.name);
+    const string full(page.word), base(page.bare_name(f));
+    return asked_for(full, base);
+}
+/// Appends the labels of a series as `a="b",`, with names escaped as the page says.
+static void append_labels(string& to, page_text& page, const family_state& f, const record& r) {
+    const auto add = [&](std::string_view label_name, std::string_view value) {
+        page.quoted.clear();
+        append_escaped_label(page.quoted, value);
+        page.add_label(to, label_name, page.quoted);
+    };
+    for (const auto& c : f.constants) add(c.first, c.second);
+    stored_values values(r, f.labels.size());
+    char space[16];
+    for (const string& label_name : f.labels) add(label_name, values.next(space));
+}
+
 using label_pairs = vector<pair<string, string>>;
 /// Adds a text that identifies a set of labels, independent of their order and without empty ones. It uses 0xff as a
 /// separator, which occurs in no UTF-8 text.
@@ -11371,6 +11489,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     page_options asked;                     // without its lists, which are copied here:
     detail::vector<std::uint64_t> registries;  // ids
     detail::vector<detail::string> only;          // ascending
+    const detail::only_code* selects;             // not null if there are any
 
     // ---- the position: families and series with smaller ids are done ----
     bool target_done;        // target_info comes first
@@ -11435,19 +11554,9 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     /// The labels of a series as `a="b",`, with escaped names.
     std::string_view labels_of(const family_state& f, const record& r) {
         labels.clear();
-        if (unit.plain(f) && !f.row().one_line) {
-            detail::append_series_text(labels, f, r);
-            return labels;
-        }
-        const auto add = [&](std::string_view label_name, std::string_view value) {
-            unit.quoted.clear();
-            detail::append_escaped_label(unit.quoted, value);
-            unit.add_label(labels, label_name, unit.quoted);
-        };
-        for (const auto& c : f.constants) add(c.first, c.second);
-        detail::stored_values values(r, f.labels.size());
-        char space[16];
-        for (const detail::string& label_name : f.labels) add(label_name, values.next(space));
+        if (!f.labelled) return {};
+        if (unit.plain(f) && !f.row().one_line) f.labelled->prepared(labels, f, r);
+        else f.labelled->shown(labels, unit, f, r);
         return labels;
     }
     /// Whether the series of a type show when they were created.
@@ -11547,42 +11656,18 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     // ---- what is shown ----
 
     /// Whether name[] selects it: by its name or a sample's, escaped as on this page or not.
-    bool wanted(const family_head& f) {
-        if (!as->wants(f)) return false;
-        if (only.empty()) return true;
-        const auto first = [&](std::string_view name) {
-            return std::lower_bound(only.begin(), only.end(), name, [](std::string_view a, std::string_view b) {
-                PROMETHEUS_ASYNC_DETAIL_STEP();
-                return a < b;
-            });
-        };
-        const auto asked_for = [&](std::string_view full, std::string_view base) {
-            auto at = first(base);
-            if (at == only.end() || !at->starts_with(base)) return false;  // all of its names begin with that
-            if (*at == base || ((at = first(full)) != only.end() && *at == full)) return true;
-            return detail::any_suffix(f.type, [&](std::string_view s) {
-                at = first(all.assign(base).append(s));
-                return at != only.end() && *at == all;
-            });
-        };
-        if (asked_for(f.name, f.base_name())) return true;
-        if (unit.plain(f)) return false;
-        unit.shown_name(f, f.name);
-        const detail::string full(unit.word), base(unit.bare_name(f));
-        return asked_for(full, base);
-    }
+    bool wanted(const family_head& f) { return as->wants(f) && (only.empty() || selects->has(only, all, unit, f)); }
     /// A family of any registry that has one of the names of this one and takes precedence, or null. The lock is held.
-    template <class Wins>
-    const family_state* owner(const family_head& f, Wins wins) {
+    const family_state* owner(const family_head& f, bool declared) {
         mine.assign(unit.bare_name(f));
         for (std::size_t k = 0; k != registries.size(); ++k) {
             detail::registry_state* r = detail::registry_of(registries[k]);
             if (!r) continue;
-            const auto counts = [&](const family_state& g) {
-                return g.id < limit && wins(g, k) &&
+            const auto wins = [&](const family_state& g) {
+                return g.id < limit && (!declared || (g.legacy() != f.legacy() ? g.legacy() : k < at_registry)) &&
                        ((unit.plain(f) && unit.plain(g)) || detail::overlap(unit.bare_name(g), g.type, mine, f.type));
             };
-            if (const family_state* g = detail::clash(*r, f, counts)) return g;
+            if (const family_state* g = detail::clash(*r, f, wins)) return g;
         }
         return nullptr;
     }
@@ -11590,7 +11675,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     /// one of an earlier registry. The lock is held.
     bool own_names(const family_state& f) {
         if (!names.needed) return true;  // its declaration has checked them
-        const family_state* g = owner(f, [&](const family_state& o, std::size_t k) { return o.legacy() != f.legacy() ? o.legacy() : k < at_registry; });
+        const family_state* g = owner(f, true);
         if (g && mergeable(*g, f)) return false;  // it is merged with that
         if (!g && names.claim(mine, f.type)) return true;
         note(event_kind::names_collided, f.name, " is left out: its name is already used on this page");
@@ -11598,12 +11683,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     }
     /// The same for a family that a collector yields: declared families take precedence. A callback metric counts as declared.
     /// The lock is held.
-    bool own_names_of_yield(const family_head& f, bool declared) {
-        const auto wins = [&](const family_state& o, std::size_t k) {
-            return !declared || (o.legacy() != f.legacy() ? o.legacy() : k < at_registry);
-        };
-        return !owner(f, wins) && names.claim(mine, f.type);
-    }
+    bool own_names_of_yield(const family_head& f, bool declared) { return !owner(f, declared) && names.claim(mine, f.type); }
     /// Counts an event, and stores it for on_event, which is called after the lock is released. The lock is held.
     void note(event_kind kind, std::string_view of, std::string_view what) {
         const auto at = static_cast<unsigned>(kind);
@@ -11733,7 +11813,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     /// A text that identifies a series of merged families: its label values, as these families have the same label names.
     std::string_view identity(const family_state& f, const record& r) {
         all.clear();
-        detail::append_series_text(all, f, r);
+        if (f.labelled) f.labelled->prepared(all, f, r);
         if (f.type != metric_type::info || !r.extra) return all;
         pairs.clear();
         for (const auto& [label_name, value] : r.extra->info) pairs.emplace_back(detail::string(unit.escaped(label_name, true)), value);
@@ -11831,7 +11911,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                 at_family = f.id;
                 if (!drain(out)) return pull::more;
                 if (f.source == detail::family_source::lines) {
-                    detail::tidy(**next);
+                    if (f.labelled) f.labelled->tidy(**next);
                     if (!detail::is_target(f) && !one(f, out)) return pull::more;
                 } else {
                     if (f.hook->run && (f.source == detail::family_source::collector || wanted(f))) f.hook->call(*this, lock, f);
@@ -11848,6 +11928,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
 };
 
 namespace detail {
+constinit const label_code label_code::all{take_labels, frame_labels, detail::publish, detail::compact, detail::tidy, append_series_text, append_labels};
+constinit const only_code only_code::all{take_only, has_name};
 constinit const type_code histogram_code{take_buckets, cursor::state::tell_buckets};
 constinit const type_code summary_code{nullptr, cursor::state::tell_summary};
 constinit const type_code info_code{nullptr, cursor::state::tell_facts};
@@ -11860,9 +11942,8 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
     asked.registries = {};
     asked.only = {};
     began = wall_now();
-    only.resize(options.only.size());
-    for (std::size_t i = 0; i != only.size(); ++i) only[i] = options.only[i];
-    detail::sort(only);
+    only.clear();
+    if ((selects = options.only.code())) selects->take(only, options.only);
     registries.clear();
     names.cut(0);
     target_done = false;
@@ -11942,7 +12023,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [53] collectors                                   calling them, waiting for them, what they yield
-//      needs [48] [52]
+//      needs [52]
 // =============================================================================
 //
 // A collector is called without the lock, because it may declare, update and remove metrics. So the removal of a collector
@@ -12042,7 +12123,7 @@ static collector_hook* add_metric(declared_type type, metric_name name, std::str
     };
     if (!read) raise(error(errc::invalid_option, "a callback metric: the callback is empty"));
     auto hook = owned<collector_hook>(new collector_hook{{}, {}, nullptr, 0, 1, call_collector});
-    declare({type, name, help, options, nullptr, hook.get()}).value();
+    declare({type, name, help, options, {}, hook.get()}).value();
     const global_lock lock;
     undo declared{[&] { if (hook->family) remove_family(*hook->family->home, hook->family); }};
     if (const family_state* f = hook->family)  // null if it was unregistered meanwhile
@@ -12133,10 +12214,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         f.type = type;
         f.name = name;
         if (name.empty()) return fail("a metric needs a name");
-        if (const auto good = complete_name(f, unit, name.is_utf8()); !good) {
-            f.name.clear();  // the reason has the name already
-            return fail(good.why().describe());
-        }
+        if (const refusal wrong = complete_name(f, unit, name.is_utf8()); wrong.why) return fail(wrong.why);
         const global_lock lock;
         f.help = clean(help);
         open = true;

@@ -5,6 +5,11 @@
 
 #include <doctest/doctest.h>
 
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
 namespace prom = prometheus_async;
 
 namespace {
@@ -70,6 +75,61 @@ TEST_CASE("a server started with braced options inside co_await keeps copies of 
         co_return server && server->address() == "127.0.0.1" && server->port() != 0;
     };
     CHECK(loop.run(start(loop)));
+}
+
+TEST_CASE("an option brings the code that it needs, in whatever way it is given") {
+    prom::registry r;
+    const prom::label constants[] = {{"zone", "1"}};
+    const prom::list<prom::label> listed = constants;
+    const std::vector<prom::label> held(constants, constants + 1);
+    prom::metric_options assigned, from_list, copied;
+    assigned.labels = {{"zone", "1"}};
+    from_list.labels = listed;
+    copied = from_list;
+    r.make_gauge("a", "", {.labels = {{"zone", "1"}}}).set(1);
+    r.make_gauge("b", "", {.labels = constants}).set(1);
+    r.make_gauge("c", "", {.labels = held}).set(1);
+    r.make_gauge("d", "", {.labels = std::span<const prom::label>(constants)}).set(1);
+    r.make_gauge("e", "", assigned).set(1);
+    r.make_gauge("f", "", from_list).set(1);
+    r.make_gauge("g", "", copied).set(1);
+    r.make_gauge("h", "", {.labels = {}}).set(1);
+    r.make_gauge("i", "", {.labels = prom::list<prom::label>()}).set(1);
+    prom::registry* const shown[] = {&r};
+    std::string all;
+    for (const char name : std::string_view("abcdefg")) all += std::string("# TYPE ") + name + " gauge\n" + name + "{zone=\"1\"} 1\n";
+    for (const char name : std::string_view("hi")) all += std::string("# TYPE ") + name + " gauge\n" + name + " 1\n";
+    CHECK(prom::expose({.registries = shown}) == all);
+
+    const std::string one = "# TYPE h gauge\nh 1\n";
+    const std::string_view names[] = {"h"};
+    const std::vector<std::string_view> wanted(names, names + 1);
+    prom::page_options page{.registries = shown}, other = page;
+    CHECK(prom::expose({.registries = shown, .only = names}) == one);
+    CHECK(prom::expose({.registries = shown, .only = wanted}) == one);
+    CHECK(prom::expose({.registries = shown, .only = prom::list<std::string_view>(wanted)}) == one);
+    CHECK(prom::expose({.registries = shown, .only = {}}) == all);
+    CHECK(prom::expose({.registries = shown, .only = prom::list<std::string_view>()}) == all);
+    page.only = names;
+    other = page;
+    CHECK(prom::expose(page) == one);
+    CHECK(prom::expose(other) == one);
+
+    for (const prom::format as : {prom::format::protobuf, prom::format::openmetrics_2_0_0}) {
+        const std::string wire = prom::expose({.as = as, .registries = shown});
+        CHECK(wire != all);  // empty with PROMETHEUS_ASYNC_NO_NATIVE
+        prom::page_options set{.registries = shown};
+        set.as = as;
+        const prom::page_options copy = set;
+        prom::page_options later{.registries = shown};
+        later.as = copy.as;
+        CHECK(prom::expose(set) == wire);
+        CHECK(prom::expose(copy) == wire);
+        CHECK(prom::expose(later) == wire);
+        later.as = prom::format::text_0_0_4;
+        CHECK(prom::expose(later) == all);
+    }
+    CHECK(prom::expose({.as = prom::format::protobuf, .registries = shown}) == prom::expose({.as = prom::page_options{.as = prom::format::protobuf}.as, .registries = shown}));
 }
 
 TEST_CASE("what is not given is what the comment beside it says") {
