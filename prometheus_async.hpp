@@ -530,14 +530,17 @@ private:
 };
 
 namespace detail {
-/// A list, and a pointer to code that only programs need which give such a list; null: none was given.
+/// A list, and a pointer to code that only programs need which give such a list; null: none was given. The base is private, so
+/// that a list cannot be assigned to it without the code.
 template <class T, class Code>
-class list_with : public list<T> {
+class list_with : list<T> {
 public:
     using list<T>::list;
     PROMETHEUS_ASYNC_DECL constexpr list_with() noexcept : code_(nullptr) {}
     PROMETHEUS_ASYNC_DECL constexpr list_with(const list<T>& from) noexcept : list<T>(from) {}
     PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
+    PROMETHEUS_ASYNC_DECL constexpr const T* data() const noexcept { return list<T>::begin(); }
+    using list<T>::begin, list<T>::end, list<T>::size, list<T>::empty, list<T>::operator[];
 
 private:
     const Code* code_ = &Code::all;

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace prom = prometheus_async;
@@ -86,6 +87,9 @@ TEST_CASE("an option brings the code that it needs, in whatever way it is given"
     assigned.labels = {{"zone", "1"}};
     from_list.labels = listed;
     copied = from_list;
+    static_assert(!std::is_convertible_v<decltype(&assigned.labels), prom::list<prom::label>*>);  // or it could be assigned without the code
+    const prom::list<prom::label> read_back = copied.labels;
+    CHECK(read_back.size() == 1);
     r.make_gauge("a", "", {.labels = {{"zone", "1"}}}).set(1);
     r.make_gauge("b", "", {.labels = constants}).set(1);
     r.make_gauge("c", "", {.labels = held}).set(1);
