@@ -244,7 +244,7 @@ TEST_CASE("a token that an answer repeats is taken out of it once each, and othe
         linear(part, 2000, [&](std::size_t n) { return times(part, n); },
                [](const std::string& text) {
                    prom::detail::string said(text);
-                   blot(said, "secret");
+                   redact(said, "secret");
                    CHECK(said.find("secret") == prom::detail::string::npos);
                });
 }
