@@ -27,7 +27,7 @@
 //   [10] config       switches, ABI             [40] platform     memory, texts, system calls
 //   [12] errors       error, result             [41] process      process_* from /proc
 //   [14] vocabulary   names, list, seconds      [42] core         cells, records, threads
-//   [16] cells        where updates are stored      [43] native       native histograms
+//   [16] cells        where updates go          [43] native       native histograms
 //   [18] registry     types, registry, options  [44] numbers      doubles and integers as text
 //   [20] metrics      counter, gauge, ...       [45] text         UTF-8, names, escaping, labels
 //   [22] families     labelled metrics          [46] families     names, bounds, tables of series
