@@ -161,7 +161,7 @@ $B/shared/%.o: $(HEADER) $B/objects
 define program
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q){ echo '#line 1 "$<"'; $(if $(filter %.o,$^),sed '/^#define PROMETHEUS_ASYNC_IMPLEMENTATION$$/s/.*//',cat) $<; } | \
+	$(Q){ echo '#line 1 "$<"'; sed $(if $(filter %.o,$^),-e '/^#define PROMETHEUS_ASYNC_IMPLEMENTATION$$/s/.*//') -e 's,^#include "\.\./prom,#include "prom,' $<; } | \
 	    $(CXX) $(STRICT) $(or $(patsubst %.o,-%,$(notdir $(filter %.o,$^))),-O0) \
 	    $(CPPFLAGS) -iquote $(<D) -I. -x c++ - -x none $(filter %.o,$^) -o $@ $(LDFLAGS) -pthread $(libs)
 endef
