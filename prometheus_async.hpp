@@ -500,14 +500,8 @@ private:
 /// threads  a value like any other
 template <class T>
 class list {
-    /// Of texts, {{"a", "b"}} is a mistake that would compile: a std::string_view from the octets of "a" to the address of "b".
-    struct text_of_two_pointers {
-        text_of_two_pointers(const char*, const char*);
-    };
-
 public:
     PROMETHEUS_ASYNC_DECL constexpr list() noexcept = default;
-    list(std::initializer_list<text_of_two_pointers>) requires std::same_as<T, std::string_view> = delete;  // {{"a", "b"}}: for texts write {"a", "b"}
 #pragma GCC diagnostic push
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Winit-list-lifetime"  // intended, see lifetime
