@@ -84,7 +84,7 @@ TEST_CASE("an option brings the code that it needs, in whatever way it is given"
     const prom::list<prom::label> listed = constants;
     const std::vector<prom::label> held(constants, constants + 1);
     prom::metric_options assigned, from_list, copied;
-    assigned.labels = {{"zone", "1"}};
+    assigned.labels = constants;
     from_list.labels = listed;
     copied = from_list;
     static_assert(!std::is_convertible_v<decltype(&assigned.labels), prom::list<prom::label>*>);  // or it could be assigned without the code
