@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#if !PROMETHEUS_ASYNC_NO_THREADS
 #include <optional>
+#if !PROMETHEUS_ASYNC_NO_THREADS
 #include <thread>
 #endif
 
