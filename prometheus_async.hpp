@@ -151,6 +151,10 @@
 #endif
 #define PROMETHEUS_ASYNC_END } }
 
+// Code that is linked only with what asks for it: the interface takes its address. Weak, because the linker of a shared object
+// stops at a missing address before it names the macro that is missing.
+#define PROMETHEUS_ASYNC_DETAIL_ON_DEMAND PROMETHEUS_ASYNC_DECL __attribute__((weak))
+
 // With -Os, a small function that is used in many places is not inlined.
 #ifdef __OPTIMIZE_SIZE__
 #define PROMETHEUS_ASYNC_DETAIL_ONCE __attribute__((noinline))
@@ -1301,7 +1305,7 @@ struct label_code {
     void (*tidy)(family_state& f) noexcept;
     void (*prepared)(string& to, const family_state& f, const record& r);
     void (*shown)(string& to, page_text& page, const family_state& f, const record& r);
-    PROMETHEUS_ASYNC_DECL static const label_code all;  // in [52]
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const label_code all;  // in [52]
 };
 }  // namespace detail
 
@@ -1365,7 +1369,7 @@ struct family_face;
 struct collector_hook;
 
 struct type_code;  // in [52]
-PROMETHEUS_ASYNC_DECL extern const type_code histogram_code, summary_code, info_code, state_set_code, min_max_code;
+PROMETHEUS_ASYNC_DETAIL_ON_DEMAND extern const type_code histogram_code, summary_code, info_code, state_set_code, min_max_code;
 /// A type, and the code that only metrics of this type need; null: none. So a program is linked only with the code of the types
 /// that it declares.
 struct declared_type {
@@ -2425,11 +2429,12 @@ enum class created_series : std::uint8_t {
 
 namespace detail {
 struct wire_formats;
-PROMETHEUS_ASYNC_DECL wire_formats* make_wire_formats();
+PROMETHEUS_ASYNC_DETAIL_ON_DEMAND wire_formats* make_wire_formats();
 /// A format, with a pointer to the code of protobuf and OpenMetrics 2.0 if it is one of these. So a program that names only
 /// text formats is not linked with that code. Text formats come before `protobuf` in the enumeration.
 class chosen_format {
 public:
+    PROMETHEUS_ASYNC_DECL constexpr chosen_format() noexcept = default;
     PROMETHEUS_ASYNC_DECL constexpr chosen_format(format which) noexcept
         : which_(which), make_(which < format::protobuf ? nullptr : make_wire_formats) {}
     PROMETHEUS_ASYNC_DECL constexpr operator format() const noexcept { return which_; }
@@ -2437,8 +2442,8 @@ public:
     PROMETHEUS_ASYNC_DECL wire_formats* make() const { return make_ ? make_() : nullptr; }
 
 private:
-    format which_;
-    wire_formats* (*make_)();
+    format which_ = format::text_0_0_4;
+    wire_formats* (*make_)() = nullptr;
 };
 }  // namespace detail
 
@@ -2448,7 +2453,7 @@ struct family_head;
 struct only_code {
     void (*take)(vector<string>& only, list<std::string_view> names);
     bool (*has)(const vector<string>& only, string& space, page_text& page, const family_head& f);
-    PROMETHEUS_ASYNC_DECL static const only_code all;  // in [52]
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const only_code all;  // in [52]
 };
 }  // namespace detail
 
@@ -2456,7 +2461,7 @@ struct only_code {
 ///
 /// lifetime lists and texts live until the page has been started; registries may end meanwhile, see cursor
 struct page_options {
-    detail::chosen_format as = format::text_0_0_4;  // the format
+    detail::chosen_format as{};      // the format; text_0_0_4
     escaping names = escaping::underscores;  // how names outside the legacy grammar are shown
     list<registry*> registries{};    // several are merged on one page; empty: the default registry. Each family is looked up in all
                                      // of them: a page of 2000 registries with one family each takes a second
@@ -4945,12 +4950,7 @@ struct registration {
 namespace detail {
 struct server_state;
 struct registering;
-PROMETHEUS_ASYNC_DECL extern const registering with_discovery;
-/// The code that only servers with a discovery need: a program without a discovery does not link it.
-class discovers {
-    friend struct server_state;
-    const registering* work_ = &with_discovery;
-};
+PROMETHEUS_ASYNC_DETAIL_ON_DEMAND extern const registering with_discovery;
 }  // namespace detail
 
 /// Publishes the address of a server. Derive your own; consul_agent and file_sd are in this library.
@@ -4958,7 +4958,7 @@ class discovers {
 /// lifetime outlives the start of the servers that it is given to
 /// threads  the coroutine runs on the server's loop, and must not block it
 /// errors   with an error result the server does not start, and nothing is left open
-class service_discovery : public detail::discovers {
+class service_discovery {
 public:
     /// Called when the server listens; its start waits for the result.
     virtual task<result<registration>> register_server(event_loop& loop, const metrics_http_server& server) = 0;
@@ -4966,6 +4966,10 @@ public:
 protected:
     PROMETHEUS_ASYNC_DECL service_discovery() = default;
     PROMETHEUS_ASYNC_DECL ~service_discovery() = default;
+
+private:
+    friend struct detail::server_state;
+    const detail::registering* work_ = &detail::with_discovery;  // so that a program without a discovery does not link that code
 };
 
 #if !PROMETHEUS_ASYNC_NO_DISCOVERY
@@ -19879,6 +19883,7 @@ PROMETHEUS_ASYNC_END
 #undef PROMETHEUS_ASYNC_DETAIL_GLUE
 #undef PROMETHEUS_ASYNC_DETAIL_NAMED
 #undef PROMETHEUS_ASYNC_DETAIL_ABI
+#undef PROMETHEUS_ASYNC_DETAIL_ON_DEMAND
 #undef PROMETHEUS_ASYNC_DETAIL_ONCE
 #undef PROMETHEUS_ASYNC_DETAIL_STEP
 #undef PROMETHEUS_ASYNC_DETAIL_WIDE
