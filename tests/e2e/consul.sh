@@ -77,7 +77,7 @@ second_port=$(free_port)
 start second env CONSUL_HTTP_ADDR="127.0.0.1:$http" "$B/examples/07_consul" "$second_port"
 second=$pid
 ok "another takes its id" within 20 says second "is registered in Consul"
-ok "the first notices" within 20 says first "is another's now, at port $second_port"
+ok "the first notices" within 20 says first "belongs to another service, at port $second_port"
 ok "the first ends with 0" ends "$first"
 ok "the id of the second is left" knows hello
 ok "the second ends with 0" ends "$second"
