@@ -539,9 +539,12 @@ namespace detail {
 template <class T, class Code>
 class list_with : list<T> {
 public:
-    using list<T>::list;
     PROMETHEUS_ASYNC_DECL constexpr list_with() noexcept : code_(nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr list_with(const list<T>& from) noexcept : list<T>(from) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(std::initializer_list<T> from) noexcept : list<T>(from) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(const T* at, std::size_t n) noexcept : list<T>(at, n) {}
+    template <class From>
+        requires(!std::same_as<From, list_with> && std::convertible_to<const From&, list<T>>)
+    PROMETHEUS_ASYNC_DECL constexpr list_with(const From& from) : list<T>(static_cast<list<T>>(from)) {}
     PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
     PROMETHEUS_ASYNC_DECL constexpr const T* data() const noexcept { return list<T>::begin(); }
     using list<T>::begin, list<T>::end, list<T>::size, list<T>::empty, list<T>::operator[];
@@ -4966,9 +4969,6 @@ public:
 protected:
     PROMETHEUS_ASYNC_DECL service_discovery() = default;
     PROMETHEUS_ASYNC_DECL ~service_discovery() = default;
-
-private:
-    friend struct detail::server_state;
     const detail::registering* work_ = &detail::with_discovery;  // so that a program without a discovery does not link that code
 };
 
@@ -16456,9 +16456,17 @@ struct PROMETHEUS_ASYNC_LOCAL registering {
     bool (*begin)(server_state& server, const deferred<result<void>>& ended);
 };
 
+/// Reads the protected member: a friend would make the destructor accessible, about which g++ warns.
+struct PROMETHEUS_ASYNC_LOCAL work_of_discovery : service_discovery {
+    static const registering* of(const service_discovery* d) noexcept { return d ? d->*&work_of_discovery::work_ : nullptr; }
+
+protected:
+    ~work_of_discovery() = default;
+};
+
 server_state::server_state(event_loop& on, const server_options& o)
     : http_server(on, bool(o.tls)), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
-      discovery(o.service_discovery), work(discovery ? discovery->work_ : nullptr),
+      discovery(o.service_discovery), work(work_of_discovery::of(discovery)),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
     const auto bad = [this](std::string_view why) { if (valid) valid = error(errc::invalid_option, why); };
     const auto plain = [](std::string_view s) {

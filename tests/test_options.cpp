@@ -88,6 +88,13 @@ TEST_CASE("an option brings the code that it needs, in whatever way it is given"
     from_list.labels = listed;
     copied = from_list;
     static_assert(!std::is_convertible_v<decltype(&assigned.labels), prom::list<prom::label>*>);  // or it could be assigned without the code
+    struct own {
+        operator prom::list<prom::label>() const { return {&of, 1}; }
+        prom::label of;
+    };
+    const own converts{{"zone", "1"}};
+    const prom::metric_options from_own{.labels = converts}, from_pointer{.labels = {constants, 1}};
+    CHECK((from_own.labels.code() && from_pointer.labels.code()));
     const prom::list<prom::label> read_back = copied.labels;
     CHECK(read_back.size() == 1);
     r.make_gauge("a", "", {.labels = {{"zone", "1"}}}).set(1);
