@@ -296,6 +296,17 @@ TEST_CASE("an answer that never ends neither stops the loop nor outlasts its dea
 }
 
 namespace {
+/// Listens on a free port, which `a` then asks.
+void listen_for(asking& a, int fd) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+    ::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size);
+    ::listen(fd, 1);
+    a.to.port = ntohs(at.sin_port);
+}
 /// One connection, answered as soon as something has come.
 prom::task<void> answers_at_once(prom::event_loop& loop, int fd, std::string says, std::string* heard) {
     (void)co_await loop.readable(fd);
@@ -387,14 +398,7 @@ TEST_CASE("a body of a known length is sent to its end, also when the answer com
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     const int little = 4096;  // what the peer has not read waits with us
     ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof at;
-    REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
-    ::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size);
-    ::listen(fd, 1);
-    a.to.port = ntohs(at.sin_port);
+    listen_for(a, fd);
     std::string heard;
     a.loop.spawn(answers_at_once(a.loop, fd, http(200, "hello").octets, &heard));
     const std::string body(6 << 20, 'b');
@@ -574,14 +578,7 @@ std::string flipped(std::string s) {
 prom::result<http_response> over_toy_tls(const std::string& says, std::string* heard) {
     asking a("https://127.0.0.1", toy);
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof at;
-    REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
-    ::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size);
-    ::listen(fd, 1);
-    a.to.port = ntohs(at.sin_port);
+    listen_for(a, fd);
     a.loop.spawn(answers_at_once(a.loop, fd, says, heard));
     auto r = finish(a.loop, a.ask());
     ::close(fd);
