@@ -153,7 +153,7 @@
 
 // Code that is linked only with what asks for it: the interface takes its address. Weak, because the linker of a shared object
 // stops at a missing address before it names the macro that is missing.
-#define PROMETHEUS_ASYNC_DETAIL_ON_DEMAND PROMETHEUS_ASYNC_DECL __attribute__((weak))
+#define PROMETHEUS_ASYNC_DETAIL_ON_DEMAND PROMETHEUS_ASYNC_DECL __attribute__((__weak__))
 
 // With -Os, a small function that is used in many places is not inlined.
 #ifdef __OPTIMIZE_SIZE__
