@@ -3,7 +3,8 @@
 // needs-exceptions
 // libs: -lssl -lcrypto -lcrypt -lmbedtls -lmbedx509 -lmbedcrypto
 //
-// Each operator new of the companion headers failed in turn. What OpenSSL and mbedTLS allocate by themselves does not fail.
+// Each operator new of the companion headers failed in turn, and of asio's under them. What OpenSSL and mbedTLS allocate by
+// themselves does not fail.
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define TESTS_NO_ALLOCATIONS 1  // clang's has operators of its own that cannot be replaced
@@ -16,9 +17,18 @@ TEST_CASE("memory that fails is not tested here") { MESSAGE("SKIPPED: clang's Th
 #define PROMETHEUS_ASYNC_DETAIL_SYS ::failing
 #include "support/failing_memory.hpp"
 
+#if defined(__clang__)  // asio 1.22.1 does not see clang's coroutines by itself
+#define ASIO_HAS_CO_AWAIT 1
+#define ASIO_HAS_STD_COROUTINE 1
+#endif
+#include <asio.hpp>
+#include <asio/experimental/deferred.hpp>
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
+#include "examples/asio_tokens.hpp"
 #include "examples/promlint.hpp"
+#include "support/stdexec.hpp"
+#include "examples/stdexec_senders.hpp"
 #include "examples/tls_mbedtls.hpp"
 #include "examples/web_config.hpp"
 #include "support/certs.hpp"
@@ -221,5 +231,183 @@ TEST_CASE("a linter and a difference of pages that find no memory throw, and lea
         const auto found = prom_lint::lint(of);
         CHECK_FALSE(found.empty());
     });
+}
+
+namespace {
+
+/// What verbs update.
+struct measured {
+    prom::registry of;
+    prom::histogram took{"took_of_a_long_name_seconds", "h", {.registry = &of}};
+    prom::counter thrown{"thrown_of_a_long_name_total", "h", {.registry = &of}}, failed{"failed_of_a_long_name_total", "h", {.registry = &of}};
+    prom::gauge running{"running_of_a_long_name", "h", {.registry = &of}};
+    auto all() { return prom::time(took) | prom::count_exceptions(thrown) | prom::track_inprogress(running); }
+    auto of_handlers() { return all() | prom::count_failures(failed); }
+};
+
+/// Runs an operation that begins with `begin(io, timer, to)`, which raises `to` when it is over: either that comes, or begin()
+/// throws, or the future does.
+template <class Begin>
+void operation_of_asio(Begin begin) {
+    measured m;
+    leaves_nothing([&] {
+        const auto before = m.took.count();
+        int over = 0;
+        {
+            asio::io_context io;
+            asio::steady_timer timer(io, asio::steady_timer::time_point::min());
+            struct afterwards {
+                const measured& m;
+                ~afterwards() { undisturbed([&] { CHECK(m.running.value() == 0); }); }
+            } const check{m};
+            begin(m, io, timer, over);
+        }
+        CHECK((over == 1 || failing::done > failing::chosen));
+        CHECK(m.took.count() <= before + 1);
+        CHECK((over == 0 || m.took.count() == before + 1));
+    });
+}
+
+}  // namespace
+
+TEST_CASE("operations of asio that find no memory throw where they began or where they are awaited, and no gauge stays raised") {
+    SUBCASE("a callback") {
+        operation_of_asio([](measured& m, asio::io_context& io, asio::steady_timer& timer, int& over) {
+            timer.async_wait(prom_asio::measured(m.of_handlers(), [&](std::error_code) { ++over; }));
+            io.run();
+        });
+    }
+    SUBCASE("a callback without a token") {
+        operation_of_asio([](measured& m, asio::io_context& io, asio::steady_timer& timer, int& over) {
+            timer.async_wait(m.of_handlers()(prom::completion([&](std::error_code) { ++over; })));
+            io.run();
+        });
+    }
+    SUBCASE("use_future") {
+        operation_of_asio([](measured& m, asio::io_context& io, asio::steady_timer& timer, int& over) {
+            auto f = timer.async_wait(prom_asio::measured(m.of_handlers(), asio::use_future));
+            io.run();
+            f.get();
+            ++over;
+        });
+    }
+    SUBCASE("deferred") {
+        operation_of_asio([](measured& m, asio::io_context& io, asio::steady_timer& timer, int& over) {
+            auto lazy = timer.async_wait(prom_asio::measured(m.of_handlers(), asio::experimental::deferred));
+            std::move(lazy)([&](std::error_code) { ++over; });
+            io.run();
+        });
+    }
+    // asio's co_spawn ends the process when it finds no memory, measured or not, so what runs coroutines is undisturbed.
+    SUBCASE("a measured awaitable") {
+        operation_of_asio([](measured& m, asio::io_context& io, asio::steady_timer& timer, int& over) {
+            const auto wait = [](asio::steady_timer& on) -> asio::awaitable<int> {
+                co_await on.async_wait(asio::use_awaitable);
+                co_return 7;
+            };
+            auto lazy = m.all()(wait)(timer);
+            auto unawaited = m.all()(wait(timer));
+            undisturbed([&] {
+                auto f = asio::co_spawn(io, std::move(lazy), asio::use_future);
+                CHECK(m.running.value() == 1);
+                io.run();
+                over += f.get() == 7;
+            });
+        });
+    }
+    SUBCASE("abandoned with its io_context") {
+        measured m;
+        leaves_nothing([&] {
+            struct afterwards {
+                const measured& m;
+                ~afterwards() { undisturbed([&] { CHECK(m.running.value() == 0); }); }
+            } const check{m};
+            asio::io_context io;
+            asio::steady_timer timer(io, asio::steady_timer::time_point::max());
+            timer.async_wait(prom_asio::measured(m.of_handlers(), [](std::error_code) { FAIL("ran"); }));
+            timer.async_wait(prom_asio::measured(m.of_handlers(), asio::detached));
+            const auto wait = [](asio::steady_timer& on) -> asio::awaitable<void> { co_await on.async_wait(asio::use_awaitable); };
+            auto lazy = m.all()(wait)(timer);
+            undisturbed([&] {
+                asio::co_spawn(io, std::move(lazy), asio::detached);
+                io.poll();
+                CHECK(m.running.value() == 3);
+            });
+        });
+    }
+}
+
+namespace {
+
+/// A sender whose operation allocates at each step: when it is made, connected, started, and asked for its value.
+struct allocating {
+    using sender_concept = stdexec::sender_tag;
+    static std::string memory() { return std::string(100, 'x'); }
+    std::string made = memory();
+
+    template <class Self, class... Env>
+    static consteval auto get_completion_signatures()
+        -> stdexec::completion_signatures<stdexec::set_value_t(std::string), stdexec::set_error_t(std::exception_ptr)> { return {}; }
+    template <class R>
+    struct operation {
+        R receiver;
+        std::string made, connected = memory();
+        void start() noexcept {
+            try {
+                std::string value = made + connected;
+                stdexec::set_value(std::move(receiver), std::move(value));
+            } catch (const std::bad_alloc&) {
+                stdexec::set_error(std::move(receiver), std::current_exception());
+            }
+        }
+    };
+    template <class R>
+    operation<R> connect(R receiver) && { return {std::move(receiver), std::move(made)}; }
+    int get_env() const noexcept { return 0; }
+};
+/// One whose moves allocate.
+struct heavy_to_move : allocating {
+    heavy_to_move() = default;
+    heavy_to_move(heavy_to_move&& other) : allocating{other.made} {}
+};
+struct noting_receiver {
+    using receiver_concept = stdexec::receiver_tag;
+    int* values;
+    int* errors;
+    std::string carried = allocating::memory();
+    noting_receiver(int& v, int& e) : values(&v), errors(&e) {}
+    noting_receiver(noting_receiver&& other) : values(other.values), errors(other.errors), carried(other.carried) {}
+    void set_value(std::string&&) && noexcept { ++*values; }
+    void set_error(std::exception_ptr&&) && noexcept { ++*errors; }
+    void set_stopped() && noexcept {}
+    int get_env() const noexcept { return 0; }
+};
+
+}  // namespace
+
+TEST_CASE("senders that find no memory throw where they are made or connected, or complete with an error that is counted") {
+    measured m;
+    const auto runs = [&](auto make) {
+        leaves_nothing([&] {
+            const auto took = m.took.count();
+            const double thrown = m.thrown.value();
+            int values = 0, errors = 0;
+            struct afterwards {
+                const measured& m;
+                ~afterwards() { undisturbed([&] { CHECK(m.running.value() == 0); }); }
+            } const check{m};
+            auto operation = stdexec::connect(make(), noting_receiver(values, errors));
+            stdexec::start(operation);
+            undisturbed([&] {
+                CHECK(values + errors == 1);
+                CHECK(m.took.count() == took + 1);
+                CHECK(m.thrown.value() == thrown + errors);
+            });
+        });
+    };
+    runs([&] { return m.all()(allocating()); });
+    runs([&] { return m.all()([] { return allocating(); })(); });
+    runs([&] { return m.all()(heavy_to_move()); });
+    runs([&] { return prom::count_failures(m.failed, m.all()(heavy_to_move()), [](const std::string& s) { return s.empty(); }); });
 }
 #endif
