@@ -497,6 +497,25 @@ private:
     bool utf8_ = false;
 };
 
+namespace detail {
+/// An element of a braced list of texts. It refuses {{"a", "b"}}, from which a string_view takes "a" as the begin and "b" as the end
+/// of one text.
+class one_text : public std::string_view {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr one_text() noexcept = default;
+    template <class Text>
+        requires std::convertible_to<const Text&, std::string_view>
+    PROMETHEUS_ASYNC_DECL constexpr one_text(const Text& from) noexcept : std::string_view(from) {}
+    PROMETHEUS_ASYNC_DECL constexpr one_text(const char* at, std::size_t n) noexcept : std::string_view(at, n) {}
+    template <class First, class... Rest>
+        requires(sizeof...(Rest) != 0 && std::convertible_to<const First&, std::string_view> && (std::convertible_to<const Rest&, std::string_view> && ...))
+    one_text(const First&, const Rest&...) = delete;  // one pair of braces: {"a", "b"}
+};
+static_assert(sizeof(one_text) == sizeof(std::string_view));  // an array of the one is read as one of the other
+template <class T>
+using braced = std::conditional_t<std::is_same_v<T, std::string_view>, one_text, T>;
+}  // namespace detail
+
 /// A view of elements given as a braced list, array, vector or span.
 ///
 /// lifetime a braced list lives until the end of the full expression, so pass a list, and do not store it.
@@ -510,7 +529,7 @@ public:
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Winit-list-lifetime"  // intended, see lifetime
 #endif
-    PROMETHEUS_ASYNC_DECL constexpr list(std::initializer_list<T> from) noexcept : data_(from.begin()), size_(from.size()) {}
+    PROMETHEUS_ASYNC_DECL constexpr list(std::initializer_list<detail::braced<T>> from) noexcept : data_(from.begin()), size_(from.size()) {}
 #pragma GCC diagnostic pop
     PROMETHEUS_ASYNC_DECL constexpr list(const T* data, std::size_t size) noexcept : data_(data), size_(size) {}
     template <class Range>
@@ -540,7 +559,7 @@ template <class T, class Code>
 class list_with : list<T> {
 public:
     PROMETHEUS_ASYNC_DECL constexpr list_with() noexcept : code_(nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr list_with(std::initializer_list<T> from) noexcept : list<T>(from) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(std::initializer_list<braced<T>> from) noexcept : list<T>(from) {}
     PROMETHEUS_ASYNC_DECL constexpr list_with(const T* at, std::size_t n) noexcept : list<T>(at, n) {}
     template <class From>
         requires(!std::same_as<From, list_with> && std::convertible_to<const From&, list<T>>)
@@ -1464,6 +1483,7 @@ public:
     /// What the registry holds now, counted as for the limits.
     PROMETHEUS_ASYNC_DECL registry_limits held() const noexcept;
 
+    void unregister(std::initializer_list<std::string_view>) = delete;  // one name each
     /// Removes a metric and all its series, by its full name; false when there is none.
     PROMETHEUS_ASYNC_DECL bool unregister(std::string_view name);
 

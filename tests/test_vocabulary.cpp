@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <chrono>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace prom = prometheus_async;
 using prom::errc;
@@ -116,6 +118,30 @@ TEST_CASE("a list views braces, arrays, vectors and spans") {
     CHECK(sum(std::span<const int>(vector)) == 9);
     CHECK(sum(one) == 9);
     static_assert(std::is_trivially_destructible_v<prom::list<std::string_view>>);
+}
+
+TEST_CASE("a list of texts takes each kind of text") {
+    const auto joined = [](prom::list<std::string_view> texts) {
+        std::string all;
+        for (std::size_t i = 0; i != texts.size(); ++i) all.append(texts[i]).append(";");
+        return all;
+    };
+    const std::string own = "of a std::string";
+    const std::string_view view = own, array[] = {view, "b"};
+    const std::vector<std::string_view> vector{"c", view};
+    const char* const literal = "d";
+    CHECK(joined({}) == "");
+    CHECK(joined({{}}) == ";");
+    CHECK(joined({{"a"}}) == "a;");
+    CHECK(joined({"a", own, view, literal, {"abc", 2}, std::string("e")}) == "a;of a std::string;of a std::string;d;ab;e;");
+    CHECK(joined(array) == "of a std::string;b;");
+    CHECK(joined(vector) == "c;of a std::string;");
+    CHECK(joined({vector.data(), 1}) == "c;");
+    prom::list<std::string_view> later;
+    later = {};
+    CHECK(later.empty());
+    later = array;
+    CHECK(later.size() == 2);
 }
 
 TEST_CASE("seconds come from numbers and from any duration") {

@@ -1,0 +1,6 @@
+// expect: = delete;  // one pair of braces: {"a", "b"}
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#include "prometheus_async.hpp"
+
+namespace prom = prometheus_async;
+bool removed(const prom::dynamic_family<prom::counter>& f) { return f.remove({{"a", "b"}}); }

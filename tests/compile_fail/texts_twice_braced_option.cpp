@@ -1,0 +1,6 @@
+// expect: = delete;  // one pair of braces: {"a", "b"}
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#include "prometheus_async.hpp"
+
+namespace prom = prometheus_async;
+std::string page() { return prom::expose({.only = {{"a_total", "b_total"}}}); }

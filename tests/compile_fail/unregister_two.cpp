@@ -1,0 +1,6 @@
+// expect: = delete;  // one name each
+#define PROMETHEUS_ASYNC_NO_NETWORK 1
+#include "prometheus_async.hpp"
+
+namespace prom = prometheus_async;
+bool removed(prom::registry& from) { return from.unregister({"a", "b"}); }
