@@ -500,7 +500,7 @@ private:
 namespace detail {
 /// An element of a braced list of texts. It refuses {{"a", "b"}}, from which a string_view takes "a" as the begin and "b" as the end
 /// of one text.
-class one_text : public std::string_view {
+class PROMETHEUS_ASYNC_LOCAL one_text : public std::string_view {
 public:
     PROMETHEUS_ASYNC_DECL constexpr one_text() noexcept = default;
     template <class Text>

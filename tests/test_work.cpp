@@ -272,6 +272,47 @@ TEST_CASE("texts are escaped, mended and negotiated in one pass") {
     }
 }
 
+TEST_CASE("a text longer than any buffer is declared, shown, looked up and removed in one pass, in each format") {
+    for (const char* part : {"\xff", "a", "\n", "\xc3\xa4", "ab"}) {
+        CAPTURE(part);
+        linear("a text", 40'000, [&](std::size_t n) { return times(part, n); },
+               [](const std::string& text) {
+                   prom::registry of;
+                   prom::registry* const shown[] = {&of};
+                   of.make_counter("c_total", text, {.labels = {{"a", text}}}).inc(1, {.labels = {{"a", text}}});
+                   of.make_info("i", "h").set({{"a", text}});
+                   static_cast<void>(of.make_state_set("s", text, {.states = {text, "b"}}).set(text));
+                   if (auto made = of.try_counter(text, "h")) made->inc();
+                   if (auto made = of.try_gauge(prom::utf8(text), "h")) made->set(1);
+                   const auto f = of.make_family<prom::histogram>("f", "h", {"a"});
+                   f({text}).observe(1);
+                   for (auto as : {prom::format::text_0_0_4, prom::format::text_1_0_0, prom::format::openmetrics_1_0_0, prom::format::protobuf, prom::format::openmetrics_2_0_0}) {
+                       prom::cursor page;
+                       page.start({.as = as, .names = prom::escaping::values, .registries = shown});
+                       char piece[64];
+                       while (page.next(piece).what == prom::pull::more) {}
+                   }
+                   CHECK_FALSE(prom::expose({.registries = shown, .only = {text, "c_total"}}).empty());
+                   CHECK((of.sample_value("f_count", {{"a", text}}) || text[0] == '\xff'));  // its value is what the page shows
+                   CHECK_FALSE(of.sample_value(text, {{text, text}}));
+                   CHECK(f.remove_matching({{"a", text}}) == 1);
+                   static_cast<void>(of.unregister(text));
+               });
+        for (const char* path : {"/m", "/people"})
+            linear("an answer", 40'000,
+                   [&](std::size_t n) {
+                       auto made = std::make_unique<service>();
+                       made->routes.push_back({"/people", {}, {}, {&made->shown}, false, false});
+                       made->routes.back().view = prom::landing_page;
+                       made->shown.make_family<prom::counter>("f_total", times(part, n), {"a"})({times(part, n)}).inc();
+                       return made;
+                   },
+                   [&](const std::unique_ptr<service>& from) {
+                       CHECK(answers(*from, "GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n").starts_with("HTTP/1.1 200"));
+                   });
+    }
+}
+
 TEST_CASE("label values that come and go leave no work behind") {
     linear("values", 500, [](std::size_t n) { return n; },
            [](std::size_t n) {
