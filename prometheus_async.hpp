@@ -16451,7 +16451,7 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
 
     unsigned references = 1;
     string wanted, address, advertise;
-    std::uint16_t port = 0;
+    std::uint16_t port;
     descriptor handed_in;
     bool https = false, unix_socket = false;
     service_discovery* discovery = nullptr;   // until the start has ended

@@ -525,6 +525,38 @@ TEST_CASE("a thread that counts first, or again, in the destructor of a pthread 
     pthread_key_delete(again);
 }
 
+TEST_CASE("a thread that ends is folded, too, where the process had no key left for it") {
+    static prom::counter total{"no_key_total", "Counted by threads without a key."};
+    total.inc();
+    auto& state = prom::detail::state;
+    const unsigned before = state.thread_count;
+    REQUIRE(state.keyed);
+    state.keyed = false;
+    unsigned during = 0;
+    for (int i = 0; i < 3; ++i)
+        std::thread([&] {
+            total.inc();
+            during = state.thread_count;
+        }).join();
+    state.keyed = true;
+    CHECK(during == before + 1);
+    CHECK(state.thread_count == before);
+    CHECK(total.value() == 4);
+}
+
+#if defined(__GLIBC__)
+TEST_CASE("the end of a program leaves it the key of its threads, which may still end") {
+    static prom::counter total{"end_of_program_total", "Counted after the destructors of a program."};
+    total.inc();
+    const unsigned before = prom::detail::state.thread_count;
+    prom::detail::forget_key();  // as exit() calls it
+    CHECK(prom::detail::state.keyed);
+    std::thread([&] { total.inc(); }).join();
+    CHECK(prom::detail::state.thread_count == before);
+    CHECK(total.value() == 2);
+}
+#endif
+
 TEST_CASE("the child of a fork has its parent's totals, of threads too that it does not have") {
     prom::registry mine;
     const prom::counter c{"c", "h", {.registry = &mine}};

@@ -1010,7 +1010,11 @@ TEST_CASE("count_failures on a handler looks at its error_code, or at all that t
     auto short_read = [](std::error_code ec, std::size_t n) { return ec || n < 10; };
     prom::count_failures(c, prom::completion(handler), short_read)(std::error_code(), std::size_t{1});
     CHECK(c.count == 2);
-    CHECK(calls == 3);
+    auto timed_out = [](std::error_code ec) { return ec == std::errc::timed_out; };  // takes the first alone
+    for (const std::errc e : {std::errc::timed_out, std::errc::connection_reset, std::errc::connection_refused})
+        prom::count_failures(c, prom::completion(handler), timed_out)(std::make_error_code(e), std::size_t{1});
+    CHECK(c.count == 3);
+    CHECK(calls == 6);
 }
 
 TEST_CASE("A completion handler is timed until it is called, and tracked until then or until it is dropped") {

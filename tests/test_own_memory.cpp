@@ -164,6 +164,32 @@ TEST_CASE("all memory is asked for in one place, and goes back there with its si
 }
 
 namespace {
+struct alignas(64) wide {
+    explicit wide(int n) noexcept : value(n) {}
+    wide(wide&& from) noexcept : value(from.value) {}
+    bool is_aligned() const noexcept { return reinterpret_cast<std::uintptr_t>(this) % 64 == 0; }
+    int value;
+};
+}  // namespace
+
+TEST_CASE("what holds an object of a wide alignment is aligned so, and goes back with its size") {
+    const long before = held;
+    {
+        prom::callback<int()> moved = [w = wide(1)] { return w.is_aligned() ? w.value : 0; };
+        auto called = std::move(moved);
+        CHECK(called() == 1);
+        prom::deferred<wide> d;
+        d.fire(wide(2));
+        int got = 0;
+        d.add_callback([&](wide w) { got = w.is_aligned() ? w.value : 0; });
+        CHECK(got == 2);
+        CHECK(held > before);
+    }
+    CHECK(held == before);
+    CHECK(wrong == 0);
+}
+
+namespace {
 /// A body of so many chunks, the last of so many octets.
 struct chunked_body {
     int left;
