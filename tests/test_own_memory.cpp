@@ -189,6 +189,19 @@ TEST_CASE("what holds an object of a wide alignment is aligned so, and goes back
     CHECK(wrong == 0);
 }
 
+TEST_CASE("a callback of up to four pointers takes no memory, a larger one takes what it holds") {
+    void* const p = &secret;
+    const long before = held, count = taken;
+    {
+        const prom::callback<void*()> four([a = p, b = p, c = p, d = p] { return a == b && c == d ? a : nullptr; });
+        CHECK(taken == count);
+        const prom::callback<void*()> five([a = p, b = p, c = p, d = p, e = p] { return a == b && c == d ? e : nullptr; });
+        CHECK(taken == count + 1);
+        CHECK(held == before + static_cast<long>(5 * sizeof p));
+    }
+    CHECK(held == before);
+}
+
 namespace {
 /// A body of so many chunks, the last of so many octets.
 struct chunked_body {
