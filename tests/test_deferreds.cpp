@@ -280,8 +280,11 @@ TEST_CASE("then() makes a deferred of another type, for a value, a deferred, an 
     auto e = c.then([]() -> prom::outcome<std::unique_ptr<int>> { return std::make_unique<int>(3); });
     auto f = e.then([](std::unique_ptr<int> p) { return *p; });
     d.fire(1);
+    CHECK(a.fired());
+    CHECK(!b.fired());  // it waits for the deferred that its function returned
     CHECK(!c.fired());
     later.fire("late");
+    CHECK(b.fired());
     CHECK(*now(f) == 3);
     prom::deferred<int> bad;
     auto g = bad.then([](int) { FAIL("ran"); });
@@ -443,6 +446,12 @@ TEST_CASE("A failure that was not handled is reported when the last handle is de
     { prom::deferred<int> d; auto e = d.then([](int x) { return x; }); d.fail(late); }  // once, by the last in the chain
     CHECK(told == 3);
     { prom::deferred<int> d; d.add_errback([](const prom::fault& why) { return why; }); d.fail(late); }  // failed again
+    CHECK(told == 4);
+    {  // what never came is no failure
+        prom::deferred<int> d, never;
+        auto e = d.then([=](int) { return never; });
+        d.fire(1);
+    }
     CHECK(told == 4);
     prom::on_unhandled_failure(nullptr);
 }

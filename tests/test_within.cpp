@@ -219,4 +219,30 @@ TEST_CASE("within: an exception leaves the co_await, the same object") {
     CHECK(running.fired());
     CHECK(same);
 }
+
+TEST_CASE("within: what gives no value fails with its exception, too") {
+    event_loop loop(faked);
+    const auto throws = [&]() -> task<void> {
+        co_await loop.sleep(1s);
+        throw 7;
+    };
+    int caught = 0;
+    const auto waiter = [&](prom::deferred<> first) -> task<void> {
+        try {
+            (void)co_await prom::within(loop, 5s, throws());
+        } catch (int it) {
+            caught = it;
+        }
+        (void)co_await prom::within(loop, 5s, first);
+        caught = 0;
+    };
+    prom::deferred<> never;
+    const auto running = driven(loop, waiter(never), {1.5});
+    CHECK(caught == 7);
+    CHECK_FALSE(running.fired());
+    never.fail(error(errc::refused, "no"));
+    CHECK(running.fired());
+    CHECK(caught == 7);
+    running.add_errback([] {});
+}
 #endif
