@@ -13,6 +13,7 @@
 
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,6 +34,12 @@ namespace {
 double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
+/// The time of this thread on a processor: other programs that run meanwhile do not count.
+double own_time() {
+    timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
 void keep(const void* p) { asm volatile("" : : "r"(p) : "memory"); }
 
 struct contender {
@@ -41,14 +48,14 @@ struct contender {
     std::function<void()> work;
     double best = 1e9;
 };
-/// Runs the contenders in turn; the first is ours. `per` is what one call of work does.
-void compare(const char* title, double per, std::vector<contender> all, int rounds = 50) {
+/// Runs the contenders in turn; the first is ours. `per` is what one call of work does. Work that starts threads is measured by `now`.
+void compare(const char* title, double per, std::vector<contender> all, int rounds = 50, double (*clock)() = own_time) {
     for (auto& c : all) c.work();
     for (int round = 0; round < rounds; ++round)
         for (auto& c : all) {
-            const double start = now();
+            const double start = clock();
             c.work();
-            const double spent = (now() - start) / per * 1e9;
+            const double spent = (clock() - start) / per * 1e9;
             if (spent < c.best) c.best = spent;
         }
     std::printf("%-44s %9.2f ns", title, all[0].best);
@@ -276,9 +283,9 @@ void encode_of_threads() {
         in_living_threads(threads, [&](int) { for (int i = 0; i < 20000; ++i) f("GET", path_of(i), 200).inc(); }, [&] {
             prom::cursor page;
             for (int round = 0; round < 20; ++round) {
-                const double start = now();
+                const double start = own_time();
                 pull_all(page, e.mine);
-                best = std::min(best, (now() - start) / 20000 * 1e9);
+                best = std::min(best, (own_time() - start) / 20000 * 1e9);
             }
         });
         if (threads == 1) one = best;
@@ -314,7 +321,7 @@ void cold_updates() {
         pf.Add({{"method", std::string(method)}, {"path", path}, {"status", std::string(status)}}).Increment();
     };
     for (const auto& path : paths) ours(path), peers(path);
-    compare("cold updates: 64 threads, 100000 series", threads * each, {{"ours", 0, [&] { all(ours); }}, {"prometheus-cpp", 0.15, [&] { all(peers); }}}, 3);
+    compare("cold updates: 64 threads, 100000 series", threads * each, {{"ours", 0, [&] { all(ours); }}, {"prometheus-cpp", 0.15, [&] { all(peers); }}}, 3, now);
 }
 
 }  // namespace
@@ -343,7 +350,7 @@ int main() {
     };
     constexpr int many = 20 * n;  // starting the thread is in it
     compare("counter.inc(), two threads at once", many, {{"ours", 0, [&] { twice([&] { for (int i = 0; i < many; ++i) c.inc(); }); }},
-        {"prometheus-cpp", 0.04, [&] { twice([&] { for (int i = 0; i < many; ++i) pc.Increment(); }); }}}, 5);
+        {"prometheus-cpp", 0.04, [&] { twice([&] { for (int i = 0; i < many; ++i) pc.Increment(); }); }}}, 5, now);
 
     const prom::gauge g{"g", "h", {.registry = &mine}}, deltas{"d", "h", {.registry = &mine}};
     auto& pg = prometheus::BuildGauge().Name("g").Help("h").Register(theirs).Add({});
@@ -378,8 +385,9 @@ int main() {
             while (cur.next(window).what == prom::pull::more) {}
             keep(window);
         };
-        compare("native histogram of 160 buckets, goal 3000 ns", 1, {{"protobuf", 0, [&] { pull(prom::format::protobuf); }},
-            {"OpenMetrics 2.0", 0, [&] { pull(prom::format::openmetrics_2_0_0); }}}, 2000);
+        constexpr int pages = 20;
+        compare("native histogram of 160 buckets, goal 3000 ns", pages, {{"protobuf", 0, [&] { for (int i = 0; i < pages; ++i) pull(prom::format::protobuf); }},
+            {"OpenMetrics 2.0", 0, [&] { for (int i = 0; i < pages; ++i) pull(prom::format::openmetrics_2_0_0); }}}, 100);
     }
 
     for (const int children : {1, 100, 10000}) {
