@@ -162,6 +162,13 @@
 #define PROMETHEUS_ASYNC_DETAIL_ONCE
 #endif
 
+// The parts of a lookup become one function, in which keys stay in registers.
+#ifdef __OPTIMIZE_SIZE__
+#define PROMETHEUS_ASYNC_DETAIL_JOINED inline
+#else
+#define PROMETHEUS_ASYNC_DETAIL_JOINED inline __attribute__((__always_inline__))
+#endif
+
 // Most machines load and store 64 bits at once. For the others (MIPS, older ARM), cell and shared_value have another
 // implementation, so that libatomic is not needed.
 #if defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE == 2
@@ -1080,9 +1087,9 @@ union record_word {
 };
 
 /// A series, at an address that is a multiple of 16. Its key follows it: the label values, stored only there. The memory is
-/// never freed, only used again for records of the same size, because lookups read `id`, `place`, `hash` and the key without the lock.
+/// never freed, only used again for records of the same size, because lookups read `place`, `hash`, `id` and the key without
+/// the lock: these are adjacent, so that a lookup reads few cache lines.
 struct record {
-    std::uint64_t id;
     record_word word;
     union {
         family_state* family;
@@ -1093,13 +1100,14 @@ struct record {
         double created;  // seconds since 1970
         double turned;   // extremes: when the half-window began, by the monotonic clock
     };
-    std::uint32_t place;
-    std::uint32_t hash;   // the lower half
     std::uint32_t units;  // its size in units of 16 bytes, with the key
     union {
         std::uint32_t size;  // of all label values together; `escaped` if they need escapes, or are too long for this
         std::uint32_t owed;  // of a removed series: how many threads may still be updating it, plus 1 while an old epoch may last
     };
+    std::uint32_t place;
+    std::uint32_t hash;  // the lower half
+    std::uint64_t id;
 
     static constexpr std::uint32_t escaped = ~std::uint32_t{0};
 
@@ -2039,7 +2047,7 @@ PROMETHEUS_ASYNC_DECL bool long_values_equal(const record& r, const std::string_
 
 PROMETHEUS_ASYNC_DECL inline bool is_long(const key_pair& k) noexcept { return (k.high >> 56) == 0xff; }
 PROMETHEUS_ASYNC_DECL inline std::size_t long_size(const key_pair& k) noexcept { return static_cast<std::size_t>(k.high << 8 >> 8); }
-PROMETHEUS_ASYNC_DECL inline key_pair make_key(std::string_view value) noexcept {
+PROMETHEUS_ASYNC_DECL PROMETHEUS_ASYNC_DETAIL_JOINED key_pair make_key(std::string_view value) noexcept {
     const char* p = value.data();
     const std::size_t n = value.size();
     key_pair k;
@@ -2080,9 +2088,9 @@ struct found_record {
     std::uint64_t id;
 };
 /// Searches one table. A hit is valid only if the version is still the one that was read before.
-template <class Count>
-PROMETHEUS_ASYNC_DECL inline found_record find_in(std::uintptr_t table, std::uint64_t hash, const key_pair* keys, const std::string_view* values,
-                                                  Count count, std::uint32_t& place) noexcept {
+PROMETHEUS_ASYNC_DECL PROMETHEUS_ASYNC_DETAIL_JOINED found_record find_in(std::uintptr_t table, std::uint64_t hash, const key_pair* keys,
+                                                                          const std::string_view* values, std::size_t count,
+                                                                          std::uint32_t& place) noexcept {
     const auto* entries = reinterpret_cast<const std::uintptr_t*>(table & ~std::uintptr_t{63});
     const std::size_t mask = (std::size_t{1} << (table & 63)) - 1;
     for (std::size_t i = static_cast<std::size_t>(hash) & mask, probes = most_probes(table & 63); probes != 0; --probes, i = (i + 1) & mask) {
@@ -2092,6 +2100,7 @@ PROMETHEUS_ASYNC_DECL inline found_record find_in(std::uintptr_t table, std::uin
         const auto& r = *reinterpret_cast<const record*>(entry & ~std::uintptr_t{15});
         if (__atomic_load_n(&r.hash, __ATOMIC_ACQUIRE) != static_cast<std::uint32_t>(hash)) continue;
         std::uint64_t differs = 0;
+#pragma GCC unroll 4
         for (std::size_t k = 0; k != count; ++k)
             differs |= (acquire(r.key()[2 * k]) ^ keys[k].low) | (acquire(r.key()[2 * k + 1]) ^ keys[k].high);
         if (differs != 0 || (values && !long_values_equal(r, values, count))) continue;
@@ -2103,35 +2112,44 @@ PROMETHEUS_ASYNC_DECL inline found_record find_in(std::uintptr_t table, std::uin
 /// Finds the series, whose values are all short, if it is in the present table and nothing was removed meanwhile. After null,
 /// call find_or_make_child().
 template <std::size_t Count>
-PROMETHEUS_ASYNC_DECL found_record find_child(const family_face& face, std::uint64_t family, const key_pair* keys, std::uint32_t& place) noexcept {
+PROMETHEUS_ASYNC_DECL PROMETHEUS_ASYNC_DETAIL_JOINED found_record find_child(const family_face& face, std::uint64_t family, const key_pair* keys, std::uint32_t& place) noexcept {
     const std::uintptr_t version = __atomic_load_n(&face.version, __ATOMIC_ACQUIRE);
     const std::uintptr_t table = __atomic_load_n(&face.table, __ATOMIC_ACQUIRE);
     if (acquire(face.id) != family || table == 0) return {};
     const std::uint64_t hash = hash_values({acquire(face.seed.low), acquire(face.seed.high)}, keys, nullptr, Count);
-    const found_record found = find_in(table, hash, keys, nullptr, std::integral_constant<std::size_t, Count>(), place);
+    const found_record found = find_in(table, hash, keys, nullptr, Count, place);
     return __atomic_load_n(&face.version, __ATOMIC_RELAXED) == version ? found : found_record{};
 }
 /// Also searches the older table, and again after a removal, and for long values. If the series does not exist, it is made.
-PROMETHEUS_ASYNC_DECL found_record find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys,
-                                                      std::size_t count, std::uint32_t& place);
+PROMETHEUS_ASYNC_DECL found_record find_or_make_child(const declared& family, const std::string_view* values, std::size_t count,
+                                                      std::uint32_t& place);
 PROMETHEUS_ASYNC_DECL series make_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL bool remove_child(const declared& family, const std::string_view* values, std::size_t count);
 PROMETHEUS_ASYNC_DECL std::size_t remove_children(const declared& family, list<label> where);
 PROMETHEUS_ASYNC_DECL inline void clear_children(const declared& family) noexcept { remove_children(family, {}); }
 PROMETHEUS_ASYNC_DECL std::size_t count_children(const declared& family) noexcept;
 
+template <std::size_t Count>
+PROMETHEUS_ASYNC_DECL found_record find_or_make(const declared& family, const std::string_view* values, std::uint32_t& place) {
+    std::size_t sizes = 0;
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i != Count; ++i) sizes |= values[i].size();
+    if (sizes < 16) [[likely]] {
+        key_pair keys[Count];
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i != Count; ++i) keys[i] = make_key(values[i]);
+        asm("" : "+m"(keys));
+        if (const found_record found = find_child<Count>(*family.face, family.id, keys, place); found.rec) [[likely]] return found;
+    }
+    return find_or_make_child(family, values, Count, place);
+}
 template <class Metric, class... Views>
-PROMETHEUS_ASYNC_DECL Metric child_metric(const declared& family, Views... views) {
+PROMETHEUS_ASYNC_DECL PROMETHEUS_ASYNC_DETAIL_JOINED Metric child_metric(const declared& family, Views... views) {
     declared child{{}, nullptr, 0, family.bounds};
     if (family.face == nullptr) return Metric(child);
-    const key_pair keys[] = {make_key(views)...};
     std::uint32_t place = ~std::uint32_t{0};
-    found_record found{};
-    if (!((views.size() > 15) || ...)) [[likely]] found = find_child<sizeof...(Views)>(*family.face, family.id, keys, place);
-    if (!found.rec) [[unlikely]] {
-        const std::string_view values[] = {views...};
-        found = find_or_make_child(family, values, keys, sizeof...(Views), place);
-    }
+    const std::string_view values[] = {views...};
+    const found_record found = find_or_make<sizeof...(Views)>(family, values, place);
     child.one = {found.id, page_of(place), offset_of(place), const_cast<record*>(found.rec)};
     return Metric(child);
 }
@@ -9212,8 +9230,9 @@ series make_child(const declared& family, const std::string_view* values, std::s
     }
     raise({errc::invalid_option, wrong});
 }
-found_record find_or_make_child(const declared& family, const std::string_view* values, const key_pair* keys, std::size_t count,
-                                std::uint32_t& place) {
+found_record find_or_make_child(const declared& family, const std::string_view* values, std::size_t count, std::uint32_t& place) {
+    key_pair keys[64];
+    for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
     if (const found_record found = find_anywhere(*family.face, family.id, keys, values, count, place); found.rec) return found;
     const series made = make_child(family, values, count);
     place = place_of(made.page, made.offset);
@@ -11766,8 +11785,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
             std::uint32_t low = ~std::uint32_t{0}, high = 0;  // places
             for (std::size_t i = 0; i != n; ++i) {
                 const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[i + ahead < n ? i + ahead : i].held_));
-                __builtin_prefetch(later);
-                __builtin_prefetch(later + 64);
+                __builtin_prefetch(later + offsetof(record, size));
+                __builtin_prefetch(later + offsetof(record, size) + 64);
                 record* const r = recs[i] = from[i].living();
                 ids[i] = r ? r->id : from[i].id();
                 places[i] = r ? r->place : i == 0 ? 0 : places[i - 1];
@@ -19913,6 +19932,7 @@ PROMETHEUS_ASYNC_END
 #undef PROMETHEUS_ASYNC_DETAIL_ABI
 #undef PROMETHEUS_ASYNC_DETAIL_ON_DEMAND
 #undef PROMETHEUS_ASYNC_DETAIL_ONCE
+#undef PROMETHEUS_ASYNC_DETAIL_JOINED
 #undef PROMETHEUS_ASYNC_DETAIL_STEP
 #undef PROMETHEUS_ASYNC_DETAIL_WIDE
 #undef PROMETHEUS_ASYNC_END
