@@ -1179,6 +1179,7 @@ struct bucket_bounds : allocated {
     std::uint64_t least, most;  // bits of the smallest size outside the zero bucket; how many sizes from there on are usual ones
     std::int32_t first;  // index of the first table entry
     std::uint8_t table[256];
+    static constexpr std::size_t spare = 32;  // octets after `text`, which is copied in steps
     const double* upper;  // count, then +Inf up to a power of two; ascending
     double zero_threshold, max_zero_threshold, min_reset, factor;  // as native_buckets
     std::uint32_t max_buckets;
@@ -2040,7 +2041,7 @@ PROMETHEUS_ASYNC_DECL inline void store_little(char* to, std::uint64_t word) noe
 /// A label value as two words. Up to 15 bytes: the bytes and their number. A longer value: its first bytes and its length;
 /// all its bytes follow the words of all values, and are hashed and compared too.
 struct key_pair {
-    std::uint64_t low = 0, high = 0;
+    std::uint64_t low, high;
 };
 PROMETHEUS_ASYNC_DECL std::uint64_t hash_long(const hash_seed& seed, std::uint64_t h, std::string_view value) noexcept;
 PROMETHEUS_ASYNC_DECL bool long_values_equal(const record& r, const std::string_view* values, std::size_t count) noexcept;
@@ -2050,7 +2051,7 @@ PROMETHEUS_ASYNC_DECL inline std::size_t long_size(const key_pair& k) noexcept {
 PROMETHEUS_ASYNC_DECL PROMETHEUS_ASYNC_DETAIL_JOINED key_pair make_key(std::string_view value) noexcept {
     const char* p = value.data();
     const std::size_t n = value.size();
-    key_pair k;
+    key_pair k{0, 0};
     if (n >= 16) [[unlikely]] return {load_little<std::uint64_t>(p), std::uint64_t{0xff} << 56 | n};
     if (n >= 8) {  // two loads that overlap, then the overlap shifted out
         k.low = load_little<std::uint64_t>(p);
@@ -6610,9 +6611,13 @@ PROMETHEUS_ASYNC_END
 // the handle's id, and makes its epoch even. The removal of a series writes another tag and then reads all
 // epochs. All four are sequentially consistent, so either the update sees the new tag, or the removal sees the
 // odd epoch. In that case run, record and bounds are not used again until that epoch has changed; the lock is released meanwhile.
+// Where the system has membarrier(2), the removal calls it between its two steps: this is a fence in each thread, so updates need none.
 #include <algorithm>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <sched.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 #if defined(__GLIBC__)
 #include <link.h>
 #include <sys/auxv.h>
@@ -6825,6 +6830,23 @@ struct thread_record : allocated {
     }
 };
 
+enum class membarrier_command : int { fence = 8, enable = 16 };  // of this process only
+/// False where it is missing, and with ThreadSanitizer, which does not know it.
+static bool membarrier([[maybe_unused]] membarrier_command what) noexcept {
+#if defined(__SANITIZE_THREAD__)
+    return false;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+    return false;
+#endif
+#endif
+#if defined(SYS_membarrier) && !PROMETHEUS_ASYNC_NO_THREADS
+    return ::syscall(SYS_membarrier, static_cast<int>(what), 0) == 0;
+#else
+    return false;
+#endif
+}
+
 struct fingerprint {
     std::uint64_t low, high;
     bool operator==(const fingerprint&) const = default;
@@ -6869,6 +6891,7 @@ struct library {
     bool stays = false;  // the key has ended a thread: a thread_end would be made too late to be destroyed
     pthread_key_t key = {};  // its destructor calls end_thread
 #endif
+    bool fences = false;  // removals make a fence in each thread
     std::uint64_t sequence = 0;
     std::uint64_t secret[2] = {};  // taken when the first registry is used
     bool seeded = false;
@@ -7086,7 +7109,7 @@ struct library {
         destroy(b);
     }
     static void destroy(bucket_bounds* b) noexcept {
-        if (b->text) give_memory(b->text, b->ends[b->count], 1);
+        if (b->text) give_memory(b->text, b->ends[b->count] + bucket_bounds::spare, 1);
         give_memory(b->ends, (b->count + 1) * sizeof(std::uint16_t), alignof(std::uint16_t));
         give_memory(const_cast<double*>(b->upper), (b->half == 0 ? 1 : 2 * b->half) * sizeof(double), alignof(double));
         delete b;
@@ -7113,7 +7136,7 @@ struct library {
         clear_tables();
         for (int portion = 1024; portion > 0;) {
             if (!resting) {
-                if (!removed) return;
+                if (!removed || (fences && !membarrier(membarrier_command::fence))) return;
                 resting = removed;
                 removed = nullptr;
                 for (thread_record* t = threads; t; t = t->next) t->seen_epoch = __atomic_load_n(&t->epoch, __ATOMIC_SEQ_CST);
@@ -7244,6 +7267,7 @@ void collectors_after_fork() noexcept;
 static void hook_process() noexcept {
     if (std::exchange(state.hooked, true)) return;
     state.keyed = pthread_key_create(&state.key, end_thread) == 0;
+    state.fences = membarrier(membarrier_command::enable);
     pthread_atfork([] { state.lock.lock(), values_lock.lock(); },
                    [] { values_lock.unlock(), state.lock.unlock(); },
                    [] {  // the child has one thread; the counts of the others are folded
@@ -7253,6 +7277,7 @@ static void hook_process() noexcept {
                            if (t != this_record) state.forget(t, [] {});
                        }
                        collectors_after_fork();
+                       state.fences = membarrier(membarrier_command::enable);
                        state.waiting = state.let_in = 0;
                        state.lock.unlock();
                    });
@@ -7353,7 +7378,12 @@ static bool add_without_lock([[maybe_unused]] const series& s, [[maybe_unused]] 
         thread_record* t = this_record;
         if (!t || t->comes_often(s.id)) return false;
         const std::uintptr_t before = t->epoch;
-        __atomic_store_n(&t->epoch, before + 1, __ATOMIC_SEQ_CST);
+        if (state.fences) {
+            __atomic_store_n(&t->epoch, before + 1, __ATOMIC_RELAXED);
+            __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        } else {
+            __atomic_store_n(&t->epoch, before + 1, __ATOMIC_SEQ_CST);
+        }
         // The list of pages and the page are at least as new as the handle.
         cell* run = __atomic_load_n(&__atomic_load_n(&state.shared.pages, __ATOMIC_ACQUIRE)[s.page], __ATOMIC_RELAXED) + s.offset;
         if (run->load_tag() == s.id) add(run);
@@ -7984,20 +8014,24 @@ inline char* put_word(char* to, std::uint64_t word, unsigned bytes) noexcept {
     std::memcpy(to, &word, sizeof word);
     return to + bytes;
 }
+/// Writes the digits of a number below 10^8.
+inline char* put_short(char* to, std::uint64_t n) noexcept {
+    if (n < 10) return *to = static_cast<char>('0' + n), to + 1;
+    const std::uint64_t word = eight_digits(static_cast<std::uint32_t>(n));
+    const unsigned zeros = static_cast<unsigned>(__builtin_ctzll(word)) & 56;  // in bits
+    return put_word(to, word >> zeros, 8 - zeros / 8);
+}
 
 /// Writes the digits of n.
 ///
 /// shape    `to` has room for number_size bytes; returns the end of the number, as all put_ functions do
 inline char* put_u64(char* to, std::uint64_t n) noexcept {
-    if (n < 10) return *to = static_cast<char>('0' + n), to + 1;
-    if (n >= 100000000) {
-        const std::uint64_t above = n / 100000000;
-        to = put_u64(to, above);
-        return put_word(to, eight_digits(static_cast<std::uint32_t>(n - above * 100000000)), 8);
-    }
-    const std::uint64_t word = eight_digits(static_cast<std::uint32_t>(n));
-    const int zeros = __builtin_ctzll(word | std::uint64_t{1} << 56) / 8;
-    return put_word(to, word >> (8 * zeros), static_cast<unsigned>(8 - zeros));
+    constexpr std::uint64_t step = 100000000;
+    if (n < step) [[likely]] return put_short(to, n);
+    const std::uint64_t above = n / step, top = above / step;
+    to = put_short(to, top != 0 ? top : above);
+    if (top != 0) to = put_word(to, eight_digits(static_cast<std::uint32_t>(above % step)), 8);
+    return put_word(to, eight_digits(static_cast<std::uint32_t>(n % step)), 8);
 }
 
 // Go's 'g' form: with an exponent if that is below -4 or above 5; or always without one. The digits are written one
@@ -8360,6 +8394,13 @@ struct label_frame {
     }
 };
 
+/// Writes in steps of label_frame::step bytes, so up to one step more than the text, and reads as much.
+inline char* put_piece(char* to, const char* from, std::size_t size) noexcept {
+    std::memcpy(to, from, label_frame::step);
+    for (std::size_t i = label_frame::step; i < size; i += label_frame::step) [[unlikely]] std::memcpy(to + i, from + i, label_frame::step);
+    return to + size;
+}
+
 /// A family's name and its head on a page. A family that a collector yields has only this.
 struct PROMETHEUS_ASYNC_LOCAL family_head {
     metric_type type{};
@@ -8654,6 +8695,7 @@ static bucket_bounds* intern_bounds(const vector<double>& upper, const native_bu
         text += "\"} ";
         b->ends[i] = static_cast<std::uint16_t>(text.size());
     }
+    text.append(bucket_bounds::spare, '\0');
     b->text = static_cast<char*>(take_memory(text.size(), 1));
     std::memcpy(b->text, text.data(), text.size());
     b->users = 1;
@@ -8889,9 +8931,10 @@ static run_sum since_reset(record& r, run_sum sum) noexcept {
 static run_sum sum_of_number(record& r, std::uint32_t place) noexcept { return since_reset(r, sum_run(r.id, place)); }
 static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-    std::uint64_t none[256] = {};
-    if (is_native(r))
+    if (is_native(r)) {
+        std::uint64_t none[256] = {};
         return since_reset(r, sum_native(r, place, *r.family->bounds, integers ? integers : none, nullptr, [](std::uint64_t, std::uint32_t, const std::uint64_t*) {}));
+    }
 #endif
     return since_reset(r, sum_run(r.id, place, integers));
 }
@@ -9003,8 +9046,41 @@ static void make_frame(family_state& f) {
     f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
     text.append(label_frame::step, '\0');
 }
-/// Adds `name{a="b"} ` or `a="b",`, by the family's frame.
+/// Writes `name{a="b"} ` or `a="b",`, by the family's frame, for a series without escapes.
+PROMETHEUS_ASYNC_DETAIL_JOINED char* put_series_text(char* to, const label_frame& frame, const record& r, std::size_t count) noexcept {
+    const char* const text = frame.text.data();
+    const std::uint32_t* const ends = frame.ends.data();
+    const std::uint64_t* const key = r.key();
+    const auto* stored = reinterpret_cast<const char*>(key + 2 * count);
+    std::uint32_t done = ends[0];
+    to = put_piece(to, text, done);
+    for (std::size_t i = 0; i != count; ++i) {
+        const key_pair k{key[2 * i], key[2 * i + 1]};
+        std::size_t size = static_cast<std::size_t>(k.high >> 56);
+        if (!is_long(k)) {
+            store_little(to, k.low);
+            store_little(to + 8, k.high);
+        } else {
+            size = long_size(k);
+            std::memcpy(to, stored, 16);
+            if (size <= 32) std::memcpy(to + size - 16, stored + size - 16, 16);
+            else std::memcpy(to + 16, stored + 16, size - 16);
+            stored += (size + 7) / 8 * 8;
+        }
+        to += size;
+        to = put_piece(to, text + done, ends[i + 1] - done);
+        done = ends[i + 1];
+    }
+    return to;
+}
+/// The same for any series, which it appends.
 static void append_series_text(string& to, const family_state& f, const record& r) {
+    if (r.size != record::escaped) [[likely]] {
+        const std::size_t begin = to.size(), end = begin + f.frame.ends.back() + r.size;
+        to.resize(end + label_frame::step);
+        put_series_text(to.data() + begin, f.frame, r, f.labels.size());
+        return to.resize(end);
+    }
     stored_values values(r, f.labels.size());
     char space[16];
     to.append(f.frame.piece(0));
@@ -10859,16 +10935,17 @@ public:
         const std::size_t start = to.octets.size;
         begin(to, f, f.name, "_bucket", s.labels, "le=\"");
         to.octets.size -= 2;  // `} ` is part of the bound's text
-        own_.assign(to.octets.data + start, to.octets.size - start);
+        const std::size_t size = to.octets.size - start;
+        own_.assign(to.octets.data + start, size).append(label_frame::step, '\0');
         to.octets.size = start;
         const kept_exemplar* e = s.exemplars.begin();
         // 2. A line for each bound, from prepared texts if there are any.
         for (std::uint32_t i = 0; i != s.upper.size(); ++i) {
             to.octets.reserve(to.octets.size + own_.size() + 2 * number_room);
-            char* at = put_text(to.octets.end(), own_);
+            char* at = put_piece(to.octets.end(), own_.data(), size);
             if (s.texts) {
                 const unsigned from = i == 0 ? 0U : s.texts->ends[i - 1];
-                at = put_text(at, {s.texts->text + from, s.texts->ends[i] - from});
+                at = put_piece(at, s.texts->text + from, s.texts->ends[i] - from);
             } else {
                 at = put_text(put_bound(at, s.upper[i]), "\"} ");
             }
@@ -11420,40 +11497,7 @@ PROMETHEUS_ASYNC_END
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
-/// This and put_series_text write in steps of label_frame::step bytes, so up to one step more than the text.
-inline char* put_piece(char* to, const char* from, std::size_t size) noexcept {
-    std::memcpy(to, from, label_frame::step);
-    for (std::size_t i = label_frame::step; i < size; i += label_frame::step) [[unlikely]] std::memcpy(to + i, from + i, label_frame::step);
-    return to + size;
-}
-/// Writes `name{a="b"} ` for a series without escapes.
-inline char* put_series_text(char* to, const label_frame& frame, const record& r, std::size_t count) noexcept {
-    const char* const text = frame.text.data();
-    const std::uint32_t* const ends = frame.ends.data();
-    const std::uint64_t* const key = r.key();
-    const auto* stored = reinterpret_cast<const char*>(key + 2 * count);
-    std::uint32_t done = ends[0];
-    to = put_piece(to, text, done);
-    for (std::size_t i = 0; i != count; ++i) {
-        const key_pair k{key[2 * i], key[2 * i + 1]};
-        std::size_t size = static_cast<std::size_t>(k.high >> 56);
-        if (!is_long(k)) {
-            store_little(to, k.low);
-            store_little(to + 8, k.high);
-        } else {
-            size = long_size(k);
-            std::memcpy(to, stored, 16);
-            if (size <= 32) std::memcpy(to + size - 16, stored + size - 16, 16);
-            else put_text(to + 16, {stored + 16, size - 16});
-            stored += (size + 7) / 8 * 8;
-        }
-        to += size;
-        to = put_piece(to, text + done, ends[i + 1] - done);
-        done = ends[i + 1];
-    }
-    return to;
-}
-static_assert(label_frame::step <= number_room);
+static_assert(label_frame::step <= number_room && label_frame::step <= bucket_bounds::spare);
 static registry_state* registry_of(std::uint64_t id) noexcept {
     const auto at = std::lower_bound(state.registries.begin(), state.registries.end(), id, [](const registry_state* r, std::uint64_t i) { return r->id < i; });
     return at != state.registries.end() && (*at)->id == id ? *at : nullptr;

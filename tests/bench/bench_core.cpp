@@ -35,11 +35,14 @@ double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 /// The time of this thread on a processor: other programs that run meanwhile do not count.
-double own_time() {
+double time_of(clockid_t which) {
     timespec t{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    clock_gettime(which, &t);
     return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
 }
+double own_time() { return time_of(CLOCK_THREAD_CPUTIME_ID); }
+/// The same of all threads together. Waiting for a lock does not count.
+double time_of_all() { return time_of(CLOCK_PROCESS_CPUTIME_ID); }
 void keep(const void* p) { asm volatile("" : : "r"(p) : "memory"); }
 
 struct contender {
@@ -48,7 +51,7 @@ struct contender {
     std::function<void()> work;
     double best = 1e9;
 };
-/// Runs the contenders in turn; the first is ours. `per` is what one call of work does. Work that starts threads is measured by `now`.
+/// Runs the contenders in turn; the first is ours. `per` is what one call of work does. Work that starts threads needs another clock.
 void compare(const char* title, double per, std::vector<contender> all, int rounds = 50, double (*clock)() = own_time) {
     for (auto& c : all) c.work();
     for (int round = 0; round < rounds; ++round)
@@ -321,7 +324,7 @@ void cold_updates() {
         pf.Add({{"method", std::string(method)}, {"path", path}, {"status", std::string(status)}}).Increment();
     };
     for (const auto& path : paths) ours(path), peers(path);
-    compare("cold updates: 64 threads, 100000 series", threads * each, {{"ours", 0, [&] { all(ours); }}, {"prometheus-cpp", 0.15, [&] { all(peers); }}}, 3, now);
+    compare("cold updates: 64 threads, 100000 series", threads * each, {{"ours", 0, [&] { all(ours); }}, {"prometheus-cpp", 0.15, [&] { all(peers); }}}, 5, time_of_all);
 }
 
 }  // namespace
