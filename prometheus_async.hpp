@@ -10546,7 +10546,7 @@ static bool is_whole(const run_sum& v, std::uint64_t& all) noexcept {
     return v.real < 9007199254740992.0 && v.real == static_cast<double>(static_cast<std::uint64_t>(v.real)) &&
            !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all);
 }
-static char* put_counter(char* to, run_sum v) noexcept {
+inline char* put_counter(char* to, run_sum v) noexcept {
     if (v.real == 0) return put_u64(to, v.whole);
     std::uint64_t all = 0;
     return is_whole(v, all) ? put_u64(to, all) : put_double(to, static_cast<double>(v.whole) + v.real);
@@ -11826,7 +11826,10 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
             std::size_t n = out.room() / (fixed + 4 * label_count + 4) + 1;  // about as many as fit in the window
             if (n > chunk) n = chunk;
             if (n > static_cast<std::size_t>(end - from)) n = static_cast<std::size_t>(end - from);
-            std::uint32_t low = ~std::uint32_t{0}, high = 0;  // places
+            // 1. The records, and their values in the shared runs.
+            const detail::cell* page = detail::nowhere;
+            std::uint32_t number = ~std::uint32_t{0};  // of the page of cells: mostly that of the previous line
+            std::uint32_t low = number, high = 0;      // of all pages
             for (std::size_t i = 0; i != n; ++i) {
                 const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[i + ahead < n ? i + ahead : i].held_));
                 __builtin_prefetch(later + offsetof(record, size));
@@ -11834,20 +11837,24 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                 record* const r = recs[i] = from[i].living();
                 ids[i] = r ? r->id : from[i].id();
                 places[i] = r ? r->place : i == 0 ? 0 : places[i - 1];
-                low = (std::min)(low, places[i]);
-                high = (std::max)(high, places[i]);
+                if (detail::page_of(places[i]) != number) {
+                    number = detail::page_of(places[i]);
+                    page = detail::state.shared.run_at(detail::place_of(number, 0));
+                    low = (std::min)(low, number);
+                    high = (std::max)(high, number);
+                }
+                const detail::cell* run = page + detail::offset_of(places[i]);
+                const bool good = run->load() == ids[i];
+                real[i] = good ? run[1].real() : 0;
+                whole[i] = good && counts ? run[2].load() : 0;
             }
-            low = detail::page_of(low);
-            high = detail::page_of(high);
-            std::memset(real, 0, n * sizeof real[0]);
-            std::memset(whole, 0, n * sizeof whole[0]);
+            // 2. Those in the own runs of threads.
             const auto add = [&](const detail::cell_block& block) {
-                const detail::cell* page = detail::nowhere;
-                std::uint32_t number = ~std::uint32_t{0};  // of the page of cells: mostly that of the previous line
+                number = ~std::uint32_t{0};
                 for (std::size_t i = 0; i != n; ++i) {
                     if (detail::page_of(places[i]) != number) {
                         number = detail::page_of(places[i]);
-                        page = number < block.count ? block.pages[number] : detail::nowhere;
+                        page = block.run_at(detail::place_of(number, 0));
                     }
                     const detail::cell* run = page + detail::offset_of(places[i]);
                     if (run->load() != ids[i]) continue;
@@ -11860,8 +11867,8 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                 for (std::uint32_t p = low; p <= high && p < block.count; ++p) if (block.pages[p] != detail::nowhere) return true;
                 return false;
             };
-            add(detail::state.shared);
             for (const detail::thread_record* t = detail::state.threads; t; t = t->next) if (has_pages(t->block)) add(t->block);
+            // 3. The lines.
             for (std::size_t i = 0; i != n; ++i, ++from) {
                 record* const r = recs[i];
                 at_line = ids[i];
