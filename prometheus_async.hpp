@@ -137,15 +137,15 @@
 // or not: none can bind to the one of another object. Types are exported, because g++ warns about a user's struct
 // with a hidden member. clang takes this as attributes of a namespace, which also apply to functions that the
 // compiler generates; g++ needs DECL on each function. tests/e2e/plugins.sh finds functions without it.
-#define PROMETHEUS_ASYNC_LOCAL __attribute__((visibility("hidden")))
+#define PROMETHEUS_ASYNC_LOCAL __attribute__((__visibility__("hidden")))
 #if PROMETHEUS_ASYNC_SHARED
-#define PROMETHEUS_ASYNC_DECL __attribute__((visibility("default")))
+#define PROMETHEUS_ASYNC_DECL __attribute__((__visibility__("default")))
 #else
 #define PROMETHEUS_ASYNC_DECL PROMETHEUS_ASYNC_LOCAL
 #endif
 #if defined(__clang__) && !PROMETHEUS_ASYNC_SHARED
 #define PROMETHEUS_ASYNC_BEGIN namespace prometheus_async { inline namespace PROMETHEUS_ASYNC_DETAIL_ABI \
-    __attribute__((visibility("hidden"), type_visibility("default"))) {
+    __attribute__((__visibility__("hidden"), __type_visibility__("default"))) {
 #else
 #define PROMETHEUS_ASYNC_BEGIN namespace prometheus_async { inline namespace PROMETHEUS_ASYNC_DETAIL_ABI {
 #endif
@@ -157,7 +157,7 @@
 
 // With -Os, a small function that is used in many places is not inlined.
 #ifdef __OPTIMIZE_SIZE__
-#define PROMETHEUS_ASYNC_DETAIL_ONCE __attribute__((noinline))
+#define PROMETHEUS_ASYNC_DETAIL_ONCE __attribute__((__noinline__))
 #else
 #define PROMETHEUS_ASYNC_DETAIL_ONCE
 #endif
@@ -987,7 +987,7 @@ struct cell {
     /// The same for updates that do more than one addition. With __atomic functions g++ moves doubles through integer
     /// registers: the next addition can read the value sooner, but there are more instructions.
 #if defined(__LP64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
-    using real_word [[gnu::may_alias]] = double;
+    using real_word [[__gnu__::__may_alias__]] = double;
     PROMETHEUS_ASYNC_DECL void add_beside(double d) noexcept {
         auto* const at = reinterpret_cast<volatile real_word*>(&word);
         *at = *at + d;
@@ -1047,7 +1047,7 @@ struct shared_value {
 PROMETHEUS_ASYNC_DECL inline std::uint64_t acquire(const std::uint64_t& word) noexcept { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
 PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) noexcept { __atomic_store_n(&word, n, __ATOMIC_RELEASE); }
 #else
-using half_word [[gnu::may_alias]] = std::uint32_t;
+using half_word [[__gnu__::__may_alias__]] = std::uint32_t;
 constexpr int low_half = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__, high_half = 1 - low_half;
 PROMETHEUS_ASYNC_DECL inline std::uint64_t acquire(const std::uint64_t& word) noexcept {
     const auto* half = reinterpret_cast<const half_word*>(&word);
@@ -6621,7 +6621,7 @@ PROMETHEUS_ASYNC_END
 #if defined(__GLIBC__)
 #include <link.h>
 #include <sys/auxv.h>
-extern "C" __attribute__((__weak__, visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;  // defined by the linker for this object
+extern "C" __attribute__((__weak__, __visibility__("hidden"))) const ElfW(Ehdr) __ehdr_start;  // defined by the linker for this object
 extern "C" __attribute__((__weak__)) void __lsan_disable();                                // by a sanitizer, where there is one
 extern "C" __attribute__((__weak__)) void __lsan_enable();
 #endif
@@ -9942,8 +9942,8 @@ constexpr std::uint64_t crc_power(unsigned n) noexcept {
 
 #if defined(__x86_64__)
 /// Folds complete blocks of 16 bytes into one with the same remainder.
-__attribute__((target("pclmul"))) static void crc_fold(const char*& from, std::size_t& size, char (&folded)[16], std::uint32_t crc) noexcept {
-    typedef long long pair __attribute__((vector_size(16)));
+__attribute__((__target__("pclmul"))) static void crc_fold(const char*& from, std::size_t& size, char (&folded)[16], std::uint32_t crc) noexcept {
+    typedef long long pair __attribute__((__vector_size__(16)));
     constexpr pair by{static_cast<long long>(crc_power(128 + 32)), static_cast<long long>(crc_power(128 - 32))};
     pair sum, next;
     std::memcpy(&sum, from, 16);

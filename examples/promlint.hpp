@@ -429,7 +429,7 @@ inline std::vector<finding> lint_page(std::string_view page) {
     return std::move(reader.found);
 }
 /// The same of a registry's page; one finding when that could not be made. Not exported: it calls the library of the shared object that it is compiled into.
-__attribute__((visibility("hidden"))) inline std::vector<finding> lint(prometheus_async::registry& from = prometheus_async::default_registry()) {
+__attribute__((__visibility__("hidden"))) inline std::vector<finding> lint(prometheus_async::registry& from = prometheus_async::default_registry()) {
     prometheus_async::registry* const one[] = {&from};
     prometheus_async::page_options page;
     page.names = prometheus_async::escaping::allow_utf8;
