@@ -439,6 +439,41 @@ TEST_CASE("a collector yields families of every type") {
           "# TYPE level_bytes gauge\nlevel_bytes -1\n# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.99\"} 2\ns_sum 4.5\ns_count 3\n");
 }
 
+TEST_CASE("a series that a collector yields shows nothing of the one before it") {
+    const fixed_clock clock;
+    prom::registry r;
+    const auto handle = r.add_collector([](prom::sample_sink& to) {
+        static const prom::label id[] = {{"id", "7"}};
+        const prom::sample_details all{.timestamp = 1.5, .created = 3, .example = {id, 4.5}, .example_value = 0.5};
+        to.family(type::counter, "c", "");
+        to.sample(1, {{"a", "x"}, {"b", "y"}}, all);
+        to.sample(2, {{"a", "z"}});
+        to.family(type::histogram, "h", "");
+        to.histogram({{1, 2}, {2, 3}, {infinity(), 4}}, 4.5, {{"a", "x"}}, all);
+        to.histogram({{infinity(), 1}}, 0.5, {{"a", "z"}});
+        to.family(type::summary, "s", "");
+        to.summary(3, 4.5, {{0.5, 1}, {0.99, 2}}, {{"a", "x"}}, all);
+        to.summary(1, 0.5, {}, {{"a", "z"}});
+        to.family(type::state_set, "st", "");
+        to.states({{"on", true}, {"off", false}}, {{"a", "x"}});
+        to.states({{"idle", true}}, {{"a", "z"}});
+    });
+    auto asked = openmetrics;
+    asked.created = prom::created_series::all;
+    const std::string said = page(r, asked);
+    std::string plain;  // the lines of what has the label z
+    for (std::size_t at = 0, end; at != said.size(); at = end + 1) {
+        end = said.find('\n', at);
+        const std::string line = said.substr(at, end - at + 1);
+        if (line.find("a=\"z\"") != std::string::npos) plain += line;
+    }
+    CHECK(plain == "c_total{a=\"z\"} 2\n"
+                   "h_bucket{a=\"z\",le=\"+Inf\"} 1\nh_sum{a=\"z\"} 0.5\nh_count{a=\"z\"} 1\n"
+                   "s_sum{a=\"z\"} 0.5\ns_count{a=\"z\"} 1\n"
+                   "st{a=\"z\",st=\"idle\"} 1\n");
+    CHECK(said.find("c_created{a=\"x\",b=\"y\"}") != std::string::npos);
+}
+
 TEST_CASE("a collector that yields nonsense is left out, counted and reported; the page stays valid") {
     using sink = prom::sample_sink;
     static void (*const nonsense[])(sink&) = {

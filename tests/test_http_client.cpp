@@ -5,6 +5,7 @@
 
 #include "support/scripted_peer.hpp"
 
+#include <cctype>
 #include <cerrno>
 #include <functional>
 #include <utility>
@@ -184,6 +185,23 @@ TEST_CASE("what would split a request is rejected before anything connects") {
         CHECK(r.why().code() == prom::errc::invalid_option);
     }
     CHECK(there.connections == 0);
+}
+
+TEST_CASE("every part of a request has only the octets that it may have, whatever else it has") {
+    for (int octet = 0; octet != 256; ++octet) {
+        CAPTURE(octet);
+        const std::string with = std::string("/a") + static_cast<char>(octet) + "z", name = with.substr(1);
+        const char c = static_cast<char>(octet);
+        const bool token = octet < 128 && c != 0 && (std::isalnum(octet) || std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos);
+        const bool visible_one = octet > 0x20 && octet < 0x7f;
+        const auto good = [](const http_request& r) { return r.flaw() == nullptr; };
+        CHECK(good({name, "/", {}}) == token);
+        CHECK(good({"GET", with, {}}) == visible_one);
+        CHECK(good({"GET", "/", name, "x"}) == token);
+        CHECK(good({"GET", "/", "X", with}) == visible_one);
+        CHECK(good({.method = "GET", .target = "/", .secret_name = {}, .authorization = with}) == (visible_one || octet == ' '));
+    }
+    for (const http_request& bad : {http_request{"", "/", {}}, http_request{"GET", "", {}}, http_request{"GET", "a", {}}}) CHECK(bad.flaw() != nullptr);
 }
 
 TEST_CASE("a text becomes one path segment") {
