@@ -174,23 +174,40 @@ TEST_CASE("when too many handshakes are in progress the oldest makes room") {
     good.ask("/nowhere");
     CHECK(good.status() == 404);
 
-    // One that has had the server's flight is not pushed out by any number of beginnings.
-    caller slow(at);
-    REQUIRE(slow.s.start_tls(client(), "localhost"));
-    slow.last = slow.s.handshake(slow.scratch);
-    for (int i = 0; i != 50; ++i) at.loop.poll(0);
-    for (int i = 0; i != 20; ++i) {
-        stalled.push_back(std::make_unique<caller>(at));
-        stalled.back()->send(std::string_view("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11));
-        for (int turn = 0; turn != 5; ++turn) at.loop.poll(0);
+    // One that has had the server's flight is not pushed out by any number of beginnings, for a quarter of a second from then.
+    const auto begins = [&](int count) {
+        for (int i = 0; i != count; ++i) {
+            stalled.push_back(std::make_unique<caller>(at));
+            stalled.back()->send(std::string_view("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11));
+            for (int turn = 0; turn != 5; ++turn) at.loop.poll(0);
+        }
+    };
+    for (const bool later : {false, true}) {
+        CAPTURE(later);
+        caller slow(at), stuck(at);
+        for (int i = 0; i != 10; ++i) at.loop.poll(0);
+        if (later) at.pass(0.5);  // since they were accepted
+        for (caller* c : {&slow, &stuck}) {
+            REQUIRE(c->s.start_tls(client(), "localhost"));
+            c->last = c->s.handshake(c->scratch);
+        }
+        for (int i = 0; i != 50; ++i) at.loop.poll(0);
+        begins(10);
+        at.pass(0.2);
+        begins(10);
+        CHECK(at.until([&] {
+            slow.last = slow.s.handshake(slow.scratch);
+            return slow.s.secured() || slow.over();
+        }));
+        CHECK(slow.s.secured());
+        slow.ask("/nowhere");
+        CHECK(slow.status() == 404);
+        at.pass(0.1);
+        begins(3);  // the first takes a free place
+        at.until([&] { return stuck.s.handshake(stuck.scratch) == stream_status::ok || stuck.s.secured(); });  // as far as it saw
+        CHECK(stuck.ends());
+        CHECK_FALSE((stalled.back()->take(), stalled.back()->over()));
     }
-    CHECK(at.until([&] {
-        slow.last = slow.s.handshake(slow.scratch);
-        return slow.s.secured() || slow.over();
-    }));
-    CHECK(slow.s.secured());
-    slow.ask("/nowhere");
-    CHECK(slow.status() == 404);
 }
 
 namespace {
