@@ -208,6 +208,23 @@ TEST_CASE("without descriptors, the oldest that waits makes room") {
     CHECK(a.ends(r.loop));
 }
 
+TEST_CASE("without descriptors, one makes room for each newcomer of a turn") {
+    rig r;
+    REQUIRE(r.server);
+    client a("127.0.0.1", r.server->port()), b("127.0.0.1", r.server->port());
+    CHECK(a.ask(r.loop, get()).status == 200);
+    CHECK(b.ask(r.loop, get()).status == 200);
+    client c("127.0.0.1", r.server->port()), d("127.0.0.1", r.server->port());
+    int accepts = 0;
+    test_system::fault = [&](const char* name, int) { return std::strcmp(name, "accept4") == 0 && ++accepts % 2 == 1 && accepts < 4 ? EMFILE : 0; };
+    CHECK(c.ask(r.loop, get()).status == 200);
+    CHECK(d.ask(r.loop, get()).status == 200);
+    test_system::fault = nullptr;
+    CHECK(accepts >= 4);
+    CHECK(a.ends(r.loop));
+    CHECK(b.ends(r.loop));
+}
+
 TEST_CASE("when accepting fails for want of memory, one that waits makes room, and not all of them") {
     rig r;
     REQUIRE(r.server);

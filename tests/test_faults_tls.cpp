@@ -269,3 +269,24 @@ TEST_CASE("a stream whose socket has failed once stays failed, though the socket
         for (const int fd : both) ::close(fd);
     }
 }
+
+TEST_CASE("close_notify is sent before the connection ends, also when the socket takes nothing for a while") {
+    static const certs files;
+    auto by_openssl = openssl_server::load(files.pem("server"), files.key("server"), "").value();
+    auto by_mbedtls = mbedtls_server::load(files.pem("server"), files.key("server"), "").value();
+    auto client = openssl_client::load(files.pem("ca")).value();
+    for (const prom::tls_config& side : {by_openssl.hook(), by_mbedtls.hook()}) {
+        served at({.tls = side});
+        caller who(at);
+        REQUIRE(who.handshake(client.hook()));
+        who.ask("/nowhere");
+        CHECK(who.status() == 404);
+        int refused = 0;
+        test_system::fault = [&](const char* name, int) { return std::strcmp(name, "send") == 0 && ++refused ? EAGAIN : 0; };
+        at.pass(76);
+        test_system::fault = nullptr;
+        CHECK(refused > 0);
+        CHECK(who.ends());
+        CHECK(who.last == stream_status::ended);
+    }
+}
