@@ -1,6 +1,8 @@
 # What the scripts of this folder share. It is sourced, not run.
 #
 #   debs  [SUITE/]PACKAGE=VERSION...  unpacks Debian packages into $lab/root, without installing them
+#   needs SUITE PACKAGE=VERSION...    the same with all that the packages depend on, from Debian SUITE (the newest there); sets $own,
+#                                     which runs a program of them with its own C library: $own PROGRAM [ARGUMENT...]
 #   gcc12, clang19                    unpack these compilers; $gcc and $clang run them (the C library's headers are the system's)
 #   npm_get NAME@VERSION...           installs npm packages into $lab/node_modules
 #   serve FILE CONTENT-TYPE [MORE]    serves FILE on a free port of 127.0.0.1; sets $port. MORE: a header line, or "chunked"
@@ -46,6 +48,17 @@ other_suite() {
     printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' "$uri" "$1" > "$at/one.sources"
     # shellcheck disable=SC2086
     apt-get -qq -o APT::Sandbox::User="$(id -un)" $options update || { echo "no index of Debian $1" >&2; exit 2; }
+}
+
+needs() {
+    other_suite "$1"; shift
+    mkdir -p "$lab/root"
+    # shellcheck disable=SC2086
+    apt-get -qq -y --no-install-recommends --download-only -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1 $options install "$@" > "$lab/apt.log" 2>&1 ||
+        { cat "$lab/apt.log" >&2; echo "cannot get $*: the version is gone, or what it needs" >&2; exit 2; }
+    for deb in "$at"/archives/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$lab/root"; done
+    at=$lab/root/usr/lib/x86_64-linux-gnu
+    own="$lab/root/usr/lib64/ld-linux-x86-64.so.2 --library-path $at:$at/systemd"
 }
 
 gcc12() {
