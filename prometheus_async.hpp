@@ -14880,6 +14880,7 @@ stream_status stream::handshake(std::span<char> scratch) {
         if (how == tls_status::failed) return fail(scratch);
         const stream_status sent = flush(scratch);
         if (sent == stream_status::failed) return sent;
+        if (how == tls_status::closed) return stream_status::cut;
         if (how == tls_status::ok) {
             secured_ = buffered_ = true;  // a request may have come with the last flight
             return stream_status::ok;
