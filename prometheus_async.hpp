@@ -250,7 +250,7 @@ enum class errc : std::uint8_t {
 /// threads  a value like any other
 class error {
 public:
-    PROMETHEUS_ASYNC_DECL error(errc code, std::string_view message, int sys = 0) noexcept;  // for your own checks and discoveries
+    PROMETHEUS_ASYNC_DECL __attribute__((__cold__)) error(errc code, std::string_view message, int sys = 0) noexcept;  // for your own checks and discoveries
     /// "<what>: <strerror(sys)>", for a failed system call
     PROMETHEUS_ASYNC_DECL static error from_errno(std::string_view what, int sys) noexcept;
 
@@ -5853,7 +5853,7 @@ string text_of(std::initializer_list<std::string_view> parts) {
     return made;
 }
 /// An error whose message is the parts, joined. It allocates nothing.
-error error_of(errc code, std::initializer_list<std::string_view> parts, int sys = 0) noexcept {
+__attribute__((__cold__)) error error_of(errc code, std::initializer_list<std::string_view> parts, int sys = 0) noexcept {
     char text[sizeof(error)];
     std::size_t size = 0;
     for (std::string_view part : parts) size += part.copy(text + size, sizeof text - size);
