@@ -2358,7 +2358,8 @@ private:
 ///
 /// lifetime outlives its registration
 /// threads  called on each thread that makes a page, also on several at once, without any lock of the library: it may update,
-///          declare and remove metrics. A collector that blocks delays its page and its removal
+///          declare and remove metrics, read values (registry::sample_value) and make pages, on which it is not shown.
+///          A collector that blocks delays its page and its removal
 class collector {
 public:
     virtual void collect(sample_sink& out) = 0;  // called for each page
@@ -4726,7 +4727,8 @@ struct authorizer {
 // ---- options ----
 
 /// A check that is called for each request of its route: set one of the two functions. Success is answered with
-/// 200 and "ok", an error with 503 and its text (describe(): one line of at most 119 octets).
+/// 200 and "ok", an error with 503 and its text (describe(): one line of at most 119 octets). Neither may end the server
+/// that calls it (post() that).
 ///
 /// lifetime `later` is destroyed where it is suspended when its client has closed its side, or after server_limits::response;
 ///          the answer is then 503 "the check has not ended in time". For a shorter time use within()
@@ -12511,8 +12513,9 @@ void sample_sink::fail(std::string_view why) { to_.fail(why); }
 namespace detail {
 /// Calls a collector without the lock. Afterwards its families are in the unit, or were left out.
 static void call_collector(cursor::state& page, global_lock& lock, const family_state& f) {
-    // 1. The call is counted: a removal now waits for it, and the hook outlives it.
     collector_hook& hook = *f.hook;
+    if (collector_call::of(hook, calling)) return;  // it makes this page itself: without end, if it were called again
+    // 1. The call is counted: a removal now waits for it, and the hook outlives it.
     ++hook.running;
     ++hook.holders;
     collector_call here{&hook, calling};

@@ -577,6 +577,29 @@ TEST_CASE("a collector may update, declare, remove, scrape, and end itself") {
     CHECK(calls.value() == 3);
 }
 
+TEST_CASE("a collector may read the registry that it belongs to: it is not on a page that it makes itself") {
+    prom::registry r, other;
+    r.make_counter("c_total", "").inc(4);
+    std::string inner;
+    const prom::callback_gauge twice("twice", "", [&] { return 2 * r.sample_value("c_total").value(); }, {.registry = &r});
+    const auto handle = r.add_collector([&](prom::sample_sink& to) {
+        inner = page(r);
+        to.family(type::gauge, "x", "");
+        to.sample(static_cast<double>(page(other).size()));
+    });
+    const auto back = other.add_collector([&](prom::sample_sink& to) {
+        to.family(type::gauge, "y", "");
+        to.sample(page(r).find("x ") != std::string::npos);
+    });
+    const std::string whole = page(r);
+    CHECK(whole.find("twice 8\n") != std::string::npos);
+    CHECK(whole.find("x 19\n") != std::string::npos);
+    CHECK(inner.find("twice 8\n") != std::string::npos);
+    CHECK(inner.find("x ") == std::string::npos);
+    CHECK(page(other) == "# TYPE y gauge\ny 1\n");  // x is on it: only y is its own
+    CHECK(r.sample_value("twice").value() == 8);
+}
+
 namespace {
 struct probe final : prom::collector {
     int calls = 0;
