@@ -262,6 +262,37 @@ TEST_CASE_TEMPLATE("an alarm makes the handle readable, once, and can be taken b
     CHECK(ready_now(p).empty());
 }
 
+#if defined(__linux__)
+TEST_CASE("an alarm is set to its whole span, the part of a second included") {
+    detail::epoll_poller p;
+    REQUIRE(p.open());
+    itimerspec left{};
+    int timer = 0;
+    while (timer != 1024 && ::timerfd_gettime(timer, &left) != 0) ++timer;
+    REQUIRE(timer != 1024);
+    const auto seconds_left = [&] {
+        ::timerfd_gettime(timer, &left);
+        return static_cast<double>(left.it_value.tv_sec) + static_cast<double>(left.it_value.tv_nsec) * 1e-9;
+    };
+    for (const double span : {0.5, 0.999, 1.0, 1.75, 1000.25, 1e8 + 0.5, 999999999.0}) {
+        CAPTURE(span);
+        bool near = false;
+        for (int tries = 0; tries != 100 && !near; ++tries) {  // this thread may rest between the two calls, but not each time
+            p.alarm(span);
+            const double is = seconds_left();
+            CHECK(is <= span);
+            near = is > span - 0.1;
+        }
+        CHECK(near);
+    }
+    for (const double never : {HUGE_VAL, 2e9, static_cast<double>(NAN)}) {
+        p.alarm(1000);
+        p.alarm(never);
+        CHECK(seconds_left() == 0);
+    }
+}
+#endif
+
 TEST_CASE_TEMPLATE("fill gives a host what to poll, also how much did not fit", P, POLLERS) {
     P p;
     REQUIRE(p.open());
