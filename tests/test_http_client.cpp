@@ -146,6 +146,16 @@ TEST_CASE("what is unusual but clear is accepted, and the connection not reused 
     reads("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1", false);
 }
 
+TEST_CASE("a status line is a version, a space, three digits, and the end or a space and a reason") {
+    const auto is = [](const std::string& line) {
+        response_parser p;
+        return feed(p, line + "\r\nContent-Length: 0\r\n\r\n", 999) == status::done ? p.code() : 0;
+    };
+    for (const char* good : {"HTTP/1.1 204", "HTTP/1.1 204 ", "HTTP/1.0 204 X", "HTTP/1.1 204 No Content", "HTTP/1.9 204 \xff\t"}) CHECK_MESSAGE(is(good) == 204, good);
+    for (const char* bad : {"", "H", "HTTP/1.1", "HTTP/1.1 ", "HTTP/1.1 2", "HTTP/1.1 20", "HTTP/1.1 2040", "HTTP/1.1 204X", "HTTP/1.1 204\tX", "HTTP/1.1  204", "HTTP/1.1 +04 X",
+                            "HTTP/1.1 2x4 X", "HTTP/1.1 20x X", "HTTP/1.1 x04 X", "HTTP/2.0 204 X", "HTTP/1. 204 X", "HTTP/1.x 204 X", "http/1.1 204 X", "HTTP/1.1\t204 X"}) CHECK_MESSAGE(is(bad) == 0, bad);
+}
+
 TEST_CASE("Retry-After is read with a cap, and a date is not read") {
     const auto reads = [](const std::string& value) {
         response_parser p;

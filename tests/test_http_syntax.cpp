@@ -421,3 +421,27 @@ TEST_CASE("dates are IMF-fixdate") {
     CHECK(date(-5) == "Thu, 01 Jan 1970 00:00:00 GMT");
     CHECK(date(1e300) == "Thu, 01 Jan 1970 00:00:00 GMT");
 }
+
+TEST_CASE("each status that is sent has its reason, and no other has one") {
+    const auto reason = [](int status) {
+        switch (status) {
+        case 200: return "OK";
+        case 204: return "No Content";
+        case 400: return "Bad Request";
+        case 401: return "Unauthorized";
+        case 404: return "Not Found";
+        case 405: return "Method Not Allowed";
+        case 408: return "Request Timeout";
+        case 414: return "URI Too Long";
+        case 417: return "Expectation Failed";
+        case 421: return "Misdirected Request";
+        case 431: return "Request Header Fields Too Large";
+        case 500: return "Internal Server Error";
+        case 501: return "Not Implemented";
+        case 503: return "Service Unavailable";
+        case 505: return "HTTP Version Not Supported";
+        }
+        return "";
+    };
+    for (int status = 100; status != 600; ++status) CHECK_MESSAGE(prom::detail::reason_of(status) == reason(status), status);
+}

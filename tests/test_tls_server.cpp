@@ -257,6 +257,35 @@ TEST_CASE("one handshake goes a step further in each turn of the loop") {
     CHECK(done);
 }
 
+namespace {
+// Takes a few octets at a time: most of its reads give nothing although more has been received.
+struct narrow final : prom::tls_session {
+    explicit narrow(prom::owned<prom::tls_session> real) : inner(std::move(real)) {}
+    prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in.first(in.size() < 7 ? in.size() : 7)); }
+    prom::tls_io drain(std::span<char> out) noexcept override { return inner->drain(out); }
+    prom::tls_status handshake() noexcept override { return inner->handshake(); }
+    prom::tls_io read(std::span<char> out) noexcept override { return inner->read(out); }
+    prom::tls_io write(std::span<const char> in) noexcept override { return inner->write(in); }
+    prom::tls_status shutdown() noexcept override { return inner->shutdown(); }
+    prom::owned<prom::tls_session> inner;
+};
+}  // namespace
+
+TEST_CASE("what was received and not yet given to the session is read in the next turns, without another octet of the peer") {
+    static auto s = by_openssl();
+    served at({.tls = {[](void*, std::string_view) noexcept {
+                           const auto hook = s.hook();
+                           return prom::owned<prom::tls_session>(new narrow(hook.open(hook.context, {})));
+                       },
+                       nullptr}});
+    caller who(at);
+    REQUIRE(who.handshake(client()));
+    for (int i = 0; i != 3; ++i) {
+        who.ask("/nowhere", "X: " + std::string(1000, 'x') + "\r\n");
+        CHECK(who.status() == 404);
+    }
+}
+
 TEST_CASE("a handshake that fails is told of, with its reason, and the client gets the alert") {
     auto s = by_openssl("server", "ca");
     served at({.tls = s.hook()});
