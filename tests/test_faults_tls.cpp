@@ -13,6 +13,8 @@
 #include "support/certs.hpp"
 #include "support/served.hpp"
 
+#include <sys/wait.h>
+
 namespace {
 
 using prom::detail::stream_status;
@@ -289,4 +291,38 @@ TEST_CASE("close_notify is sent before the connection ends, also when the socket
         CHECK(who.ends());
         CHECK(who.last == stream_status::ended);
     }
+}
+
+TEST_CASE("a descriptor that a client has closed is none of its own, in a child neither") {
+    prom::event_loop loop;
+    prom::detail::wait_scope scope;
+    const int closed = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    REQUIRE(::bind(closed, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+    REQUIRE(::getsockname(closed, reinterpret_cast<sockaddr*>(&at), &size) == 0);  // nobody listens there
+    const auto to = *prom::detail::parse_endpoint("localhost", false, ntohs(at.sin_port), 443);
+    prom::detail::http_client client(loop, scope, to, {});
+    const prom::detail::http_request request{"GET", "/", {}};
+    int sockets = 0, error = 0;
+    test_system::fault = [&](const char* name, int) { return std::strcmp(name, "socket") == 0 && ++sockets == 2 ? EMFILE : 0; };
+    loop.run([](prom::detail::http_client& by, const prom::detail::http_request& r, int& failed) -> prom::task<void> {
+        failed = (co_await by.connect(r)).why().sys();
+    }(client, request, error));
+    test_system::fault = nullptr;
+    CHECK(error == EMFILE);
+    int ends[2];  // one of them has the number that the first socket had
+    REQUIRE(::pipe(ends) == 0);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        prom::detail::loop_state::of(loop).close_copies();
+        ::_exit(::fcntl(ends[0], F_GETFD) < 0 || ::fcntl(ends[1], F_GETFD) < 0);
+    }
+    int status = 1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    for (const int fd : {closed, ends[0], ends[1]}) ::close(fd);
 }
