@@ -1012,6 +1012,10 @@ TEST_CASE("an address is that of IPv4, in IPv6 too, the /64 of IPv6, or all unix
     CHECK(of("2001:db8::1") != of("2001:db8:0:1::1"));
     CHECK(of("unix:/a") == of("unix:@b"));
     CHECK(of("unix:/a") != of("::1"));
+    CHECK(of("unix:/a") != of("1.0.0.0"));
+    CHECK(of("unix:/a") != of("0.0.0.1"));
+    CHECK(of("10.0.0.1") != of("a00:1::1"));  // the same octets
+    CHECK(of("10.0.0.1") != of("::a00:1"));
 }
 
 TEST_CASE("a newcomer without room gets 503 and an end") {

@@ -88,6 +88,8 @@ TEST_CASE("q is clamped, may be quoted, and is no offer when it is no number") {
     CHECK(prom::detail::parse_q("0.000") == 0);
     CHECK(prom::detail::parse_q("99999999999999999999999") == 1000000);
     CHECK(prom::detail::parse_q("0.0000000001") == 1);
+    CHECK(prom::detail::parse_q("0.0000000200") == 1);
+    CHECK(prom::detail::parse_q("0.0000000000") == 0);
 }
 
 TEST_CASE("q=0 refuses a format; when nothing is left it is text 0.0.4 nevertheless") {
@@ -123,6 +125,8 @@ TEST_CASE("names of types and parameters ignore case; values, spaces and quotes 
     CHECK(agreed("application/json;x=\",application/openmetrics-text;q=1,\", text/plain;version=1.0.0") == text_1);
     CHECK(agreed("application/json;x=\"never closed, application/openmetrics-text") == text);
     CHECK(agreed("application/json;x=\"\\") == text);
+    CHECK(agreed("application/openmetrics-text;version=\"") == text);  // one quote is a version that is not known, two are none
+    CHECK(agreed("application/openmetrics-text;version=\"\"") == openmetrics);
     CHECK(agreed("application/openmetrics-text;version=1.0.0;;;q=1;") == openmetrics);
     CHECK(agreed("application/openmetrics-text;flag;version=1.0.0") == openmetrics);
 }

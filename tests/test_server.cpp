@@ -1121,6 +1121,25 @@ TEST_CASE("a reader that takes nothing is reset after 10 s; the others are serve
     CHECK(good.ask(r.loop, get("/")).status == 200);
 }
 
+TEST_CASE("a connection whose descriptor is 0 is one like any other") {
+    const int kept = ::dup(0);
+    if (kept < 0) return;
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1"});
+    REQUIRE(server);
+    client c("127.0.0.1", server->port());
+    ::close(0);  // as daemons do
+    for (int i = 0; i != 20; ++i) r.loop.poll(0);
+    CHECK(::fcntl(0, F_GETFD) >= 0);
+    CHECK(c.ask(r.loop, get("/")).status == 200);
+    c.close();
+    for (int i = 0; i != 20; ++i) r.loop.poll(0);
+    CHECK(::fcntl(0, F_GETFD) < 0);
+    CHECK(r.told.empty());
+    ::dup2(kept, 0);
+    ::close(kept);
+}
+
 TEST_CASE("a newcomer takes the place of the oldest that waits") {
     rig r;
     prom::server_limits few;
@@ -1162,6 +1181,31 @@ TEST_CASE("when no connection can be evicted the new one gets 503, and accepting
     r.pass(0.1);
     CHECK(d.next(r.loop).status == 200);
     CHECK(c.ends(r.loop));
+}
+
+TEST_CASE("an address with one connection that reads does not lose it to the first of another address") {
+    rig r;
+    const std::string big(8 << 20, 'x');
+    const prom::route routes[] = {{.path = "/big", .text = big}, {.path = "/", .text = "small"}};
+    prom::server_limits one;
+    one.connections = 1;
+    auto server = r.start({.addr = "127.0.0.1", .routes = routes, .limits = one});
+    REQUIRE(server);
+    client a("127.0.0.1", server->port(), 2048);
+    a.send(get("/big"));
+    for (int i = 0; i != 50; ++i) r.loop.poll(0);
+    client c;
+    c.fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    REQUIRE(::bind(c.fd, reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0);
+    at.sin_port = htons(server->port());
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::connect(c.fd, reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0);
+    ::fcntl(c.fd, F_SETFL, O_NONBLOCK);
+    CHECK(c.ask(r.loop, get("/")).status == 503);
+    CHECK(r.told == std::vector{prom::event_kind::connection_refused});
 }
 
 TEST_CASE("that a newcomer is refused is told before it is answered") {
