@@ -144,6 +144,27 @@ TEST_CASE("a start that fails at any call is an error, and leaves nothing open")
     }
 }
 
+TEST_CASE("a host without IPv6 listens on IPv4, and any other error ends the start") {
+    struct failing { const char* name; int code; bool starts; };
+    for (const failing& each : {failing{"socket", EAFNOSUPPORT, true}, failing{"bind", EADDRNOTAVAIL, true}, failing{"bind", EACCES, false}}) {
+        CAPTURE(each.name);
+        CAPTURE(each.code);
+        prom::event_loop loop;
+        bool first = true;
+        test_system::fault = [&](const char* called, int) { return std::strcmp(each.name, called) == 0 && std::exchange(first, false) ? each.code : 0; };
+        std::vector<prom::result<prom::metrics_http_server>> out;
+        loop.spawn([](prom::event_loop& on, auto& to) -> prom::task<void> {
+            to.push_back(co_await prom::start_http_server(on, {}));
+        }(loop, out));
+        test_system::fault = nullptr;
+        REQUIRE(out.size() == 1);
+        CHECK(bool(out[0]) == each.starts);
+        if (!out[0]) continue;
+        client c("127.0.0.1", out[0]->port());
+        CHECK(c.ask(loop, get()).status == 200);
+    }
+}
+
 TEST_CASE("a privileged port says so") {
     prom::event_loop loop;
     test_system::fault = [](const char* name, int) { return std::strcmp(name, "bind") == 0 ? EACCES : 0; };
