@@ -58,7 +58,8 @@ needs() {
         { cat "$lab/apt.log" >&2; echo "cannot get $*: the version is gone, or what it needs" >&2; exit 2; }
     for deb in "$at"/archives/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$lab/root"; done
     at=$lab/root/usr/lib/x86_64-linux-gnu
-    own="$lab/root/usr/lib64/ld-linux-x86-64.so.2 --library-path $(find "$at" -maxdepth 1 -type d | paste -sd:)"
+    folders=$(find "$at" "$lab/root/lib/x86_64-linux-gnu" -maxdepth 1 -type d 2> /dev/null | paste -sd:)
+    own="$(find "$lab/root" -name ld-linux-x86-64.so.2 | head -n 1) --library-path $folders"
 }
 
 gcc12() {
