@@ -4,8 +4,8 @@
 //     co_await timer.async_wait(prom_asio::measured(prom::time(wait_time), asio::use_awaitable));
 //     timer.async_wait(prom_asio::measured(prom::track_inprogress(waiting), asio::detached));
 //
-// Any decorator and any token. The clock starts when the operation is initiated, which a lazy token
-// (use_awaitable, deferred) puts off until it is awaited. asio's awaitables and plain handlers need none of this:
+// Any decorator and any token. The clock starts when the operation is initiated: with a lazy token
+// (use_awaitable, deferred) that is when it is awaited. asio's awaitables and plain handlers do not need this header:
 // prom::time(h)(coroutine), prom::time(h, prom::completion(handler)). But a handler whose executor or allocator
 // asio finds through a trait, and not in the handler, keeps them only with this header.
 #ifndef PROMETHEUS_ASYNC_ASIO_TOKENS_HPP
@@ -28,7 +28,7 @@ measured_token<Decorator, std::decay_t<Token>> measured(Decorator decorator, Tok
     return {std::move(decorator), std::forward<Token>(token)};
 }
 
-/// Starts the operation with the handler under measurement.
+/// Starts the operation with the measured handler.
 template <class Decorator, class Initiation>
 struct measured_initiation : prometheus_async::detail::executor_of<Initiation> {
     measured_initiation(Decorator d, Initiation i) : decorator(std::move(d)), initiation(std::move(i)) {}

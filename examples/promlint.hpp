@@ -31,7 +31,7 @@ namespace detail {
 
 constexpr bool letter(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 constexpr bool digit(char c) noexcept { return c >= '0' && c <= '9'; }
-/// Whether a word is `lower`, in small or capital letters.
+/// Whether a word equals `lower`, in small or capital letters.
 inline bool is_word(std::string_view word, std::string_view lower) noexcept {
     return std::equal(word.begin(), word.end(), lower.begin(), lower.end(),
                       [](char a, char b) { return (a >= 'A' && a <= 'Z' ? static_cast<char>(a - 'A' + 'a') : a) == b; });
@@ -47,7 +47,7 @@ inline bool valid_utf8(std::string_view s) noexcept {
             if ((next & 0xc0) != 0x80) return false;
             point = point << 6 | (next & 0x3f);
         }
-        // Longer than need be, one half of a UTF-16 pair, or beyond the last code point.
+        // An overlong form, one half of a UTF-16 pair, or above the last code point.
         if ((size == 3 && (point < 0x800 || (point >= 0xd800 && point < 0xe000))) || (size == 4 && (point < 0x10000 || point > 0x10ffff))) return false;
         i += size;
     }
@@ -60,12 +60,12 @@ inline bool next_line(std::string_view& page, std::string_view& line) noexcept {
     page.remove_prefix(line.size() == page.size() ? line.size() : line.size() + 1);
     return true;
 }
-// Behind the closing quote of what begins with one, or the end.
+// The position after the closing quote of a text that begins with one, or the end.
 inline std::size_t past_quotes(std::string_view s, std::size_t i) noexcept {
     for (++i; i < s.size() && s[i] != '"'; ++i) if (s[i] == '\\') ++i;
     return i < s.size() ? i + 1 : s.size();
 }
-// How long name and labels of a sample are; a comment is all name.
+// The length of a sample's name and labels; a comment counts as a name.
 inline std::size_t key_size(std::string_view line) noexcept {
     if (line.substr(0, 1) == "#") return line.size();
     std::size_t i = line.find_first_of("{ \t");
@@ -76,7 +76,7 @@ inline std::size_t key_size(std::string_view line) noexcept {
     }
     return i;
 }
-// Takes a name off, in quotes or up to one of `ends`.
+// Removes a name from the front: one in quotes, or up to one of `ends`.
 inline std::string_view take_name(std::string_view& s, const char* ends) noexcept {
     const bool quoted = s.substr(0, 1) == "\"";
     std::size_t size = quoted ? past_quotes(s, 0) : s.find_first_of(ends);
@@ -114,7 +114,7 @@ inline std::string_view base_unit(std::string_view word) noexcept {
     return {};
 }
 
-// Reads the text format as promtool does, up to what it refuses; but names in quotes are read.
+// Reads the text format as promtool does, until what it refuses; but names in quotes are read.
 struct text_reader {
     struct family {
         std::string_view name, type;  // no type: neither declared nor derived from a sample
@@ -123,7 +123,7 @@ struct text_reader {
     std::vector<family> families;  // by name
     std::string_view line;
     std::size_t at = 0;
-    bool past_end = false;  // looked at what comes behind the line
+    bool past_end = false;  // has read beyond the line
     std::string why;
 
     bool refuse(std::string text) {
@@ -212,7 +212,7 @@ struct text_reader {
         if (what == "TYPE") {
             if (!f.type.empty()) return refuse("second TYPE line for metric name " + quoted(f.name) + ", or TYPE reported after samples");
             std::string type(rest());
-            std::erase(type, '\\');  // promtool passes over them
+            std::erase(type, '\\');  // promtool ignores them
             for (std::string_view known : {"counter", "gauge", "summary", "untyped", "histogram", "gauge_histogram"}) if (is_word(type, known)) f.type = known;
             return !f.type.empty() || refuse("unknown metric type " + quoted(type));
         }
@@ -417,8 +417,8 @@ struct linter {
 
 }  // namespace detail
 
-/// What `promtool check metrics` says about a page, here in the text format: each fault once a metric,
-/// in the order of the page. Of a page that promtool cannot read, that alone, with the line and without a metric:
+/// What `promtool check metrics` reports for a page in the text format: each fault once for a metric,
+/// in the order of the page. For a page that promtool cannot read only that, with the line and without a metric:
 /// "error while linting: text format parsing error in line 3: unexpected end of input stream". Names in quotes, which
 /// promtool 3.5 refuses, are read.
 inline std::vector<finding> lint_page(std::string_view page) {
@@ -428,7 +428,8 @@ inline std::vector<finding> lint_page(std::string_view page) {
     reader.finish();
     return std::move(reader.found);
 }
-/// The same of a registry's page; one finding when that could not be made. Not exported: it calls the library of the shared object that it is compiled into.
+/// The same for a registry's page; one finding if the page could not be made.
+/// Not exported: it calls the library of the shared object that it is compiled into.
 __attribute__((__visibility__("hidden"))) inline std::vector<finding> lint(prometheus_async::registry& from = prometheus_async::default_registry()) {
     prometheus_async::registry* const one[] = {&from};
     prometheus_async::page_options page;
@@ -447,7 +448,7 @@ __attribute__((__visibility__("hidden"))) inline std::vector<finding> lint(prome
 }
 
 /// How a page differs from an earlier one, a line for each difference: `- series 1` is gone,
-/// `+ series 1` is new, `  series 1 -> 2` changed. Empty when they show the same, in whatever order.
+/// `+ series 1` is new, `  series 1 -> 2` changed. Empty if both have the same samples, in any order.
 inline std::string page_diff(std::string_view before, std::string_view after) {
     struct entry {
         std::string_view line, key;

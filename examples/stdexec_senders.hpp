@@ -4,9 +4,9 @@
 //     auto timed = prom::time(fetch_time)(make_sender);                  // a function that returns senders
 //
 // A measured sender completes as the sender would, at the same place, in the receiver's environment. The clock of
-// time(metric, sender) starts at that call, that of a decorated function when its sender is started. It is over when
+// time(metric, sender) starts at that call, that of a decorated function when its sender is started. It stops when
 // the sender completes, before the receiver is called. count_exceptions() counts a set_error() with an exception,
-// count_failures() all other set_error() and what its predicate says of the values. Stopped is neither.
+// count_failures() all other set_error() and what its predicate says of the values. set_stopped() is counted by neither.
 //
 // shape    a measured sender is connected once, as an rvalue, and moves if the sender does; no allocation
 #ifndef PROMETHEUS_ASYNC_STDEXEC_SENDERS_HPP
@@ -18,7 +18,7 @@
 
 namespace prom_stdexec {
 
-/// What the receiver of an operation under measurement reaches.
+/// What the receiver of a measured operation uses.
 template <class Scope, class Receiver>
 struct measurement {
     Scope scope;
@@ -50,7 +50,7 @@ struct measured_receiver {
     decltype(auto) get_env() const noexcept { return stdexec::get_env(std::as_const(of->receiver)); }
 };
 
-// stdexec does not ask for this tag, the standard does.
+// stdexec does not require this tag, the standard does.
 template <class Operation>
 struct operation_tag {};
 template <class Operation>

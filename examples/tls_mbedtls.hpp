@@ -5,7 +5,7 @@
 //     auto server = co_await prom::start_http_server(loop, {.port = 9464, .tls = tls.hook()});
 //
 // TLS 1.2 (and 1.3 where mbedTLS has it), no renegotiation, no tickets. The server selects no ALPN
-// protocol, which leaves HTTP/1.1: mbedTLS would end the handshake of a client that offers only others.
+// protocol, which leaves HTTP/1.1: mbedTLS would end the handshake with a client that offers only other protocols.
 #ifndef PROMETHEUS_ASYNC_TLS_MBEDTLS_HPP
 #define PROMETHEUS_ASYNC_TLS_MBEDTLS_HPP
 
@@ -43,7 +43,7 @@ namespace prom = prometheus_async;
 
 constexpr std::size_t record = 16384;  // the largest TLS plaintext, and the bound of both directions
 
-/// Octets on their way in or out.
+/// Octets that were received or are to be sent.
 class pipe {
 public:
     pipe() noexcept = default;
@@ -89,7 +89,7 @@ inline std::string text_of(int code) {
     return text;
 }
 
-/// Everything that sessions share: made once, never changed, alive as long as one of them is.
+/// What sessions share: made once, never changed, destroyed with the last session.
 struct context {
     context() noexcept {
         mbedtls_ssl_config_init(&config);
@@ -186,8 +186,8 @@ private:
     bool begin(bool server, std::string_view host) noexcept {
         verifies_ = shared_->ca.version != 0;
         if (mbedtls_ssl_setup(&ssl_, &shared_->config) != 0) return false;
-        // Sending never fails and never blocks: write() looks at out_ first, so mbedTLS, which wants a
-        // repeated call to have the same data, is never made to repeat one.
+        // Sending never fails and never blocks: write() checks out_ first. So no call has to be repeated,
+        // for which mbedTLS would require the same data.
         mbedtls_ssl_set_bio(
             &ssl_, this,
             [](void* self, const unsigned char* from, std::size_t n) {
@@ -202,16 +202,16 @@ private:
         if (server) return true;
         if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
         if (!host.empty() && host.back() == '.') host.remove_suffix(1);
-        char name[256] = "";  // no host's is longer
-        if (host.empty() || host.size() >= sizeof name) return false;  // nothing to verify the certificate against
+        char name[256] = "";  // no host name is longer
+        if (host.empty() || host.size() >= sizeof name) return false;  // there is no name to verify the certificate with
         host.copy(name, host.size());
         address_size_ = inet_pton(AF_INET, name, address_) == 1 ? 4 : inet_pton(AF_INET6, name, address_) == 1 ? 16 : 0;
         if (!address_size_) return mbedtls_ssl_set_hostname(&ssl_, name) == 0;
         mbedtls_ssl_set_verify(&ssl_, check_address, this);
-        return mbedtls_ssl_set_hostname(&ssl_, nullptr) == 0;  // no SNI of addresses
+        return mbedtls_ssl_set_hostname(&ssl_, nullptr) == 0;  // no SNI for an address
     }
 
-    // mbedTLS 2.28 compares addresses with nothing, so it is done here: only an iPAddress entry counts.
+    // mbedTLS 2.28 does not compare addresses, so it is done here: only an iPAddress entry counts.
     static int check_address(void* self, mbedtls_x509_crt* certificate, int depth, std::uint32_t* flags) {
         if (depth != 0) return 0;
         const auto* me = static_cast<const session*>(self);
@@ -237,7 +237,7 @@ private:
     }
     prom::tls_status fail(int code) noexcept {
         failed_ = true;
-        if (code == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE && !out_.size())  // 2.28 says nothing to the client
+        if (code == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE && !out_.size())  // 2.28 sends no alert to the client
             mbedtls_ssl_send_alert_message(&ssl_, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE);
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
@@ -273,7 +273,7 @@ private:
     static std::string rfc4514(const mbedtls_x509_name& first) {
         std::string all;
         for (const mbedtls_x509_name* n = &first; n;) {
-            std::string rdn;  // one, or several joined by '+'
+            std::string rdn;  // one attribute, or several joined by '+'
             for (bool more = true; more && n; n = n->next) {
                 if (!rdn.empty()) rdn += '+';
                 attribute(rdn, *n);
@@ -285,7 +285,7 @@ private:
     }
     static void attribute(std::string& out, const mbedtls_x509_name& n) {
         const char* name = nullptr;
-        if (mbedtls_oid_get_attr_short_name(&n.oid, &name) != 0 || !name) {  // dotted, and the value in DER
+        if (mbedtls_oid_get_attr_short_name(&n.oid, &name) != 0 || !name) {  // as dotted numbers, with the value in DER
             char dotted[128] = "";
             mbedtls_oid_get_numeric_string(dotted, sizeof dotted, &n.oid);
             out.append(dotted).append("=#");
@@ -319,7 +319,7 @@ private:
     std::string error_;
 };
 
-/// One side's files, and the context that was made of them last.
+/// The files of one side, and the context that was last made from them.
 class store {
 public:
     store(bool server, std::string certificate, std::string key, std::string ca)
@@ -333,7 +333,7 @@ public:
         auto fresh = std::make_shared<context>();
         prom::result<void> made = build(*fresh);
         const std::lock_guard hold(lock_);
-        loaded_ = seen;  // a bad pair is tried and reported once, not with every connection
+        loaded_ = seen;  // an invalid pair is tried and reported once, not for each connection
         if (made) context_ = std::move(fresh);
         return made;
     }
@@ -391,7 +391,7 @@ private:
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
             done = load();
-        } catch (...) {  // tried again with the next look
+        } catch (...) {  // the next check tries again
         }
 #else
         done = load();
@@ -403,7 +403,7 @@ private:
         if (!file.empty()) what.append(" ").append(file);
         return {prom::errc::tls, what.append(": ").append(text_of(code))};
     }
-    /// Whether to read it could wait for ever, as for the writer of a FIFO.
+    /// Whether reading it could wait without end, as for the writer of a FIFO.
     static bool unfit(const std::string& file) noexcept {
         struct stat st;
         return !file.empty() && ::stat(file.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
@@ -477,11 +477,11 @@ inline prom::owned<prom::tls_session> open(void* at, std::string_view host) noex
 }  // namespace mbedtls_detail
 
 /// The server's side: a certificate chain and its key, PEM. With a client CA, clients must show a
-/// certificate of it; who it is stands in tls_peer::subject and fingerprint for the authoriser.
+/// certificate signed by it; tls_peer::subject and fingerprint identify the client to the authorizer.
 ///
 /// lifetime outlives the servers that its hook was given to
 /// threads  any; sessions on several threads at once need mbedTLS with MBEDTLS_THREADING_C
-/// errors   load and reload: tls, naming the file. A reload that fails keeps what is in use
+/// errors   load and reload: tls, with the file's name. After a reload that fails the old certificate stays in use
 class mbedtls_server {
 public:
     static prometheus_async::result<mbedtls_server> load(std::string certificate, std::string key, std::string client_ca = {}) {
@@ -490,9 +490,9 @@ public:
         return made;
     }
     prometheus_async::tls_config hook() const noexcept { return {mbedtls_detail::open, store_.get()}; }
-    /// Reads the files again. New connections get the new certificate; running ones keep theirs.
+    /// Reads the files again. New connections use the new certificate; open ones keep theirs.
     prometheus_async::result<void> reload() { return store_->load(); }
-    /// From now on a new connection looks, at most once a second, whether the files have changed, and
+    /// From now on a new connection checks, at most once a second, whether the files have changed, and
     /// reloads them. An invalid new pair is reported once, as certificate_rejected. Call it before serving.
     void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { store_->follow(on_event, context); }
 
@@ -501,12 +501,12 @@ private:
     prometheus_async::owned<mbedtls_detail::store> store_;
 };
 
-/// The client's side: verifies the server's chain against the CA file (mbedTLS knows no system CAs),
+/// The client's side: verifies the server's chain against the CA file (mbedTLS does not use the system's CAs),
 /// and that the certificate is for the host or IP address that is connected to.
 ///
 /// lifetime outlives what its hook was given to
 /// threads  as mbedtls_server
-/// errors   tls, naming the file
+/// errors   tls, with the file's name
 class mbedtls_client {
 public:
     static prometheus_async::result<mbedtls_client> load(std::string ca, std::string certificate = {}, std::string key = {}) {

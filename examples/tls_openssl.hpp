@@ -3,8 +3,8 @@
 //     auto tls = openssl_server::load("cert.pem", "key.pem").value();
 //     auto server = co_await prom::start_http_server(loop, {.port = 9464, .tls = tls.hook()});
 //
-// TLS 1.2 and 1.3, ALPN http/1.1 or none, no renegotiation, no tickets, no early data. A session is
-// pure memory; one that has nothing to send or to read holds no buffer.
+// TLS 1.2 and 1.3, ALPN http/1.1 or none, no renegotiation, no tickets, no early data. A session
+// uses memory only, no socket; one that has nothing to send or to read holds no buffer.
 #ifndef PROMETHEUS_ASYNC_TLS_OPENSSL_HPP
 #define PROMETHEUS_ASYNC_TLS_OPENSSL_HPP
 
@@ -34,7 +34,7 @@ namespace prom = prometheus_async;
 
 constexpr std::size_t record = 16384;  // the largest TLS plaintext, and the bound of both directions
 
-/// Octets on their way in or out.
+/// Octets that were received or are to be sent.
 class pipe {
 public:
     pipe() noexcept = default;
@@ -80,7 +80,7 @@ constexpr const char* out_of_memory = "out of memory";  // short: no string allo
 inline std::string queued_error() {
     const unsigned long code = ERR_get_error();
     ERR_clear_error();
-#ifdef ERR_SYSTEM_ERROR  // OpenSSL 3 has no words for errno's
+#ifdef ERR_SYSTEM_ERROR  // OpenSSL 3 has no text for an errno
     if (ERR_SYSTEM_ERROR(code)) return prom::error::from_errno("the system", ERR_GET_REASON(code)).describe();
 #endif
     const char* reason = ERR_reason_error_string(code);
@@ -109,7 +109,7 @@ public:
     }
     prom::tls_status handshake() noexcept override {
         if (failed_) return prom::tls_status::failed;
-        ERR_clear_error();  // a leftover of another connection would turn "want read" into a failure
+        ERR_clear_error();  // an old error of another connection would turn "want read" into a failure
         return status(SSL_do_handshake(ssl_));
     }
     prom::tls_io read(std::span<char> plain) noexcept override {
@@ -168,7 +168,7 @@ private:
 
     bool begin(SSL_CTX* context, bool server, std::string_view host, bool verify) noexcept {
         ERR_clear_error();
-        ssl_ = SSL_new(context);  // holds the context: a reload does not disturb us
+        ssl_ = SSL_new(context);  // keeps the context: a reload does not change this session
         BIO* both = ssl_ ? BIO_new(method()) : nullptr;
         if (!both) return false;
         BIO_set_data(both, this);
@@ -178,12 +178,12 @@ private:
         SSL_set_connect_state(ssl_);
         if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
         if (!host.empty() && host.back() == '.') host.remove_suffix(1);
-        char name[256] = "";  // no host's is longer
-        if (host.empty() || host.size() >= sizeof name) return false;  // nothing to verify the certificate against
+        char name[256] = "";  // no host name is longer
+        if (host.empty() || host.size() >= sizeof name) return false;  // there is no name to verify the certificate with
         host.copy(name, host.size());
         unsigned char address[16];
         const bool numeric = inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
-        if (!numeric &&  // no SNI of addresses; the macro for this casts
+        if (!numeric &&  // no SNI for an address; OpenSSL's macro for this has an old-style cast
             SSL_ctrl(ssl_, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name) != 1)
             return false;
         if (!verify) return true;
@@ -192,8 +192,8 @@ private:
         return (numeric ? X509_VERIFY_PARAM_set1_ip_asc(wanted, name) : X509_VERIFY_PARAM_set1_host(wanted, name, host.size())) == 1;
     }
 
-    // A BIO of our own rather than a memory BIO, which keeps its largest buffer for ever. Writing never
-    // blocks: write() looks at out_ first, so SSL_write need never be repeated with the same buffer.
+    // Our own BIO, because a memory BIO never frees its largest buffer. Writing never blocks: write() checks
+    // out_ first, so SSL_write never has to be repeated with the same buffer.
     static BIO_METHOD* method() noexcept {
         static std::atomic<BIO_METHOD*> kept;  // null: not made yet, or there was no memory for it
         if (BIO_METHOD* const made = kept.load(std::memory_order_acquire)) return made;
@@ -214,7 +214,7 @@ private:
             auto* self = static_cast<session*>(BIO_get_data(b));
             BIO_clear_retry_flags(b);
             const std::size_t got = self->in_.take(to, static_cast<std::size_t>(n));
-            if (!got) BIO_set_retry_read(b);  // empty is not the end
+            if (!got) BIO_set_retry_read(b);  // no octets now is not the end of the stream
             return got ? static_cast<int>(got) : -1;
         });
         BIO_meth_set_ctrl(m, [](BIO*, int what, long, void*) { return what == BIO_CTRL_FLUSH ? 1L : 0L; });
@@ -236,7 +236,7 @@ private:
             return why;
         });
     }
-    /// `why` makes the reason, for which there may be no memory.
+    /// `why` makes the text of the reason; it may fail for lack of memory.
     template <class Why>
     prom::tls_status fail(Why why) noexcept {
         failed_ = true;
@@ -263,7 +263,7 @@ struct context_free {
     void operator()(SSL_CTX* c) const noexcept { SSL_CTX_free(c); }
 };
 
-/// One side's files, and the context that was made of them last.
+/// The files of one side, and the context that was last made from them.
 class store {
 public:
     store(bool server, std::string certificate, std::string key, std::string ca, int min_version = TLS1_2_VERSION)
@@ -279,7 +279,7 @@ public:
         const std::unique_ptr<SSL_CTX, context_free> fresh(SSL_CTX_new(server_ ? TLS_server_method() : TLS_client_method()));
         prom::result<void> made = build(fresh.get());
         const std::lock_guard hold(lock_);
-        loaded_ = seen;  // a bad pair is tried and reported once, not with every connection
+        loaded_ = seen;  // an invalid pair is tried and reported once, not for each connection
         if (made) {
             SSL_CTX_up_ref(fresh.get());
             SSL_CTX_free(std::exchange(context_, fresh.get()));
@@ -343,7 +343,7 @@ private:
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
             done = load();
-        } catch (...) {  // tried again with the next look
+        } catch (...) {  // the next check tries again
         }
 #else
         done = load();
@@ -356,7 +356,7 @@ private:
         if (!file.empty()) text.append(" ").append(file);
         return {prom::errc::tls, text.append(": ").append(queued_error())};
     }
-    /// Whether to read it could wait for ever, as for the writer of a FIFO.
+    /// Whether reading it could wait without end, as for the writer of a FIFO.
     static bool unfit(const std::string& file) noexcept {
         struct stat st;
         return !file.empty() && ::stat(file.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
@@ -368,8 +368,8 @@ private:
         SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
         SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
         SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
-        SSL_CTX_set_num_tickets(c, 0);  // one after the handshake surprises a client that closes at once
-        SSL_CTX_set_default_passwd_cb(c, [](char*, int, int, void*) { return -1; });  // never ask on a terminal
+        SSL_CTX_set_num_tickets(c, 0);  // a ticket after the handshake gives an error to a client that closes at once
+        SSL_CTX_set_default_passwd_cb(c, [](char*, int, int, void*) { return -1; });  // never read a password from a terminal
         if (!certificate_.empty()) {
             if (SSL_CTX_use_certificate_chain_file(c, certificate_.c_str()) != 1) return bad("cannot load certificate", certificate_);
             if (SSL_CTX_use_PrivateKey_file(c, key_.c_str(), SSL_FILETYPE_PEM) != 1) return bad("cannot load key", key_);
@@ -391,7 +391,7 @@ private:
         }
         return {};
     }
-    // Never h2, which Prometheus 3 offers; without http/1.1 in the offer, none, not an alert.
+    // Never h2, which Prometheus 3 offers. If http/1.1 is not offered, no protocol is selected, without an alert.
     static int choose(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* offer, unsigned n, void*) {
         for (unsigned at = 0; at + 9 <= n; at += offer[at] + 1u) {
             if (offer[at] != 8 || std::memcmp(offer + at + 1, "http/1.1", 8) != 0) continue;
@@ -421,11 +421,11 @@ inline prom::owned<prom::tls_session> open(void* context, std::string_view host)
 }  // namespace openssl_detail
 
 /// The server's side: a certificate chain and its key, PEM. With a client CA, clients must show a
-/// certificate of it; who it is stands in tls_peer::subject and fingerprint for the authoriser.
+/// certificate signed by it; tls_peer::subject and fingerprint identify the client to the authorizer.
 ///
 /// lifetime outlives the servers that its hook was given to
 /// threads  any
-/// errors   load and reload: tls, naming the file. A reload that fails keeps what is in use
+/// errors   load and reload: tls, with the file's name. After a reload that fails the old certificate stays in use
 class openssl_server {
 public:
     /// min_version is TLS1_2_VERSION or TLS1_3_VERSION.
@@ -436,9 +436,9 @@ public:
         return made;
     }
     prometheus_async::tls_config hook() const noexcept { return {openssl_detail::open, store_.get()}; }
-    /// Reads the files again. New connections get the new certificate; running ones keep theirs.
+    /// Reads the files again. New connections use the new certificate; open ones keep theirs.
     prometheus_async::result<void> reload() { return store_->load(); }
-    /// From now on a new connection looks, at most once a second, whether the files have changed, and
+    /// From now on a new connection checks, at most once a second, whether the files have changed, and
     /// reloads them. An invalid new pair is reported once, as certificate_rejected. Call it before serving.
     void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { store_->follow(on_event, context); }
 
@@ -452,7 +452,7 @@ private:
 ///
 /// lifetime outlives what its hook was given to
 /// threads  any
-/// errors   tls, naming the file
+/// errors   tls, with the file's name
 class openssl_client {
 public:
     static prometheus_async::result<openssl_client> load(std::string ca = {}, std::string certificate = {}, std::string key = {}) {

@@ -4,23 +4,23 @@
 //     auto web = web_config::load("web.yml").value();
 //     auto server = co_await prom::start_http_server(loop, {.port = 9464, .tls = web.tls(), .authorizer = web.authorizer()});
 //
-// What the toolkit's manual lists, and what becomes of it here. Whatever is not taken is refused by its line and name.
+// The options of the toolkit's manual, and what is supported here. What is not supported is refused, with its line and name.
 //
-//   tls_server_config    cert_file, key_file, client_ca_file   taken; a relative path begins where the file is
+//   tls_server_config    cert_file, key_file, client_ca_file   supported; a relative path starts at the directory of the file
 //                        client_auth_type                      NoClientCert, RequireAndVerifyClientCert; others are refused
 //                        min_version                           TLS12 (the default), TLS13; others are refused
 //                        max_version                           TLS13 (the default); others are refused
-//                        prefer_server_cipher_suites           taken, and of no effect, as in Go since 1.17
+//                        prefer_server_cipher_suites           accepted, without effect, as in Go since 1.17
 //                        cert, key, client_ca                  refused: name a file
 //                        client_allowed_sans, cipher_suites, curve_preferences   refused
-//   http_server_config   http2                                 taken: the server has HTTP/1.1 alone in any case
-//                        headers: X-Content-Type-Options       nosniff is taken: the server always says so
+//   http_server_config   http2                                 accepted: the server has only HTTP/1.1 in any case
+//                        headers: X-Content-Type-Options       nosniff is accepted: the server always sends it
 //                        headers: all others                   refused
-//   basic_auth_users                                           taken: bcrypt as $2a$, $2b$ or $2y$, of a cost up to 16
+//   basic_auth_users                                           supported: bcrypt as $2a$, $2b$ or $2y$, with a cost up to 16
 //   rate_limit                                                 refused: see server_limits
 //
-// Of YAML it takes mappings by indentation, plain, 'single' and "double" quoted values on one line, and comments. Lists,
-// {flow}, anchors, tags, values of several lines and several documents are refused.
+// The YAML that is supported: mappings by indentation; plain, 'single' and "double" quoted values on one line; comments.
+// Lists, {flow}, anchors, tags, values of several lines and several documents are refused.
 #ifndef PROMETHEUS_ASYNC_WEB_CONFIG_HPP
 #define PROMETHEUS_ASYNC_WEB_CONFIG_HPP
 
@@ -53,7 +53,7 @@ namespace web_config_detail {
 
 namespace prom = prometheus_async;
 
-/// What the file says. A user's digest is of the credentials that were found good last.
+/// What the file contains. A user's digest is that of the credentials that were last found correct.
 struct user {
     std::string name, hash;
     bool known = false;
@@ -125,11 +125,11 @@ private:
         if (indent == line.npos || line[indent] == '#') return true;
         std::string_view rest = line.substr(indent);
         if (rest.find_first_not_of(" \t") == rest.npos) return true;
-        if (rest[0] == '\t') return no("a tab indents: YAML has spaces");
+        if (rest[0] == '\t') return no("a tab in the indentation: YAML needs spaces");
         if (indent == 0 && rest.substr(0, 3) == "---" && blank(rest.substr(3)) && !begun_) return begun_ = true;
-        if (indent == 0 && (rest.substr(0, 3) == "---" || rest.substr(0, 3) == "...")) return no("only one document is taken");
+        if (indent == 0 && (rest.substr(0, 3) == "---" || rest.substr(0, 3) == "...")) return no("only one document is supported");
         begun_ = true;
-        if (rest[0] == '-' && (rest.size() == 1 || rest[1] == ' ')) return no("a list: no option that is taken has one");
+        if (rest[0] == '-' && (rest.size() == 1 || rest[1] == ' ')) return no("a list: no supported option has one");
 
         std::string key, value;
         if (!take_scalar(rest, true, key)) return false;
@@ -139,7 +139,7 @@ private:
         if (has_value) {
             rest.remove_prefix(rest.find_first_not_of(' '));
             if (!take_scalar(rest, false, value)) return false;
-            if (!blank(rest)) return no("more after the value of " + key.substr(0, 60));
+            if (!blank(rest)) return no("there is more text after the value of " + key.substr(0, 60));
         }
         return place(indent) && take(std::move(key), value, has_value);
     }
@@ -155,7 +155,7 @@ private:
                 else if (rest[0] == quote) break;
                 else if (quote == '"' && rest[0] == '\\') {
                     rest.remove_prefix(1);
-                    if (rest.empty() || (rest[0] != '"' && rest[0] != '\\')) return no("an escape that is not taken: only \\\" and \\\\ are");
+                    if (rest.empty() || (rest[0] != '"' && rest[0] != '\\')) return no("an escape that is not supported: only \\\" and \\\\ are");
                 }
                 into += rest[0];
             }
@@ -164,7 +164,7 @@ private:
             return true;
         }
         if (std::string_view("&*!|>%@`{}[],?").find(quote) != std::string_view::npos)
-            return no(std::string("YAML that is not taken: what begins with ") + quote);
+            return no(std::string("YAML that is not supported: what begins with ") + quote);
         std::size_t end = 0;
         for (; end != rest.size(); ++end) {
             if (rest[end] == ':' && (end + 1 == rest.size() || rest[end + 1] == ' ')) {
@@ -178,7 +178,7 @@ private:
         while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
         rest.remove_prefix(text.size());
         while (is_key && !rest.empty() && rest[0] == ' ') rest.remove_prefix(1);
-        if (text == "~" || text == "null") return no("null is no value");
+        if (text == "~" || text == "null") return no("null is not a value");
         into = text;
         return true;
     }
@@ -190,9 +190,9 @@ private:
             if (indent <= indents_.back()) return no(path_of(keys_.size()) + " has no value");
             indents_.push_back(indent);
         } else {
-            if (indent > indents_.back()) return no("indented below " + path_of(keys_.size()) + ", which has a value");
+            if (indent > indents_.back()) return no("indented under " + path_of(keys_.size()) + ", which already has a value");
             while (indent < indents_.back() && indents_.size() > 1) indents_.pop_back();
-            if (indent != indents_.back()) return no("the indentation is that of no line above");
+            if (indent != indents_.back()) return no("the indentation equals that of no line above");
             if (!keys_.empty()) keys_.resize(indents_.size() - 1);
         }
         return true;
@@ -207,7 +207,7 @@ private:
         seen_.push_back(path);
         for (const char* section : {"tls_server_config", "http_server_config", "basic_auth_users", "http_server_config.headers"}) {
             if (path != section) continue;
-            if (has_value) return no(path + ": a mapping is expected, one indented key: value a line");
+            if (has_value) return no(path + ": a mapping is expected, one indented key: value on each line");
             if (path == "tls_server_config") made_.tls = true, tls_line_ = number_;
             return true;
         }
@@ -219,8 +219,8 @@ private:
             {"tls_server_config.client_allowed_sans", "an authorizer can ask for tls_peer::subject"},
             {"tls_server_config.cipher_suites", "OpenSSL's own choice is used"},
             {"tls_server_config.curve_preferences", "OpenSSL's own choice is used"}};
-        for (const auto& r : refused) if (path == r.path) return no(path + " is not taken: " + r.why);
-        if (keys_.size() == 3 && keys_[1] == "headers" && keys_[2] != "X-Content-Type-Options") return no(path + " is not taken");
+        for (const auto& r : refused) if (path == r.path) return no(path + " is not supported: " + r.why);
+        if (keys_.size() == 3 && keys_[1] == "headers" && keys_[2] != "X-Content-Type-Options") return no(path + " is not supported");
         if (path == "tls_server_config.cert_file") return file(made_.certificate, value);
         if (path == "tls_server_config.key_file") return file(made_.key, value);
         if (path == "tls_server_config.client_ca_file") return file(made_.client_ca, value);
@@ -238,13 +238,13 @@ private:
         if (path == "http_server_config.headers.X-Content-Type-Options") return one_of(path, value, {"nosniff"});
         return no("unknown: " + path);
     }
-    bool one_of(const std::string& path, std::string_view value, std::initializer_list<std::string_view> taken) {
+    bool one_of(const std::string& path, std::string_view value, std::initializer_list<std::string_view> allowed) {
         std::string all;
-        for (std::string_view one : taken) {
+        for (std::string_view one : allowed) {
             if (value == one) return true;
             all.append(all.empty() ? "" : " or ").append(one);
         }
-        return no(path + ": only " + all + (taken.size() == 1 ? " is" : " are") + " taken");
+        return no(path + ": it must be " + all);
     }
     bool file(std::string& into, std::string_view value) {
         if (value.empty()) return no(path_of(keys_.size()) + " is empty");
@@ -257,8 +257,8 @@ private:
             return no("basic_auth_users: a name is empty, longer than 128 octets, or has a colon");
         if (made_.users.size() == 1000) return no("basic_auth_users: more than 1000");
         for (const user& other : made_.users) if (other.name == name) return no(who + " is given twice");
-        if (!is_bcrypt(hash)) return no(who + ": not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)");  // never shown: it may be a password
-        if (cost_of(hash) < 4 || cost_of(hash) > highest_cost) return no(who + ": a cost from 4 to 16 is taken");
+        if (!is_bcrypt(hash)) return no(who + ": not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)");  // it is not shown: it may be a password
+        if (cost_of(hash) < 4 || cost_of(hash) > highest_cost) return no(who + ": the cost must be from 4 to 16");
         made_.users.push_back({.name = std::string(name), .hash = std::string(hash)});
         return true;
     }
@@ -287,7 +287,7 @@ inline prom::result<settings> read(const std::string& path) {
     struct descriptor {
         int number;
         ~descriptor() { if (number >= 0) ::close(number); }
-    } const file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // to open a FIFO would wait for its writer
+    } const file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // opening a FIFO would wait for its writer
     struct stat st;
     if (file.number < 0 || ::fstat(file.number, &st) != 0) return prom::error::from_errno("cannot open " + path, errno);
     if (!S_ISREG(st.st_mode)) return prom::error(prom::errc::invalid_option, path + " is not a regular file");
@@ -306,7 +306,7 @@ inline prom::result<settings> read(const std::string& path) {
 
 // ---- passwords ----
 
-/// What an Authorization field says, if it is one of Basic. It is wiped when it ends.
+/// The user and password of an Authorization field of the Basic scheme. Its memory is wiped when it is destroyed.
 struct shown {
     char name[longest_name + 1], password[longest_password + 1];
     std::size_t name_size = 0, password_size = 0;
@@ -327,7 +327,7 @@ struct shown {
         int n = EVP_DecodeBlock(r.octets, reinterpret_cast<const unsigned char*>(field.data()), static_cast<int>(field.size()));
         if (n < 0) return false;
         n -= (field.back() == '=') + (field[field.size() - 2] == '=');
-        // It takes more than RFC 4648 s.4 does: what is encoded again must be the same.
+        // The decoder accepts more than RFC 4648 s.4: the text must be equal to what encoding gives again.
         if (EVP_EncodeBlock(r.again, r.octets, n) != static_cast<int>(field.size()) || std::memcmp(r.again, field.data(), field.size()) != 0)
             return false;
         const std::string_view pair(reinterpret_cast<const char*>(r.octets), static_cast<std::size_t>(n));
@@ -341,10 +341,10 @@ struct shown {
     }
 };
 
-/// bcrypt by crypt_r, with the 32 kB that it works in.
+/// bcrypt by crypt_r, with the 32 kB of working memory that it needs.
 class hasher {
 public:
-    static bool available() {  // a known hash: other libraries take the setting for one of DES, or return "*0"
+    static bool available() {  // tests with a known hash: other libraries read the setting as one of DES, or return "*0"
         return hasher().matches("U*U", "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW");
     }
     bool matches(const char* password, const std::string& hash) noexcept {
@@ -370,9 +370,9 @@ struct job {
     shown who;
     std::string hash;
     bool is_user = false, good = false;
-    bool busy = false;                // its place was another's
+    bool busy = false;                // it replaced another one
     unsigned char digest[32];
-    std::uint64_t from = 0, turn = 0;  // where it comes from; when it is hashed
+    std::uint64_t from = 0, turn = 0;  // the peer's address; its turn to be hashed
     prom::event_loop* loop = nullptr;
     std::coroutine_handle<> waiting;  // none: its connection has ended
 };
@@ -397,7 +397,7 @@ public:
         has_tls_ = now_.tls;
         has_users_ = !now_.users.empty();
         started_ = true;
-        sigset_t all, before;  // signals are for the program's own threads
+        sigset_t all, before;  // signals go to the program's other threads
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         const int failed = pthread_create(&worker_, nullptr, [](void* self) -> void* { return static_cast<state*>(self)->work(), nullptr; }, this);
@@ -492,8 +492,8 @@ private:
         bool await_resume() const noexcept { return asked->good; }
     };
 
-    /// Called with loading_ held, so that two readings do not overtake each other. Everything is read and checked before anything
-    /// is replaced.
+    /// Called with loading_ held, so that an older reading cannot replace a newer one. Everything is read and checked before
+    /// anything is replaced.
     prom::result<void> load_locked() {
         stamps seen = look_at();
         auto read_now = read(path_);
@@ -502,7 +502,7 @@ private:
         if (!read_now) {
             how = read_now.why();
         } else {
-            named_ = {read_now->certificate, read_now->key, read_now->client_ca};  // also where something is wrong with them
+            named_ = {read_now->certificate, read_now->key, read_now->client_ca};  // also when they are invalid
             const stamp before = std::exchange(seen, look_at()).settings;
             seen.settings = before;
             how = check_settings(*read_now, tls);
@@ -510,7 +510,7 @@ private:
         const std::lock_guard hold(lock_);
         loaded_ = seen;  // an invalid file is read and reported once
         if (!how) return how;
-        for (user& u : read_now->users)  // who was let in is still known, if the password is the same
+        for (user& u : read_now->users)  // a user whose hash is unchanged keeps the digest
             for (const user& was : now_.users)
                 if (was.known && was.name == u.name && was.hash == u.hash) u.known = true, std::memcpy(u.digest, was.digest, sizeof u.digest);
         now_ = std::move(*read_now);
@@ -522,7 +522,7 @@ private:
             return prom::error(code, path_.substr(path_.rfind('/') + 1).substr(0, 40) + ": " + why);
         };
         if (!read_now.users.empty() && !hasher::available()) return no(prom::errc::unsupported, "basic_auth_users: this system's libcrypt has no bcrypt");
-        if (started_ && read_now.tls != has_tls_) return no(prom::errc::invalid_option, "tls_server_config comes or goes: that takes a restart");
+        if (started_ && read_now.tls != has_tls_) return no(prom::errc::invalid_option, "tls_server_config was added or removed: that needs a restart");
         if (started_ && read_now.users.empty() == has_users_)
             return no(prom::errc::invalid_option, "basic_auth_users come or go: that takes a restart");
         if (!read_now.tls) return {};
@@ -544,7 +544,7 @@ private:
                 static_cast<std::int64_t>(st.st_size)};
     }
     stamps look_at() const noexcept { return {look_at(path_), look_at(named_.certificate), look_at(named_.key), look_at(named_.client_ca)}; }
-    /// Has the worker look at the files, once a second at most: a disk may be slow, and a loop must not wait for it.
+    /// Asks the worker to check the files, at most once a second: a disk may be slow, and a loop must not wait for it.
     void look() noexcept {
         const double now = prom::monotonic_now();
         const std::lock_guard hold(lock_);
@@ -561,7 +561,7 @@ private:
 #if PROMETHEUS_ASYNC_EXCEPTIONS
             try {
                 done = load_locked();
-            } catch (...) {  // the next look tries it again
+            } catch (...) {  // the next check tries again
             }
 #else
             done = load_locked();
@@ -576,7 +576,7 @@ private:
         for (user& u : now_.users) if (u.name == std::string_view(who.name, who.name_size)) return &u;
         return nullptr;
     }
-    /// For an unknown user the hash is one that takes as long to compare, so that the time does not reveal who is a user.
+    /// For an unknown user: a hash that takes as long to compare, so that the time does not reveal which users exist.
     void fill(job& asked) {
         const user* const known = find(asked.who);
         asked.is_user = known != nullptr;
@@ -600,9 +600,9 @@ private:
         return known && known->known && same;
     }
 
-    /// Gives it a place among those that wait, and its turn: addresses take turns, so that many requests of one address delay only that address.
-    /// When there is no place, the address that has most of them gives one away, its newest, if it still has no fewer than the
-    /// newcomer's has then. False: there is none.
+    /// Adds it to the queue. Addresses take turns, so many requests from one address delay only that address. If the queue is
+    /// full, the newest request of the address that has most of them is removed, if that address then still has no fewer than
+    /// the new request's address. False: it was not added.
     bool admit(const std::shared_ptr<job>& asked) {
         const auto places = [this](std::uint64_t from) {
             std::size_t n = 0;
@@ -648,8 +648,8 @@ private:
                 continue;
             }
             const std::shared_ptr<job> asked = next();
-            fill(*asked);                 // the file may have been read since it began to wait,
-            asked->good = knows(*asked);  // and the same credentials found good
+            fill(*asked);                 // since it was queued, the file may have been read,
+            asked->good = knows(*asked);  // and the same credentials found correct
             if (!asked->good) {
                 hold.unlock();
                 const bool same = by_.matches(asked->who.password, asked->hash);
@@ -677,18 +677,18 @@ private:
     }
 
     const std::string path_;
-    std::mutex loading_, lock_;  // the former is taken first
+    std::mutex loading_, lock_;  // loading_ is locked first
     std::condition_variable changed_;
     settings now_;
     std::shared_ptr<openssl_server> tls_;
     std::deque<std::shared_ptr<job>> waiting_;  // in the order in which they came
-    std::uint64_t turn_ = 0;                    // of what is being hashed
-    hasher by_;                                 // the worker's, but made before it
+    std::uint64_t turn_ = 0;                    // of the request that is being hashed
+    hasher by_;                                 // used by the worker, constructed before it
     unsigned char secret_[32];
     pthread_t worker_{};
-    bool has_tls_ = false, has_users_ = false, started_ = false;  // of the first reading: they do not change
+    bool has_tls_ = false, has_users_ = false, started_ = false;  // of the first reading: they never change
     bool works_ = false, ends_ = false, follows_ = false, looks_ = false;
-    files named_;    // by the settings that were read last, good or bad; with loading_ held, as the next
+    files named_;    // of the settings that were read last, valid or not; used with loading_ held, as the next member
     stamps loaded_;
     double next_look_ = 0;
     prom::event_handler on_event_ = nullptr;
@@ -699,15 +699,15 @@ private:
 
 /// A web configuration file, read and checked.
 ///
-/// A thread of its own compares passwords, one after another, and reads changed files, so a loop never waits for bcrypt or for
-/// a disk. At most 32 requests wait for it. Addresses (authorization_request::from) take turns, and when all places are taken the
-/// newest of the address that has most of them is answered 503 with Retry-After, or the newcomer, if no address has more than
-/// its own has. Of each user a keyed digest of the credentials that were good last is kept, never the password: who comes again
-/// with them does not wait. Only the first 72 octets of a password count, as everywhere with bcrypt; one with a NUL, or of
-/// more than 511 octets, is wrong.
+/// One worker thread compares passwords, one after another, and reads changed files, so a loop never waits for bcrypt or for
+/// a disk. At most 32 requests wait for the worker. Addresses (authorization_request::from) take turns. When 32 wait, the newest
+/// request of the address that has most of them is answered 503 with Retry-After; if no address has more than the new
+/// request's own, the new request is. For each user a keyed digest of the credentials that were last correct is kept, never
+/// the password: a request with the same credentials does not wait. bcrypt uses only the first 72 octets of a password. A
+/// password with a NUL, or of more than 511 octets, is wrong.
 ///
-/// lifetime outlives the servers that its hooks were given to; one object serves any number of them. It ends when the
-///          password that is being compared, or the file that is being read, has been. In a forked child: load anew
+/// lifetime outlives the servers that its hooks were given to; one object serves any number of them. The destructor waits for
+///          the password that is being compared, or the file that is being read. In a forked child: load again
 /// threads  any
 /// errors   load and reload: invalid_option with file, line and name; tls with the file's name; unsupported where libcrypt
 ///          has no bcrypt. A reload that fails keeps what is in use
@@ -728,12 +728,12 @@ public:
         if (!state_->has_users()) return {};
         return {.later = web_config_detail::state::decide, .context = state_.get()};
     }
-    /// Reads the file and the certificates again. New connections get the new certificate, new requests the new users; that
-    /// there is TLS, and that there are users, cannot change.
+    /// Reads the file and the certificates again. New connections use the new certificate, new requests the new users.
+    /// Whether there is TLS, and whether there are users, cannot change.
     prometheus_async::result<void> reload() { return state_->load(); }
-    /// From now on a new connection and a request have the thread look, at most once a second, whether the file or the
-    /// certificates have changed, and read them again. A password that waits to be compared is compared with what was read; a
-    /// certificate is that of the connections after it. A file that cannot be used is reported once, as certificate_rejected, on that thread.
+    /// From now on a new connection or request makes the worker check, at most once a second, whether the file or the
+    /// certificates have changed, and read them again. A password that waits is compared with the new users; later connections
+    /// use the new certificate. An invalid file is reported once, as certificate_rejected, on the worker's thread.
     /// Call it before serving.
     void follow(prometheus_async::event_handler on_event = nullptr, void* context = nullptr) noexcept { state_->follow(on_event, context); }
 

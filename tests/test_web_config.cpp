@@ -69,7 +69,7 @@ struct file {
     }
 };
 
-/// What is wrong with a file of this text, without its name; "" when it is taken.
+/// What is wrong with a file of this text, without its name; "" when it is valid.
 std::string fault_of(std::string_view text) {
     const auto got = web_config_detail::reader(text, "/etc/web.yml").read();
     return got ? "" : std::string(got.why().describe());
@@ -93,7 +93,7 @@ const prom::route open_too[] = {{.path = "/metrics"}, {.path = "/open", .text = 
 
 }  // namespace
 
-TEST_CASE("a file as the toolkit's manual shows it is taken") {
+TEST_CASE("a file as the toolkit's manual shows it is valid") {
     const auto s = read("# TLS and basic authentication.\r\n"
                         "---\n"
                         "tls_server_config:\n"
@@ -132,22 +132,22 @@ TEST_CASE("a file as the toolkit's manual shows it is taken") {
     CHECK(read("  basic_auth_users:\n    a: " + other + "\n  http_server_config:\n    http2: true\n").users.size() == 1);
 }
 
-TEST_CASE("what is not taken is refused by its line and name") {
+TEST_CASE("what is not supported is refused by its line and name") {
     const std::string tls = "tls_server_config:\n  cert_file: a\n  key_file: b\n";
     const struct { std::string text, why; } all[] = {
-        {tls + "rate_limit:\n  interval: 1s\n", "web.yml:4: rate_limit is not taken: see server_limits"},
-        {tls + "  cert: x\n", "web.yml:4: tls_server_config.cert is not taken: name a file in cert_file"},
-        {tls + "  key: x\n", "web.yml:4: tls_server_config.key is not taken: name a file in key_file"},
-        {tls + "  client_ca: x\n", "web.yml:4: tls_server_config.client_ca is not taken: name a file in client_ca_file"},
-        {tls + "  client_allowed_sans:\n  - x\n", "web.yml:4: tls_server_config.client_allowed_sans is not taken: an authorizer can ask for tls_peer::subject"},
-        {tls + "  cipher_suites:\n  - x\n", "web.yml:4: tls_server_config.cipher_suites is not taken: OpenSSL's own choice is used"},
-        {tls + "  curve_preferences: [X25519]\n", "web.yml:4: YAML that is not taken: what begins with ["},
-        {tls + "  curve_preferences:\n", "web.yml:4: tls_server_config.curve_preferences is not taken: OpenSSL's own choice is used"},
-        {tls + "  client_auth_type: RequestClientCert\n", "web.yml:4: tls_server_config.client_auth_type: only NoClientCert or RequireAndVerifyClientCert are taken"},
-        {tls + "  min_version: TLS10\n", "web.yml:4: tls_server_config.min_version: only TLS12 or TLS13 are taken"},
-        {tls + "  max_version: TLS12\n", "web.yml:4: tls_server_config.max_version: only TLS13 is taken"},
-        {tls + "http_server_config:\n  headers:\n    X-Frame-Options: deny\n", "web.yml:6: http_server_config.headers.X-Frame-Options is not taken"},
-        {tls + "http_server_config:\n  http2: maybe\n", "web.yml:5: http_server_config.http2: only true or false are taken"},
+        {tls + "rate_limit:\n  interval: 1s\n", "web.yml:4: rate_limit is not supported: see server_limits"},
+        {tls + "  cert: x\n", "web.yml:4: tls_server_config.cert is not supported: name a file in cert_file"},
+        {tls + "  key: x\n", "web.yml:4: tls_server_config.key is not supported: name a file in key_file"},
+        {tls + "  client_ca: x\n", "web.yml:4: tls_server_config.client_ca is not supported: name a file in client_ca_file"},
+        {tls + "  client_allowed_sans:\n  - x\n", "web.yml:4: tls_server_config.client_allowed_sans is not supported: an authorizer can ask for tls_peer::subject"},
+        {tls + "  cipher_suites:\n  - x\n", "web.yml:4: tls_server_config.cipher_suites is not supported: OpenSSL's own choice is used"},
+        {tls + "  curve_preferences: [X25519]\n", "web.yml:4: YAML that is not supported: what begins with ["},
+        {tls + "  curve_preferences:\n", "web.yml:4: tls_server_config.curve_preferences is not supported: OpenSSL's own choice is used"},
+        {tls + "  client_auth_type: RequestClientCert\n", "web.yml:4: tls_server_config.client_auth_type: it must be NoClientCert or RequireAndVerifyClientCert"},
+        {tls + "  min_version: TLS10\n", "web.yml:4: tls_server_config.min_version: it must be TLS12 or TLS13"},
+        {tls + "  max_version: TLS12\n", "web.yml:4: tls_server_config.max_version: it must be TLS13"},
+        {tls + "http_server_config:\n  headers:\n    X-Frame-Options: deny\n", "web.yml:6: http_server_config.headers.X-Frame-Options is not supported"},
+        {tls + "http_server_config:\n  http2: maybe\n", "web.yml:5: http_server_config.http2: it must be true or false"},
         {tls + "  colour: red\n", "web.yml:4: unknown: tls_server_config.colour"},
         {tls + "colour: red\n", "web.yml:4: unknown: colour"},
         {tls + "  cert_file: c\n", "web.yml:4: tls_server_config.cert_file is given twice"},
@@ -156,8 +156,8 @@ TEST_CASE("what is not taken is refused by its line and name") {
         {tls + "  client_ca_file: c\n", "web.yml:1: tls_server_config: client_ca_file and client_auth_type: RequireAndVerifyClientCert need each other"},
         {tls + "  client_auth_type: RequireAndVerifyClientCert\n", "web.yml:1: tls_server_config: client_ca_file and client_auth_type: RequireAndVerifyClientCert need each other"},
         {"tls_server_config:\n  cert_file: a\n", "web.yml:1: tls_server_config needs cert_file and key_file"},
-        {"tls_server_config: on\n", "web.yml:1: tls_server_config: a mapping is expected, one indented key: value a line"},
-        {"tls_server_config: {}\n", "web.yml:1: YAML that is not taken: what begins with {"},
+        {"tls_server_config: on\n", "web.yml:1: tls_server_config: a mapping is expected, one indented key: value on each line"},
+        {"tls_server_config: {}\n", "web.yml:1: YAML that is not supported: what begins with {"},
         {"tls_server_config:\n", "web.yml:1: tls_server_config has no value"},
         {"tls_server_config:\nbasic_auth_users:\n", "web.yml:2: tls_server_config has no value"},
         {"", "web.yml:0: it has neither tls_server_config nor basic_auth_users"},
@@ -166,30 +166,30 @@ TEST_CASE("what is not taken is refused by its line and name") {
         {users("  a:\n"), "web.yml:2: basic_auth_users.a: no hash"},
         {users("  a: " + cheap + "x\n"), "web.yml:2: basic_auth_users.a: not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)"},
         {users("  a: $2x$" + cheap.substr(4)), "web.yml:2: basic_auth_users.a: not a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters)"},
-        {users("  a: $2b$03" + cheap.substr(6)), "web.yml:2: basic_auth_users.a: a cost from 4 to 16 is taken"},
-        {users("  a: $2b$17" + cheap.substr(6)), "web.yml:2: basic_auth_users.a: a cost from 4 to 16 is taken"},
+        {users("  a: $2b$03" + cheap.substr(6)), "web.yml:2: basic_auth_users.a: the cost must be from 4 to 16"},
+        {users("  a: $2b$17" + cheap.substr(6)), "web.yml:2: basic_auth_users.a: the cost must be from 4 to 16"},
         {users("  a: " + cheap + "\n  a: " + other), "web.yml:3: basic_auth_users.a is given twice"},
         {users("  \"a:b\": " + cheap), "web.yml:2: basic_auth_users: a name is empty, longer than 128 octets, or has a colon"},
         {users("  '': " + cheap), "web.yml:2: basic_auth_users: a name is empty, longer than 128 octets, or has a colon"},
-        {users("\ta: " + cheap), "web.yml:2: a tab indents: YAML has spaces"},
-        {users("  a: " + cheap + "\n   b: " + cheap), "web.yml:3: indented below basic_auth_users.a, which has a value"},
-        {users("  a: " + cheap + "\n b: " + cheap), "web.yml:3: the indentation is that of no line above"},
-        {users("  - a\n"), "web.yml:2: a list: no option that is taken has one"},
+        {users("\ta: " + cheap), "web.yml:2: a tab in the indentation: YAML needs spaces"},
+        {users("  a: " + cheap + "\n   b: " + cheap), "web.yml:3: indented under basic_auth_users.a, which already has a value"},
+        {users("  a: " + cheap + "\n b: " + cheap), "web.yml:3: the indentation equals that of no line above"},
+        {users("  - a\n"), "web.yml:2: a list: no supported option has one"},
         {users("  a\n"), "web.yml:2: not a line of the form key: value"},
         {users("  a:b\n"), "web.yml:2: not a line of the form key: value"},
         {users("  a: b: c\n"), "web.yml:2: a second key on one line: quote a value that has a colon and a space"},
         {users("  a: \"" + cheap + "\n"), "web.yml:2: a quote is not closed on its line"},
-        {users("  a: '" + cheap + "' x\n"), "web.yml:2: more after the value of a"},
-        {users("  a: \"\\x41\"\n"), "web.yml:2: an escape that is not taken: only \\\" and \\\\ are"},
-        {users("  a: null\n"), "web.yml:2: null is no value"},
-        {users("  a: |\n    x\n"), "web.yml:2: YAML that is not taken: what begins with |"},
-        {users("  a: &x " + cheap), "web.yml:2: YAML that is not taken: what begins with &"},
-        {users("  a: *x\n"), "web.yml:2: YAML that is not taken: what begins with *"},
-        {users("  a: !!str x\n"), "web.yml:2: YAML that is not taken: what begins with !"},
-        {users("  ? a\n"), "web.yml:2: YAML that is not taken: what begins with ?"},
-        {users("  a: " + cheap + "\n---\n"), "web.yml:3: only one document is taken"},
+        {users("  a: '" + cheap + "' x\n"), "web.yml:2: there is more text after the value of a"},
+        {users("  a: \"\\x41\"\n"), "web.yml:2: an escape that is not supported: only \\\" and \\\\ are"},
+        {users("  a: null\n"), "web.yml:2: null is not a value"},
+        {users("  a: |\n    x\n"), "web.yml:2: YAML that is not supported: what begins with |"},
+        {users("  a: &x " + cheap), "web.yml:2: YAML that is not supported: what begins with &"},
+        {users("  a: *x\n"), "web.yml:2: YAML that is not supported: what begins with *"},
+        {users("  a: !!str x\n"), "web.yml:2: YAML that is not supported: what begins with !"},
+        {users("  ? a\n"), "web.yml:2: YAML that is not supported: what begins with ?"},
+        {users("  a: " + cheap + "\n---\n"), "web.yml:3: only one document is supported"},
         {users("  a: x\1y\n"), "web.yml:2: a control character"},
-        {"%YAML 1.2\n", "web.yml:1: YAML that is not taken: what begins with %"},
+        {"%YAML 1.2\n", "web.yml:1: YAML that is not supported: what begins with %"},
     };
     for (const auto& one : all) {
         CAPTURE(one.text);
@@ -449,7 +449,7 @@ TEST_CASE("a file is read again, and one that is bad changes nothing") {
         CHECK_FALSE(bool(web.reload()));
         CHECK(status("alice:other") == 200);
     }
-    CHECK(std::string(web.reload().why().describe()).find("comes or goes") != std::string::npos);
+    CHECK(std::string(web.reload().why().describe()).find("was added or removed") != std::string::npos);
 }
 
 struct following {

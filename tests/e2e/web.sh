@@ -109,7 +109,7 @@ ok "the old one is wrong" answer_is 401 $ca -u alice:secret $https/metrics
 ok "bob is gone" answer_is 401 $ca -u bob:hunter2 $https/metrics
 ok "TLS 1.2 is too old now" curl_fails 35 $ca --tls-max 1.2 $https/metrics
 fill '' '' alice:secret:4
-ok "a file without TLS is told of" within 10 sh -c "curl -sS -m 5 $ca -o /dev/null -u alice:x $https/metrics; grep -q 'tls_server_config comes or goes' $tmp/25.log"
+ok "a file without TLS is told of" within 10 sh -c "curl -sS -m 5 $ca -o /dev/null -u alice:x $https/metrics; grep -q 'tls_server_config was added or removed' $tmp/25.log"
 printf 'basic_auth_users:\n  alice: secret\n' > "$yml.new"; mv "$yml.new" "$yml"
 ok "so is a password in clear" within 10 sh -c "curl -sS -m 5 $ca -o /dev/null -u alice:x $https/metrics; grep -q 'web.yml:2: basic_auth_users.alice: not a bcrypt hash' $tmp/25.log"
 ok "and the last good file stays in use" answer_is 200 $ca -u alice:changed $https/metrics
