@@ -1066,7 +1066,7 @@ PROMETHEUS_ASYNC_DECL inline void release(std::uint64_t& word, std::uint64_t n) 
 enum class cell_rule : std::uint8_t {
     none,       // no cells: record_word::state, or nothing
     sum,        // a double and integers, each added up
-    sum_or_set, // a double, added up; once record_word::last_set is set, that is the value
+    sum_or_set, // a double and an integer with a sign, added up; once record_word::last_set is set, that is the value
     extremes    // two half-windows; of each: the number of its turn, the smallest and the largest value
 };
 /// The low 12 bits of an id: rule and length of its run.
@@ -1292,7 +1292,7 @@ constexpr type_row type_rows[] = {
     {metric_type::counter, "counter", "counter", "counter", "_total", suffixes(suffix::total, suffix::created),
      "", false, value_shape::number, cell_rule::sum, 1, true, true, true},
     {metric_type::gauge, "gauge", "gauge", "gauge", "", 0,
-     "", false, value_shape::number, cell_rule::sum_or_set, 0, true, false, true},
+     "", false, value_shape::number, cell_rule::sum_or_set, 1, true, false, true},
     {metric_type::histogram, "histogram", "histogram", "histogram", "", suffixes(suffix::created, suffix::bucket, suffix::sum, suffix::count),
      "le", false, value_shape::histogram, cell_rule::sum, 1, false, true, true},
     {metric_type::summary, "summary", "summary", "summary", "", suffixes(suffix::created, suffix::sum, suffix::count),
@@ -1302,7 +1302,7 @@ constexpr type_row type_rows[] = {
     {metric_type::state_set, "stateset", "stateset", "gauge", "", 0,
      "", true, value_shape::points, cell_rule::none, 0, false, false, false},
     {metric_type::unknown, "unknown", "unknown", "untyped", "", 0,
-     "", false, value_shape::number, cell_rule::sum_or_set, 0, true, false, true},
+     "", false, value_shape::number, cell_rule::sum_or_set, 1, true, false, true},
     {metric_type::gauge_histogram, "gaugehistogram", "gaugehistogram", "histogram", "",
      suffixes(suffix::bucket, suffix::sum, suffix::count, suffix::gsum, suffix::gcount),  // _sum and _count in a text format
      "le", false, value_shape::histogram, cell_rule::sum, 1, false, false, true},
@@ -1681,8 +1681,8 @@ private:
 
 /// A number that goes up and down.
 ///
-/// shape    until the first set(), inc() and dec() go to cells as a counter's; from then on the value is one
-///          shared word, and set(v) reads back as v
+/// shape    until the first set(), inc() and dec() go to cells as a counter's, where whole steps add up exactly; from then on
+///          the value is one shared word, and set(v) reads back as v
 /// threads  any; set() is one relaxed store; inc() and dec() cost as much as a counter's inc() before the
 ///          first set(), and one atomic addition after it
 /// errors   none
@@ -1697,24 +1697,32 @@ public:
         : gauge(detail::declare_or_raise({type, name, help, options})) {}
     PROMETHEUS_ASYNC_DECL explicit gauge(const detail::declared& from) noexcept : series_(from.one) {}
 
-    PROMETHEUS_ASYNC_DECL void inc(double step = 1) const noexcept {
+    PROMETHEUS_ASYNC_DECL void inc() const noexcept { count(1); }
+    PROMETHEUS_ASYNC_DECL void dec() const noexcept { count(-1); }
+    PROMETHEUS_ASYNC_DECL void inc(double step) const noexcept {
         step = detail::opaque(step);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
             if (series_.rec->word.last_set.load() == detail::shared_value::unset) run[1].add(step);
             else series_.rec->word.last_set.add(step);
         } else {
-            detail::add_slowly(series_, step, 1, 0);
+            detail::add_slowly(series_, step, 2, 0);
         }
     }
-    PROMETHEUS_ASYNC_DECL void dec(double step = 1) const noexcept { inc(-detail::opaque(step)); }
+    PROMETHEUS_ASYNC_DECL void dec(double step) const noexcept { inc(-detail::opaque(step)); }
     PROMETHEUS_ASYNC_DECL void set(double value) const noexcept {
         value = detail::opaque(value);
         if (detail::own_run(series_)) [[likely]] series_.rec->word.last_set.set(value);
         else detail::set_slowly(series_, value);
     }
     // Integers of any width, without a warning about the conversion.
-    PROMETHEUS_ASYNC_DECL void inc(std::integral auto step) const noexcept { inc(static_cast<double>(step)); }
-    PROMETHEUS_ASYNC_DECL void dec(std::integral auto step) const noexcept { inc(-static_cast<double>(step)); }
+    PROMETHEUS_ASYNC_DECL void inc(std::integral auto step) const noexcept {
+        if (is_short(step)) count(static_cast<std::int64_t>(step));
+        else inc(static_cast<double>(step));
+    }
+    PROMETHEUS_ASYNC_DECL void dec(std::integral auto step) const noexcept {
+        if (is_short(step)) count(-static_cast<std::int64_t>(step));
+        else inc(-static_cast<double>(step));
+    }
     PROMETHEUS_ASYNC_DECL void set(std::integral auto value) const noexcept { set(static_cast<double>(value)); }
     // Any std::chrono::duration, as seconds.
     PROMETHEUS_ASYNC_DECL void inc(seconds step) const noexcept { inc(step.count()); }
@@ -1744,6 +1752,17 @@ public:
     PROMETHEUS_ASYNC_DECL auto track_inprogress() const noexcept;
 
 private:
+    template <std::integral Step>
+    PROMETHEUS_ASYNC_DECL static bool is_short(Step step) noexcept {
+        if constexpr (sizeof(Step) < 8) return true;
+        else return step < Step{1} << 62 && (std::is_unsigned_v<Step> || step > -(Step{1} << 62));
+    }
+    PROMETHEUS_ASYNC_DECL void count(std::int64_t n) const noexcept {
+        detail::cell* const run = detail::own_run(series_);
+        if (!run) [[unlikely]] detail::add_slowly(series_, 0, 2, static_cast<std::uint64_t>(n));
+        else if (series_.rec->word.last_set.load() == detail::shared_value::unset) run[2].add(static_cast<std::uint64_t>(n));
+        else series_.rec->word.last_set.add(static_cast<double>(n));
+    }
     detail::series series_;
 };
 
@@ -7343,6 +7362,13 @@ static constinit thread_local native_recent recents[4] = {};
 #endif
 #endif
 
+struct run_sum {
+    double real;
+    std::uint64_t whole;
+};
+/// Of a gauge.
+inline double signed_sum(const run_sum& v) noexcept { return v.real + static_cast<double>(static_cast<std::int64_t>(v.whole)); }
+
 /// The run for an update under the lock: this thread's, made if necessary, or the shared one; null if the series was removed.
 static cell* adopt(const series& s) noexcept {
     const std::uint32_t place = place_of(s.page, s.offset);
@@ -7403,7 +7429,8 @@ static void update(const series& s, Add add) noexcept {
 }
 __attribute__((__noinline__)) void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
     update(s, [&](cell* run) {
-        if (rule_of(s.id) == cell_rule::sum_or_set && s.rec->word.last_set.load() != shared_value::unset) return s.rec->word.last_set.add(d);
+        if (rule_of(s.id) == cell_rule::sum_or_set && s.rec->word.last_set.load() != shared_value::unset)
+            return s.rec->word.last_set.add(signed_sum({d, n}));
         if (bits_of(d) != 0) run[1].add_shared(d);
         if (n != 0) run[at].add_shared(n);
     });
@@ -7433,10 +7460,6 @@ static bool alive(const series& s) noexcept {
 }
 
 /// The double and the integers of a summed run, of all threads together. The lock is held.
-struct run_sum {
-    double real;
-    std::uint64_t whole;
-};
 static run_sum sum_run(std::uint64_t id, std::uint32_t place, std::uint64_t* integers = nullptr) noexcept {
     const unsigned length = run_length(id);
     run_sum sum{0, 0};
@@ -7455,7 +7478,7 @@ static run_sum sum_run(std::uint64_t id, std::uint32_t place, std::uint64_t* int
 }
 static double gauge_value(const record& r, std::uint32_t place) noexcept {
     const std::uint64_t shared = r.word.last_set.load();
-    return shared == shared_value::unset ? sum_run(r.id, place).real : __builtin_bit_cast(double, shared);
+    return shared == shared_value::unset ? signed_sum(sum_run(r.id, place)) : __builtin_bit_cast(double, shared);
 }
 run_sum sum_series(const series& s) noexcept;
 
@@ -11848,7 +11871,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                 const detail::cell* run = page + detail::offset_of(places[i]);
                 const bool good = run->load() == ids[i];
                 real[i] = good ? run[1].real() : 0;
-                whole[i] = good && counts ? run[2].load() : 0;
+                whole[i] = good ? run[2].load() : 0;
             }
             // 2. Those in the own runs of threads.
             const auto add = [&](const detail::cell_block& block) {
@@ -11861,7 +11884,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                     const detail::cell* run = page + detail::offset_of(places[i]);
                     if (run->load() != ids[i]) continue;
                     real[i] += run[1].real();
-                    if (counts) whole[i] += run[2].load();
+                    whole[i] += run[2].load();
                 }
             };
             const auto has_pages = [&](const detail::cell_block& block) {
@@ -11892,7 +11915,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                     to = detail::put_counter(to, {real[i], whole[i]});
                 } else {
                     const std::uint64_t shared = r->word.last_set.load();
-                    to = detail::put_double(to, shared == detail::shared_value::unset ? real[i] : __builtin_bit_cast(double, shared));
+                    to = detail::put_double(to, shared == detail::shared_value::unset ? detail::signed_sum({real[i], whole[i]}) : __builtin_bit_cast(double, shared));
                 }
                 *to++ = '\n';
                 out.at = to;

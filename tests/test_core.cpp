@@ -161,6 +161,39 @@ TEST_CASE("a gauge reads back exactly what was set, whatever was added before") 
     CHECK(is_nan(g.value()));
 }
 
+TEST_CASE("a gauge is exact where a double is not, until it is set") {
+    prom::registry mine;
+    const prom::gauge g{"g", "h", {.registry = &mine}};
+    const prom::family<prom::gauge, "l"> children{"children", "h", {.registry = &mine}};
+    constexpr std::int64_t big = std::int64_t{1} << 54;
+    for (int i = 0; i < 100; ++i) {  // in the shared run, then in its own
+        g.inc(big);
+        g.inc();
+        g.dec(big);
+        children(7).dec();
+    }
+    CHECK(g.value() == 100);
+    g.dec(0.25);
+    CHECK(g.value() == 99.75);
+    std::thread([&] { for (int i = 0; i < 100; ++i) g.dec(2), children(7).dec(); }).join();
+    CHECK(g.value() == -100.25);
+    prom::registry* const shown[] = {&mine};
+    const std::string page = prom::expose({.registries = shown});
+    CHECK(page.find("\ng -100.25\n") != page.npos);
+    CHECK(page.find("\nchildren{l=\"7\"} -200\n") != page.npos);
+
+    const prom::gauge far{"far", "h", {.registry = &mine}};  // steps that no 63 bits hold
+    far.inc(~std::uint64_t{0});
+    CHECK(far.value() == 0x1p64);
+    far.dec(std::numeric_limits<std::int64_t>::min());
+    CHECK(far.value() == 0x1p64 + 0x1p63);
+
+    g.set(5);
+    g.inc();
+    g.dec(3U);
+    std::thread([&] { g.inc(10); }).join();  // by a thread without a run of its own
+    CHECK(g.value() == 13);
+}
 TEST_CASE("incs of threads that raced with the first set never offset a later one") {
     prom::registry mine;
     for (int round = 0; round < 20; ++round) {
