@@ -1163,10 +1163,12 @@ PROMETHEUS_ASYNC_DECL inline void widen_run(cell* run, const record& r, double v
 /// Adds `d` to the double and `n` to cell `at`.
 PROMETHEUS_ASYNC_DECL void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept;
 PROMETHEUS_ASYNC_DECL void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept;
-PROMETHEUS_ASYNC_DECL void observe_native(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void set_slowly(const series& s, double v) noexcept;
 PROMETHEUS_ASYNC_DECL void widen_slowly(const series& s, double value) noexcept;
 PROMETHEUS_ASYNC_DECL void count_event(event_kind what) noexcept;
+
+/// Adds to the thread's own run where the bounds are not plain.
+PROMETHEUS_ASYNC_DECL void observe_otherwise(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept;
 
 /// The bounds of a histogram, interned, with a table: the exponent and two bits of the mantissa give the first
 /// bound that may be the right one.
@@ -1174,6 +1176,7 @@ struct bucket_bounds : allocated {
     std::uint32_t count;
     bool direct;         // no table entry holds more than one bound
     bool native;         // there are native buckets; when count is 0, no others
+    bool plain;          // direct, and not native
     std::uint8_t coarser;  // 8 minus the schema of the native buckets
     std::uint32_t round;   // 2^coarser - 1
     std::uint64_t least, most;  // bits of the smallest size outside the zero bucket; how many sizes from there on are usual ones
@@ -1190,14 +1193,15 @@ struct bucket_bounds : allocated {
     char* text;           // each bound in canonical form: `0.005"} `; `ends` has the end of each
     std::uint16_t* ends;
 
+    PROMETHEUS_ASYNC_DECL unsigned direct_bucket(double x) const noexcept {
+        auto i = static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50) - first;
+        i = i < 0 ? 0 : i > 255 ? 255 : i;
+        const unsigned at = table[static_cast<unsigned>(i)];
+        if (is_nan(x)) [[unlikely]] return count;  // NaN is above all bounds, whatever its sign
+        return at + (x > upper[at] ? 1U : 0U);
+    }
     PROMETHEUS_ASYNC_DECL unsigned bucket(double x) const noexcept {
-        if (direct) [[likely]] {
-            auto i = static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50) - first;
-            i = i < 0 ? 0 : i > 255 ? 255 : i;
-            const unsigned at = table[i];
-            if (is_nan(x)) [[unlikely]] return count;  // NaN is above all bounds, whatever its sign
-            return at + (x > upper[at] ? 1U : 0U);
-        }
+        if (direct) [[likely]] return direct_bucket(x);
         if (is_nan(x)) [[unlikely]] return count;
         unsigned at = 0;
         for (unsigned step = half; step != 0; step >>= 1) {
@@ -1832,9 +1836,12 @@ public:
     PROMETHEUS_ASYNC_DECL void observe(double value) const noexcept {
         value = detail::opaque(value);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
-            if (bounds_->native) return detail::observe_native(series_, bounds_, run, value);
-            run[1].add_beside(value);
-            run[2 + bounds_->bucket(value)].add(std::uint64_t{1});
+            if (bounds_->plain) [[likely]] {
+                run[1].add_beside(value);
+                run[2 + bounds_->direct_bucket(value)].add(std::uint64_t{1});
+            } else {
+                detail::observe_otherwise(series_, bounds_, run, value);
+            }
         } else {
             detail::observe_slowly(series_, bounds_, value);
         }
@@ -7851,7 +7858,11 @@ __attribute__((__noinline__)) static void observe_anew(const series& s, const bu
     at[2 + key % window_keys].add(std::uint64_t{1});
     if (b.count != 0) observe_classic(b, run, value);
 }
-void observe_native(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept {
+void observe_otherwise(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept {
+    if (!bounds->native) [[unlikely]] {
+        run[1].add_beside(value);
+        return observe_classic(*bounds, run, value);
+    }
     const std::uint64_t bits = bits_of(value), size = bits << 1 >> 1;
     if (size - bounds->least >= bounds->most) [[unlikely]] return observe_elsewhere(s, *bounds, run, value);
     const std::uint32_t key = biased_key(bits, bounds->round, bounds->coarser), window = key / window_keys;
@@ -7884,7 +7895,10 @@ static run_sum sum_native(const record& r, std::uint32_t place, const bucket_bou
     return sum;
 }
 #else
-void observe_native(const series&, const bucket_bounds*, cell*, double) noexcept {}
+void observe_otherwise(const series&, const bucket_bounds* bounds, cell* run, double value) noexcept {
+    run[1].add_beside(value);
+    run[2 + bounds->bucket(value)].add(std::uint64_t{1});
+}
 #endif
 }  // namespace detail
 PROMETHEUS_ASYNC_END
@@ -8711,6 +8725,7 @@ static bucket_bounds* intern_bounds(const vector<double>& upper, const native_bu
         b->table[i] = static_cast<std::uint8_t>(below);
         b->direct &= held[i] <= 1;
     }
+    b->plain = b->direct && !b->native;
 
     string text;
     b->ends = static_cast<std::uint16_t*>(take_memory((b->count + 1) * sizeof(std::uint16_t), alignof(std::uint16_t)));
@@ -11848,15 +11863,16 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         std::uint64_t whole[chunk];
         constexpr std::size_t ahead = 12;  // how many records ahead are prefetched
         while (from != end) {
+            const auto left = static_cast<std::size_t>(end - from);
             std::size_t n = out.room() / (fixed + 4 * label_count + 4) + 1;  // about as many as fit in the window
             if (n > chunk) n = chunk;
-            if (n > static_cast<std::size_t>(end - from)) n = static_cast<std::size_t>(end - from);
+            if (n > left) n = left;
             // 1. The records, and their values in the shared runs.
             const detail::cell* page = detail::nowhere;
             std::uint32_t number = ~std::uint32_t{0};  // of the page of cells: mostly that of the previous line
             std::uint32_t low = number, high = 0;      // of all pages
             for (std::size_t i = 0; i != n; ++i) {
-                const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[i + ahead < n ? i + ahead : i].held_));
+                const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[i + ahead < left ? i + ahead : i].held_));
                 __builtin_prefetch(later + offsetof(record, size));
                 __builtin_prefetch(later + offsetof(record, size) + 64);
                 record* const r = recs[i] = from[i].living();

@@ -108,12 +108,13 @@ long peak_kilobytes() {
     getrusage(RUSAGE_SELF, &used);
     return used.ru_maxrss;
 }
-/// How much more memory `work` needs than what the process had, in a process of its own.
-long extra_kilobytes(const std::function<void()>& work) {
+/// How much more memory `work` needs than what the process had after `before`, in a process of its own.
+long extra_kilobytes(const std::function<void()>& work, const std::function<void()>& before_work = [] {}) {
     int channel[2];
     if (pipe(channel) != 0) return -1;
     const pid_t child = fork();
     if (child == 0) {
+        before_work();
         const long before = peak_kilobytes();
         work();
         const long after = peak_kilobytes() - before;
@@ -244,12 +245,16 @@ void encode(int counters, bool peer) {
     char title[80];
     std::snprintf(title, sizeof title, "encode %d counters, per line", counters);
     compare(title, counters, all, counters > 10000 ? 9 : 50);
-    const long ours = extra_kilobytes([&] { pull_all(c, e.mine); });
-    const long others = peer ? extra_kilobytes([&] {
+    // A page of one series first: the code that makes it is not counted.
+    encoding one(1);
+    prom::cursor other;
+    const auto serialize = [](const encoding& of) {
         const prometheus::TextSerializer s;
-        keep(s.Serialize(e.theirs.Collect()).data());
-    }) : 0;
-    std::printf("%-44s %9ld kB", "    extra memory of one page", ours);
+        keep(s.Serialize(of.theirs.Collect()).data());
+    };
+    const long ours = extra_kilobytes([&] { pull_all(other, e.mine); }, [&] { pull_all(other, one.mine); });
+    const long others = peer ? extra_kilobytes([&] { serialize(e); }, [&] { serialize(one); }) : 0;
+    std::printf("%-44s %9ld kB", "    memory beyond a page of one series", ours);
     if (peer) std::printf("  prometheus-cpp %ld kB", others);
     std::printf("\n");
 }
