@@ -355,7 +355,7 @@ private:
 ///
 ///     auto server = prom::start_http_server_in_thread({.port = 9464});
 ///     if (!server) std::puts(server.why().describe());
-///     else std::puts(server->url().c_str());
+///     else std::puts(server->url().data());
 ///
 /// threads  a value like any other
 /// errors   value() raises the error; before *, -> and why() the caller must test which of the two there is
@@ -771,7 +771,7 @@ PROMETHEUS_ASYNC_DECL void notify(event_handler on_event, void* context, const e
 
 namespace detail {
 
-/// Allocates by PROMETHEUS_ASYNC_ALLOCATE, or operator new. Without memory it fails as operator new does.
+/// Allocates by PROMETHEUS_ASYNC_ALLOCATE, or operator new; without exceptions, malloc. Without memory it fails as operator new does.
 PROMETHEUS_ASYNC_DECL void* take_memory(std::size_t bytes, std::size_t alignment);
 PROMETHEUS_ASYNC_DECL void* try_memory(std::size_t bytes, std::size_t alignment) noexcept;
 PROMETHEUS_ASYNC_DECL void give_memory(void* from, std::size_t bytes, std::size_t alignment) noexcept;
@@ -4632,6 +4632,10 @@ PROMETHEUS_ASYNC_BEGIN
 
 class metrics_http_server;
 class service_discovery;
+namespace detail {
+class stream;
+struct kept_peer;
+}  // namespace detail
 
 // ---- TLS: a session works on memory only. The library moves the octets between it and the socket. ----
 
@@ -4682,7 +4686,23 @@ public:
     virtual tls_status shutdown() noexcept = 0;                         // queues close_notify; idempotent
     PROMETHEUS_ASYNC_DECL virtual tls_peer peer() const { return {}; }           // called after the handshake
     PROMETHEUS_ASYNC_DECL virtual std::string last_error() const { return {}; }  // why it has failed, for an event
+
+private:
+    friend class detail::stream;
+    // What the library does with std::string. It is virtual, so only programs that make a session are linked with it.
+    PROMETHEUS_ASYNC_DECL virtual detail::kept_peer* keep_peer() const;
+    PROMETHEUS_ASYNC_DECL virtual std::size_t copy_error(std::span<char> into) const { return last_error().copy(into.data(), into.size()); }
 };
+
+namespace detail {
+/// The result of tls_session::peer(), as long as its connection.
+struct kept_peer : allocated {
+    PROMETHEUS_ASYNC_DECL explicit kept_peer(tls_peer&& from) noexcept : is(std::move(from)) {}
+    PROMETHEUS_ASYNC_DECL virtual ~kept_peer() = default;
+    tls_peer is;
+};
+}  // namespace detail
+inline detail::kept_peer* tls_session::keep_peer() const { return new detail::kept_peer(peer()); }
 
 /// Makes sessions. A server calls `open` for each accepted connection, with an empty verify_name; a client calls it
 /// with the host that the certificate MUST be verified against. To reload a certificate, return
@@ -4818,6 +4838,30 @@ struct server_limits {
     int backlog = 511;                 // of listen(2)
 };
 
+namespace detail {
+struct server_state;
+/// What only servers need that are given an address: the addresses of a name, and unix sockets.
+struct address_code {
+    result<void> (*listen)(server_state& server);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const address_code all;  // in [67]
+};
+/// server_options::addr: a text, and the code above if one is given.
+class server_address {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr server_address() noexcept : code_(nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr server_address(const char* at, std::size_t n) noexcept : text_(at, n) {}
+    template <class Text>
+        requires(!std::same_as<Text, server_address> && std::convertible_to<const Text&, std::string_view>)
+    PROMETHEUS_ASYNC_DECL constexpr server_address(const Text& text) noexcept : text_(text) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator std::string_view() const noexcept { return text_; }
+    PROMETHEUS_ASYNC_DECL constexpr const address_code* code() const noexcept { return code_; }
+
+private:
+    std::string_view text_{};
+    const address_code* code_ = &address_code::all;
+};
+}  // namespace detail
+
 /// How a server is started.
 ///
 /// unit     seconds and octets
@@ -4825,7 +4869,7 @@ struct server_limits {
 ///          context, and the registries of routes and what their checks use, outlive the server
 /// threads  on_event, authorizer and checks are called on the loop's thread; on_event may end the server
 struct server_options {
-    std::string_view addr{};           // "": ALL interfaces, as upstream; "localhost": this host only; an address, "unix:/path",
+    detail::server_address addr{};     // "": ALL interfaces, as upstream; "localhost": this host only; an address, "unix:/path",
                                        // "unix:@name", or a host name (looked up by the system, which blocks the loop)
     std::uint16_t port = 0;            // 0: the system chooses
     int listen_fd = -1;                // a listening socket from outside (systemd); the server then owns it
@@ -4874,8 +4918,9 @@ public:
     PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;         // that it is bound to; 0 for a unix socket
     PROMETHEUS_ASYNC_DECL bool https() const noexcept;                 // whether url() begins with https
     PROMETHEUS_ASYNC_DECL void https(bool on) noexcept;  // for a server behind a TLS proxy: changes url(), as upstream
-    /// "http://127.0.0.1:9464/", also when the server listens on all interfaces; `advertise` gives another host.
-    PROMETHEUS_ASYNC_DECL std::string url() const;
+    /// "http://127.0.0.1:9464/", also when the server listens on all interfaces; `advertise` gives another host. A NUL follows
+    /// the view, so data() is a C string; it is valid until https() is called or the server ends.
+    PROMETHEUS_ASYNC_DECL std::string_view url() const noexcept;
     PROMETHEUS_ASYNC_DECL std::string_view advertise() const noexcept;  // as given in the options
     PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;         // by service_discovery, as far as is known now
     /// De-registers (within the loop's closing budget), then closes. Returns the result of the de-registration.
@@ -4912,7 +4957,7 @@ public:
     PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;  // as in metrics_http_server, also those below
     PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;
     PROMETHEUS_ASYNC_DECL bool https() const noexcept;
-    PROMETHEUS_ASYNC_DECL std::string url() const;
+    PROMETHEUS_ASYNC_DECL std::string_view url() const noexcept;
     PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;
     /// De-registers, closes, and waits for the thread. Returns the result of the de-registration.
     PROMETHEUS_ASYNC_DECL result<void> close();
@@ -5326,6 +5371,20 @@ static std::size_t whole_points(std::string_view s, std::size_t room) noexcept {
 }
 
 // strerror is not thread-safe everywhere, and may depend on the locale.
+/// A whole number in decimal digits.
+class digits {
+public:
+    explicit digits(std::uint64_t n) noexcept {
+        do text_[--begin_] = static_cast<char>('0' + n % 10);
+        while (n /= 10);
+    }
+    operator std::string_view() const noexcept { return {text_ + begin_, sizeof text_ - begin_}; }
+
+private:
+    char text_[20];
+    std::uint8_t begin_ = sizeof text_;
+};
+
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
 static const char* system_words(int sys, std::span<char>) noexcept { return ::strerrordesc_np(sys); }
 #else
@@ -5349,7 +5408,9 @@ error error::from_errno(std::string_view what, int sys) noexcept {
     char buffer[80];
     const char* words = detail::system_words(sys, buffer);
     if (!words) {
-        std::snprintf(buffer, sizeof buffer, "error %d", sys);
+        const detail::digits number(static_cast<unsigned>(sys));
+        std::memcpy(buffer, "error ", 6);
+        buffer[6 + std::string_view(number).copy(buffer + 6, 20)] = 0;
         words = buffer;
     }
     error made(errc::system, {}, sys);
@@ -5363,7 +5424,8 @@ error error::from_errno(std::string_view what, int sys) noexcept {
 }
 
 #ifndef PROMETHEUS_ASYNC_FATAL
-#define PROMETHEUS_ASYNC_FATAL(err) std::fprintf(stderr, "prometheus_async: %s\n", (err).describe())
+#define PROMETHEUS_ASYNC_FATAL(err) \
+    (std::fputs("prometheus_async: ", stderr), std::fputs((err).describe(), stderr), std::fputc('\n', stderr))
 #endif
 
 namespace detail {
@@ -5417,13 +5479,15 @@ using PROMETHEUS_ASYNC_DETAIL_SYS::aligned_alloc, PROMETHEUS_ASYNC_DETAIL_SYS::m
 
 // All memory of the library is allocated here. give_memory frees the memory of take_memory and try_memory: objects, texts,
 // frames of coroutines. give_table_memory frees that of take_table_memory, and of resize_memory, which is for tables that grow.
-#ifdef PROMETHEUS_ASYNC_ALLOCATE
-void* try_memory(std::size_t bytes, std::size_t alignment) noexcept { return PROMETHEUS_ASYNC_ALLOCATE(bytes, alignment); }
+#if defined(PROMETHEUS_ASYNC_ALLOCATE) || !PROMETHEUS_ASYNC_EXCEPTIONS
 void* take_memory(std::size_t bytes, std::size_t alignment) {
     void* const made = try_memory(bytes, alignment);
     if (!made) no_memory();
     return made;
 }
+#endif
+#ifdef PROMETHEUS_ASYNC_ALLOCATE
+void* try_memory(std::size_t bytes, std::size_t alignment) noexcept { return PROMETHEUS_ASYNC_ALLOCATE(bytes, alignment); }
 void give_memory(void* from, std::size_t bytes, std::size_t) noexcept {
     if (from) PROMETHEUS_ASYNC_RELEASE(from, bytes);
 }
@@ -5437,6 +5501,14 @@ static void* resize_memory(void* from, std::size_t bytes, std::size_t want) noex
 static void* take_table_memory(std::size_t bytes, std::size_t alignment) noexcept { return try_memory(bytes, alignment); }
 static void give_table_memory(void* from, std::size_t bytes) noexcept { give_memory(from, bytes, 0); }
 #else
+#if !PROMETHEUS_ASYNC_EXCEPTIONS
+// Not operator new: it can throw, so a static program that calls it is linked with the unwinder and the demangler.
+void* try_memory(std::size_t bytes, std::size_t alignment) noexcept {
+    if (alignment <= alignof(std::max_align_t)) return std::malloc(bytes != 0 ? bytes : 1);
+    return sys::aligned_alloc(alignment, (bytes + alignment - 1) & ~(alignment - 1));
+}
+void give_memory(void* from, std::size_t, std::size_t) noexcept { std::free(from); }
+#else
 constexpr bool is_usual(std::size_t alignment) noexcept { return alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__; }
 void* try_memory(std::size_t bytes, std::size_t alignment) noexcept {
     return is_usual(alignment) ? ::operator new(bytes, std::nothrow) : ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
@@ -5448,6 +5520,7 @@ void give_memory(void* from, std::size_t, std::size_t alignment) noexcept {
     if (is_usual(alignment)) ::operator delete(from);
     else ::operator delete(from, std::align_val_t{alignment});
 }
+#endif
 static void* resize_memory(void* from, std::size_t, std::size_t want) noexcept { return sys::realloc(from, want); }
 static void* take_table_memory(std::size_t bytes, std::size_t alignment) noexcept { return sys::aligned_alloc(alignment, bytes); }
 static void give_table_memory(void* from, std::size_t) noexcept { std::free(from); }
@@ -5857,19 +5930,6 @@ void sort(vector<T>& all) {
 
 // ---- texts made of parts ----
 
-/// A whole number in decimal digits.
-class digits {
-public:
-    explicit digits(std::uint64_t n) noexcept {
-        do text_[--begin_] = static_cast<char>('0' + n % 10);
-        while (n /= 10);
-    }
-    operator std::string_view() const noexcept { return {text_ + begin_, sizeof text_ - begin_}; }
-
-private:
-    char text_[20];
-    std::uint8_t begin_ = sizeof text_;
-};
 // Texts and errors are made from parts by one function each: inlined concatenations would be most of the code of a failure.
 /// The parts, joined.
 string text_of(std::initializer_list<std::string_view> parts) {
@@ -7269,9 +7329,18 @@ static void end_thread(void* keyed = nullptr) noexcept {
     if (thread_record* t = std::exchange(this_record, nullptr)) state.forget(t, global_lock::let_others_in);
 }
 
+// musl unloads nothing: a key suffices, and a thread without one has no cells of its own. There an object with a destructor per
+// thread would link libc++abi's unwinder and demangler.
+#if defined(__linux__) && !defined(__GLIBC__) && !defined(__ANDROID__)
+#define PROMETHEUS_ASYNC_DETAIL_UNLOADS 0
+#else
+#define PROMETHEUS_ASYNC_DETAIL_UNLOADS 1
+#endif
+
 /// An object with a destructor per thread: while one exists, glibc does not unload this shared object. One that is made
 /// when the destructors of pthread keys are already running is never destroyed: glibc then keeps 32 bytes, and the shared
 /// object stays loaded. Programs, and objects that are never unloaded, do not need it.
+#if PROMETHEUS_ASYNC_DETAIL_UNLOADS
 struct thread_end {
     static bool wanted() noexcept {
 #if defined(__GLIBC__)
@@ -7288,6 +7357,7 @@ __attribute__((__destructor__)) static void forget_key() noexcept {
     const global_lock lock;
     if (thread_end::wanted() && std::exchange(state.keyed, false)) pthread_key_delete(state.key);
 }
+#endif
 
 void collectors_after_fork() noexcept;
 
@@ -7317,7 +7387,9 @@ static thread_record* attach() noexcept {
     hook_process();
     auto* made = new (std::nothrow) thread_record{{}, {}, &this_thread, {}, state.threads, &state.threads};
     if (!made) return nullptr;
-    if (!state.keyed || pthread_setspecific(state.key, made) != 0 || (!state.stays && thread_end::wanted())) {
+    const bool keyed = state.keyed && pthread_setspecific(state.key, made) == 0;
+#if PROMETHEUS_ASYNC_DETAIL_UNLOADS
+    if (!keyed || (!state.stays && thread_end::wanted())) {
 #if defined(__GLIBC__)
         if (__lsan_disable) __lsan_disable();  // what glibc keeps for one that is never destroyed is not a leak
 #endif
@@ -7327,6 +7399,9 @@ static thread_record* attach() noexcept {
         if (__lsan_enable) __lsan_enable();
 #endif
     }
+#else
+    if (!keyed) return delete made, nullptr;
+#endif
     if (made->next) made->next->link = &made->next;
     ++state.thread_count;
     return state.threads = this_record = made;
@@ -11551,12 +11626,9 @@ static bool mergeable(const family_state& a, const family_state& b) noexcept {
 }
 static bool is_target(const family_state& f) noexcept { return f.type == metric_type::info && f.name == "target_info"; }
 static bool same_facts(const family_state& a, const family_state& b) noexcept {
-    static constinit const vector<pair<string, string>> none;
-    const auto facts = [](const family_state& f) -> const auto& {
-        const series_extra* extra = f.lines[0].living()->extra;
-        return extra ? extra->info : none;
-    };
-    return a.labels.empty() && b.labels.empty() && a.constants == b.constants && facts(a) == facts(b);
+    if (!a.labels.empty() || !b.labels.empty() || a.constants != b.constants) return false;
+    const series_extra *x = a.lines[0].living()->extra, *y = b.lines[0].living()->extra;
+    return x && y ? x->info == y->info : (!x || x->info.empty()) && (!y || y->info.empty());
 }
 
 static void take_only(vector<string>& only, list<std::string_view> names) {
@@ -14766,7 +14838,7 @@ struct stream_io {
 /// shape    scratch has about 16 KiB (at least 512 bytes); it is not used between two calls
 /// threads  the loop's
 /// errors   after failed every call fails; the alert has then been sent, as far as the socket took it
-class stream {
+class PROMETHEUS_ASYNC_LOCAL stream {
 public:
     stream() noexcept = default;
     explicit stream(int fd) noexcept : fd_(fd) {}
@@ -14820,9 +14892,6 @@ private:
     bool tls_ = false, secured_ = false, buffered_ = false, plain_peer_ = false, failed_ = false;
     tls_config config_{};
     owned<tls_session> session_;
-    struct PROMETHEUS_ASYNC_LOCAL kept_peer : allocated {
-        tls_peer is;
-    };
     owned<kept_peer> peer_;
     string kept_;    // ciphertext that the socket did not take
     string unfed_;   // ciphertext that the session did not take
@@ -14982,15 +15051,16 @@ stream_status stream::shutdown(std::span<char> scratch) {
 }
 
 const tls_peer* stream::peer() {
-    if (secured_ && !peer_) peer_ = owned(new kept_peer{{}, session_->peer()});
+    if (secured_ && !peer_) peer_ = owned(session_->keep_peer());
     return peer_ ? &peer_->is : nullptr;
 }
 
 error stream::why() const {
     if (sys_) return error::from_errno("connection", sys_);
     if (plain_peer_) return {errc::tls, "the peer speaks no TLS"};
-    const std::string text = session_ ? session_->last_error() : std::string();
-    return text.empty() ? error(errc::tls, "TLS failed") : error_of(errc::tls, {"TLS: ", text});
+    char text[120];
+    const std::size_t n = session_ ? session_->copy_error(text) : 0;
+    return n == 0 ? error(errc::tls, "TLS failed") : error_of(errc::tls, {"TLS: ", {text, n}});
 }
 
 }  // namespace detail
@@ -16547,7 +16617,8 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
 
     result<void> listen();
     void shut() noexcept;  // closes socket and connections; idempotent
-    string url() const;
+    void make_url();
+    void set_https(bool on) noexcept;
     registration take_registration();  // the registration, if there is one; empty afterwards
     bool registered();
     void end() noexcept;  // closes, and makes de-registration closing work of the loop
@@ -16563,7 +16634,8 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
     }
 
     unsigned references = 1;
-    string wanted, address, advertise;
+    string wanted, address, advertise, url;
+    const address_code* const places;  // null: all interfaces
     std::uint16_t port;
     descriptor handed_in;
     bool https = false, unix_socket = false;
@@ -16575,8 +16647,11 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
     attachment attached;
 
 private:
+    static result<void> listen_wanted(server_state& s);
+    result<void> listen_first(std::span<net_address> at, bool any);
     result<void> listen_handed_in();
     result<void> listen_unix(const net_address& at);
+    friend struct address_code;
     const ::pid_t process_ = sys::getpid();  // a forked child must not remove the parent's socket file or registration
     ::dev_t device_ = 0;  // of the socket's file, because another file at its path is not removed
     ::ino_t file_ = 0;
@@ -16598,7 +16673,7 @@ protected:
 };
 
 server_state::server_state(event_loop& on, const server_options& o)
-    : http_server(on, bool(o.tls)), wanted(o.addr), advertise(o.advertise), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
+    : http_server(on, bool(o.tls)), wanted(o.addr), advertise(o.advertise), places(o.addr.code()), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
       discovery(o.service_discovery), work(work_of_discovery::of(discovery)),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
     const auto bad = [this](std::string_view why) { if (valid) valid = error(errc::invalid_option, why); };
@@ -16697,15 +16772,17 @@ result<void> server_state::listen_unix(const net_address& at) {
     return add(std::move(*made));
 }
 
+static void two_addresses(std::span<net_address> to, std::string_view first, std::string_view second, std::uint16_t port) noexcept {
+    parse_address(first, port, to[0]);
+    parse_address(second, port, to[1]);
+}
+static void all_interfaces(std::span<net_address> to, std::uint16_t port) noexcept { two_addresses(to, "::", "0.0.0.0", port); }
+
 /// The addresses of server_options::addr, in the order to try: several for "", localhost and a host name.
 static result<vector<net_address>> addresses_of(std::string_view host, std::uint16_t port) {
     vector<net_address> found(2);
-    const bool any = host.empty();
-    if (any || is_localhost(host)) {
-        parse_address(any ? "::" : "127.0.0.1", port, found[0]);
-        parse_address(any ? "0.0.0.0" : "::1", port, found[1]);
-        return found;
-    }
+    if (host.empty()) return all_interfaces(found, port), std::move(found);
+    if (is_localhost(host)) return two_addresses(found, "127.0.0.1", "::1", port), std::move(found);
     found.resize(1);
     if (parse_address(host, port, found[0])) return found;
     const auto no = [host](std::string_view why) {
@@ -16742,17 +16819,29 @@ static result<vector<net_address>> addresses_of(std::string_view host, std::uint
 
 result<void> server_state::listen() {
     if (handed_in) return listen_handed_in();
-    std::string_view host = wanted;
+    if (places) return places->listen(*this);
+    net_address at[2];
+    all_interfaces(at, port);
+    return listen_first(at, true);
+}
+
+result<void> server_state::listen_wanted(server_state& s) {
+    std::string_view host = s.wanted;
     if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    auto at = addresses_of(host, port);
+    auto at = addresses_of(host, s.port);
     if (!at) return at.why();
-    if (at->front().family() == AF_UNIX) return listen_unix(at->front());
+    if (at->front().family() == AF_UNIX) return s.listen_unix(at->front());
+    return s.listen_first({at->begin(), at->size()}, host.empty());
+}
+const address_code address_code::all{&server_state::listen_wanted};
+
+result<void> server_state::listen_first(std::span<net_address> at, bool any) {
     for (int attempt = 0;; ++attempt) {
         vector<owned<http_listener>> open;  // each has a watch without interest, so that a forked child finds the descriptor there
         result<void> failed;
         bool clash = false;  // the port that the system chose for one address is in use on another
-        for (net_address& one : *at) {
-            if (clash || (host.empty() && !open.empty())) break;  // "::" accepts IPv4 too
+        for (net_address& one : at) {
+            if (clash || (any && !open.empty())) break;  // "::" accepts IPv4 too
             one.port(open.empty() ? port : local_address(open[0]->fd).port());
             auto made = listen_at(one);
             if (made) {
@@ -16762,7 +16851,7 @@ result<void> server_state::listen() {
             failed = made.why();
             const int why = made.why().sys();
             if (why == EAFNOSUPPORT || why == EADDRNOTAVAIL) continue;  // not on this host: another address may be
-            if (host.empty()) return error::from_errno(text_of({"cannot listen on 0.0.0.0:", digits(port)}), why);
+            if (any) return error::from_errno(text_of({"cannot listen on 0.0.0.0:", digits(port)}), why);
             clash = !open.empty() && port == 0 && attempt != 16;
             if (!clash) return failed;
         }
@@ -16777,14 +16866,22 @@ result<void> server_state::listen() {
     }
 }
 
-string server_state::url() const {
-    if (unix_socket) return text_of({"unix:", address});
+void server_state::make_url() {
+    if (unix_socket) return void(url = text_of({"unix:", address}));
     string host = !advertise.empty() ? advertise : address == "0.0.0.0" || address == "::" ? "127.0.0.1" : address;
     if (host.find(':') != string::npos && host[0] != '[') {
         if (const std::size_t zone = host.find('%'); zone != string::npos) host.insert(zone + 1, "25");  // RFC 6874
         host = text_of({"[", host, "]"});
     }
-    return text_of({https ? "https://" : "http://", host, ":", digits(port), "/"});
+    url = text_of({"https://", host, ":", digits(port), "/"});
+    if (!https) url.erase(4, 1);
+}
+void server_state::set_https(bool on) noexcept {
+    if (https == on) return;
+    https = on;
+    if (unix_socket || url.empty()) return;
+    if (on) url.insert(4, "s");  // it has had this octet before, so this allocates nothing
+    else url.erase(4, 1);
 }
 
 registration server_state::take_registration() {
@@ -16856,6 +16953,7 @@ inline result<metrics_http_server> open_server(owned<server_state> made) {
     server_state& s = *made.get();
     if (!s.valid) return s.valid.why();
     if (const auto listening = s.listen(); !listening) return listening.why();
+    s.make_url();
     if (s.auth.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && !s.address.starts_with("127."))
         s.report(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens are sent without encryption: use TLS"});
     return server_state::handle(made.release());
@@ -16899,8 +16997,8 @@ std::string_view metrics_http_server::address() const noexcept {
 }
 std::uint16_t metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
 bool metrics_http_server::https() const noexcept { return state_ && state_->https; }
-void metrics_http_server::https(bool on) noexcept { if (state_) state_->https = on; }
-std::string metrics_http_server::url() const { return state_ ? state_->url() : detail::string(); }
+void metrics_http_server::https(bool on) noexcept { if (state_) state_->set_https(on); }
+std::string_view metrics_http_server::url() const noexcept { return state_ ? state_->url.c_str() : ""; }
 std::string_view metrics_http_server::advertise() const noexcept {
     return state_ ? std::string_view(state_->advertise) : std::string_view();
 }
@@ -17025,7 +17123,7 @@ std::string_view threaded_metrics_http_server::address() const noexcept {
 }
 std::uint16_t threaded_metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
 bool threaded_metrics_http_server::https() const noexcept { return state_ && state_->https; }
-std::string threaded_metrics_http_server::url() const { return state_ ? state_->url : detail::string(); }
+std::string_view threaded_metrics_http_server::url() const noexcept { return state_ ? state_->url.c_str() : ""; }
 bool threaded_metrics_http_server::is_registered() const noexcept {
     if (!state_ || !state_->ours()) return false;
     const detail::locked hold(state_->lock);
@@ -18454,7 +18552,7 @@ PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 // The policy has the hash of exactly this text: tests/e2e/web.sh compares them.
-static constexpr std::string_view landing_style =
+static constexpr char landing_style[] =  // an array of its own, which programs without the page are not linked with
     ":root{color-scheme:light dark;--f:#1b1f24;--b:#fff;--m:#57606a;--l:#d0d7de;--a:#0550ae;--c:#f6f8fa;--h:#3d7cc0}"
     "@media(prefers-color-scheme:dark){:root{--f:#e6edf3;--b:#0d1117;--m:#9aa4af;--l:#30363d;--a:#79b8ff;--c:#161b22;--h:#58a6ff}}"
     "*{box-sizing:border-box}"
@@ -20018,6 +20116,7 @@ PROMETHEUS_ASYNC_END
 //      needs [10]
 // =============================================================================
 #undef PROMETHEUS_ASYNC_DETAIL_SYS
+#undef PROMETHEUS_ASYNC_DETAIL_UNLOADS
 #endif  // rooms [40] to [88]
 #undef PROMETHEUS_ASYNC_BEGIN
 #undef PROMETHEUS_ASYNC_DECL

@@ -516,7 +516,7 @@ TEST_CASE("credentials on a port that others can reach in clear are told of once
     const auto told = [](prom::server_options options) {
         served at(options);
         CHECK(at.started);
-        if (options.addr.substr(0, 5) != "unix:") {
+        if (std::string_view(options.addr).substr(0, 5) != "unix:") {
             caller who(at);
             who.ask("/metrics", good);
         }

@@ -78,6 +78,33 @@ TEST_CASE("a server started with braced options inside co_await keeps copies of 
     CHECK(loop.run(start(loop)));
 }
 
+TEST_CASE("a server listens on the address that it is given, in whatever way, and not on all interfaces") {
+    struct own {
+        operator std::string_view() const { return "127.0.0.1"; }
+    };
+    const char array[] = "127.0.0.1";
+    const char* const pointer = array;
+    const std::string held = array;
+    prom::server_options assigned, copied, emptied{.addr = "127.0.0.1"};
+    assigned.addr = held;
+    copied = assigned;
+    emptied.addr = {};
+    const prom::server_options ways[] = {{.addr = array}, {.addr = pointer}, {.addr = held}, {.addr = std::string_view(held)}, {.addr = own()},
+                                         {.addr = {array, 9}}, assigned, copied, prom::server_options(assigned), {.addr = assigned.addr}};
+    const prom::server_options all[] = {{}, {.addr = ""}, {.addr = {}}, {.addr = std::string_view()}, emptied};
+    prom::event_loop loop;
+    const auto start = [](prom::event_loop& on, const prom::server_options& o) -> prom::task<std::string> {
+        auto server = co_await prom::start_http_server(on, o);
+        co_return server ? std::string(server->address()) : server.why().describe();
+    };
+    for (const auto& o : ways) CHECK(loop.run(start(loop, o)) == "127.0.0.1");
+    for (const auto& o : all) {
+        const std::string where = loop.run(start(loop, o));
+        CHECK((where == "::" || where == "0.0.0.0"));
+    }
+    static_assert(!std::is_convertible_v<decltype(&assigned.addr), std::string_view*>);  // or it could be assigned without the code
+}
+
 TEST_CASE("an option brings the code that it needs, in whatever way it is given") {
     prom::registry r;
     const prom::label constants[] = {{"zone", "1"}};

@@ -110,10 +110,11 @@ row "push and textfile: code and constants, two programs" \
 if [ -n "${MUSL:-}" ]; then
     export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
     zig=$(tests/support/zig.sh "$B/zig")
+    no_abort='-D_LIBCPP_VERBOSE_ABORT(...)=__builtin_abort()'  # libc++'s own function brings the unwinder and the demangler
     for target in x86_64-linux-musl=163840 arm-linux-musleabihf=153600 aarch64-linux-musl= riscv64-linux-musl= mipsel-linux-musl=; do
-        build "the quickstart, static, lean, ${target%=*}" "${target#*=}" $quickstart "$zig" c++ -target "${target%=*}" -static $lean
+        build "the quickstart, static, lean, ${target%=*}" "${target#*=}" $quickstart "$zig" c++ -target "${target%=*}" -static "$no_abort" $lean
     done
-    build "all of the library, static, lean, x86_64-linux-musl" 307200 "$dir/all.cpp" "$zig" c++ -target x86_64-linux-musl -static $lean
+    build "all of the library, static, lean, x86_64-linux-musl" 307200 "$dir/all.cpp" "$zig" c++ -target x86_64-linux-musl -static "$no_abort" $lean
 fi
 peer=0
 for so in libprometheus-cpp-core.so libprometheus-cpp-pull.so libcivetweb.so libz.so; do
