@@ -4633,8 +4633,8 @@ PROMETHEUS_ASYNC_BEGIN
 class metrics_http_server;
 class service_discovery;
 namespace detail {
-class stream;
-struct kept_peer;
+class PROMETHEUS_ASYNC_LOCAL stream;
+struct PROMETHEUS_ASYNC_LOCAL kept_peer;
 }  // namespace detail
 
 // ---- TLS: a session works on memory only. The library moves the octets between it and the socket. ----
@@ -4696,13 +4696,13 @@ private:
 
 namespace detail {
 /// The result of tls_session::peer(), as long as its connection.
-struct kept_peer : allocated {
-    PROMETHEUS_ASYNC_DECL explicit kept_peer(tls_peer&& from) noexcept : is(std::move(from)) {}
-    PROMETHEUS_ASYNC_DECL virtual ~kept_peer() = default;
+struct PROMETHEUS_ASYNC_LOCAL kept_peer : allocated {
+    explicit kept_peer(const tls_session& of) : is(of.peer()) {}
+    virtual ~kept_peer() = default;
     tls_peer is;
 };
 }  // namespace detail
-inline detail::kept_peer* tls_session::keep_peer() const { return new detail::kept_peer(peer()); }
+inline detail::kept_peer* tls_session::keep_peer() const { return new detail::kept_peer(*this); }
 
 /// Makes sessions. A server calls `open` for each accepted connection, with an empty verify_name; a client calls it
 /// with the host that the certificate MUST be verified against. To reload a certificate, return

@@ -38,7 +38,7 @@ struct served {
     std::string fault;
 
     explicit served(prom::server_options options) {
-        if (options.addr.empty()) options.addr = "127.0.0.1";
+        if (std::string_view(options.addr).empty()) options.addr = "127.0.0.1";
         options.on_event = [](const prom::event& e, void* self) {
             static_cast<served*>(self)->events.emplace_back(e.kind, e.why.describe());
         };
