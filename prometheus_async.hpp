@@ -6197,6 +6197,13 @@ int start_thread(pthread_t& thread, void* (*run)(void*), void* with) noexcept {
 
 inline error not_regular(std::string_view path) noexcept { return error_of(errc::invalid_option, {path, " is not a regular file"}); }
 
+/// Whether the file at this path is still the one with this device and inode.
+inline result<bool> still_there(const string& path, dev_t device, ino_t inode) noexcept {
+    struct stat there {};
+    if (sys::lstat(path.c_str(), &there) == 0) return there.st_dev == device && there.st_ino == inode;
+    if (errno != ENOENT) return error::from_errno(path, errno);
+    return false;
+}
 /// A file that other processes see complete or not at all: it is written under another name, and then renamed. It replaces a
 /// regular file or a symbolic link, and nothing else.
 class replaced_file {
@@ -6236,6 +6243,14 @@ public:
         struct stat made {};
         if (failed_ == 0 && sys::fstat(fd_.get(), &made) != 0) failed_ = errno;
         if (opened_ && sys::close(fd_.release()) != 0 && failed_ == 0) failed_ = errno;
+        if (failed_ == 0) {
+            const result<bool> ours = still_there(beside_, made.st_dev, made.st_ino);
+            if (!ours) return ours.why();
+            if (!*ours) {  // of a process with the same number in another container, too
+                left_ = false;
+                return error_of(errc::system, {path_, ": something else writes this file at the same time"});
+            }
+        }
         if (failed_ == 0 && sys::rename(beside_.c_str(), path_.c_str()) != 0) failed_ = errno;
         if (unfit_) return not_regular(path_);
         if (failed_ != 0) return error::from_errno(opened_ ? path_ : beside_, failed_);
@@ -6250,13 +6265,6 @@ private:
     bool opened_, left_;  // left_: the unfinished file exists
     bool unfit_ = false;  // at the path is a directory, a FIFO, a socket or a device
 };
-/// Whether the file at this path is still the one with this device and inode.
-inline result<bool> still_there(const string& path, dev_t device, ino_t inode) noexcept {
-    struct stat there {};
-    if (sys::lstat(path.c_str(), &there) == 0) return there.st_dev == device && there.st_ino == inode;
-    if (errno != ENOENT) return error::from_errno(path, errno);
-    return false;
-}
 
 #if defined(__linux__)
 inline bool make_pipe(int (&ends)[2]) noexcept { return sys::pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0; }

@@ -62,6 +62,24 @@ TEST_CASE("a long page comes piece by piece, also one whose label values look li
     CHECK(d.read().size() > 65536);
 }
 
+TEST_CASE("of two that write one file at once, neither publishes the unfinished file of the other") {
+    directory d;
+    const prom::detail::string file(d.file);
+    {
+        prom::detail::replaced_file first(file), second(file);
+        CHECK(first.write("all of it"));
+        CHECK(second.write("the begin"));
+        const auto made = first.replace();
+        REQUIRE_FALSE(made);
+        CHECK(made.why().describe() == d.file + ": something else writes this file at the same time");
+        CHECK(d.read().empty());
+        CHECK(second.write(" and the end"));
+        CHECK(second.replace());
+        CHECK(d.read() == "the begin and the end");
+    }
+    CHECK(d.files() == std::vector<std::string>{"job.prom"});
+}
+
 TEST_CASE("keep_file leaves it, remove() removes it nevertheless") {
     directory d;
     { REQUIRE(prom::textfile(d.options(true)).write()); }
