@@ -410,7 +410,7 @@ TEST_CASE("early data is not taken for a request") {
         static SSL_SESSION* kept;
         kept = nullptr;
         SSL_CTX_set_session_cache_mode(c.context, SSL_SESS_CACHE_CLIENT);
-        SSL_CTX_sess_set_new_cb(c.context, [](SSL*, SSL_SESSION* given) { return kept = given, 1; });
+        SSL_CTX_sess_set_new_cb(c.context, [](SSL*, SSL_SESSION* given) { return SSL_SESSION_free(std::exchange(kept, given)), 1; });
         SSL_CTX* const generous = SSL_CTX_new(TLS_server_method());
         REQUIRE(SSL_CTX_use_certificate_chain_file(generous, files().pem("server").c_str()) == 1);
         REQUIRE(SSL_CTX_use_PrivateKey_file(generous, files().key("server").c_str(), SSL_FILETYPE_PEM) == 1);
