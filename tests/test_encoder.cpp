@@ -141,6 +141,40 @@ TEST_CASE("behaviour 18: OpenMetrics has the family without _total, and ends wit
           "test_server_stats_created 1520430000.123\n# EOF\n");
 }
 
+TEST_CASE("server_stats() makes the page that its request asks for, each field by itself") {
+    const fixed_clock clock;
+    prom::registry r;
+    prom::registry* const shown[] = {&r};
+    r.make_counter(prom::utf8("caf\xc3\xa9"), "h").inc();
+    r.make_counter("plain", "h").inc();
+    r.make_histogram("h", "h", {.native = {.factor = 1.1}}).observe(1);
+    const std::string_view only[] = {"plain_total"};
+    const prom::format few[] = {prom::format::openmetrics_0_0_1};
+    const std::string_view newest = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    using prom::format, prom::escaping;
+    const auto gives = [&](prom::stats_request request, prom::page_options same) {
+        request.registries = shown;
+        const prom::stats_page got = prom::server_stats(request);
+        CHECK(got.status == 200);
+        CHECK(got.content_type == prom::content_type(same.as, same.names));
+        CHECK(got.body == page(r, same));
+        return got.body;
+    };
+    const std::string plain = gives({}, {});
+    CHECK(gives({.accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"}, {.as = format::openmetrics_1_0_0, .names = escaping::allow_utf8}).find("{\"caf\xc3\xa9_total\"} 1") != std::string::npos);
+    CHECK(gives({.accept = "text/plain;version=1.0.0;escaping=dots"}, {.as = format::text_1_0_0, .names = escaping::dots}) != plain);
+    CHECK(gives({.only = only}, {.only = only}) != plain);
+    CHECK(gives({.created = prom::created_series::all}, {.created = prom::created_series::all}) != plain);
+    CHECK(gives({.accept = "text/plain;version=1.0.0, application/openmetrics-text;version=0.0.1;q=0.5", .formats = few}, {.as = format::openmetrics_0_0_1}) != plain);
+    if (!PROMETHEUS_ASYNC_NO_NATIVE) {
+        const std::string all = gives({.accept = newest}, {.as = format::protobuf});
+        const std::string classic = gives({.accept = newest, .native_histograms = false}, {.as = format::protobuf, .native_histograms = false});
+        const std::string timeless = gives({.accept = newest, .start_timestamps = false}, {.as = format::protobuf, .start_timestamps = false});
+        CHECK(all != classic);
+        CHECK(all != timeless);
+    }
+}
+
 TEST_CASE("a page is the same through windows of every size") {
     everything e;
     for (int i = 0; i < 30; ++i) e.h("/path/" + std::string(static_cast<std::size_t>(i * 3), 'x')).observe(i);
