@@ -590,6 +590,27 @@ TEST_CASE("the end of a program leaves it the key of its threads, which may stil
 }
 #endif
 
+TEST_CASE("a child that is forked inside a collector's call ends that call, and may remove the collector") {
+    prom::registry mine;
+    pid_t child = -1;
+    auto handle = mine.add_collector([&](prom::sample_sink& to) {
+        to.family(prom::metric_type::gauge, "g", "");
+        to.sample(1);
+        if (child < 0) child = ::fork();
+    });
+    prom::registry* const shown[] = {&mine};
+    const std::string page = prom::expose({.registries = shown});
+    if (child == 0) {
+        ::alarm(20);
+        handle.remove();  // waits for calls of the collector
+        ::_exit(page.find("\ng 1\n") == std::string::npos || prom::expose({.registries = shown}).find("g 1") != std::string::npos);
+    }
+    REQUIRE(child > 0);
+    int status = 1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+}
+
 TEST_CASE("the child of a fork has its parent's totals, of threads too that it does not have") {
     prom::registry mine;
     const prom::counter c{"c", "h", {.registry = &mine}};

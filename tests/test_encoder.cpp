@@ -528,6 +528,8 @@ TEST_CASE("a collector that yields nonsense is left out, counted and reported; t
         [](sink& to) { to.family(type::summary, "x", ""); to.summary(1, 1, {}, {{"quantile", "1"}}); },
         [](sink& to) { to.family(type::summary, "x", ""); to.summary(1, 1, {{1.5, 1}}); },
         [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 1}}, 1); },
+        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{__builtin_nan(""), 1}, {infinity(), 2}}, 1); },
+        [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{-__builtin_nan(""), 1}, {infinity(), 2}}, 1); },
         [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {infinity(), 1}}, 1); },
         [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({{1, 2}, {infinity(), 3}}, 1, {{"le", "1"}}); },
         [](sink& to) { to.family(type::histogram, "x", ""); to.histogram({.positive = {{0, 1}}, .count = 2}); },

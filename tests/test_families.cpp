@@ -295,6 +295,7 @@ TEST_CASE("series are removed by their values, by some of them, or all") {
     CHECK(f.remove(3, "a long value, longer than sixteen 4"));
     CHECK(!f.remove(3, "a long value, longer than sixteen 4"));
     CHECK(f.size() == 99);
+    CHECK(prom::family<prom::counter, "a">().remove_matching({{"a", "3"}}) == 0);  // one that has no registry
     CHECK(f.remove_matching({{"a", "3"}}) == 9);
     CHECK(f.remove_matching({{"b", "a long value, longer than sixteen 7"}}) == 9);
     CHECK(f.remove_matching({{"b", "a long value, longer than sixteen 8"}, {"a", "1"}}) == 1);

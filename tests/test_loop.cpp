@@ -361,40 +361,90 @@ TEST_CASE("a watch may destroy itself, and all watches of its descriptor") {
     CHECK(told == 1);
 }
 
-TEST_CASE("a number that is another descriptor by now gets nothing of its predecessor") {
-    event_loop loop(faked);
-    pipe_pair pipes[2];
-    pipe_pair fresh;
-    fresh.out.reset();
-    fresh.in.reset();
-    int late = 0;
-    calling on_late{[&](interest) { ++late; }};
-    detail::watch successor(loop, &decltype(on_late)::ready, &on_late);
-    std::unique_ptr<detail::watch> watches[2];
-    int told = 0;
-    const auto replace = [&](int other) {
-        ++told;
-        const int number = pipes[other].out.get();
-        watches[other]->forget();
-        pipes[other].out.reset();
-        pipes[other].in.reset();
-        fresh.open();
-        if (fresh.out.get() != number && fresh.in.get() == number) std::swap(fresh.out, fresh.in);
-        REQUIRE(::fcntl(number, F_GETFD) >= 0);  // the lowest number that is free is taken again
-        REQUIRE(successor.set(number, interest::both));
-    };
-    calling replace_1{[&](interest) { replace(1); }};
-    calling replace_0{[&](interest) { replace(0); }};
-    watches[0] = std::make_unique<detail::watch>(loop, &decltype(replace_1)::ready, &replace_1);
-    watches[1] = std::make_unique<detail::watch>(loop, &decltype(replace_0)::ready, &replace_0);
-    for (int i = 0; i != 2; ++i) {
-        REQUIRE(watches[i]->set(pipes[i].out.get(), interest::read));
-        pipes[i].fill();
+namespace {
+/// One of three: the first that is called does something to another.
+struct of_three {
+    std::vector<int>* told;
+    void (*act)(void* context, int other);
+    void* context;
+    int index, offset;
+    static void ready(void* self, interest) {
+        auto& me = *static_cast<of_three*>(self);
+        me.told->push_back(me.index);
+        if (me.told->size() == 1) me.act(me.context, (me.index + me.offset) % 3);
     }
-    loop.poll();
-    CHECK(told == 1);
-    CHECK(late == 0);
-    successor.forget();
+};
+}  // namespace
+
+TEST_CASE("of three watches of a descriptor the first forgets another, and one of another descriptor: the third is told") {
+    for (const int offset : {1, 2}) {
+        CAPTURE(offset);
+        event_loop loop(faked);
+        const pipe_pair pipe, silent;
+        struct {
+            std::unique_ptr<detail::watch> all[3], elsewhere[2];
+        } watches;
+        std::vector<int> told;
+        of_three each[3];
+        for (int i = 0; i != 3; ++i) {
+            each[i] = {&told, [](void* context, int other) {
+                           auto& w = *static_cast<decltype(watches)*>(context);
+                           w.all[other]->forget();
+                           w.elsewhere[0]->forget();
+                       }, &watches, i, offset};
+            watches.all[i] = std::make_unique<detail::watch>(loop, &of_three::ready, &each[i]);
+            REQUIRE(watches.all[i]->set(pipe.out.get(), interest::read));
+        }
+        for (auto& w : watches.elsewhere) {
+            w = std::make_unique<detail::watch>(loop, &of_three::ready, &each[0]);
+            REQUIRE(w->set(silent.out.get(), interest::read));
+        }
+        pipe.fill();
+        loop.poll();
+        REQUIRE(told.size() == 2);
+        CHECK(told[0] != told[1]);
+        CHECK(told[1] != (told[0] + offset) % 3);
+    }
+}
+
+TEST_CASE("a number that is another descriptor by now gets nothing of its predecessor") {
+    for (const int offset : {1, 2}) {
+        CAPTURE(offset);
+        event_loop loop(faked);
+        int late = 0;
+        calling on_late{[&](interest) { ++late; }};
+        struct {
+            pipe_pair pipes[3], fresh;
+            std::unique_ptr<detail::watch> watches[3];
+            detail::watch* successor;
+        } with;
+        with.fresh.out.reset();
+        with.fresh.in.reset();
+        detail::watch successor(loop, &decltype(on_late)::ready, &on_late);
+        with.successor = &successor;
+        std::vector<int> told;
+        of_three each[3];
+        for (int i = 0; i != 3; ++i) {
+            each[i] = {&told, [](void* context, int other) {
+                           auto& w = *static_cast<decltype(with)*>(context);
+                           const int number = w.pipes[other].out.get();
+                           w.watches[other]->forget();
+                           w.pipes[other].out.reset();
+                           w.pipes[other].in.reset();
+                           w.fresh.open();
+                           if (w.fresh.out.get() != number && w.fresh.in.get() == number) std::swap(w.fresh.out, w.fresh.in);
+                           REQUIRE(::fcntl(number, F_GETFD) >= 0);  // the lowest number that is free is taken again
+                           REQUIRE(w.successor->set(number, interest::both));
+                       }, &with, i, offset};
+            with.watches[i] = std::make_unique<detail::watch>(loop, &of_three::ready, &each[i]);
+            REQUIRE(with.watches[i]->set(with.pipes[i].out.get(), interest::read));
+            with.pipes[i].fill();
+        }
+        loop.poll();
+        CHECK(told.size() == 2);
+        CHECK(late == 0);
+        successor.forget();
+    }
 }
 
 TEST_CASE("two tasks wait for the two directions of one descriptor") {

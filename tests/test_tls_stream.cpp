@@ -130,6 +130,24 @@ TEST_CASE("close_notify ends a TLS stream, and a mere end of the connection cuts
     });
 }
 
+TEST_CASE("a TLS stream may hold octets after it gave some, and holds none after it gave nothing") {
+    each([](const prom::tls_config& c, const prom::tls_config& s) {
+        pair p;
+        REQUIRE(p.client.start_tls(c, "localhost"));
+        p.server.expect_tls(s);
+        REQUIRE(p.handshake() == std::pair(stream_status::ok, stream_status::ok));
+        CHECK(p.server.buffered());  // a request may have come with the handshake's end
+        char some[100];
+        CHECK(p.server.receive(some, p.scratch).status == stream_status::want_read);
+        CHECK_FALSE(p.server.buffered());
+        REQUIRE(p.client.send("octets", p.scratch).bytes == 6);
+        CHECK(p.server.receive(some, p.scratch).bytes == 6);
+        CHECK(p.server.buffered());
+        CHECK(p.server.receive(some, p.scratch).status == stream_status::want_read);
+        CHECK_FALSE(p.server.buffered());
+    });
+}
+
 TEST_CASE("a peer that speaks no TLS is noticed by its first octet, without a session being made") {
     auto server = openssl_files().value();
     static int made;
