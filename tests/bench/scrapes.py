@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Scrapes ours, prometheus-cpp's server and nginx (the same bytes from a file), round-robin with wrk over 16 kept-alive
-connections: CPU of the server per request, and ours as a ratio to each. Needs wrk, nginx and prometheus-cpp's pull library."""
+"""Scrapes ours, prometheus-cpp's server, nginx (the same bytes from a file) and a loop that sends them from memory, round-robin
+with wrk over 16 kept-alive connections: CPU of the server per request, and ours as a ratio to each. Needs wrk, nginx and
+prometheus-cpp's pull library."""
 import http.client, os, re, socket, statistics, subprocess, sys, tempfile, time
 
 build = os.environ.get("B", "build")
@@ -40,7 +41,7 @@ def get(port):
 
 def run(series, goals, only_ours=False):
     with tempfile.TemporaryDirectory() as tmp:
-        ports = {n: free_port() for n in ("ours", "prometheus-cpp", "nginx")}
+        ports = {n: free_port() for n in ("ours", "prometheus-cpp", "nginx", "memory")}
         servers = {}
         try:
             servers["ours"] = subprocess.Popen([f"{build}/bench/our_server", str(series), str(ports["ours"])])
@@ -62,6 +63,8 @@ def run(series, goals, only_ours=False):
                 f"server {{ listen 127.0.0.1:{ports['nginx']}; root {tmp}; }} }}\n")
             servers["nginx"] = subprocess.Popen(["nginx", "-c", f"{tmp}/nginx.conf", "-p", tmp], stderr=subprocess.DEVNULL)
             get(ports["nginx"])
+            servers["memory"] = subprocess.Popen([f"{build}/bench/memory_server", f"{tmp}/metrics", str(ports["memory"])])
+            get(ports["memory"])
             cost = {n: [] for n in servers}
             rate = {n: [] for n in servers}
             for _ in range(rounds):
