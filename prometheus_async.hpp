@@ -8120,7 +8120,14 @@ inline decimal shortest(std::uint64_t bits) noexcept {
     return found;
 }
 
-// Eight digits as bytes of a word, the first one in the lowest byte.
+// Four digits as bytes of a word, the first one in the lowest byte.
+inline std::uint32_t four_digits(std::uint32_t n) noexcept {
+    const std::uint32_t hundreds = (n * 10486) >> 20;
+    const std::uint32_t twos = hundreds | (n - 100 * hundreds) << 16;
+    const std::uint32_t tens_of_each = ((twos * 103) >> 10) & 0x000f000f;
+    return tens_of_each | (twos - 10 * tens_of_each) << 8;
+}
+// Eight of them.
 inline std::uint64_t eight_digits(std::uint32_t n) noexcept {
     const std::uint64_t fours = n / 10000 | std::uint64_t{n % 10000} << 32;
     const std::uint64_t hundreds = ((fours * 10486) >> 20) & 0x0000007f0000007f;
@@ -8128,20 +8135,25 @@ inline std::uint64_t eight_digits(std::uint32_t n) noexcept {
     const std::uint64_t tens_of_each = ((twos * 103) >> 10) & 0x000f000f000f000f;
     return tens_of_each | (twos - 10 * tens_of_each) << 8;
 }
-inline char* put_word(char* to, std::uint64_t word, unsigned bytes) noexcept {
-    word |= 0x3030303030303030;
+/// The digits of a word without its first zeros.
+template <class Word>
+inline char* put_word(char* to, Word word, int zeros = 0) noexcept {
+    word = static_cast<Word>(word >> (zeros & -8)) | static_cast<Word>(0x3030303030303030);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    word = __builtin_bswap64(word);
+    word = static_cast<Word>(__builtin_bswap64(word) >> (64 - 8 * sizeof word));
 #endif
     std::memcpy(to, &word, sizeof word);
-    return to + bytes;
+    return to + sizeof word - zeros / 8;
 }
 /// Writes the digits of a number below 10^8.
 inline char* put_short(char* to, std::uint64_t n) noexcept {
     if (n < 10) return *to = static_cast<char>('0' + n), to + 1;
+    if (n < 10000) {
+        const std::uint32_t word = four_digits(static_cast<std::uint32_t>(n));
+        return put_word(to, word, __builtin_ctz(word));
+    }
     const std::uint64_t word = eight_digits(static_cast<std::uint32_t>(n));
-    const unsigned zeros = static_cast<unsigned>(__builtin_ctzll(word)) & 56;  // in bits
-    return put_word(to, word >> zeros, 8 - zeros / 8);
+    return put_word(to, word, __builtin_ctzll(word));
 }
 
 /// Writes the digits of n.
@@ -8152,8 +8164,8 @@ inline char* put_u64(char* to, std::uint64_t n) noexcept {
     if (n < step) [[likely]] return put_short(to, n);
     const std::uint64_t above = n / step, top = above / step;
     to = put_short(to, top != 0 ? top : above);
-    if (top != 0) to = put_word(to, eight_digits(static_cast<std::uint32_t>(above % step)), 8);
-    return put_word(to, eight_digits(static_cast<std::uint32_t>(n % step)), 8);
+    if (top != 0) to = put_word(to, eight_digits(static_cast<std::uint32_t>(above % step)));
+    return put_word(to, eight_digits(static_cast<std::uint32_t>(n % step)));
 }
 
 // Go's 'g' form: with an exponent if that is below -4 or above 5; or always without one. The digits are written one
