@@ -355,7 +355,7 @@ private:
 ///
 ///     auto server = prom::start_http_server_in_thread({.port = 9464});
 ///     if (!server) std::puts(server.why().describe());
-///     else std::puts(server->url().data());
+///     else std::puts(server->url().c_str());
 ///
 /// threads  a value like any other
 /// errors   value() raises the error; before *, -> and why() the caller must test which of the two there is
@@ -522,6 +522,22 @@ static_assert(sizeof(one_text) == sizeof(std::string_view));  // an array of the
 template <class T>
 using braced = std::conditional_t<std::is_same_v<T, std::string_view>, one_text, T>;
 }  // namespace detail
+
+/// A text that ends with a NUL, so c_str() is a C string. It converts to std::string, and can be added to one.
+///
+/// shape    a std::string_view; size() does not count the NUL
+/// lifetime valid as long as the function that returns it says
+/// threads  a value like any other
+class zstring_view : public std::string_view {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr zstring_view() noexcept : std::string_view("", 0) {}
+    PROMETHEUS_ASYNC_DECL constexpr zstring_view(const char* text, std::size_t size) noexcept : std::string_view(text, size) {}  // text[size] is NUL
+    PROMETHEUS_ASYNC_DECL constexpr const char* c_str() const noexcept { return data(); }
+    PROMETHEUS_ASYNC_DECL operator std::string() const { return std::string(data(), size()); }
+
+    friend std::string operator+(const zstring_view& a, const std::string& b) { return std::string(a.data(), a.size()) + b; }
+    friend std::string operator+(std::string a, const zstring_view& b) { return a.append(b.data(), b.size()); }
+};
 
 /// A view of elements given as a braced list, array, vector or span.
 ///
@@ -4918,9 +4934,9 @@ public:
     PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;         // that it is bound to; 0 for a unix socket
     PROMETHEUS_ASYNC_DECL bool https() const noexcept;                 // whether url() begins with https
     PROMETHEUS_ASYNC_DECL void https(bool on) noexcept;  // for a server behind a TLS proxy: changes url(), as upstream
-    /// "http://127.0.0.1:9464/", also when the server listens on all interfaces; `advertise` gives another host. A NUL follows
-    /// the view, so data() is a C string; it is valid until https() is called or the server ends.
-    PROMETHEUS_ASYNC_DECL std::string_view url() const noexcept;
+    /// "http://127.0.0.1:9464/", also when the server listens on all interfaces; `advertise` gives another host. Valid
+    /// until https() is called or the server ends.
+    PROMETHEUS_ASYNC_DECL zstring_view url() const noexcept;
     PROMETHEUS_ASYNC_DECL std::string_view advertise() const noexcept;  // as given in the options
     PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;         // by service_discovery, as far as is known now
     /// De-registers (within the loop's closing budget), then closes. Returns the result of the de-registration.
@@ -4957,7 +4973,7 @@ public:
     PROMETHEUS_ASYNC_DECL std::string_view address() const noexcept;  // as in metrics_http_server, also those below
     PROMETHEUS_ASYNC_DECL std::uint16_t port() const noexcept;
     PROMETHEUS_ASYNC_DECL bool https() const noexcept;
-    PROMETHEUS_ASYNC_DECL std::string_view url() const noexcept;
+    PROMETHEUS_ASYNC_DECL zstring_view url() const noexcept;
     PROMETHEUS_ASYNC_DECL bool is_registered() const noexcept;
     /// De-registers, closes, and waits for the thread. Returns the result of the de-registration.
     PROMETHEUS_ASYNC_DECL result<void> close();
@@ -17018,7 +17034,7 @@ std::string_view metrics_http_server::address() const noexcept {
 std::uint16_t metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
 bool metrics_http_server::https() const noexcept { return state_ && state_->https; }
 void metrics_http_server::https(bool on) noexcept { if (state_) state_->set_https(on); }
-std::string_view metrics_http_server::url() const noexcept { return state_ ? state_->url.c_str() : ""; }
+zstring_view metrics_http_server::url() const noexcept { return state_ ? zstring_view(state_->url.c_str(), state_->url.size()) : zstring_view(); }
 std::string_view metrics_http_server::advertise() const noexcept {
     return state_ ? std::string_view(state_->advertise) : std::string_view();
 }
@@ -17143,7 +17159,7 @@ std::string_view threaded_metrics_http_server::address() const noexcept {
 }
 std::uint16_t threaded_metrics_http_server::port() const noexcept { return state_ ? state_->port : std::uint16_t{0}; }
 bool threaded_metrics_http_server::https() const noexcept { return state_ && state_->https; }
-std::string_view threaded_metrics_http_server::url() const noexcept { return state_ ? state_->url.c_str() : ""; }
+zstring_view threaded_metrics_http_server::url() const noexcept { return state_ ? zstring_view(state_->url.c_str(), state_->url.size()) : zstring_view(); }
 bool threaded_metrics_http_server::is_registered() const noexcept {
     if (!state_ || !state_->ours()) return false;
     const detail::locked hold(state_->lock);

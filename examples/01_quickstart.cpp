@@ -32,7 +32,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;
     }
-    std::printf("%s\n", server->url().data());
+    std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
     auto timed = prom::time(req_time)(handle);  // a decorated function: each call's time is observed
     for (int i = 0;; ++i) co_await timed(loop, i);

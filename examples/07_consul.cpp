@@ -45,7 +45,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
     for (bool first = true;; first = false, ticks.inc()) {
         const bool was = std::exchange(is, server->is_registered());  // a start does not wait for an agent that is down
         if (first || is != was)
-            std::printf("%s is %s in Consul as \"hello\"\n", server->url().data(), is ? "registered" : "not registered");
+            std::printf("%s is %s in Consul as \"hello\"\n", server->url().c_str(), is ? "registered" : "not registered");
         std::fflush(stdout);
         co_await loop.sleep(1s);
     }

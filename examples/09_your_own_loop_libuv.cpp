@@ -27,7 +27,7 @@ prom::task<void> serve(prom::event_loop& loop, std::uint16_t port, prom::metrics
     auto started = co_await prom::start_http_server(loop, {.addr = "127.0.0.1", .port = port});
     if (!started) std::fprintf(stderr, "%s\n", started.why().describe()), std::exit(1);
     server = *std::move(started);
-    std::printf("%s\n", server.url().data());
+    std::printf("%s\n", server.url().c_str());
     std::fflush(stdout);
 }
 

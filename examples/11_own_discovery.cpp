@@ -22,7 +22,7 @@ public:
     prom::task<prom::result<prom::registration>> register_server(
         prom::event_loop& loop, const prom::metrics_http_server& server) override {
         co_await loop.sleep(0.01);  // a real one sends a request here, and never blocks
-        std::string url(server.url());
+        std::string url = server.url();
         std::printf("up   %s\n", url.c_str());
         std::fflush(stdout);
         prom::registration kept;

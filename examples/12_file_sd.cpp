@@ -26,7 +26,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port, const char* path
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;
     }
-    std::printf("%s is in %s\n", server->url().data(), path);
+    std::printf("%s is in %s\n", server->url().c_str(), path);
     std::fflush(stdout);
     for (;;) co_await loop.sleep(3600);
 }

@@ -45,7 +45,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port, mbedtls_server& 
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;
     }
-    std::printf("%s\n", server->url().data());
+    std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
     for (;;) co_await loop.sleep(3600);
 }

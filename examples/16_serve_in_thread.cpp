@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
     const std::uint16_t port = port_of(argc, argv);
     auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .port = port});
     if (!server) return std::fprintf(stderr, "%s\n", server.why().describe()), 1;
-    std::printf("%s\n", server->url().data());
+    std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
 
     for (int second = 0; second != 3; ++second) {

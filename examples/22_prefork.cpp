@@ -38,7 +38,7 @@ volatile std::sig_atomic_t over = 0;
 prom::threaded_metrics_http_server serve(std::uint16_t port, const char* who) {
     auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .port = port});
     if (!server) std::fprintf(stderr, "%s: %s\n", who, server.why().describe()), ::_exit(1);
-    std::printf("%s %s\n", who, server->url().data());
+    std::printf("%s %s\n", who, server->url().c_str());
     std::fflush(stdout);
     return *std::move(server);
 }

@@ -63,7 +63,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;
     }
-    std::printf("%s\n", server->url().data());
+    std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
     loop.spawn(fill(s));
     for (;; s.worked = loop.now(), jobs.inc()) co_await loop.sleep(1s);

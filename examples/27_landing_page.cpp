@@ -34,7 +34,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;
     }
-    std::printf("%s\n", server->url().data());
+    std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
     for (unsigned i = 0;; i = (i * 37 + 11) % 101) {  // some jobs
         mode.set(i % 3 == 0 ? "idle" : "busy");

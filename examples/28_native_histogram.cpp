@@ -42,7 +42,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;
     }
-    std::printf("%s\n", server->url().data());
+    std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
     const prom::histogram fast = request_seconds("/fast"), slow = request_seconds("/slow");
     for (int i = 0;; ++i) {

@@ -814,7 +814,7 @@ TEST_CASE("a server on a unix socket, on a socket that it is given, or at a name
         if (server.address().empty()) return;
         (void)ask(path, &loop);
         CHECK(undisturbed([&] { return ask(path, &loop); }) == 200);
-        const std::string url(server.url());
+        const std::string url = server.url();
         CHECK(url.find(path) != std::string::npos);
     });
     CHECK(::access(path.c_str(), F_OK) != 0);

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <cstring>
 #include <optional>
 #if !PROMETHEUS_ASYNC_NO_THREADS
 #include <thread>
@@ -1630,3 +1631,13 @@ TEST_CASE("a scrape that leaves nothing to do sets no alarm") {
     }
 }
 #endif
+
+TEST_CASE("url() is used as a C string, a view and a string") {
+    rig r;
+    auto server = r.start({.addr = "127.0.0.1"}).value();
+    const std::string text = server.url();
+    CHECK(std::strlen(server.url().c_str()) == text.size());
+    CHECK(server.url() + "metrics" == text + "metrics");
+    CHECK("at " + server.url() + server.url() == "at " + text + text);
+    CHECK(std::string(prom::metrics_http_server().url().c_str()).empty());
+}

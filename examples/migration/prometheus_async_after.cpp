@@ -37,7 +37,7 @@ prom::task<int> run(prom::event_loop& loop, std::uint16_t port) {
         auto timer = start.timer();
         server = (co_await prom::start_http_server(loop, {.addr = "127.0.0.1", .port = port})).value();
     }
-    std::printf("%s\n", server.url().data());
+    std::printf("%s\n", server.url().c_str());
     std::fflush(stdout);
 
     co_await handle(loop, 1);

@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
     const prom::credential accepted[] = {prom::basic("scraper", "secret")};
     auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .port = port_of(argc, argv), .credentials = accepted});
     if (!server) return std::fprintf(stderr, "%s\n", server.why().describe()), 1;
-    std::printf("%s\n", server->url().data());
+    std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
 
     std::fputs(prom::expose().c_str(), stderr);  // a page without the server

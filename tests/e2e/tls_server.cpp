@@ -45,7 +45,7 @@ prom::task<int> serve(prom::event_loop& loop, std::uint16_t port, prom::tls_conf
         std::fprintf(stderr, "%s\n", server.why().describe());
         co_return 1;
     }
-    std::printf("%s\n", server->url().data());
+    std::printf("%s\n", server->url().c_str());
     std::fflush(stdout);
     for (;;) co_await loop.sleep(3600);
 }
