@@ -1,4 +1,4 @@
-// Rooms [65], [71].
+// Rooms [65], [67], [71].
 // needs-network
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
