@@ -6610,6 +6610,7 @@ struct process_facts {
     string proc;
     double started = 0;  // read once, because the kernel's boot time changes when the clock is set
 
+    process_facts() : process_facts("/proc") {}
     explicit process_facts(std::string_view from) : proc(from) {
         std::uint64_t field[25], boot = 0;
         if (stat(field) && proc_file(proc + "/stat").number_after("btime ", boot))
@@ -10014,6 +10015,8 @@ bool registry::unregister(std::string_view name) {
 void registry::target_info(list<label> labels) { make_info("target", "Target metadata").set(labels); }
 
 void declare_build_info(registry& in) {
+    // An array: g++ places equal literals of two functions once, with all other literals of one of them.
+    static constexpr char words[2][6] = {"false", "true"};
     in.make_info("prometheus_async_build", "How prometheus_async.hpp was built.")
         .set({{"version", PROMETHEUS_ASYNC_VERSION_STRING},
 #if defined(__clang__)
@@ -10021,8 +10024,8 @@ void declare_build_info(registry& in) {
 #else
               {"compiler", "gcc " __VERSION__},
 #endif
-              {"exceptions", PROMETHEUS_ASYNC_EXCEPTIONS ? "true" : "false"},
-              {"threads", PROMETHEUS_ASYNC_NO_THREADS ? "false" : "true"}});
+              {"exceptions", words[PROMETHEUS_ASYNC_EXCEPTIONS ? 1 : 0]},
+              {"threads", words[PROMETHEUS_ASYNC_NO_THREADS ? 0 : 1]}});
 }
 
 #define PROMETHEUS_ASYNC_DETAIL_MADE(metric) \
@@ -16762,7 +16765,7 @@ server_state::server_state(event_loop& on, const server_options& o)
         add("/metrics", {}, {});
     }
     if (o.process_start_header) {
-        const double known = process_facts("/proc").started;
+        const double known = process_facts().started;
         const auto seconds_since_1970 = static_cast<std::uint64_t>(known > 0 ? known : wall_now());
         process_start = text_of({"Process-Start-Time-Unix: ", digits(seconds_since_1970), "\r\n"});
     }
@@ -18877,7 +18880,7 @@ private:
             "<title>Metrics</title><style>");
         put(landing_style);
         put("</style></head><body><header><h1>Metrics</h1><p class=m>");
-        if (const double started = process_facts("/proc").started; started > 0) uptime(wall_now() - started);
+        if (const double started = process_facts().started; started > 0) uptime(wall_now() - started);
         put("prometheus_async ");
         put(version());
         put("<nav aria-label=Pages>");
@@ -18888,7 +18891,7 @@ private:
             put("<a href=\"?as=");
             put(row.name);
             put("\">");
-            put(row.media == "text/plain" ? "text " : "OpenMetrics ");
+            put(row.media.starts_with('t') ? "text " : "OpenMetrics ");
             put(row.version);
             put("</a> ");
         }

@@ -68,6 +68,8 @@ quickstart=examples/01_quickstart.cpp
 build "an empty program, static"               ""     "$dir/empty.cpp" $cxx -static
 build "the quickstart, dynamic"                ""     $quickstart $cxx
 build "the quickstart, dynamic, lean"          81920  $quickstart $cxx $lean
+build "the quickstart, dynamic, smallest"      ""     $quickstart $cxx $lean -DPROMETHEUS_ASYNC_NO_NATIVE=1 -DPROMETHEUS_ASYNC_NO_GZIP=1 \
+      -flto -no-pie -Wl,-z,noseparate-code -Wl,--build-id=none
 build "the quickstart, static, lean"           ""     $quickstart $cxx -static $lean
 build "all of the library, dynamic, lean"      ""     "$dir/all.cpp" $cxx $lean
 $cxx $small $lean -DPROMETHEUS_ASYNC_NO_NETWORK=1 "$dir/metrics.cpp" -o "$dir/metrics"
