@@ -186,6 +186,7 @@ UNNAMED = {
     "metric_name": ('prom::counter sent{"sent_total", ...}', r'\bprom::(counter|gauge|histogram) \w+\{"'),
     "any_name": ("registry.make_counter(name, ...)", r"\.(make|try)_\w+(<[\w:]+>)?\("),
     "list": (".buckets = {0.1, 1}", r"\.(buckets|states|registries|tags) = "),
+    "zstring_view": ("server->url().c_str()", r"\burl\(\)\.c_str\("),
     "label_names": ('registry.make_family<prom::counter>(name, help, {"disk"})', r"\.make_family<"),
     "seconds": ("loop.sleep(100ms)", r"\.sleep\(|\.(window|interval|min_reset) = "),
     "metric_options": ("prom::histogram took{name, help, {.buckets = {0.1, 1}}};", r"\.(buckets|states|max_series|window|registry|unit|native) = "),
