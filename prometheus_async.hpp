@@ -535,8 +535,8 @@ public:
     PROMETHEUS_ASYNC_DECL constexpr const char* c_str() const noexcept { return data(); }
     PROMETHEUS_ASYNC_DECL operator std::string() const { return std::string(data(), size()); }
 
-    friend std::string operator+(const zstring_view& a, const std::string& b) { return std::string(a.data(), a.size()) + b; }
-    friend std::string operator+(std::string a, const zstring_view& b) { return a.append(b.data(), b.size()); }
+    PROMETHEUS_ASYNC_DECL friend std::string operator+(const zstring_view& a, const std::string& b) { return std::string(a.data(), a.size()) + b; }
+    PROMETHEUS_ASYNC_DECL friend std::string operator+(std::string a, const zstring_view& b) { return a.append(b.data(), b.size()); }
 };
 
 /// A view of elements given as a braced list, array, vector or span.
@@ -1701,8 +1701,9 @@ private:
 
 /// A number that goes up and down.
 ///
-/// shape    until the first set(), inc() and dec() go to cells as a counter's, where whole steps add up exactly; from then on
-///          the value is one shared word, and set(v) reads back as v
+/// unit     until the first set(), whole steps below 2^53 are added exactly, together up to 2^63; other steps as a double
+/// shape    until the first set(), inc() and dec() go to cells as a counter's; from then on the value is one shared word, and
+///          set(v) reads back as v
 /// threads  any; set() is one relaxed store; inc() and dec() cost as much as a counter's inc() before the
 ///          first set(), and one atomic addition after it
 /// errors   none
@@ -1775,7 +1776,7 @@ private:
     template <std::integral Step>
     PROMETHEUS_ASYNC_DECL static bool is_short(Step step) noexcept {
         if constexpr (sizeof(Step) < 8) return true;
-        else return step < Step{1} << 62 && (std::is_unsigned_v<Step> || step > -(Step{1} << 62));
+        else return step < Step{1} << 53 && (std::is_unsigned_v<Step> || step > -(Step{1} << 53));
     }
     PROMETHEUS_ASYNC_DECL void count(std::int64_t n) const noexcept {
         detail::cell* const run = detail::own_run(series_);

@@ -165,11 +165,11 @@ TEST_CASE("a gauge is exact where a double is not, until it is set") {
     prom::registry mine;
     const prom::gauge g{"g", "h", {.registry = &mine}};
     const prom::family<prom::gauge, "l"> children{"children", "h", {.registry = &mine}};
-    constexpr std::int64_t big = std::int64_t{1} << 54;
+    constexpr std::int64_t big = (std::int64_t{1} << 53) - 1;
     for (int i = 0; i < 100; ++i) {  // in the shared run, then in its own
-        g.inc(big);
+        for (int k = 0; k < 4; ++k) g.inc(big);
         g.inc();
-        g.dec(big);
+        for (int k = 0; k < 4; ++k) g.dec(big);
         children(7).dec();
     }
     CHECK(g.value() == 100);
@@ -182,11 +182,15 @@ TEST_CASE("a gauge is exact where a double is not, until it is set") {
     CHECK(page.find("\ng -100.25\n") != page.npos);
     CHECK(page.find("\nchildren{l=\"7\"} -200\n") != page.npos);
 
-    const prom::gauge far{"far", "h", {.registry = &mine}};  // steps that no 63 bits hold
+    const prom::gauge far{"far", "h", {.registry = &mine}};  // large steps are added as doubles, whose sum does not wrap
     far.inc(~std::uint64_t{0});
     CHECK(far.value() == 0x1p64);
     far.dec(std::numeric_limits<std::int64_t>::min());
     CHECK(far.value() == 0x1p64 + 0x1p63);
+    const prom::gauge sum{"sum", "h", {.registry = &mine}}, down{"down", "h", {.registry = &mine}};
+    for (int i = 0; i < 100; ++i) sum.inc(std::int64_t{1} << 61), down.dec(std::uint64_t{1} << 53), down.inc(-(std::int64_t{1} << 61));
+    CHECK(sum.value() == 100 * 0x1p61);
+    CHECK(down.value() == -100 * (0x1p61 + 0x1p53));
 
     g.set(5);
     g.inc();

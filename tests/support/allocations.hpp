@@ -1,6 +1,7 @@
 // Counts what a test program allocates with new: `allocations`, and in `live` the octets that are not freed yet.
 // Include it in one source file. The next `failing_allocations` ones, of `failing_allocation_size` or any, throw bad_alloc.
-// clang's ThreadSanitizer has operators of its own that cannot be replaced: counts_allocations is false then.
+// clang's ThreadSanitizer has operators of its own that cannot be replaced, and without exceptions the library uses malloc:
+// counts_allocations is false then.
 #ifndef TESTS_SUPPORT_ALLOCATIONS_HPP
 #define TESTS_SUPPORT_ALLOCATIONS_HPP
 
@@ -23,7 +24,11 @@
 #ifdef TESTS_NO_ALLOCATIONS
 [[maybe_unused]] constexpr bool counts_allocations = false;
 #else
+#ifdef __cpp_exceptions
 [[maybe_unused]] constexpr bool counts_allocations = true;
+#else
+[[maybe_unused]] constexpr bool counts_allocations = false;
+#endif
 __attribute__((noinline)) void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
     void* const p = std::malloc(n != 0 ? n : 1);
     __atomic_fetch_add(&allocations, 1, __ATOMIC_RELAXED);
