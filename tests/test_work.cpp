@@ -273,9 +273,9 @@ TEST_CASE("texts are escaped, mended and negotiated in one pass") {
 }
 
 TEST_CASE("a text longer than any buffer is declared, shown, looked up and removed in one pass, in each format") {
-    for (const char* part : {"\xff", "a", "\n", "\xc3\xa4"}) {
+    for (const char* part : {"\xff", "a", "\n"}) {
         CAPTURE(part);
-        linear("a text", 5'000, [&](std::size_t n) { return times(part, n); },
+        linear("a text", 4'200, [&](std::size_t n) { return times(part, n); },
                [](const std::string& text) {
                    prom::registry of;
                    prom::registry* const shown[] = {&of};
