@@ -532,9 +532,15 @@ class zstring_view : public std::string_view {
 public:
     PROMETHEUS_ASYNC_DECL constexpr zstring_view() noexcept : std::string_view("", 0) {}
     PROMETHEUS_ASYNC_DECL constexpr zstring_view(const char* text, std::size_t size) noexcept : std::string_view(text, size) {}  // text[size] is NUL
+    PROMETHEUS_ASYNC_DECL constexpr zstring_view(const char* text) noexcept : std::string_view(text) {}
     PROMETHEUS_ASYNC_DECL constexpr const char* c_str() const noexcept { return data(); }
+    void remove_suffix(std::size_t) = delete;
     PROMETHEUS_ASYNC_DECL operator std::string() const { return std::string(data(), size()); }
 
+    template <std::same_as<zstring_view> Same>
+    PROMETHEUS_ASYNC_DECL friend std::string operator+(const Same& a, const Same& b) { return std::string(a).append(b); }
+    template <std::same_as<char> Char>
+    PROMETHEUS_ASYNC_DECL friend std::string operator+(const zstring_view& a, Char b) { return std::string(a) += b; }
     PROMETHEUS_ASYNC_DECL friend std::string operator+(const zstring_view& a, const std::string& b) { return std::string(a.data(), a.size()) + b; }
     PROMETHEUS_ASYNC_DECL friend std::string operator+(std::string a, const zstring_view& b) { return a.append(b.data(), b.size()); }
 };
@@ -553,6 +559,9 @@ public:
 #pragma GCC diagnostic ignored "-Winit-list-lifetime"  // intended, see lifetime
 #endif
     PROMETHEUS_ASYNC_DECL constexpr list(std::initializer_list<detail::braced<T>> from) noexcept : data_(from.begin()), size_(from.size()) {}
+    template <class All>
+        requires std::same_as<All, std::initializer_list<T>>
+    PROMETHEUS_ASYNC_DECL constexpr list(const All& from) noexcept : data_(from.begin()), size_(from.size()) {}  // one that has a name
 #pragma GCC diagnostic pop
     PROMETHEUS_ASYNC_DECL constexpr list(const T* data, std::size_t size) noexcept : data_(data), size_(size) {}
     template <class Range>
@@ -1512,9 +1521,8 @@ public:
     /// What the registry holds now, counted as for the limits.
     PROMETHEUS_ASYNC_DECL registry_limits held() const noexcept;
 
-    void unregister(std::initializer_list<std::string_view>) = delete;  // one name each
     /// Removes a metric and all its series, by its full name; false when there is none.
-    PROMETHEUS_ASYNC_DECL bool unregister(std::string_view name);
+    PROMETHEUS_ASYNC_DECL bool unregister(detail::one_text name);
 
     /// Adds families that a function, or an object with collect(), makes at each scrape. They stay as long as
     /// the handle, or, after its keep(), as long as the registry. An empty function is an error.
@@ -4663,7 +4671,7 @@ enum class tls_status : std::uint8_t {
     ok,           // there was progress: see consumed and produced
     need_input,   // call feed() with more of the peer's octets, then call again
     need_output,  // call drain(), then call again
-    closed,       // close_notify was received (read) or queued (shutdown)
+    closed,       // close_notify was received (handshake, read) or queued (shutdown)
     failed        // fatal, and stays so; drain() may still give the alert
 };
 /// How many octets a call consumed and produced.
@@ -4697,7 +4705,7 @@ public:
     PROMETHEUS_ASYNC_DECL virtual ~tls_session() = default;
     virtual tls_io feed(std::span<const char> from_peer) noexcept = 0;  // octets received from the network
     virtual tls_io drain(std::span<char> to_peer) noexcept = 0;         // octets to send to the network; produced == 0: nothing pending
-    virtual tls_status handshake() noexcept = 0;                        // ok, need_input, need_output, failed
+    virtual tls_status handshake() noexcept = 0;                        // ok, need_input, need_output, closed, failed
     virtual tls_io read(std::span<char> plain) noexcept = 0;            // decrypted octets from the peer
     virtual tls_io write(std::span<const char> plain) noexcept = 0;     // octets to encrypt for the peer
     virtual tls_status shutdown() noexcept = 0;                         // queues close_notify; idempotent
@@ -4863,18 +4871,17 @@ struct address_code {
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const address_code all;  // in [67]
 };
 /// server_options::addr: a text, and the code above if one is given.
-class server_address {
+class server_address : public std::string_view {
 public:
     PROMETHEUS_ASYNC_DECL constexpr server_address() noexcept : code_(nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr server_address(const char* at, std::size_t n) noexcept : text_(at, n) {}
+    PROMETHEUS_ASYNC_DECL constexpr server_address(const char* at, std::size_t n) noexcept : std::string_view(at, n) {}
     template <class Text>
         requires(!std::same_as<Text, server_address> && std::convertible_to<const Text&, std::string_view>)
-    PROMETHEUS_ASYNC_DECL constexpr server_address(const Text& text) noexcept : text_(text) {}
-    PROMETHEUS_ASYNC_DECL constexpr operator std::string_view() const noexcept { return text_; }
+    PROMETHEUS_ASYNC_DECL constexpr server_address(const Text& text) noexcept : std::string_view(text) {}
+    void swap(std::string_view&) = delete;
     PROMETHEUS_ASYNC_DECL constexpr const address_code* code() const noexcept { return code_; }
 
 private:
-    std::string_view text_{};
     const address_code* code_ = &address_code::all;
 };
 }  // namespace detail
@@ -5387,7 +5394,6 @@ static std::size_t whole_points(std::string_view s, std::size_t room) noexcept {
     return room;
 }
 
-// strerror is not thread-safe everywhere, and may depend on the locale.
 /// A whole number in decimal digits.
 class digits {
 public:
@@ -5402,6 +5408,7 @@ private:
     std::uint8_t begin_ = sizeof text_;
 };
 
+// strerror is not thread-safe everywhere, and may depend on the locale.
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
 static const char* system_words(int sys, std::span<char>) noexcept { return ::strerrordesc_np(sys); }
 #else
@@ -7401,7 +7408,7 @@ static void hook_process() noexcept {
                            if (t != this_record) state.forget(t, [] {});
                        }
                        collectors_after_fork();
-                       state.fences = membarrier(membarrier_command::enable);
+                       state.fences = false;  // no system call in a child that may only be about to exec
                        state.waiting = state.let_in = 0;
                        state.lock.unlock();
                    });
@@ -10001,7 +10008,7 @@ registry_limits registry::held() const noexcept {
     const detail::global_lock lock;
     return state_ ? state_->held : registry_limits{};
 }
-bool registry::unregister(std::string_view name) {
+bool registry::unregister(detail::one_text name) {
     detail::collector_hook* idle = nullptr;
     {
         const detail::global_lock lock;
@@ -10706,7 +10713,7 @@ inline char* put_counter(char* to, run_sum v) noexcept {
     std::uint64_t all = 0;
     return is_whole(v, all) ? put_u64(to, all) : put_double(to, static_cast<double>(v.whole) + v.real);
 }
-/// The value of a gauge, which has no integers, or of a counter.
+/// The value of a gauge, whose sum is in `real`, or of a counter.
 static double value_of(const run_sum& v) noexcept {
     std::uint64_t all = 0;
     return v.whole == 0 ? v.real : is_whole(v, all) ? static_cast<double>(all) : static_cast<double>(v.whole) + v.real;
@@ -16721,6 +16728,7 @@ server_state::server_state(event_loop& on, const server_options& o)
         for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
         return s.size() <= 128;
     };
+    if (!wanted.empty() && !places) bad("server_options::addr was changed through a reference to std::string_view: assign to addr itself");
     limits = o.limits;
     tls = o.tls;
     if (const auto opened = auth.open(o.credentials, o.authorizer); !opened) valid = opened;
@@ -17517,7 +17525,7 @@ task<result<void>> http_client::wait_for(stream_status how) {
         co_return co_await io_wait(loop_, scope_, fd_.get(), want, until_);
     }
     case stream_status::ended:
-    case stream_status::cut: co_return error(errc::tls, "closed without close_notify");
+    case stream_status::cut: co_return error(errc::tls, "the peer ended the connection");
     default: co_return stream_.why();
     }
 }

@@ -524,7 +524,7 @@ private:
         if (!read_now.users.empty() && !hasher::available()) return no(prom::errc::unsupported, "basic_auth_users: this system's libcrypt has no bcrypt");
         if (started_ && read_now.tls != has_tls_) return no(prom::errc::invalid_option, "tls_server_config was added or removed: that needs a restart");
         if (started_ && read_now.users.empty() == has_users_)
-            return no(prom::errc::invalid_option, "basic_auth_users come or go: that takes a restart");
+            return no(prom::errc::invalid_option, "basic_auth_users was added or removed: that needs a restart");
         if (!read_now.tls) return {};
         auto made = openssl_server::load(read_now.certificate, read_now.key, read_now.client_ca, read_now.min_version);
         if (!made) return made.why();

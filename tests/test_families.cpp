@@ -360,6 +360,7 @@ TEST_CASE("an unregistered metric is gone, and its name is free") {
     f("x").inc();
     CHECK(mine.unregister("c"));
     CHECK(!mine.unregister("c"));
+    CHECK(!mine.unregister({"c"}));
     CHECK(page(mine).empty());
     f("y").inc();
     CHECK(f.size() == 0);
@@ -546,4 +547,15 @@ TEST_CASE("a family of infos that is named target is shown, as any other") {
     CHECK(page(mine).find("target_info{a=\"x\",b=\"c\"} 1\n") != std::string::npos);
     CHECK(f.remove("x"));
     CHECK(f.size() == 0);
+}
+
+TEST_CASE("a list is made of a braced list that has a name") {
+    const std::initializer_list<std::string_view> names = {"a", "b"};
+    const prom::list<std::string_view> seen = names;
+    CHECK(seen.size() == 2);
+    CHECK(seen[1] == "b");
+    prom::registry mine;
+    const auto f = mine.make_family<prom::counter>("f_total", "h", {"one", "two"});
+    f(names).inc();
+    CHECK(f.remove(names));
 }

@@ -102,7 +102,11 @@ TEST_CASE("a server listens on the address that it is given, in whatever way, an
         const std::string where = loop.run(start(loop, o));
         CHECK((where == "::" || where == "0.0.0.0"));
     }
-    static_assert(!std::is_convertible_v<decltype(&assigned.addr), std::string_view*>);  // or it could be assigned without the code
+    prom::server_options changed;
+    static_cast<std::string_view&>(changed.addr) = "127.0.0.1";  // without the code
+    CHECK(loop.run(start(loop, changed)).find("assign to addr itself") != std::string::npos);
+    CHECK(changed.addr == "127.0.0.1");
+    CHECK_FALSE(changed.addr.empty());
 }
 
 TEST_CASE("an option brings the code that it needs, in whatever way it is given") {

@@ -1639,5 +1639,8 @@ TEST_CASE("url() is used as a C string, a view and a string") {
     CHECK(std::strlen(server.url().c_str()) == text.size());
     CHECK(server.url() + "metrics" == text + "metrics");
     CHECK("at " + server.url() + server.url() == "at " + text + text);
+    CHECK(server.url() + server.url() + 'x' == text + text + 'x');
+    CHECK(server.url() + 'x' == text + 'x');
+    CHECK((text.empty() ? "" : server.url()) == text);
     CHECK(std::string(prom::metrics_http_server().url().c_str()).empty());
 }

@@ -486,7 +486,8 @@ TEST_CASE("protocols that make no sense to ALPN are refused, or no protocol is c
 
 TEST_CASE("after its close_notify a client is heard no more, whatever it sends") {
     each([](const kind& k) {
-        for (const char* after : {"", "x", "\x15\3\3\0\2\1\0", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"}) {
+        for (std::string_view after : {std::string_view(), std::string_view("x"), std::string_view("\x15\3\3\0\2\1\0", 7),
+                                       std::string_view("GET / HTTP/1.1\r\nHost: x\r\n\r\n")}) {
             service s(k.by);
             wire w(s);
             client c(k.version, k.certificate);
@@ -494,7 +495,7 @@ TEST_CASE("after its close_notify a client is heard no more, whatever it sends")
             REQUIRE(c.done());
             c.say("GET / HTTP/1.1\r\n");
             SSL_shutdown(c.ssl);
-            w.peer.to_server += c.sends() + after;
+            w.peer.to_server.append(c.sends()).append(after);
             w.go();
             c.got.clear();
             converse(c, w);
