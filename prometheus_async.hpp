@@ -516,7 +516,7 @@ public:
     PROMETHEUS_ASYNC_DECL constexpr one_text(const char* at, std::size_t n) noexcept : std::string_view(at, n) {}
     template <class First, class... Rest>
         requires(sizeof...(Rest) != 0 && std::convertible_to<const First&, std::string_view> && (std::convertible_to<const Rest&, std::string_view> && ...))
-    one_text(const First&, const Rest&...) = delete;  // one pair of braces: {"a", "b"}
+    one_text(const First&, const Rest&...) = delete;  // a list of texts has one pair of braces, {"a", "b"}; one text has none
 };
 static_assert(sizeof(one_text) == sizeof(std::string_view));  // an array of the one is read as one of the other
 template <class T>

@@ -1,4 +1,4 @@
-// expect: = delete;  // one name each
+// expect: = delete;  // a list of texts has one pair of braces, {"a", "b"}; one text has none
 #define PROMETHEUS_ASYNC_NO_NETWORK 1
 #include "prometheus_async.hpp"
 
