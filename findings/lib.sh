@@ -4,6 +4,7 @@
 #   needs SUITE PACKAGE=VERSION...    the same with all that the packages depend on, from Debian SUITE (the newest there); sets $own,
 #                                     which runs a program of them with its own C library: $own PROGRAM [ARGUMENT...]
 #   gcc12, clang19                    unpack these compilers; $gcc and $clang run them (the C library's headers are the system's)
+#   gcc16                             the same for g++ 16.2.0 of Debian sid with its own C library; $gcc16 runs it, $own what it made
 #   npm_get NAME@VERSION...           installs npm packages into $lab/node_modules
 #   serve FILE CONTENT-TYPE [MORE]    serves FILE on a free port of 127.0.0.1; sets $port. MORE: a header line, or "chunked"
 #   prometheus PROGRAM [FLAG...]      starts a Prometheus that scrapes 127.0.0.1:$port each second (job "j"), with the lines $more in its file; sets $prom
@@ -73,6 +74,17 @@ clang19() {
     LD_LIBRARY_PATH=$(dirname "$(find "$lab/root" -name 'libclang-cpp.so*19*' | head -n 1)"):$(dirname "$(find "$lab/root" -name 'libLLVM*19*' | head -n 1)")
     export LD_LIBRARY_PATH
     clang=$lab/root/usr/lib/llvm-19/bin/clang++
+}
+gcc16() {
+    all=$lab lab=$lab/16
+    mkdir -p "$lab/tools"
+    needs sid g++-16=16.2.0-4 libc6-dev
+    ln -sfn usr/lib "$lab/root/lib"; ln -sfn usr/lib64 "$lab/root/lib64"
+    ln -s "$lab/root/usr/bin/x86_64-linux-gnu-as" "$lab/tools/as"
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$own" "$lab/root/usr/bin/x86_64-linux-gnu-ld" > "$lab/tools/ld"
+    chmod +x "$lab/tools/ld"
+    gcc16="$own $lab/root/usr/bin/g++-16 -wrapper $(echo "$own" | tr ' ' ,) -B$lab/tools --sysroot=$lab/root"
+    lab=$all
 }
 
 npm_get() { npm install --prefix "$lab" --silent --no-audit --no-fund "$@" > /dev/null || { echo "cannot get $*" >&2; exit 2; }; }
