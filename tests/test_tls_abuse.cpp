@@ -7,6 +7,7 @@
 // without a kernel and a clock that the test moves. Each connection ends in its time, and each session with it.
 #define PROMETHEUS_ASYNC_DETAIL_STEP() static_cast<void>(0)  // so that this is compiled alone
 #include "support/system.hpp"
+#include "support/forwarding_session.hpp"
 
 #define PROMETHEUS_ASYNC_IMPLEMENTATION
 #include "prometheus_async.hpp"
@@ -36,19 +37,10 @@ const certs& files() {
 }
 
 /// A session that is counted.
-struct counted final : prom::tls_session {
+struct counted final : forwarding_session {
     static inline int living = 0;
-    explicit counted(prom::owned<prom::tls_session> real) : inner(std::move(real)) { ++living; }
+    explicit counted(prom::owned<prom::tls_session> real) : forwarding_session(std::move(real)) { ++living; }
     ~counted() override { --living; }
-    prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in); }
-    prom::tls_io drain(std::span<char> out) noexcept override { return inner->drain(out); }
-    prom::tls_status handshake() noexcept override { return inner->handshake(); }
-    prom::tls_io read(std::span<char> out) noexcept override { return inner->read(out); }
-    prom::tls_io write(std::span<const char> in) noexcept override { return inner->write(in); }
-    prom::tls_status shutdown() noexcept override { return inner->shutdown(); }
-    prom::tls_peer peer() const override { return inner->peer(); }
-    std::string last_error() const override { return inner->last_error(); }
-    prom::owned<prom::tls_session> inner;
 };
 /// A server without sockets, over one of the adapters.
 struct service : prom::detail::http_service {

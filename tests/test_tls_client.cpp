@@ -9,6 +9,7 @@
 #include "examples/tls_openssl.hpp"
 #include "support/certs.hpp"
 #include "support/served.hpp"
+#include "support/forwarding_session.hpp"
 
 namespace {
 
@@ -143,11 +144,8 @@ TEST_CASE("https never falls back to plain HTTP") {
 }
 
 namespace {
-struct vanishing final : prom::tls_session {  // ends without a close_notify
-    explicit vanishing(prom::owned<prom::tls_session> real) : inner(std::move(real)) {}
-    prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in); }
-    prom::tls_io drain(std::span<char> out) noexcept override { return inner->drain(out); }
-    prom::tls_status handshake() noexcept override { return inner->handshake(); }
+struct vanishing final : forwarding_session {  // ends without a close_notify
+    using forwarding_session::forwarding_session;
     prom::tls_io read(std::span<char> out) noexcept override { return said ? prom::tls_io{prom::tls_status::closed, 0, 0} : inner->read(out); }
     prom::tls_io write(std::span<const char> in) noexcept override {
         // Half of what there is to say, and no length that would tell.
@@ -156,7 +154,6 @@ struct vanishing final : prom::tls_session {  // ends without a close_notify
         return {prom::tls_status::ok, in.size(), 0};
     }
     prom::tls_status shutdown() noexcept override { return prom::tls_status::closed; }
-    prom::owned<prom::tls_session> inner;
     bool said = false;
 };
 }  // namespace

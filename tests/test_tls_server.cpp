@@ -9,6 +9,7 @@
 #include "examples/tls_openssl.hpp"
 #include "support/certs.hpp"
 #include "support/served.hpp"
+#include "support/forwarding_session.hpp"
 
 #include <memory>
 
@@ -212,20 +213,14 @@ TEST_CASE("when too many handshakes are in progress the oldest makes room") {
 
 namespace {
 // Counts whose handshake was stepped.
-struct watched final : prom::tls_session {
-    explicit watched(prom::owned<prom::tls_session> real) : inner(std::move(real)) {}
+struct watched final : forwarding_session {
+    using forwarding_session::forwarding_session;
     static inline std::vector<const watched*> stepped;
-    prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in); }
-    prom::tls_io drain(std::span<char> out) noexcept override { return inner->drain(out); }
     prom::tls_status handshake() noexcept override {
         const auto how = inner->handshake();
         if (stepped.empty() || stepped.back() != this) stepped.push_back(this);
         return how;
     }
-    prom::tls_io read(std::span<char> out) noexcept override { return inner->read(out); }
-    prom::tls_io write(std::span<const char> in) noexcept override { return inner->write(in); }
-    prom::tls_status shutdown() noexcept override { return inner->shutdown(); }
-    prom::owned<prom::tls_session> inner;
 };
 }  // namespace
 
@@ -259,15 +254,9 @@ TEST_CASE("one handshake goes a step further in each turn of the loop") {
 
 namespace {
 // Takes a few octets at a time: most of its reads give nothing although more has been received.
-struct narrow final : prom::tls_session {
-    explicit narrow(prom::owned<prom::tls_session> real) : inner(std::move(real)) {}
+struct narrow final : forwarding_session {
+    using forwarding_session::forwarding_session;
     prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in.first(in.size() < 7 ? in.size() : 7)); }
-    prom::tls_io drain(std::span<char> out) noexcept override { return inner->drain(out); }
-    prom::tls_status handshake() noexcept override { return inner->handshake(); }
-    prom::tls_io read(std::span<char> out) noexcept override { return inner->read(out); }
-    prom::tls_io write(std::span<const char> in) noexcept override { return inner->write(in); }
-    prom::tls_status shutdown() noexcept override { return inner->shutdown(); }
-    prom::owned<prom::tls_session> inner;
 };
 }  // namespace
 
@@ -354,24 +343,19 @@ TEST_CASE("the authoriser knows who the client is, by its verified certificate")
 
 namespace {
 // How much ciphertext a session holds for us, at most.
-struct metered final : prom::tls_session {
-    explicit metered(prom::owned<prom::tls_session> real) : inner(std::move(real)) {}
+struct metered final : forwarding_session {
+    using forwarding_session::forwarding_session;
     static inline std::size_t written, drained;
-    prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in); }
     prom::tls_io drain(std::span<char> out) noexcept override {
         const auto io = inner->drain(out);
         drained += io.produced;
         return io;
     }
-    prom::tls_status handshake() noexcept override { return inner->handshake(); }
-    prom::tls_io read(std::span<char> out) noexcept override { return inner->read(out); }
     prom::tls_io write(std::span<const char> in) noexcept override {
         const auto io = inner->write(in);
         written += io.consumed;
         return io;
     }
-    prom::tls_status shutdown() noexcept override { return inner->shutdown(); }
-    prom::owned<prom::tls_session> inner;
 };
 }  // namespace
 

@@ -7,6 +7,7 @@
 #include "examples/tls_mbedtls.hpp"
 #include "examples/tls_openssl.hpp"
 #include "support/certs.hpp"
+#include "support/forwarding_session.hpp"
 
 #include <doctest/doctest.h>
 
@@ -231,17 +232,10 @@ TEST_CASE("what the socket takes of octets kept from before is progress, though 
 
 namespace {
 /// A session that takes and gives a few octets at a time, as one with small buffers of its own does.
-struct narrow final : prom::tls_session {
-    explicit narrow(prom::owned<prom::tls_session> real) : inner(std::move(real)) {}
+struct narrow final : forwarding_session {
+    using forwarding_session::forwarding_session;
     prom::tls_io feed(std::span<const char> in) noexcept override { return inner->feed(in.first(in.size() < 7 ? in.size() : 7)); }
     prom::tls_io drain(std::span<char> out) noexcept override { return inner->drain(out.first(out.size() < 11 ? out.size() : 11)); }
-    prom::tls_status handshake() noexcept override { return inner->handshake(); }
-    prom::tls_io read(std::span<char> out) noexcept override { return inner->read(out); }
-    prom::tls_io write(std::span<const char> in) noexcept override { return inner->write(in); }
-    prom::tls_status shutdown() noexcept override { return inner->shutdown(); }
-    prom::tls_peer peer() const override { return inner->peer(); }
-    std::string last_error() const override { return inner->last_error(); }
-    prom::owned<prom::tls_session> inner;
 };
 prom::tls_config real_side[2];
 template <int Side>

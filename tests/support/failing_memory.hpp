@@ -40,27 +40,39 @@ inline bool fails() noexcept { return done++ == chosen; }
 
 // All else is the system's.
 using ::bind, ::close, ::connect, ::fcntl, ::fstat, ::getpeername, ::getpid, ::getsockname, ::getsockopt, ::listen, ::lstat, ::open,
-    ::fchmod, ::fsync, ::poll, ::read, ::recv, ::rename, ::send, ::setsockopt, ::shutdown, ::socket, ::unlink, ::write;
+    ::fchmod, ::fsync, ::read, ::recv, ::rename, ::send, ::setsockopt, ::shutdown, ::socket, ::unlink, ::write;
 #if defined(__linux__)
 using ::accept4, ::epoll_create1, ::epoll_ctl, ::eventfd, ::getauxval, ::getrandom, ::pipe2, ::timerfd_create,
     ::timerfd_settime;
 #else
 using ::accept, ::arc4random_buf, ::pipe;
 #endif
-#if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
-using ::kevent, ::kqueue;
-#endif
-#if defined(__linux__)
 inline std::atomic<long> skipped = 0;  // milliseconds of waits in which nothing came
+inline int enough = 20;                // a wait is cut to so many; 0 if nothing comes from another thread or process
 /// Waits less, where nothing comes: a loop whose clock adds `skipped` makes no pause last.
-inline int epoll_wait(int from, epoll_event* to, int most, int ms) noexcept {
-    constexpr int enough = 20;
-    const int got = ::epoll_wait(from, to, most, ms > enough ? enough : ms);
+template <class Wait>
+int cut(int ms, Wait wait) noexcept {
+    const int got = wait(ms > enough ? enough : ms);
     if (got == 0 && ms > enough) skipped += ms - enough;
     return got;
 }
-#else
-inline constexpr long skipped = 0;
+inline int poll(pollfd* set, ::nfds_t size, int ms) noexcept {
+    return cut(ms, [&](int most) { return ::poll(set, size, most); });
+}
+#if defined(__linux__)
+inline int epoll_wait(int from, epoll_event* to, int size, int ms) noexcept {
+    return cut(ms, [&](int most) { return ::epoll_wait(from, to, size, most); });
+}
+#endif
+#if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
+using ::kqueue;
+inline int kevent(int from, const struct ::kevent* changes, int changed, struct ::kevent* to, int size, const timespec* span) noexcept {
+    if (!span) return ::kevent(from, changes, changed, to, size, nullptr);
+    return cut(static_cast<int>(span->tv_sec * 1000 + span->tv_nsec / 1000000), [&](int most) {
+        const timespec less{most / 1000, most % 1000 * 1000000L};
+        return ::kevent(from, changes, changed, to, size, &less);
+    });
+}
 #endif
 inline void* realloc(void* p, std::size_t n) noexcept { return fails() ? nullptr : ::realloc(p, n); }
 inline void* mmap(void* at, std::size_t n, int protection, int flags, int fd, ::off_t from) noexcept {
