@@ -72,6 +72,8 @@
 //   PROMETHEUS_ASYNC_NO_DISCOVERY    0         no consul_agent, file_sd and pushgateway: drops [39], [68]-[74]
 //   PROMETHEUS_ASYNC_SHARED          0         implementation symbols are exported from this object
 //   PROMETHEUS_ASYNC_POLLER_POLL     0         poll(2) instead of epoll or kqueue
+//   PROMETHEUS_ASYNC_SMALL_LIBC      0         for a libc on Linux without accept4, pipe2, epoll, eventfd, timerfd, getrandom, getauxval,
+//                                              pthread_setname_np: accept, pipe, poll(2) and /dev/urandom instead
 //   PROMETHEUS_ASYNC_FATAL(err)      print     without exceptions: called with the error of a broken contract, before abort()
 //   PROMETHEUS_ASYNC_ALLOCATE(n, a)  -         in the implementation's file: allocates all memory of the library: n octets,
 //                                              aligned to a, a power of two; null when there is no memory. It must not throw. It
@@ -114,8 +116,11 @@
 #ifndef PROMETHEUS_ASYNC_SHARED
 #define PROMETHEUS_ASYNC_SHARED 0
 #endif
+#ifndef PROMETHEUS_ASYNC_SMALL_LIBC
+#define PROMETHEUS_ASYNC_SMALL_LIBC 0
+#endif
 #ifndef PROMETHEUS_ASYNC_POLLER_POLL
-#define PROMETHEUS_ASYNC_POLLER_POLL 0
+#define PROMETHEUS_ASYNC_POLLER_POLL PROMETHEUS_ASYNC_SMALL_LIBC
 #endif
 
 // The macros from here to the include guard are undefined at the end of the file, each time it is included.
@@ -175,6 +180,13 @@
 #define PROMETHEUS_ASYNC_DETAIL_WIDE 1
 #else
 #define PROMETHEUS_ASYNC_DETAIL_WIDE 0
+#endif
+
+// Calls that only Linux has, by a libc that knows them.
+#if defined(__linux__) && !PROMETHEUS_ASYNC_SMALL_LIBC
+#define PROMETHEUS_ASYNC_DETAIL_LINUX 1
+#else
+#define PROMETHEUS_ASYNC_DETAIL_LINUX 0
 #endif
 
 // Tests count with this macro the steps of loops whose length a client or a label value decides.
@@ -4896,7 +4908,8 @@ struct server_options {
     detail::server_address addr{};     // "": ALL interfaces, as upstream; "localhost": this host only; an address, "unix:/path",
                                        // "unix:@name", or a host name (looked up by the system, which blocks the loop)
     std::uint16_t port = 0;            // 0: the system chooses
-    int listen_fd = -1;                // a listening socket from outside (systemd); the server then owns it
+    int listen_fd = -1;                // a listening socket from outside (systemd); the server then owns it, also if the start
+                                       // fails. A descriptor that is no such socket is left as it is
     std::string_view advertise{};      // the host in url() and for discovery, when addr is a wildcard or link-local
     prometheus_async::service_discovery* service_discovery = nullptr;  // null: none
     tls_config tls{};                  // empty: plain HTTP
@@ -5368,9 +5381,11 @@ PROMETHEUS_ASYNC_END
 #endif
 #include <sys/mman.h>
 #include <unistd.h>
-#if defined(__linux__)
-#include <sys/auxv.h>
-#include <sys/random.h>
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
+#include <sys/auxv.h>  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
+#include <sys/random.h>  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
+#elif defined(__linux__)
+#include <fcntl.h>
 #endif
 
 // Every system call from here on is a function of the namespace sys. Tests replace this namespace by one whose
@@ -6059,8 +6074,10 @@ void contain(std::string_view where, F&& f, Failed&& failed) noexcept {
 }
 
 namespace sys {
-#if defined(__linux__)
-using PROMETHEUS_ASYNC_DETAIL_SYS::getauxval, PROMETHEUS_ASYNC_DETAIL_SYS::getrandom;
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
+using PROMETHEUS_ASYNC_DETAIL_SYS::getauxval, PROMETHEUS_ASYNC_DETAIL_SYS::getrandom;  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
+#elif defined(__linux__)
+using PROMETHEUS_ASYNC_DETAIL_SYS::close, PROMETHEUS_ASYNC_DETAIL_SYS::open, PROMETHEUS_ASYNC_DETAIL_SYS::read;
 #else
 using PROMETHEUS_ASYNC_DETAIL_SYS::arc4random_buf;
 #endif
@@ -6069,9 +6086,17 @@ using PROMETHEUS_ASYNC_DETAIL_SYS::arc4random_buf;
 /// 128 random bits that are unknown outside the process. May be called at any time, also before main().
 static void take_secret(std::uint64_t (&to)[2]) noexcept {
 #if defined(__linux__)
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
     if (sys::getrandom(to, sizeof to, GRND_NONBLOCK) == sizeof to) return;
     // getrandom() failed: the kernel is old, or has just booted. It gives each process 16 random octets at its start.
     if (const auto at = sys::getauxval(AT_RANDOM)) return static_cast<void>(std::memcpy(to, reinterpret_cast<const void*>(at), sizeof to));
+#else
+    if (const int fd = sys::open("/dev/urandom", O_RDONLY | O_CLOEXEC); fd >= 0) {
+        const bool whole = sys::read(fd, to, sizeof to) == sizeof to;
+        sys::close(fd);
+        if (whole) return;
+    }
+#endif
     timespec now;
     ::clock_gettime(CLOCK_REALTIME, &now);
     to[0] = static_cast<std::uint64_t>(now.tv_sec) << 30 ^ static_cast<std::uint64_t>(now.tv_nsec);
@@ -6127,10 +6152,10 @@ PROMETHEUS_ASYNC_END
 #include <sys/un.h>
 #include <sched.h>
 #include <unistd.h>
-#if defined(__linux__)
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/timerfd.h>
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
+#include <sys/epoll.h>  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
+#include <sys/eventfd.h>  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
+#include <sys/timerfd.h>  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
 #endif
 #ifndef PROMETHEUS_ASYNC_POLLER_KQUEUE  // tests say 1 on Linux too, over a <sys/event.h> of their own
 #if defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__) || defined(__DragonFly__)
@@ -6159,11 +6184,10 @@ using PROMETHEUS_ASYNC_DETAIL_SYS::bind, PROMETHEUS_ASYNC_DETAIL_SYS::close,
     PROMETHEUS_ASYNC_DETAIL_SYS::send, PROMETHEUS_ASYNC_DETAIL_SYS::setsockopt,
     PROMETHEUS_ASYNC_DETAIL_SYS::shutdown, PROMETHEUS_ASYNC_DETAIL_SYS::socket,
     PROMETHEUS_ASYNC_DETAIL_SYS::unlink, PROMETHEUS_ASYNC_DETAIL_SYS::write;
-#if defined(__linux__)
-using PROMETHEUS_ASYNC_DETAIL_SYS::accept4, PROMETHEUS_ASYNC_DETAIL_SYS::epoll_create1,
-    PROMETHEUS_ASYNC_DETAIL_SYS::epoll_ctl, PROMETHEUS_ASYNC_DETAIL_SYS::epoll_wait,
-    PROMETHEUS_ASYNC_DETAIL_SYS::eventfd, PROMETHEUS_ASYNC_DETAIL_SYS::pipe2,
-    PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_create, PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_settime;
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
+using PROMETHEUS_ASYNC_DETAIL_SYS::accept4, PROMETHEUS_ASYNC_DETAIL_SYS::pipe2;  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
+using PROMETHEUS_ASYNC_DETAIL_SYS::epoll_create1, PROMETHEUS_ASYNC_DETAIL_SYS::epoll_ctl, PROMETHEUS_ASYNC_DETAIL_SYS::epoll_wait;  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
+using PROMETHEUS_ASYNC_DETAIL_SYS::eventfd, PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_create, PROMETHEUS_ASYNC_DETAIL_SYS::timerfd_settime;  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
 #else
 using PROMETHEUS_ASYNC_DETAIL_SYS::accept, PROMETHEUS_ASYNC_DETAIL_SYS::pipe;
 #endif
@@ -6290,7 +6314,7 @@ private:
     bool unfit_ = false;  // at the path is a directory, a FIFO, a socket or a device
 };
 
-#if defined(__linux__)
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
 inline bool make_pipe(int (&ends)[2]) noexcept { return sys::pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0; }
 inline int raw_socket(int family, int type) noexcept {
     return sys::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -6299,7 +6323,7 @@ inline int raw_accept(int listener, sockaddr* from, socklen_t* size) noexcept {
     return sys::accept4(listener, from, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 #else
-// If another thread forks and executes a program before this, that inherits the descriptor. These systems have no better way.
+// If another thread forks and executes a program before this, that inherits the descriptor. There is no better way.
 inline bool make_quiet(int fd) noexcept {
     return sys::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && sys::fcntl(fd, F_SETFL, O_NONBLOCK) == 0;
 }
@@ -6529,7 +6553,7 @@ private:
     descriptor out_, in_;
 };
 
-#if defined(__linux__)
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
 class event_waker {
 public:
     bool open() noexcept {
@@ -6739,7 +6763,7 @@ PROMETHEUS_ASYNC_END
 #if defined(__linux__)
 #include <sys/syscall.h>
 #endif
-#if defined(__GLIBC__)
+#if defined(__GLIBC__) && PROMETHEUS_ASYNC_DETAIL_LINUX
 #include <link.h>
 #include <sys/auxv.h>
 extern "C" __attribute__((__weak__, __visibility__("hidden"))) const ElfW(Ehdr) __ehdr_start;  // defined by the linker for this object
@@ -7376,7 +7400,7 @@ static void end_thread(void* keyed = nullptr) noexcept {
 #if PROMETHEUS_ASYNC_DETAIL_UNLOADS
 struct thread_end {
     static bool wanted() noexcept {
-#if defined(__GLIBC__)
+#if defined(__GLIBC__) && PROMETHEUS_ASYNC_DETAIL_LINUX
         return !&__ehdr_start || reinterpret_cast<std::uintptr_t>(&__ehdr_start) + __ehdr_start.e_phoff != getauxval(AT_PHDR);
 #else
         return true;
@@ -7423,12 +7447,12 @@ static thread_record* attach() noexcept {
     const bool keyed = state.keyed && pthread_setspecific(state.key, made) == 0;
 #if PROMETHEUS_ASYNC_DETAIL_UNLOADS
     if (!keyed || (!state.stays && thread_end::wanted())) {
-#if defined(__GLIBC__)
+#if defined(__GLIBC__) && PROMETHEUS_ASYNC_DETAIL_LINUX
         if (__lsan_disable) __lsan_disable();  // what glibc keeps for one that is never destroyed is not a leak
 #endif
         static thread_local thread_end at_end;
         static_cast<void>(&at_end);
-#if defined(__GLIBC__)
+#if defined(__GLIBC__) && PROMETHEUS_ASYNC_DETAIL_LINUX
         if (__lsan_enable) __lsan_enable();
 #endif
     }
@@ -13115,7 +13139,7 @@ private:
     std::size_t next_ = 0;
 };
 
-#if defined(__linux__)
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
 class epoll_poller {
 public:
     result<void> open() noexcept {
@@ -13280,7 +13304,7 @@ static_assert(poller_shape<poll_poller>);
 #if PROMETHEUS_ASYNC_POLLER_KQUEUE
 static_assert(poller_shape<kqueue_poller>);
 #endif
-#if defined(__linux__)
+#if PROMETHEUS_ASYNC_DETAIL_LINUX
 static_assert(poller_shape<epoll_poller>);
 #endif
 
@@ -13290,7 +13314,7 @@ using waker = pipe_waker;
 #elif PROMETHEUS_ASYNC_POLLER_KQUEUE
 using poller = kqueue_poller;
 using waker = pipe_waker;
-#elif defined(__linux__)
+#elif PROMETHEUS_ASYNC_DETAIL_LINUX
 using poller = epoll_poller;
 using waker = event_waker;
 #else
@@ -16719,8 +16743,14 @@ protected:
     ~work_of_discovery() = default;
 };
 
+static bool is_listening(int fd) noexcept {
+    int is = 0;
+    socklen_t size = sizeof is;
+    return fd >= 0 && sys::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is, &size) == 0 && is != 0;
+}
+
 server_state::server_state(event_loop& on, const server_options& o)
-    : http_server(on, bool(o.tls)), wanted(o.addr), advertise(o.advertise), places(o.addr.code()), port(o.port), handed_in(o.listen_fd), https(bool(o.tls)),
+    : http_server(on, bool(o.tls)), wanted(o.addr), advertise(o.advertise), places(o.addr.code()), port(o.port), handed_in(is_listening(o.listen_fd) ? o.listen_fd : -1), https(bool(o.tls)),
       discovery(o.service_discovery), work(work_of_discovery::of(discovery)),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
     const auto bad = [this](std::string_view why) { if (valid) valid = error(errc::invalid_option, why); };
@@ -16728,6 +16758,7 @@ server_state::server_state(event_loop& on, const server_options& o)
         for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
         return s.size() <= 128;
     };
+    if (o.listen_fd >= 0 && !handed_in) bad("listen_fd: not a listening socket");
     if (!wanted.empty() && !places) bad("server_options::addr was changed through a reference to std::string_view: assign to addr itself");
     limits = o.limits;
     tls = o.tls;
@@ -16792,10 +16823,6 @@ void server_state::shut() noexcept {
 
 result<void> server_state::listen_handed_in() {
     descriptor fd = std::move(handed_in);
-    int listens = 0;
-    socklen_t size = sizeof listens;
-    if (sys::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0)
-        return error(errc::invalid_option, "listen_fd: not a listening socket");
     const int flags = sys::fcntl(fd.get(), F_GETFL);
     if (flags < 0 || sys::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
         sys::fcntl(fd.get(), F_SETFD, FD_CLOEXEC) != 0)
@@ -17118,8 +17145,8 @@ void* threaded_metrics_http_server::state::main(void* self) noexcept {
     auto& s = *static_cast<state*>(self);
 #if defined(__APPLE__)
     pthread_setname_np("PromAsyncWeb");
-#elif defined(__linux__)
-    pthread_setname_np(pthread_self(), "PromAsyncWeb");
+#elif PROMETHEUS_ASYNC_DETAIL_LINUX
+    pthread_setname_np(pthread_self(), "PromAsyncWeb");  // not there? Define PROMETHEUS_ASYNC_SMALL_LIBC as 1
 #endif
     detail::contain("the server's thread", [&s] {
         event_loop own;
@@ -20174,6 +20201,7 @@ PROMETHEUS_ASYNC_END
 #undef PROMETHEUS_ASYNC_DETAIL_ON_DEMAND
 #undef PROMETHEUS_ASYNC_DETAIL_ONCE
 #undef PROMETHEUS_ASYNC_DETAIL_JOINED
+#undef PROMETHEUS_ASYNC_DETAIL_LINUX
 #undef PROMETHEUS_ASYNC_DETAIL_STEP
 #undef PROMETHEUS_ASYNC_DETAIL_WIDE
 #undef PROMETHEUS_ASYNC_END

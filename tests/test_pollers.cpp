@@ -20,7 +20,7 @@ namespace {
 
 #if PROMETHEUS_ASYNC_POLLER_KQUEUE
 #define POLLERS detail::poll_poller, detail::epoll_poller, detail::kqueue_poller
-#elif defined(__linux__)
+#elif defined(__linux__) && !PROMETHEUS_ASYNC_SMALL_LIBC
 #define POLLERS detail::poll_poller, detail::epoll_poller
 #else
 #define POLLERS detail::poll_poller
@@ -262,7 +262,7 @@ TEST_CASE_TEMPLATE("an alarm makes the handle readable, once, and can be taken b
     CHECK(ready_now(p).empty());
 }
 
-#if defined(__linux__)
+#if defined(__linux__) && !PROMETHEUS_ASYNC_SMALL_LIBC
 TEST_CASE("an alarm is set to its whole span, the part of a second included") {
     detail::epoll_poller p;
     REQUIRE(p.open());

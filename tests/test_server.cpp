@@ -177,7 +177,7 @@ TEST_CASE("21: start_http_server_in_thread serves from a thread of its own until
         fake_discovery sd;
         auto server = prom::start_http_server_in_thread({.addr = "127.0.0.1", .service_discovery = discovered ? &sd : nullptr});
         REQUIRE(server);
-#if defined(__linux__)
+#if defined(__linux__) && !PROMETHEUS_ASYNC_SMALL_LIBC
         CHECK(threads_named("PromAsyncWeb") == 1);
 #endif
         CHECK(server->url().substr(0, 4) == "http");
@@ -780,13 +780,13 @@ TEST_CASE("a listening descriptor that is handed in serves, and is the server's"
         CHECK(client("unix:" + path).ask(r.loop, get("/")).status == 200);
         ::unlink(path.c_str());
     }
-    // What does not listen is refused, and closed nevertheless.
+    // What does not listen is refused, and stays its owner's: it may be any file of the program.
     const int other = ::socket(AF_INET, SOCK_STREAM, 0);
     auto server = r.start({.listen_fd = other});
     REQUIRE_FALSE(server);
     CHECK(std::string(server.why().describe()) == "listen_fd: not a listening socket");
-    CHECK(::fcntl(other, F_GETFD) < 0);
-    // So is one that comes with an option that is refused.
+    CHECK(::close(other) == 0);
+    // One that listens is the server's, also with an option that is refused.
     const int good = at.bound();
     REQUIRE(::listen(good, 5) == 0);
     CHECK_FALSE(r.start({.listen_fd = good, .limits = {.connections = 0}}));

@@ -105,6 +105,8 @@ some() { for name in "$@"; do printf 'tests/test_%s.cpp ' "$name"; done; }
     config arm     arm-linux-gnueabihf-g++ "$cross" LDFLAGS=-static RUN=qemu-arm TESTS="$(some http_server)$small" test
     config riscv64 riscv64-linux-gnu-g++   "$cross" LDFLAGS=-static RUN=qemu-riscv64 TESTS="$small" test
     config aarch64 aarch64-linux-gnu-g++   "$cross" LDFLAGS=-static RUN=qemu-aarch64 TESTS="$small" test
+    config small-libc g++          "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_SMALL_LIBC=1 \
+        TESTS="$(some server loop http_server pollers faults_loop faults_server failing_memory hash)" test
     config no-discovery g++        "-O0 -g1" CPPFLAGS=-DPROMETHEUS_ASYNC_NO_DISCOVERY=1 TESTS="$(some http_server auth)" test
     step model model
     # g++ compiles slowly with sanitizers and optimisation: what is most delicate under it

@@ -45,8 +45,9 @@ using ::bind, ::close, ::connect, ::fcntl, ::fstat, ::getpeername, ::getpid, ::g
 using ::accept4, ::epoll_create1, ::epoll_ctl, ::eventfd, ::getauxval, ::getrandom, ::pipe2, ::timerfd_create,
     ::timerfd_settime;
 #else
-using ::accept, ::arc4random_buf, ::pipe;
+using ::arc4random_buf;
 #endif
+using ::accept, ::pipe;
 inline std::atomic<long> skipped = 0;  // milliseconds of waits in which nothing came
 inline int enough = 20;                // a wait is cut to so many; 0 if nothing comes from another thread or process
 /// Waits less, where nothing comes: a loop whose clock adds `skipped` makes no pause last.

@@ -185,10 +185,9 @@ inline int timerfd_create(clockid_t id, int flags) { return fails("timerfd_creat
 inline int timerfd_settime(int fd, int flags, const itimerspec* to, itimerspec* was) {
     return fails("timerfd_settime") ? -1 : ::timerfd_settime(fd, flags, to, was);
 }
-#else
-inline int accept(int fd, sockaddr* a, socklen_t* n) { return fails("accept", true) ? -1 : ::accept(fd, a, n); }
-inline int pipe(int* ends) { return fails("pipe") ? -1 : ::pipe(ends); }
 #endif
+inline int accept(int fd, sockaddr* a, socklen_t* n) { return fails("accept4", true) ? -1 : ::accept(fd, a, n); }  // one name for both
+inline int pipe(int* ends) { return fails("pipe2") ? -1 : ::pipe(ends); }
 #if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
 inline int kqueue() { return fails("kqueue") ? -1 : ::kqueue(); }
 inline int kevent(int kq, const struct ::kevent* changes, int nchanges, struct ::kevent* events, int nevents,

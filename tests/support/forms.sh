@@ -66,6 +66,14 @@ ok "the header and its companions compile among hostile macros: g++" g++ $strict
 ok "the header compiles among hostile macros: clang++-19, poll" clang++-19 $strict -I. -fsyntax-only -DPROMETHEUS_ASYNC_POLLER_POLL=1 "$dir/hostile.cpp"
 ok "the header compiles among hostile macros: g++, no exceptions, no threads" g++ $strict -I. -fsyntax-only -fno-exceptions -fno-rtti -DPROMETHEUS_ASYNC_NO_THREADS=1 "$dir/hostile.cpp"
 
+# What a small libc does not have.
+{ grep -hoE '^#include <[^>]*>' prometheus_async.hpp | sort -u
+  echo '#pragma GCC poison accept4 pipe2 epoll_create1 epoll_ctl epoll_wait eventfd timerfd_create timerfd_settime getrandom getauxval pthread_setname_np'
+  printf '#define PROMETHEUS_ASYNC_IMPLEMENTATION\n#include "prometheus_async.hpp"\n'; } |
+    sed 's/^#include \(<.*\)/#if __has_include(\1)\n&\n#endif/' > "$dir/poisoned.cpp"
+ok "PROMETHEUS_ASYNC_SMALL_LIBC uses no call that such a libc lacks" g++ $strict -I. -fsyntax-only -DPROMETHEUS_ASYNC_SMALL_LIBC=1 "$dir/poisoned.cpp"
+ok "what such a libc lacks is named with the switch" says 'Define PROMETHEUS_ASYNC_SMALL_LIBC' g++ $strict -I. -fsyntax-only "$dir/poisoned.cpp"
+
 # What is meant to be copied, beside the header, in a program that has a `prom` of its own.
 mkdir "$dir/copied"
 cp prometheus_async.hpp examples/*_*.hpp examples/promlint.hpp tests/support/stdexec.hpp "$dir/copied"

@@ -84,10 +84,9 @@ PASS(int, eventfd, (unsigned v, int f), (v, f), -1)
 PASS(int, pipe2, (int* p, int f), (p, f), -1)
 PASS(int, timerfd_create, (int c, int f), (c, f), -1)
 PASS(int, timerfd_settime, (int s, int f, const itimerspec* n, itimerspec* o), (s, f, n, o), s)
-#else
-PASS(int, accept, (int s, sockaddr* a, socklen_t* n), (s, a, n), s)
-PASS(int, pipe, (int* p), (p), -1)
 #endif
+inline int accept(int s, sockaddr* a, socklen_t* n) { return fails("accept4", s) > 0 ? -1 : ::faults::accept(s, a, n); }  // one name for both
+PASS(int, pipe, (int* p), (p), -1)
 #if defined(PROMETHEUS_ASYNC_POLLER_KQUEUE)
 PASS(int, kqueue, (), (), -1)
 PASS(int, kevent, (int q, const struct ::kevent* c, int n, struct ::kevent* v, int m, const timespec* t), (q, c, n, v, m, t), -1)
