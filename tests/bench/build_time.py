@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """CPU time of compiling: one implementation unit as a ratio to a minimal asio coroutine server at -O2, and the interface
-as a ratio to prometheus-cpp's three headers. Round-robin, the least of ROUNDS: other work on the machine only adds.
+as a ratio to prometheus-cpp's three headers. The limit beside it: how much code (octets of all sections that are loaded) the
+compiler makes in a second after it has read the source, and how much there would have to be for the goal at that rate.
+Round-robin, the least of ROUNDS: other work on the machine only adds.
 BASE=<commit> compiles that commit's header too, at -O0. Needs libasio-dev and prometheus-cpp-dev."""
 import os, resource, shutil, subprocess, sys, tempfile
 
@@ -46,6 +48,9 @@ def cpu(command):
         sys.exit(" ".join(command) + "\n" + done.stderr)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
+def loaded(object_file):
+    return int(subprocess.run(["size", object_file], capture_output=True, text=True, check=True).stdout.split("\n")[1].split()[0])
+
 with tempfile.TemporaryDirectory() as tmp:
     if base:
         old = subprocess.run(["git", "show", f"{base}:prometheus_async.hpp"], capture_output=True, text=True, check=True)
@@ -57,18 +62,23 @@ with tempfile.TemporaryDirectory() as tmp:
         if not shutil.which(compiler):
             print(f"skipped: no {compiler}")
             continue
-        jobs = [("asio", "-O2"), *(("ours", o) for o in levels), ("no discovery", "-O2"), ("interface", "-O2"), ("peer", "-O2")]
+        jobs = [("asio", "-O2"), ("asio", "-fsyntax-only"), *(("ours", o) for o in levels), ("ours", "-fsyntax-only"), ("no discovery", "-O2"), ("interface", "-O2"), ("peer", "-O2")]
         if base:
             jobs.append(("base", "-O0"))
-        least = {}
+        least, made = {}, {}
         for _ in range(rounds):
             for name, level in jobs:
                 time = cpu([compiler, "-std=c++20", level, *flags, "-c", f"{tmp}/{name}.cpp", "-o", f"{tmp}/out.o"])
                 least[name, level] = min(time, least.get((name, level), time))
+                if level != "-fsyntax-only":
+                    made[name, level] = loaded(f"{tmp}/out.o")
         asio = least["asio", "-O2"]
         print(f"{compiler}: a minimal asio coroutine server at -O2 {asio:.2f} s")
-        for name, level in jobs[1:]:
+        rate = lambda name: made[name, "-O2"] / (least[name, "-O2"] - least[name, "-fsyntax-only"])
+        for name, level in jobs:
             time = least[name, level]
+            if name == "asio" or level == "-fsyntax-only":
+                continue
             if name == "interface":
                 print(f"  the interface alone {time:.2f} s, {time / least['peer', '-O2']:.2f}x prometheus-cpp's headers (goal <= 0.7x)")
             elif name == "base":
@@ -77,3 +87,6 @@ with tempfile.TemporaryDirectory() as tmp:
                 goal = goals.get((compiler, level)) if name == "ours" else None
                 what = "the implementation" if name == "ours" else "without discovery "
                 print(f"  {what} {level} {time:.2f} s, {time / asio:.2f}x" + (f" (goal <= {goal}x)" if goal else ""))
+        allowed = (goals[compiler, "-O2"] * asio - least["ours", "-fsyntax-only"]) * rate("ours")
+        print(f"  code in a second at -O2: asio's {rate('asio') / 1e3:.0f} kB, ours {rate('ours') / 1e3:.0f} kB; "
+              f"ours is {made['ours', '-O2'] / 1e3:.0f} kB, at this rate the goal allows {allowed / 1e3:.0f} kB")
