@@ -2422,7 +2422,8 @@ private:
 /// lifetime outlives its registration
 /// threads  called on each thread that makes a page, also on several at once, without any lock of the library: it may update,
 ///          declare and remove metrics, read values (registry::sample_value) and make pages, on which it is not shown.
-///          A collector that blocks delays its page and its removal
+///          A collector that blocks delays its page and its removal. It must not wait for another thread that makes a page of
+///          its registry: on that thread it would be called again, and so on
 class collector {
 public:
     virtual void collect(sample_sink& out) = 0;  // called for each page
