@@ -1171,9 +1171,20 @@ extern PROMETHEUS_ASYNC_DECL thread_cells this_thread;
 extern PROMETHEUS_ASYNC_DECL constinit thread_local thread_cells this_thread;
 #endif
 
+/// `this_thread` of the thread that asks. Before clang 17, the address of a thread_local is computed once in a coroutine: one that
+/// went on in another thread would write into the cells of the first. There it is asked for in a call.
+#if defined(__clang__) && __clang_major__ < 17
+PROMETHEUS_ASYNC_DECL __attribute__((__noinline__)) inline const thread_cells& own_cells() noexcept {
+    __asm__ volatile("" ::: "memory");
+    return this_thread;
+}
+#else
+PROMETHEUS_ASYNC_DECL inline const thread_cells& own_cells() noexcept { return this_thread; }
+#endif
+
 /// This thread's run of the series, or null: it has none yet, or the series was removed.
 PROMETHEUS_ASYNC_DECL inline cell* own_run(const series& s) noexcept {
-    const thread_cells& mine = this_thread;
+    const thread_cells& mine = own_cells();
     if (s.page < mine.count) [[likely]] {
         cell* run = mine.pages[s.page] + s.offset;
         if (run->own() == s.id) [[likely]] return run;
@@ -7583,10 +7594,10 @@ void observe_slowly(const series& s, const bucket_bounds* bounds, double value) 
     });
 }
 #endif
-void set_slowly(const series& s, double v) noexcept {
+__attribute__((__noinline__)) void set_slowly(const series& s, double v) noexcept {
     update(s, [&](cell*) { s.rec->word.last_set.set(v); });
 }
-void widen_slowly(const series& s, double value) noexcept {
+__attribute__((__noinline__)) void widen_slowly(const series& s, double value) noexcept {
     if (known_stale(s)) return;
     const global_lock lock;
     if (cell* run = adopt(s)) widen_run(run, *s.rec, value);
@@ -7991,7 +8002,7 @@ __attribute__((__noinline__)) static void observe_anew(const series& s, const bu
     at[2 + key % window_keys].add(std::uint64_t{1});
     if (b.count != 0) observe_classic(b, run, value);
 }
-void observe_otherwise(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept {
+__attribute__((__noinline__)) void observe_otherwise(const series& s, const bucket_bounds* bounds, cell* run, double value) noexcept {
     if (!bounds->native) [[unlikely]] {
         run[1].add_beside(value);
         return observe_classic(*bounds, run, value);
