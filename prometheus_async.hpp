@@ -605,6 +605,7 @@ public:
     PROMETHEUS_ASYNC_DECL constexpr list_with() noexcept : code_(nullptr) {}
     PROMETHEUS_ASYNC_DECL constexpr list_with(std::initializer_list<braced<T>> from) noexcept : list<T>(from) {}
     PROMETHEUS_ASYNC_DECL constexpr list_with(const T* at, std::size_t n) noexcept : list<T>(at, n) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(const T* at, std::size_t n, const Code* code) noexcept : list<T>(at, n), code_(code) {}
     template <class From>
         requires(!std::same_as<From, list_with> && std::convertible_to<const From&, list<T>>)
     PROMETHEUS_ASYNC_DECL constexpr list_with(const From& from) : list<T>(static_cast<list<T>>(from)) {}
@@ -1375,17 +1376,19 @@ PROMETHEUS_ASYNC_DECL bool any_suffix(metric_type type, Is is) {
 }  // namespace detail
 
 namespace detail {
+struct line;
+struct page_state;
 struct page_text;
+struct page_window;
 class string;
 template <class Item>
 class vector;
 /// What only families with labels need, constant ones or others.
 struct label_code {
     string (*take)(family_state& f, list<label> constants, const label_names* names);
-    void (*frame)(family_state& f, bool whole);
-    void (*publish)(family_state& f, record* r);
-    bool (*compact)(family_state& f) noexcept;
+    void (*begin)(family_state& f);
     void (*tidy)(family_state& f) noexcept;
+    bool (*lines)(page_state& page, const family_state& f, const line* from, page_window& out);
     void (*prepared)(string& to, const family_state& f, const record& r);
     void (*shown)(string& to, page_text& page, const family_state& f, const record& r);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const label_code all;  // in [52]
@@ -2567,6 +2570,13 @@ private:
 
 namespace detail {
 struct family_head;
+/// What only pages need on which two families could have one name: those of several registries, or with a collector.
+struct sharing_code {
+    bool (*owns)(page_state& page, const family_state& f);
+    const family_state* (*twin)(const page_state& page, const family_state& f, std::size_t k);
+    bool (*repeats)(page_state& page, const family_state& f, const record& r);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const sharing_code all;  // in [52]
+};
 /// What only pages need that show chosen families.
 struct only_code {
     void (*take)(vector<string>& only, list<std::string_view> names);
@@ -2581,7 +2591,7 @@ struct only_code {
 struct page_options {
     detail::chosen_format as{};      // the format; text_0_0_4
     escaping names = escaping::underscores;  // how names outside the legacy grammar are shown
-    list<registry*> registries{};    // several are merged on one page; empty: the default registry. Each family is looked up in all
+    detail::list_with<registry*, detail::sharing_code> registries{};    // several are merged on one page; empty: the default registry. Each family is looked up in all
                                      // of them: a page of 2000 registries with one family each takes a second
     detail::list_with<std::string_view, detail::only_code> only{};  // name[]: by family or sample name; empty: everything
     created_series created = created_series::off;  // _created lines
@@ -2624,10 +2634,9 @@ public:
     /// Writes the next piece of the page, as much as fits. After pull::done or pull::failed there is none.
     PROMETHEUS_ASYNC_DECL pulled next(std::span<char> into) noexcept;
 
-    struct state;
-
 private:
-    state* state_ = nullptr;
+    friend struct detail::page_state;
+    detail::page_state* state_ = nullptr;
 };
 
 /// What is sent to a client.
@@ -2664,7 +2673,7 @@ PROMETHEUS_ASYNC_DECL std::string expose(const page_options& options = {});
 struct stats_request {
     std::string_view accept{};           // the field Accept; empty: text 0.0.4
     std::string_view accept_encoding{};  // the field Accept-Encoding; empty: the body is not compressed
-    list<registry*> registries{};        // as page_options
+    detail::list_with<registry*, detail::sharing_code> registries{};        // as page_options
     list<std::string_view> only{};       // as page_options: the values of name[] in the query, decoded
     created_series created = created_series::off;  // _created lines
     list<format> formats{};        // empty: all; text 0.0.4 always remains
@@ -4856,7 +4865,7 @@ PROMETHEUS_ASYNC_DECL detail::page_view* landing_page();
 /// errors   the start fails with invalid_option for a path that does not begin with a slash, and for a route that serves two things
 struct route {
     std::string_view path;             // of the request, compared as a whole; the first route that matches is used
-    list<registry*> registries{};      // empty, with no text and no check: the default registry
+    detail::list_with<registry*, detail::sharing_code> registries{};      // empty, with no text and no check: the default registry
     std::string_view text{};           // served as it is, never compressed
     std::string_view content_type = "text/plain; charset=utf-8";  // of the text
     health_check check{};              // whether the program is alive, or ready
@@ -5039,7 +5048,7 @@ PROMETHEUS_ASYNC_BEGIN
 /// lifetime copied by textfile; lists and texts live until then
 struct textfile_options {
     std::string_view path;         // ends in ".prom": node_exporter reads no other files
-    list<registry*> registries{};  // several as one page. Empty: the default registry
+    detail::list_with<registry*, detail::sharing_code> registries{};  // several as one page. Empty: the default registry
     list<std::string_view> only{}; // by family or sample name; empty: everything
     collector_errors on_collector_error = collector_errors::skip;  // fail: write() fails, the file stays as it was
     bool keep_file = false;        // the destructor does not remove the file: for a batch job, whose last values must stay
@@ -5281,7 +5290,7 @@ struct push_options {
                                            // empty: 127.0.0.1:9091
     std::string_view job{};                // of the group: any UTF-8, not empty
     list<label> grouping{};                // its other labels, for example {"instance", "host1"}: any UTF-8, also empty
-    list<registry*> registries{};          // what is pushed; several are merged. Empty: the default registry
+    detail::list_with<registry*, detail::sharing_code> registries{};          // what is pushed; several are merged. Empty: the default registry
     list<std::string_view> only{};         // of these, by family or sample name; empty: everything
     format as = format::text_0_0_4;        // or protobuf, which needs the whole page in memory; see pushgateway
     prometheus_async::credential credential{};  // basic(user, password) or bearer(token)
@@ -7039,6 +7048,12 @@ static fingerprint siphash(const std::uint64_t (&key)[2], std::string_view text)
     return {low, v0 ^ v1 ^ v2 ^ v3};
 }
 
+/// What only programs need that remove series.
+struct removal_code {
+    void (*recycle)() noexcept;
+    bool (*release_owed)(thread_record& t) noexcept;
+};
+
 struct library {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     mutex lock;
@@ -7052,6 +7067,7 @@ struct library {
     std::uint64_t sequence = 0;
     std::uint64_t secret[2] = {};  // taken when the first registry is used
     bool seeded = false;
+    const removal_code* removals = nullptr;  // null until the first series is removed
     std::uint64_t counted[32] = {};
     std::uint64_t reported[32] = {};  // how many of those were given to an on_event
     thread_record* threads = nullptr;
@@ -7079,6 +7095,7 @@ struct library {
     pod_vector<bucket_bounds*> bounds = {};  // chains by hash
     std::size_t bounds_count = 0;
     pod_vector<registry_state*> registries = {};  // by id
+    bool (*target)(page_state& page, page_window& out) = nullptr;  // shows target_info; null if none was declared
     pod_vector<char> scratch = {};
     registry* standard = nullptr;
     alignas(registry) unsigned char standard_space[sizeof(registry)] = {};
@@ -7289,7 +7306,8 @@ struct library {
     }
     /// Frees the memory of removed series that no update can access any more, in small portions. Never waits: a series that a
     /// thread may be updating is left for later.
-    void recycle() noexcept {
+    void recycle() noexcept { if (removals) removals->recycle(); }
+    void recycle_removed() noexcept {
         clear_tables();
         for (int portion = 1024; portion > 0;) {
             if (!resting) {
@@ -7317,7 +7335,8 @@ struct library {
     }
     /// Called by the thread between two updates: it is not updating any removed series now, and as the tags have changed, it
     /// will not do so again. Handles a portion: true when there is more.
-    bool release_owed(thread_record& t) noexcept {
+    bool release_owed(thread_record& t) noexcept { return removals && removals->release_owed(t); }
+    bool release_removed(thread_record& t) noexcept {
         for (int portion = 512; portion != 0 && !t.owes.empty(); --portion) {
             PROMETHEUS_ASYNC_DETAIL_STEP();
             record* r = t.owes[--t.owes.size];
@@ -8540,10 +8559,13 @@ struct kept_exemplar {
     double value, timestamp;
     string labels;  // `a="b",c="d"`
 };
+struct shown_series;  // in [50]
+void show_exemplars(shown_series& s, const vector<kept_exemplar>& kept) noexcept;
 /// Data that only few series have.
 struct PROMETHEUS_ASYNC_LOCAL series_extra : allocated {
     double base = 0;  // what reset() subtracts: integers can be made zero exactly, the double cannot
     vector<kept_exemplar> exemplars;  // by bucket
+    void (*show)(shown_series& s, const vector<kept_exemplar>& kept) noexcept = nullptr;  // not null if it had one
     vector<pair<string, string>> info;
     bool sum_reported = false;  // it was reported that OpenMetrics leaves its sum out
 };
@@ -8555,7 +8577,7 @@ struct PROMETHEUS_ASYNC_LOCAL collector_hook : allocated {
     family_state* family;  // its place in the registry; null when removed
     std::uint32_t running;
     std::uint32_t holders;  // handle, registry, and calls; the last one deletes it, without the lock
-    void (*call)(cursor::state& page, global_lock& lock, const family_state& f);  // so that only programs with collectors have its code
+    void (*call)(page_state& page, global_lock& lock, const family_state& f);  // so that only programs with collectors have its code
     vector<string> sums_reported{};  // series whose sum OpenMetrics leaves out, sorted
 };
 void await_calls(const collector_hook& h) noexcept;
@@ -8612,13 +8634,12 @@ struct PROMETHEUS_ASYNC_LOCAL family_head {
     /// Unique in the registry. Names that the escaping `dots` makes equal are equal with `underscores` too.
     std::string_view key() const noexcept { return legacy() ? base_name() : underscored; }
 };
-struct shown_series;  // in [50]
 /// What only metrics of one type need.
 struct type_code {
     /// Takes the options that only they have; returns what is wrong with them, or null. Null: they have none.
     const char* (*take)(family_state& f, const metric_options& o);
     /// Puts the values of a series into `s`, and the counts of buckets, to which `s` points, into `counts`.
-    void (*tell)(cursor::state& page, const family_state& f, record& r, shown_series& s, std::uint64_t* counts);
+    void (*tell)(page_state& page, const family_state& f, record& r, shown_series& s, std::uint64_t* counts);
 };
 /// Where the series of a family come from.
 enum class family_source : std::uint8_t {
@@ -8641,7 +8662,7 @@ struct PROMETHEUS_ASYNC_LOCAL family_state : family_head, allocated {
     std::size_t max_series = 0;
     double window = 0;  // of a min_max_gauge, seconds
 
-    family_face* face = nullptr;
+    family_face* face = nullptr;  // not null if it has label names
     label_frame frame{};
     pod_vector<line> lines{};
     pod_vector<line> compacted{};            // the existing ones of the first `copied` lines, until all are copied
@@ -8673,15 +8694,15 @@ struct PROMETHEUS_ASYNC_LOCAL registry_state : allocated {
     vector<family_state*> by_values;  // those that are not legacy, by as_values
     bool process_metrics;                 // were added
     std::uint32_t collectors;             // how many have no declared name
+    const sharing_code* sharing;          // not null if it had a collector
     const registry_limits* most;
     registry_limits held;
 
     static registry_state& of(registry& r) {
         if (!r.state_) {
             hook_process();
-            state.take_seed();
             state.registries.reserve(state.registries.size + 1);
-            r.state_ = new registry_state{{}, state.next_id(0), {}, {}, {}, false, 0, &r.limits_, {}};
+            r.state_ = new registry_state{{}, state.next_id(0), {}, {}, {}, false, 0, nullptr, &r.limits_, {}};
             state.registries.push(r.state_);
         }
         return *r.state_;
@@ -9220,9 +9241,11 @@ private:
     const std::uint64_t* key_;
     const char* long_;
 };
-static void frame_labels(family_state& f, bool whole) {
+static void make_frame(family_state& f) {
     string& text = f.frame.text;
+    const bool whole = f.row().one_line && !f.non_legacy;
     const auto end_value = [&](bool last) { text.append(last && whole ? "\"} " : "\","); };
+    if (whole) text.append(f.name) += '{';
     for (const auto& c : f.constants) {
         text.append(c.first).append("=\"");
         append_escaped_label(text, c.second);
@@ -9233,14 +9256,19 @@ static void frame_labels(family_state& f, bool whole) {
         f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
         end_value(&label_name == &f.labels.back());
     }
-}
-static void make_frame(family_state& f) {
-    string& text = f.frame.text;
-    const bool whole = f.row().one_line && !f.non_legacy, any = f.labels.size() + f.constants.size() != 0;
-    if (whole) text.append(f.name).append(any ? "{" : " ");
-    if (any) f.labelled->frame(f, whole);
     f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
     text.append(label_frame::step, '\0');
+}
+/// Prepares a family with labels.
+static void begin_labelled(family_state& f) {
+    make_frame(f);
+    if (f.labels.empty()) return;
+    state.take_seed();
+    if (state.free_faces) f.face = exchanged(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
+    else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
+    f.face->family = &f;
+    new_seed(*f.face);
+    release(f.face->id, f.id);
 }
 /// Writes `name{a="b"} ` or `a="b",`, by the family's frame, for a series without escapes.
 PROMETHEUS_ASYNC_DETAIL_JOINED char* put_series_text(char* to, const label_frame& frame, const record& r, std::size_t count) noexcept {
@@ -9333,19 +9361,9 @@ static std::size_t octets(const vector<pair<string, string>>& labels) noexcept {
     return sum;
 }
 
-/// Makes the series of these values, which must not exist yet. If it throws, nothing has changed. The lock is held.
-static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
-    std::size_t words = 2 * count;
-    std::size_t size = 0;
-    bool escapes = false;
-    series_needs needs;
-    for (std::size_t i = 0; i != count; ++i) {
-        needs.add(values[i]);
-        size += values[i].size();
-        escapes |= values[i].find_first_of("\\\"\n") != values[i].npos;
-        if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
-    }
-    if (f.copied != 0) f.labelled->compact(f);
+/// A record for a new series, with room for `words` of its key, and its run, whose tag is its id. If it throws, nothing has
+/// changed. The lock is held.
+static record* begin_series(family_state& f, std::size_t words, double now) {
     f.lines.reserve(f.lines.size + 1);
     state.recycle();
     const unsigned kind = f.run_kind(), length = run_length(kind);
@@ -9374,6 +9392,30 @@ static record* make_series(family_state& f, const std::string_view* values, cons
         r->turned = __builtin_bit_cast(double, infinite | 1);  // the first page begins a turn
     }
     r->family = &f;
+    r->size = 0;
+    state.shared.run_at(place)[0].store(id);
+    return r;
+}
+/// Now the page shows it. There is room for its line.
+static void end_series(family_state& f, record* r) noexcept {
+    f.lines.push(line(r));
+    ++f.living;
+}
+/// Makes the series of these values, which must not exist yet. If it throws, nothing has changed. The lock is held.
+static record* make_series(family_state& f, const std::string_view* values, const key_pair* keys, std::size_t count, double now) {
+    std::size_t words = 2 * count;
+    std::size_t size = 0;
+    bool escapes = false;
+    series_needs needs;
+    for (std::size_t i = 0; i != count; ++i) {
+        needs.add(values[i]);
+        size += values[i].size();
+        escapes |= values[i].find_first_of("\\\"\n") != values[i].npos;
+        if (is_long(keys[i])) words += (values[i].size() + 7) / 8;
+    }
+    if (f.copied != 0) compact(f);
+    state.clear_tables();
+    record* const r = begin_series(f, words, now);
     r->size = escapes || size >= record::escaped ? record::escaped : static_cast<std::uint32_t>(size);
     std::uint64_t* key = r->key();
     for (std::size_t i = 0; i != count; ++i) {
@@ -9389,15 +9431,10 @@ static record* make_series(family_state& f, const std::string_view* values, cons
             release(*key++, word);
         }
     }
-    state.shared.run_at(place)[0].store(id);
-
-    if (count != 0) {
-        undo made{[&] { state.give_run(place, id), state.give_record(r); }};
-        f.labelled->publish(f, r);
-        made.done = true;
-    }
-    f.lines.push(line(r));
-    ++f.living;
+    undo made{[&] { state.give_run(r->place, r->id), state.give_record(r); }};
+    publish(f, r);
+    made.done = true;
+    end_series(f, r);
     f.home->take(needs.sum());
     return r;
 }
@@ -9407,7 +9444,7 @@ static line* line_of(const pod_vector<line>& in, std::uint64_t id) noexcept {
     return at != in.end() && at->id() == id && at->living() ? at : nullptr;
 }
 
-
+static constexpr removal_code removing{[]() noexcept { state.recycle_removed(); }, [](thread_record& t) noexcept { return state.release_removed(t); }};
 /// Order matters: 1. take it out of the table, 2. change the table's version, 3. let its memory be used again. A lookup that
 /// saw anything of what replaces it then also sees the version.
 static void remove_series(family_state& f, line& l, bool in_table) noexcept {
@@ -9441,6 +9478,7 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
             if (t->owes.try_reserve(t->owes.size + 1)) t->owes.push(r);  // without memory the record is never used again
         }
     }
+    state.removals = &removing;
     state.retire(r);
 #if !PROMETHEUS_ASYNC_NO_THREADS
     if (this_record) state.release_owed(*this_record);
@@ -9656,6 +9694,7 @@ static void put_exemplar(const series& s, const bucket_bounds* bounds, double va
     series_extra* extra = extra_of(s);
     if (!extra) return;
     s.rec->family->special = true;
+    extra->show = show_exemplars;
     auto& kept = extra->exemplars;
     const auto keep = [&](unsigned at, string&& labels) {
         const auto k = std::lower_bound(kept.begin(), kept.end(), at, [](const kept_exemplar& have, unsigned place) { return have.at < place; });
@@ -9764,12 +9803,12 @@ static error conflict(const family_state& a, const family_state& b) {
         return error_of(errc::conflict, {b.name, ": help \"", b.help.substr(0, 30), "\", declared before: \"", a.help.substr(0, 30), "\""});
     return error_of(errc::conflict, {describe(b), " with other ", what, " than declared before"});
 }
-static declared handle_of(const family_state& f, bool labelled) noexcept {
+static declared handle_of(const family_state& f) noexcept {
     declared d;
-    d.face = f.face;
-    d.id = f.face->id;
     d.bounds = f.bounds;
-    if (!labelled) {
+    if ((d.face = f.face)) {
+        d.id = f.id;
+    } else {
         record* r = f.lines[0].living();
         d.one = {r->id, page_of(r->place), offset_of(r->place), r};
     }
@@ -9907,7 +9946,7 @@ result<declared> declare(const declaration& what) {
     registry_state& home = registry_state::of(o.registry ? *o.registry : state.default_registry());
     if (family_state* have = home.find(f.key()); have && have->name == f.name) {
         if (have->type == f.type && !difference(*have, f) && have->source == family_source::lines && !what.hook)
-            return handle_of(*have, what.labels.names != nullptr);
+            return handle_of(*have);
         return conflict(*have, f);
     }
     if (const family_state* have = clash(home, f)) return conflict(*have, f);
@@ -9917,10 +9956,10 @@ result<declared> declare(const declaration& what) {
                                       limit == &registry_limits::families ? " families" : limit == &registry_limits::series ? " series" : " bytes",
                                       " has no room for ", f.name});
     }
-    make_frame(f);
     home.reserve();
     f.id = state.next_id(0);
     f.home = &home;
+    if (f.labelled) f.labelled->begin(f);
     if (what.hook) {
         f.source = family_source::callback;
         f.hook = what.hook;
@@ -9929,20 +9968,11 @@ result<declared> declare(const declaration& what) {
         home.add(*made.release());
         return declared{};
     }
-    if (state.free_faces) f.face = detail::exchanged(state.free_faces, reinterpret_cast<family_face*>(state.free_faces->family));
-    else f.face = ::new (state.type_stable(sizeof(family_face))) family_face{};
-    undo face{[&] {
-        release(f.face->id, 0);
-        f.face->family = reinterpret_cast<family_state*>(detail::exchanged(state.free_faces, f.face));
-        f.lines.release();
-    }};
-    f.face->family = &f;
-    new_seed(*f.face);
-    release(f.face->id, f.id);
-    if (!what.labels.names) make_series(f, nullptr, nullptr, 0, now);
+    undo made_line{[&] { f.lines.release(); }};
+    if (!f.face) end_series(f, begin_series(f, 0, now));
+    made_line.done = true;
     home.add(f);
-    face.done = true;
-    return handle_of(*made.release(), what.labels.names != nullptr);
+    return handle_of(*made.release());
 }
 
 declared declare_checked(const declaration& what) { return declare(what).value(); }
@@ -9955,21 +9985,24 @@ static void destroy_family(family_state* f) noexcept {
         delete f;
         return;
     }
-    family_face& face = *f->face;
-    const std::uintptr_t table = face.table, older = face.older;
-    __atomic_store_n(&face.table, std::uintptr_t{0}, __ATOMIC_RELEASE);
-    __atomic_store_n(&face.older, std::uintptr_t{0}, __ATOMIC_RELEASE);
-    release(face.id, 0);
-    bump(face);
+    family_face* const face = f->face;
+    std::uintptr_t tables[2] = {};
+    if (face) {
+        tables[0] = face->table;
+        tables[1] = face->older;
+        __atomic_store_n(&face->table, std::uintptr_t{0}, __ATOMIC_RELEASE);
+        __atomic_store_n(&face->older, std::uintptr_t{0}, __ATOMIC_RELEASE);
+        release(face->id, 0);
+        bump(*face);
+    }
     for (std::size_t i = 0; i != f->lines.size;) {
         if (f->lines[i].living()) remove_series(*f, f->lines[i], false);
         if (++i % lines_at_once != 0 && i != f->lines.size) continue;
         state.recycle();
         global_lock::let_others_in();  // lookups no longer find it
     }
-    for (std::uintptr_t gone : {table, older}) if (gone != 0) state.give_table(entries_of(gone), gone & 63);
-    face.family = reinterpret_cast<family_state*>(state.free_faces);
-    state.free_faces = &face;
+    for (std::uintptr_t gone : tables) if (gone != 0) state.give_table(entries_of(gone), gone & 63);
+    if (face) face->family = reinterpret_cast<family_state*>(exchanged(state.free_faces, face));
     f->lines.release();
     f->compacted.release();
     delete f;
@@ -10780,14 +10813,13 @@ struct line_style {
     bool units;
     bool escaped_quotes;           // in the help text
     bool gauge_sums;               // a gauge histogram has _gsum and _gcount
-    char* (*put_time)(char* to, double seconds) noexcept;     // writes a sample's timestamp
-    char* (*put_created)(char* to, double seconds) noexcept;
+    bool milliseconds;             // the unit of a sample's timestamp; otherwise seconds
     std::string_view end;          // of the page
 };
 static constexpr line_style text_style{{created_place::own_family, false, false, true}, &type_row::text_name, false, false, false, false,
-                                       put_milliseconds, put_double, ""};
+                                       true, ""};
 static constexpr line_style openmetrics_style{{created_place::own_line, true, true, true}, &type_row::om_name, true, true, true, true,
-                                              put_timestamp, put_timestamp, "# EOF\n"};
+                                              false, "# EOF\n"};
 
 constexpr std::size_t escapings = enumerators<escaping>();
 /// The names of a format.
@@ -10854,9 +10886,9 @@ public:
         return true;
     }
     std::size_t size() const noexcept { return size_; }
+    void clear() noexcept { size_ = 0; }
     /// Removes all but the first n.
     void cut(std::size_t n) noexcept {
-        if (n == 0) size_ = 0;
         for (; size_ > n; --size_) {
             const std::uint32_t last = size_ - 1;
             std::uint32_t* link = &at(chain_of(at(last).print)).chain;
@@ -10908,8 +10940,6 @@ private:
 /// whose names no declaration has checked.
 class claimed_names {
 public:
-    bool needed = false;
-
     /// Claims all sample names of a family; false, without claiming any, if one is claimed already.
     bool claim(std::string_view base, metric_type type) {
         const std::size_t before = taken_.size();
@@ -10919,7 +10949,8 @@ public:
         return good;
     }
     std::size_t size() const noexcept { return taken_.size(); }
-    void cut(std::size_t to) { taken_.cut(to); }
+    void clear() noexcept { taken_.clear(); }
+    void cut(std::size_t to) noexcept { taken_.cut(to); }
 
 private:
     shown_texts taken_;
@@ -10953,6 +10984,8 @@ struct shown_series {
     const native_view* native = nullptr;  // its count is equal to `count`
     void (line_format::*lines)(page_text& to, const family_head& f, const shown_series& s) = nullptr;  // in line_format; null: one number
     list<kept_exemplar> native_exemplars{};
+    /// Writes the timestamp and the exemplar after a value; null: there is neither.
+    void (line_format::*tail)(page_text& to, const shown_series& s, const kept_exemplar* e, const kept_exemplar* last) = nullptr;
 };
 
 /// Removes the first `name="value",` from the labels of a series, and returns name and value without quotes and escapes.
@@ -11111,11 +11144,23 @@ public:
     }
     void created(page_text& to, const family_head& f, const shown_series& s) override {
         begin(to, f, f.base_name(), "_created", s.labels);
-        to.number([&](char* at) { return style_.put_created(at, s.created); });
+        if (style_.milliseconds) to.number(s.created);
+        else to.number([&](char* at) { return put_timestamp(at, s.created); });
         end(to, s);  // all samples of a series have the timestamp, or none
     }
     void end_page(page_text& to) override { to.text(style_.end); }
 
+    // shown_series::tail
+    void time_and_exemplar(page_text& to, const shown_series& s, const kept_exemplar* e, const kept_exemplar* last) {
+        time(to, s.timestamp);
+        for (; e != last; ++e) {
+            to.text(" # {");
+            to.text(e->labels);
+            to.text("} ");
+            to.number(e->value);
+            time(to, e->timestamp);
+        }
+    }
     // shown_series::lines
     void points(page_text& to, const family_head& f, const shown_series& s) {
         for (const shown_point& p : s.points) {
@@ -11208,18 +11253,10 @@ private:
     void time(page_text& to, double when) {
         if (when == 0) return;
         to.text(" ");
-        to.number([&](char* at) { return style_.put_time(at, when); });
+        to.number([&](char* at) { return style_.milliseconds ? put_milliseconds(at, when) : put_timestamp(at, when); });
     }
-    /// The end of a line: its timestamp and its exemplar.
     void end(page_text& to, const shown_series& s, const kept_exemplar* e = nullptr, const kept_exemplar* last = nullptr) {
-        time(to, s.timestamp);
-        for (; e != last; ++e) {
-            to.text(" # {");
-            to.text(e->labels);
-            to.text("} ");
-            to.number(e->value);
-            time(to, e->timestamp);
-        }
+        if (s.tail) (this->*s.tail)(to, s, e, last);
         to.text("\n");
     }
     void sum_and_count(page_text& to, const family_head& f, const shown_series& s, std::string_view sum, std::string_view count) {
@@ -11234,6 +11271,14 @@ private:
     const line_style& style_;
     string own_;
 };
+
+void show_exemplars(shown_series& s, const vector<kept_exemplar>& kept) noexcept {
+    std::size_t classic = kept.size();
+    while (classic != 0 && kept[classic - 1].at >= first_native_exemplar) --classic;
+    s.exemplars = {kept.data(), classic};
+    s.native_exemplars = {kept.data() + classic, kept.size() - classic};
+    s.tail = &line_format::time_and_exemplar;
+}
 
 }  // namespace detail
 
@@ -11762,19 +11807,20 @@ static void append_identity(string& to, label_pairs& labels) {
         if (!value.empty()) to.append(name).append("\xff").append(value).append("\xff");
 }
 
-}  // namespace detail
+/// The rest of the caller's buffer.
+struct page_window {
+    char* at;
+    char* end;
+    std::size_t room() const noexcept { return static_cast<std::size_t>(end - at); }
+};
 
-struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
-    using family_head = detail::family_head;
-    using family_state = detail::family_state;
-    using line = detail::line;
-    using record = detail::record;
-
+struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
     // ---- the options ----
     page_options asked;                     // without its lists, which are copied here:
-    detail::vector<std::uint64_t> registries;  // ids
-    detail::vector<detail::string> only;          // ascending
-    const detail::only_code* selects;             // not null if there are any
+    vector<std::uint64_t> registries;  // ids
+    vector<string> only;          // ascending
+    const only_code* selects;             // not null if there are any
+    const sharing_code* shares;           // not null if two families could have one name
 
     // ---- the position: families and series with smaller ids are done ----
     bool target_done;        // target_info comes first
@@ -11788,25 +11834,25 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     bool doubled;            // a series of it was left out as a duplicate
     bool created_part;       // its _created samples are being shown, as a separate family
     bool ended, failed;
-    detail::claimed_names names;
-    detail::shown_texts merged;   // series of this family, if several registries have it
+    claimed_names names;
+    shown_texts merged;   // series of this family, if several registries have it
 
     // ---- rendered octets, which are output from `drained` on ----
-    detail::page_format* as;
-    detail::page_text unit;
+    page_format* as;
+    page_text unit;
     std::size_t drained, capacity;
-    detail::vector<detail::pair<event_kind, detail::string>> notes;  // events for on_event, which is called without the lock
-    detail::string labels, all, mine;  // members, so that the next page allocates nothing
-    detail::vector<detail::shown_point> points;
-    detail::label_pairs pairs;
+    vector<pair<event_kind, string>> notes;  // events for on_event, which is called without the lock
+    string labels, all, mine;  // members, so that the next page allocates nothing
+    vector<shown_point> points;
+    label_pairs pairs;
 
     // ---- the formats ----
-    detail::line_format text{detail::text_style}, openmetrics{detail::openmetrics_style};
-    owned<detail::wire_formats> wire;
+    line_format text{text_style}, openmetrics{openmetrics_style};
+    owned<wire_formats> wire;
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wswitch"  // a format without a case does not compile
-    detail::page_format& format_of(const detail::chosen_format& which) {
+    page_format& format_of(const chosen_format& which) {
         switch (which) {
         case format::text_0_0_4:
         case format::text_1_0_0: break;
@@ -11814,24 +11860,24 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         case format::openmetrics_1_0_0: return openmetrics;
         case format::protobuf:
         case format::openmetrics_2_0_0:
-            if (!wire) wire = owned<detail::wire_formats>(which.make());
+            if (!wire) wire = owned<wire_formats>(which.make());
             if (wire) return wire->of(which);
             failed = true;  // PROMETHEUS_ASYNC_NO_NATIVE
         }
         return text;
     }
 #pragma GCC diagnostic pop
-    const detail::format_rules& rules() const noexcept { return as->rules; }
-    void start(const page_options& options, detail::page_format* in = nullptr);
-    static state& of(cursor& page) {
-        if (!page.state_) page.state_ = new state{};
+    const format_rules& rules() const noexcept { return as->rules; }
+    void start(const page_options& options, page_format* in = nullptr);
+    static page_state& of(cursor& page) {
+        if (!page.state_) page.state_ = new page_state{};
         return *page.state_;
     }
 
     // ---- series ----
 
     /// The help or unit of the first of the merged families that has one.
-    const detail::string& first_with(const family_state& f, detail::string family_head::*what) const {
+    const string& first_with(const family_state& f, string family_head::*what) const {
         for (std::size_t k = at_registry; (f.*what).empty() && k != registries.size(); ++k)
             if (const family_state* g = twin(f, k); g && !(g->*what).empty()) return g->*what;
         return f.*what;
@@ -11846,81 +11892,79 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     }
     /// Whether the series of a type show when they were created.
     bool shows_created(metric_type type) const noexcept {
-        if (!detail::row_of(type).created) return false;
-        if (rules().created == detail::created_place::beside) return asked.start_timestamps;
+        if (!row_of(type).created) return false;
+        if (rules().created == created_place::beside) return asked.start_timestamps;
         return asked.created == created_series::all ||
-               (asked.created == created_series::openmetrics && rules().created != detail::created_place::own_family);
+               (asked.created == created_series::openmetrics && rules().created != created_place::own_family);
     }
-    void sum_and_count(detail::shown_series& s, const family_state& f, detail::record& r, double sum, std::uint64_t observed) {
-        if (!detail::set_sum(s, rules(), f.type, sum, observed)) return;
-        if (!r.extra) r.extra = new detail::series_extra;
+    void sum_and_count(shown_series& s, const family_state& f, record& r, double sum, std::uint64_t observed) {
+        if (!set_sum(s, rules(), f.type, sum, observed)) return;
+        if (!r.extra) r.extra = new series_extra;
         if (!std::exchange(r.extra->sum_reported, true)) note_sum(f, s.labels);
     }
     void note_sum(const family_head& f, std::string_view own) {
         if (!own.empty()) own.remove_suffix(1);
-        note(event_kind::sum_left_out, f.name, detail::string("{").append(own) + "}: OpenMetrics pages leave out a sum that is negative or NaN");
+        note(event_kind::sum_left_out, f.name, string("{").append(own) + "}: OpenMetrics pages leave out a sum that is negative or NaN");
     }
-    static void exemplars(detail::shown_series& s, const detail::vector<detail::kept_exemplar>& kept) {
-        std::size_t classic = kept.size();
-        while (classic != 0 && kept[classic - 1].at >= detail::first_native_exemplar) --classic;
-        s.exemplars = {kept.data(), classic};
-        s.native_exemplars = {kept.data() + classic, kept.size() - classic};
-    }
-    detail::run_sum histogram_sum([[maybe_unused]] detail::shown_series& s, [[maybe_unused]] const family_state& f, detail::record& r, std::uint64_t* counts) {
+    run_sum histogram_sum([[maybe_unused]] shown_series& s, [[maybe_unused]] const family_state& f, record& r, std::uint64_t* counts) {
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-        if (detail::is_native(r) && rules().native && asked.native_histograms) {
-            const detail::run_sum sum = wire->view(s, r, counts, began);
+        if (is_native(r) && rules().native && asked.native_histograms) {
+            const run_sum sum = wire->view(s, r, counts, began);
             if (!s.native) note(event_kind::native_left_out, f.name, ": native buckets are left out: their parts do not agree");
             return sum;
         }
 #endif
-        return detail::sum_since_reset(r, r.place, counts);
+        return sum_since_reset(r, r.place, counts);
     }
     /// Gives the format one series of a registry.
     void series(const family_state& f, record& r) {
-        detail::shown_series s;
+        shown_series s;
         s.labels = labels_of(f, r);
         s.created = r.created;
         s.has_created = shows_created(f.type);
         if (created_part) return as->created(unit, f, s);
-        if (rules().exemplars && r.extra) exemplars(s, r.extra->exemplars);
+        if (rules().exemplars && r.extra && r.extra->show) r.extra->show(s, r.extra->exemplars);
         std::uint64_t counts[256];
         if (f.code) f.code->tell(*this, f, r, s, counts);
-        else if (f.row().cells == detail::cell_rule::sum) s.number = detail::sum_of_number(r, r.place);
-        else s.number.real = detail::gauge_value(r, r.place);
+        else if (f.row().cells == cell_rule::sum) s.number = sum_of_number(r, r.place);
+        else s.number.real = gauge_value(r, r.place);
         as->series(unit, f, s);
     }
 
-    // type_code::tell
-    static void tell_facts(state& page, const family_state&, record& r, detail::shown_series& s, std::uint64_t*) {
+    // type_code
+    static const char* take_facts(family_state& f, const metric_options&) {
+        if (is_target(f)) state.target = target;
+        return nullptr;
+    }
+    static void tell_facts(page_state& page, const family_state&, record& r, shown_series& s, std::uint64_t*) {
         s.number.whole = 1;
         if (!r.extra) return;
         page.all = s.labels;
         for (const auto& [label_name, label_value] : r.extra->info) {
             page.unit.quoted.clear();
-            detail::append_escaped_label(page.unit.quoted, label_value);
+            append_escaped_label(page.unit.quoted, label_value);
             page.unit.add_label(page.all, label_name, page.unit.quoted);
         }
         s.labels = page.all;
     }
-    static void tell_states(state& page, const family_state& f, record& r, detail::shown_series& s, std::uint64_t*) {
+    static void tell_states(page_state& page, const family_state& f, record& r, shown_series& s, std::uint64_t*) {
         page.points.clear();
         for (std::size_t i = 0; i != f.states.size(); ++i) page.points.push_back({f.states[i], r.word.state == i ? 1.0 : 0.0});
         s.points = page.points;
-        s.lines = &detail::line_format::points;
+        s.lines = &line_format::points;
     }
-    static void tell_extremes(state& page, const family_state&, record& r, detail::shown_series& s, std::uint64_t*) {
-        const detail::run_extremes both = detail::extremes_at(r, r.place, page.now);
+    static void tell_extremes(page_state& page, const family_state&, record& r, shown_series& s, std::uint64_t*) {
+        const run_extremes both = extremes_at(r, r.place, page.now);
         page.points.clear();
         page.points.push_back({"min", both.least});
         page.points.push_back({"max", both.most});
         s.points = page.points;
-        s.lines = &detail::line_format::points;
+        s.lines = &line_format::points;
     }
-    static void tell_buckets(state& page, const family_state& f, record& r, detail::shown_series& s, std::uint64_t* counts) {
-        const detail::bucket_bounds& b = *f.bounds;
+    static void tell_buckets(page_state& page, const family_state& f, record& r, shown_series& s, std::uint64_t* counts) {
+        const bucket_bounds& b = *f.bounds;
         std::memset(counts, 0, (b.count + 1 + (b.native ? 2U : 0U)) * sizeof counts[0]);
-        const detail::run_sum sum = page.histogram_sum(s, f, r, counts);
+        const run_sum sum = page.histogram_sum(s, f, r, counts);
         for (unsigned i = 1; i <= b.count; ++i) counts[i] += counts[i - 1];
         if (b.native) {  // the count is that of the native part: an observation that a thread is adding may be in only one of the two
             for (unsigned i = 0; i != b.count; ++i) counts[i] = (std::min)(counts[i], sum.whole);
@@ -11929,12 +11973,12 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         s.upper = {b.upper, b.count + std::size_t{1}};
         s.cumulative = counts;
         s.texts = &b;
-        s.lines = &detail::line_format::buckets;
+        s.lines = &line_format::buckets;
         page.sum_and_count(s, f, r, sum.real, counts[b.count]);
     }
-    static void tell_summary(state& page, const family_state& f, record& r, detail::shown_series& s, std::uint64_t*) {
-        const detail::run_sum sum = detail::sum_of_number(r, r.place);
-        s.lines = &detail::line_format::quantiles;
+    static void tell_summary(page_state& page, const family_state& f, record& r, shown_series& s, std::uint64_t*) {
+        const run_sum sum = sum_of_number(r, r.place);
+        s.lines = &line_format::quantiles;
         page.sum_and_count(s, f, r, sum.real, sum.whole);
     }
 
@@ -11946,25 +11990,46 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     const family_state* owner(const family_head& f, bool declared) {
         mine.assign(unit.bare_name(f));
         for (std::size_t k = 0; k != registries.size(); ++k) {
-            detail::registry_state* r = detail::registry_of(registries[k]);
+            registry_state* r = registry_of(registries[k]);
             if (!r) continue;
             const auto wins = [&](const family_state& g) {
                 return g.id < limit && (!declared || (g.legacy() != f.legacy() ? g.legacy() : k < at_registry)) &&
-                       ((unit.plain(f) && unit.plain(g)) || detail::overlap(unit.bare_name(g), g.type, mine, f.type));
+                       ((unit.plain(f) && unit.plain(g)) || overlap(unit.bare_name(g), g.type, mine, f.type));
             };
-            if (const family_state* g = detail::clash(*r, f, wins)) return g;
+            if (const family_state* g = clash(*r, f, wins)) return g;
         }
         return nullptr;
     }
     /// Whether a declared family has the right to its names on this page: a family that is never escaped takes precedence, then
     /// one of an earlier registry. The lock is held.
-    bool own_names(const family_state& f) {
-        if (!names.needed) return true;  // its declaration has checked them
-        const family_state* g = owner(f, true);
+    static bool owns(page_state& page, const family_state& f) {
+        const family_state* g = page.owner(f, true);
         if (g && mergeable(*g, f)) return false;  // it is merged with that
-        if (!g && names.claim(mine, f.type)) return true;
-        note(event_kind::names_collided, f.name, " is left out: its name is already used on this page");
+        if (!g && page.names.claim(page.mine, f.type)) return true;
+        page.note(event_kind::names_collided, f.name, " is left out: its name is already used on this page");
         return false;
+    }
+    /// The family of another registry whose series are shown with those of `f`.
+    static const family_state* find_twin(const page_state& page, const family_state& f, std::size_t k) {
+        if (is_target(f)) return nullptr;  // a page has only one
+        registry_state* r = registry_of(page.registries[k]);
+        const family_state* g = r ? r->find(f.key()) : nullptr;
+        return g && mergeable(f, *g) && g->id < page.limit ? g : nullptr;
+    }
+    /// Whether an earlier registry has this series: the same label values, as these families have the same label names.
+    static bool repeats(page_state& page, const family_state& f, const record& r) {
+        string& text = page.all;
+        text.clear();
+        if (f.labelled) f.labelled->prepared(text, f, r);
+        if (f.type == metric_type::info && r.extra) {
+            page.pairs.clear();
+            for (const auto& [label_name, value] : r.extra->info) page.pairs.emplace_back(string(page.unit.escaped(label_name, true)), value);
+            append_identity(text, page.pairs);
+        }
+        if (page.merged.add(text)) return false;
+        if (!page.created_part && !std::exchange(page.doubled, true))
+            page.note(event_kind::names_collided, f.name, ": a series is left out: an earlier registry has it");
+        return true;
     }
     /// The same for a family that a collector yields: declared families take precedence. A callback metric counts as declared.
     /// The lock is held.
@@ -11972,10 +12037,10 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     /// Counts an event, and stores it for on_event, which is called after the lock is released. The lock is held.
     void note(event_kind kind, std::string_view of, std::string_view what) {
         const auto at = static_cast<unsigned>(kind);
-        ++detail::state.counted[at];
+        ++state.counted[at];
         if (!asked.on_event) return;
-        ++detail::state.reported[at];
-        notes.emplace_back(kind, detail::string(of).append(what));
+        ++state.reported[at];
+        notes.emplace_back(kind, string(of).append(what));
     }
 
     // ---- pulling ----
@@ -11990,16 +12055,11 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         return steps < work ? work -= steps, true : std::exchange(work, 0) != 0;
     }
 
-    struct window {
-        char* at;
-        char* end;
-        std::size_t room() const noexcept { return static_cast<std::size_t>(end - at); }
-    };
     /// Outputs the unit; true when all of it was output.
-    bool drain(window& out) noexcept {
+    bool drain(page_window& out) noexcept {
         const std::size_t rest = unit.octets.size - drained;
         const std::size_t n = rest < out.room() ? rest : out.room();
-        if (n != 0) out.at = detail::put_text(out.at, {unit.octets.data + drained, n});
+        if (n != 0) out.at = put_text(out.at, {unit.octets.data + drained, n});
         drained += n;
         if (drained != unit.octets.size) return false;
         unit.octets.size = drained = 0;
@@ -12007,9 +12067,9 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     }
     /// Copies lines of one sample; false when the window is full. Values are summed thread by thread, so that each page of
     /// cells is read once for all lines, and not once for each line.
-    bool copy_lines(const family_state& f, const line* from, const line* end, window& out) {
+    bool copy_lines(const family_state& f, const line* from, const line* end, page_window& out) {
         constexpr std::size_t chunk = 128;  // few enough for their records to stay in the cache
-        const bool counts = f.row().cells == detail::cell_rule::sum;
+        const bool counts = f.row().cells == cell_rule::sum;
         const std::size_t label_count = f.labels.size(), fixed = f.frame.ends.back();
         record* recs[chunk];
         std::uint64_t ids[chunk];
@@ -12023,7 +12083,7 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
             if (n > chunk) n = chunk;
             if (n > left) n = left;
             // 1. The records, and their values in the shared runs.
-            const detail::cell* page = detail::nowhere;
+            const cell* page = nowhere;
             std::uint32_t number = ~std::uint32_t{0};  // of the page of cells: mostly that of the previous line
             std::uint32_t low = number, high = 0;      // of all pages
             for (std::size_t i = 0; i != n; ++i) {
@@ -12033,37 +12093,37 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                 record* const r = recs[i] = from[i].living();
                 ids[i] = r ? r->id : from[i].id();
                 places[i] = r ? r->place : i == 0 ? 0 : places[i - 1];
-                if (detail::page_of(places[i]) != number) {
-                    number = detail::page_of(places[i]);
-                    page = detail::state.shared.run_at(detail::place_of(number, 0));
+                if (page_of(places[i]) != number) {
+                    number = page_of(places[i]);
+                    page = state.shared.run_at(place_of(number, 0));
                     low = (std::min)(low, number);
                     high = (std::max)(high, number);
                 }
-                const detail::cell* run = page + detail::offset_of(places[i]);
+                const cell* run = page + offset_of(places[i]);
                 const bool good = run->load() == ids[i];
                 real[i] = good ? run[1].real() : 0;
                 whole[i] = good ? run[2].load() : 0;
             }
             // 2. Those in the own runs of threads.
-            const auto add = [&](const detail::cell_block& block) {
+            const auto add = [&](const cell_block& block) {
                 number = ~std::uint32_t{0};
                 for (std::size_t i = 0; i != n; ++i) {
-                    if (detail::page_of(places[i]) != number) {
-                        number = detail::page_of(places[i]);
-                        page = block.run_at(detail::place_of(number, 0));
+                    if (page_of(places[i]) != number) {
+                        number = page_of(places[i]);
+                        page = block.run_at(place_of(number, 0));
                     }
-                    const detail::cell* run = page + detail::offset_of(places[i]);
+                    const cell* run = page + offset_of(places[i]);
                     if (run->load() != ids[i]) continue;
                     real[i] += run[1].real();
                     whole[i] += run[2].load();
                 }
             };
-            const auto has_pages = [&](const detail::cell_block& block) {
+            const auto has_pages = [&](const cell_block& block) {
                 if (high - low >= n) return low < block.count;
-                for (std::uint32_t p = low; p <= high && p < block.count; ++p) if (block.pages[p] != detail::nowhere) return true;
+                for (std::uint32_t p = low; p <= high && p < block.count; ++p) if (block.pages[p] != nowhere) return true;
                 return false;
             };
-            for (const detail::thread_record* t = detail::state.threads; t; t = t->next) if (has_pages(t->block)) add(t->block);
+            for (const thread_record* t = state.threads; t; t = t->next) if (has_pages(t->block)) add(t->block);
             // 3. The lines.
             for (std::size_t i = 0; i != n; ++i, ++from) {
                 record* const r = recs[i];
@@ -12073,20 +12133,20 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                     if (!spend(hole_work)) return false;
                     continue;
                 }
-                if (std::uint64_t{fixed} + r->size + detail::number_room > out.room()) [[unlikely]] {
+                if (std::uint64_t{fixed} + r->size + number_room > out.room()) [[unlikely]] {
                     if (r->size != record::escaped && out.room() != capacity) return false;
                     ++at_line;
                     series(f, *r);  // it has escapes, or is longer than any window
                     if (!drain(out)) return false;
                     continue;
                 }
-                char* to = detail::put_series_text(out.at, f.frame, *r, label_count);
+                char* to = put_series_text(out.at, f.frame, *r, label_count);
                 if (counts) {
-                    if (real[i] != 0) real[i] = detail::steady(*r, real[i]);
-                    to = detail::put_counter(to, {real[i], whole[i]});
+                    if (real[i] != 0) real[i] = steady(*r, real[i]);
+                    to = put_counter(to, {real[i], whole[i]});
                 } else {
                     const std::uint64_t shared = r->word.last_set.load();
-                    to = detail::put_double(to, shared == detail::shared_value::unset ? detail::signed_sum({real[i], whole[i]}) : __builtin_bit_cast(double, shared));
+                    to = put_double(to, shared == shared_value::unset ? signed_sum({real[i], whole[i]}) : __builtin_bit_cast(double, shared));
                 }
                 *to++ = '\n';
                 out.at = to;
@@ -12097,34 +12157,18 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     }
     /// The family of registry `k` whose series are shown with those of `f`.
     const family_state* twin(const family_state& f, std::size_t k) const {
-        if (k == at_registry) return &f;
-        if (detail::is_target(f)) return nullptr;  // a page has only one
-        detail::registry_state* r = detail::registry_of(registries[k]);
-        const family_state* g = r ? r->find(f.key()) : nullptr;
-        return g && mergeable(f, *g) && g->id < limit ? g : nullptr;
+        return k == at_registry ? &f : shares->twin(*this, f, k);
     }
-    /// A text that identifies a series of merged families: its label values, as these families have the same label names.
-    std::string_view identity(const family_state& f, const record& r) {
-        all.clear();
-        if (f.labelled) f.labelled->prepared(all, f, r);
-        if (f.type != metric_type::info || !r.extra) return all;
-        pairs.clear();
-        for (const auto& [label_name, value] : r.extra->info) pairs.emplace_back(detail::string(unit.escaped(label_name, true)), value);
-        detail::append_identity(all, pairs);
-        return all;
-    }
-    bool lines(const family_state& first, const family_state& f, window& out) {
+    bool lines(const family_state& first, const family_state& f, page_window& out) {
         const line* l = line::first_from(f.lines.begin(), f.lines.end(), at_line);
         bool several = at_twin != at_registry;
         for (std::size_t k = at_registry + 1; k != registries.size() && !several; ++k) several = twin(first, k) != nullptr;
-        if (rules().copies_lines && f.row().one_line && unit.plain(f) && !f.special && !several && !shows_created(f.type))
-            return copy_lines(f, l, f.lines.end(), out);
+        if (f.labelled && rules().copies_lines && f.row().one_line && unit.plain(f) && !f.special && !several && !shows_created(f.type))
+            return f.labelled->lines(*this, f, l, out);
         for (; l != f.lines.end() && l->id() < limit; ++l) {
             at_line = l->id() + 1;
             record* const r = l->living();
-            const bool another = r && several && !merged.add(identity(f, *r));
-            if (another && !created_part && !std::exchange(doubled, true))
-                note(event_kind::names_collided, f.name, ": a series is left out: an earlier registry has it");
+            const bool another = r && several && shares->repeats(*this, f, *r);
             if (!r || another || as->enough) {
                 as->counted += r && !another;
                 if (!spend(series_work)) return false;
@@ -12136,14 +12180,14 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         return true;
     }
     /// Shows a family; false when the window is full.
-    bool family(const family_state& f, window& out) {
+    bool family(const family_state& f, page_window& out) {
         const auto begin = [&](bool of_created) {
             at_twin = at_registry;
             at_line = 0;
-            merged.cut(0);
+            merged.clear();
             doubled = false;
             created_part = of_created;
-            const detail::string& help = first_with(f, &family_head::help);
+            const string& help = first_with(f, &family_head::help);
             if (of_created) as->begin_created(unit, f, help);
             else as->begin_family(unit, f, help, first_with(f, &family_head::unit));
             return drain(out);
@@ -12152,49 +12196,50 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
         for (;;) {
             for (; at_twin != registries.size(); ++at_twin, at_line = 0)
                 if (const family_state* g = twin(f, at_twin); g && !lines(f, *g, out)) return false;
-            if (created_part || rules().created != detail::created_place::own_family || !shows_created(f.type)) return true;
+            if (created_part || rules().created != created_place::own_family || !shows_created(f.type)) return true;
             if (!begin(true)) return false;
         }
     }
     /// Ends the family whose head was shown, even if it was removed.
     void end_family() { if (std::exchange(begun, false)) as->end_family(unit); }
     /// Shows a declared family if it is selected; false when the window is full.
-    bool one(const family_state& f, window& out) { return !(begun || (wanted(f) && own_names(f))) || family(f, out); }
-    bool target(window& out) {
+    bool one(const family_state& f, page_window& out) { return !(begun || (wanted(f) && (!shares || shares->owns(*this, f)))) || family(f, out); }
+    /// Shows target_info, which is first on a page; false when the window is full.
+    static bool target(page_state& page, page_window& out) {
         const auto of = [&](std::size_t k) -> const family_state* {
-            detail::registry_state* home = detail::registry_of(registries[k]);
+            registry_state* home = registry_of(page.registries[k]);
             const family_state* f = home ? home->find("target") : nullptr;
-            return f && detail::is_target(*f) && f->id < limit ? f : nullptr;
+            return f && is_target(*f) && f->id < page.limit ? f : nullptr;
         };
-        for (; at_registry != registries.size(); ++at_registry, end_family()) {
-            if (!spend(family_work)) return false;
-            const family_state* f = of(at_registry);
+        for (; page.at_registry != page.registries.size(); ++page.at_registry, page.end_family()) {
+            if (!page.spend(family_work)) return false;
+            const family_state* f = of(page.at_registry);
             if (!f) continue;
-            if (!one(*f, out)) return false;
-            for (std::size_t k = at_registry + 1; k != registries.size(); ++k)
-                if (const family_state* g = of(k); g && wanted(*g) && !detail::same_facts(*f, *g))
-                    note(event_kind::names_collided, g->name, " of a later registry is left out: a page has one");
+            if (!page.one(*f, out)) return false;
+            for (std::size_t k = page.at_registry + 1; k != page.registries.size(); ++k)
+                if (const family_state* g = of(k); g && page.wanted(*g) && !same_facts(*f, *g))
+                    page.note(event_kind::names_collided, g->name, " of a later registry is left out: a page has one");
             break;
         }
-        target_done = true;
-        end_family();
-        at_registry = 0;
-        return drain(out);
+        page.target_done = true;
+        page.end_family();
+        page.at_registry = 0;
+        return page.drain(out);
     }
 
-    pull walk(window& out) {
+    pull walk(page_window& out) {
         // 1. Octets for which the last pull had no room.
         if (failed) return pull::failed;
         if (!drain(out)) return pull::more;
         work = pull_work;
-        detail::global_lock lock;
+        global_lock lock;
         // 2. target_info, and 3. all families by registry and id. The position is a pair of ids, because anything may have been
         //    removed meanwhile.
-        if (!target_done && !target(out)) return pull::more;
+        if (!target_done && !state.target(*this, out)) return pull::more;
         for (; at_registry != registries.size(); ++at_registry, at_family = 0, end_family()) {
             for (;;) {
                 if (!drain(out) || !spend(family_work * registries.size())) return pull::more;  // each registry may have a family of this name
-                detail::registry_state* home = detail::registry_of(registries[at_registry]);
+                registry_state* home = registry_of(registries[at_registry]);
                 if (!home) break;
                 const auto next = std::lower_bound(home->families.begin(), home->families.end(), at_family,
                                                    [](const family_state* f, std::uint64_t id) { return f->id < id; });
@@ -12203,11 +12248,11 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
                 if (f.id != at_family) end_family();
                 at_family = f.id;
                 if (!drain(out)) return pull::more;
-                if (f.source == detail::family_source::lines) {
+                if (f.source == family_source::lines) {
                     if (f.labelled) f.labelled->tidy(**next);
-                    if (!detail::is_target(f) && !one(f, out)) return pull::more;
+                    if (!is_target(f) && !one(f, out)) return pull::more;
                 } else {
-                    if (f.hook->run && (f.source == detail::family_source::collector || wanted(f))) f.hook->call(*this, lock, f);
+                    if (f.hook->run && (f.source == family_source::collector || wanted(f))) f.hook->call(*this, lock, f);
                     if (failed) return pull::failed;
                 }
                 ++at_family;
@@ -12220,17 +12265,18 @@ struct PROMETHEUS_ASYNC_LOCAL cursor::state : detail::allocated {
     }
 };
 
-namespace detail {
-constinit const label_code label_code::all{take_labels, frame_labels, detail::publish, detail::compact, detail::tidy, append_series_text, append_labels};
+constinit const label_code label_code::all{
+    take_labels, begin_labelled, detail::tidy,
+    [](page_state& page, const family_state& f, const line* from, page_window& out) { return page.copy_lines(f, from, f.lines.end(), out); },
+    append_series_text, append_labels};
 constinit const only_code only_code::all{take_only, has_name};
-constinit const type_code histogram_code{take_buckets, cursor::state::tell_buckets};
-constinit const type_code summary_code{nullptr, cursor::state::tell_summary};
-constinit const type_code info_code{nullptr, cursor::state::tell_facts};
-constinit const type_code state_set_code{take_states, cursor::state::tell_states};
-constinit const type_code min_max_code{take_window, cursor::state::tell_extremes};
-}  // namespace detail
-
-void cursor::state::start(const page_options& options, detail::page_format* in) {
+constinit const sharing_code sharing_code::all{page_state::owns, page_state::find_twin, page_state::repeats};
+constinit const type_code histogram_code{take_buckets, page_state::tell_buckets};
+constinit const type_code summary_code{nullptr, page_state::tell_summary};
+constinit const type_code info_code{page_state::take_facts, page_state::tell_facts};
+constinit const type_code state_set_code{take_states, page_state::tell_states};
+constinit const type_code min_max_code{take_window, page_state::tell_extremes};
+void page_state::start(const page_options& options, page_format* in) {
     asked = options;
     asked.registries = {};
     asked.only = {};
@@ -12238,8 +12284,7 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
     only.clear();
     if ((selects = options.only.code())) selects->take(only, options.only);
     registries.clear();
-    names.cut(0);
-    target_done = false;
+    names.clear();
     at_registry = 0;
     at_family = at_line = 0;
     begun = ended = failed = false;
@@ -12248,16 +12293,18 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
     unit.names = options.names;
     unit.octets.size = drained = 0;
     now = monotonic_now();
-    detail::global_lock lock;
-    limit = (detail::state.sequence + 1) << 12;
+    global_lock lock;
+    limit = (state.sequence + 1) << 12;
+    target_done = !state.target;
     const auto add = [&](const registry* r) {
-        const detail::registry_state* made = r ? detail::registry_state::peek(*r) : nullptr;
+        const registry_state* made = r ? registry_state::peek(*r) : nullptr;
         if (made && std::find(registries.begin(), registries.end(), made->id) == registries.end()) registries.push_back(made->id);
     };
-    if (options.registries.empty()) add(detail::state.standard);
+    if (options.registries.empty()) add(state.standard);
     for (const registry* r : options.registries) add(r);
-    names.needed = registries.size() > 1;
-    for (std::uint64_t id : registries) names.needed |= detail::registry_of(id)->collectors != 0;
+    shares = registries.size() > 1 ? options.registries.code() : nullptr;
+    for (std::uint64_t id : registries)
+        if (const registry_state& r = *registry_of(id); r.collectors != 0) shares = r.sharing;
 
     // Errors of updates are reported here, because updates must be fast.
     static constexpr struct {
@@ -12271,19 +12318,21 @@ void cursor::state::start(const page_options& options, detail::page_format* in) 
                   {event_kind::sum_left_out, "a sum is negative or NaN: OpenMetrics pages leave it out"}};
     for (const auto& e : silent) {
         const auto at = static_cast<unsigned>(e.kind);
-        if (!options.on_event || detail::state.reported[at] == detail::state.counted[at]) continue;
-        detail::state.reported[at] = detail::state.counted[at];
+        if (!options.on_event || state.reported[at] == state.counted[at]) continue;
+        state.reported[at] = state.counted[at];
         lock.pause();
         notify(options.on_event, options.context, {e.kind, error(errc::invalid_option, e.what)});
         lock.resume();
     }
 }
+}  // namespace detail
+
 void cursor::start(const page_options& options) {
-    state::of(*this).start(options);
+    detail::page_state::of(*this).start(options);
 }
 pulled cursor::next(std::span<char> into) noexcept {
     if (!state_ || into.size() < 64) return {0, pull::failed};
-    state::window out{into.data(), into.data() + into.size()};
+    detail::page_window out{into.data(), into.data() + into.size()};
     state_->capacity = into.size();
     pull what = pull::failed;
     detail::contain("a page", [&] { what = state_->walk(out); }, [&](const error&) { state_->failed = true; });  // no memory
@@ -12397,7 +12446,7 @@ void collectors_after_fork() noexcept {
         }
 #endif
 }
-static void call_collector(cursor::state& page, global_lock& lock, const family_state& f);
+static void call_collector(page_state& page, global_lock& lock, const family_state& f);
 /// Adds a callback metric: it is declared, which reserves its name, and a collector of one sample shows it.
 static collector_hook* add_metric(declared_type type, metric_name name, std::string_view help, callback<double()> read,
                                   const metric_options& options) {
@@ -12439,6 +12488,7 @@ collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
     family->id = detail::state.next_id(0);
     home.families.push_back(family.get());
     ++home.collectors;
+    home.sharing = &detail::sharing_code::all;
     static_cast<void>(family.release());
     return collector_handle(hook.release());
 }
@@ -12472,7 +12522,7 @@ callback_counter::callback_counter(metric_name name, std::string_view help, call
 
 /// Gives the format what a collector yields, and checks it.
 struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
-    cursor::state& page;
+    page_state& page;
     collector_hook& hook;
     bool declared;  // for a callback metric
     family_head f{};
@@ -12491,7 +12541,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         contain("a reason", [&] { why = detail::string(f.name).append(f.name.empty() ? "" : ": ").append(reason); }, [](const error&) {});
     }
     void end_family() {
-        seen.cut(0);
+        seen.clear();
         if (!created.empty()) {
             page.as->begin_created(page.unit, f, f.help);
             page.unit.text(created);
@@ -12561,7 +12611,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     void show(shown_series& s) {
         static constexpr decltype(s.lines) lines[] = {nullptr, nullptr, &line_format::points, &line_format::buckets, &line_format::quantiles};
         s.lines = lines[static_cast<std::size_t>(f.row().shape)];
-        cursor::state::exemplars(s, exemplars);
+        show_exemplars(s, exemplars);
         page.as->series(page.unit, f, s);
         if (s.has_created && page.rules().created == created_place::own_family) {
             const std::size_t start = page.unit.octets.size;
@@ -12706,7 +12756,7 @@ void sample_sink::fail(std::string_view why) { to_.fail(why); }
 
 namespace detail {
 /// Calls a collector without the lock. Afterwards its families are in the unit, or were left out.
-static void call_collector(cursor::state& page, global_lock& lock, const family_state& f) {
+static void call_collector(page_state& page, global_lock& lock, const family_state& f) {
     collector_hook& hook = *f.hook;
     if (collector_call::of(hook, calling)) return;  // it makes this page itself: without end, if it were called again
     // 1. The call is counted: a removal now waits for it, and the hook outlives it.
@@ -12985,9 +13035,9 @@ result<double> registry::sample_value(std::string_view name, list<label> labels)
     detail::sample_finder finder(name, labels);
     result<void> looked;
     detail::contain("a page", [&] {
-        cursor::state page{};
-        page.start({.names = escaping::allow_utf8, .registries = mine, .created = created_series::all}, &finder);
-        cursor::state::window nothing{nullptr, nullptr};
+        detail::page_state page{};
+        page.start({.names = escaping::allow_utf8, .registries = {mine, 1, nullptr}, .created = created_series::all}, &finder);
+        detail::page_window nothing{nullptr, nullptr};
         while (!finder.found && page.walk(nothing) == pull::more) {}
     }, [&](const error& why) { looked = why; });
     if (finder.found) return finder.value;
@@ -15300,7 +15350,7 @@ public:
     virtual ~page_view() = default;
     /// Reads the query of the target, and begins the page of these registries. Returns fields of the answer's head, each with
     /// its CRLF, Content-Type among them.
-    virtual std::string_view start(cursor& page, http_service& of, string& target, list<registry*> registries) = 0;
+    virtual std::string_view start(cursor& page, http_service& of, string& target, list_with<registry*, sharing_code> registries) = 0;
     virtual pulled next(cursor& page, std::span<char> into) noexcept = 0;  // as the cursor's
 };
 
@@ -15392,7 +15442,10 @@ struct http_queue {
 struct http_route {
     string path, text, content_type;
     vector<registry*> registries;
+    const sharing_code* sharing = nullptr;
     bool is_text = false, open = false;
+
+    list_with<registry*, sharing_code> shown() const noexcept { return {registries.data(), registries.size(), sharing}; }
     health_check check{};
     page_view* (*view)() = nullptr;
 };
@@ -16124,7 +16177,7 @@ void http_connection::answer_page(const http_route& route) {
     answer_.head.put(service_.process_start);
     block_->page.start({.as = agreed.as,
                         .names = agreed.names,
-                        .registries = route.registries,
+                        .registries = route.shown(),
                         .only = service_.names,
                         .created = service_.created,
                         .native_histograms = service_.native_histograms,
@@ -16142,7 +16195,7 @@ void http_connection::answer_view(const http_route& route) {
     begin_head(200);
     page_body& body = block_->page;
     body.view = owned<page_view>(route.view());
-    answer_.head.put(body.view->start(body.page, service_, parser_.head.target, route.registries));
+    answer_.head.put(body.view->start(body.page, service_, parser_.head.target, route.shown()));
     body.begin(false);
     const negotiation agreed = negotiate({}, parser_.head.accept_encoding, service_.formats);
     answer_.gzip = service_.gzip && agreed.gzip;
@@ -16808,6 +16861,7 @@ server_state::server_state(event_loop& on, const server_options& o)
         if (!r.text.empty() + bool(r.check) + (!r.registries.empty() || r.view) > 1) bad("routes: either registries, or a text, or a check");
         http_route& made = add(r.path, r.text, r.content_type);
         made.registries.assign(r.registries.begin(), r.registries.end());
+        made.sharing = r.registries.code();
         made.open = r.open;
         made.check = r.check;
         made.view = r.view;
@@ -18118,7 +18172,7 @@ struct push_page : allocated {
 private:
     void start() {
         page_options how;
-        how.registries = m.registries;
+        how.registries = {m.registries.data(), m.registries.size(), m.numbers.registries.code()};
         names.assign(m.only.begin(), m.only.end());
         how.only = names;
         how.on_collector_error = m.numbers.on_collector_error;
@@ -18844,7 +18898,7 @@ private:
 
 class PROMETHEUS_ASYNC_LOCAL landing_view final : public page_view {
 public:
-    std::string_view start(cursor& page, http_service& of, string& target, list<registry*> registries) override {
+    std::string_view start(cursor& page, http_service& of, string& target, list_with<registry*, sharing_code> registries) override {
         service_ = &of;
         std::string_view as;
         query_fields(target, [&](std::string_view key, std::string_view value) {
@@ -18864,7 +18918,7 @@ public:
         }
         what.names = escaping::allow_utf8;
         what.created = created_series::off;
-        cursor::state::of(page).start(what, &format_);  // which outlives the page
+        page_state::of(page).start(what, &format_);  // which outlives the page
         begin();
         return landing_fields;
     }
@@ -19990,7 +20044,7 @@ result<void> textfile_state::write_page(std::size_t& octets) {
         return error(errc::invalid_option, "textfile: the path must end in .prom, or node_exporter does not read it");
     const vector<std::string_view> names(only.begin(), only.end());
     page_options options;
-    options.registries = registries;
+    options.registries = {registries.data(), registries.size(), given.registries.code()};
     options.only = names;
     options.on_collector_error = given.on_collector_error;
     options.on_event = [](const event& e, void* self) {
