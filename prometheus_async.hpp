@@ -2549,6 +2549,32 @@ enum class created_series : std::uint8_t {
 };
 
 namespace detail {
+struct family_head;
+struct page_text;
+struct shown_series;
+class line_format;
+/// What only pages need that have `_created` lines.
+struct created_code {
+    void (line_format::*begin)(page_text& to, const family_head& f, std::string_view help);  // of a separate family
+    void (line_format::*line)(page_text& to, const family_head& f, const shown_series& s);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const created_code all;  // in [50]
+};
+/// Whether there are such lines, and the code that writes them; null: there are none.
+class chosen_created {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr chosen_created() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr chosen_created(created_series which) noexcept
+        : which_(which), code_(which == created_series::off ? nullptr : &created_code::all) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator created_series() const noexcept { return which_; }
+    PROMETHEUS_ASYNC_DECL constexpr const created_code* code() const noexcept { return code_; }
+
+private:
+    created_series which_ = created_series::off;
+    const created_code* code_ = nullptr;
+};
+}  // namespace detail
+
+namespace detail {
 struct wire_formats;
 PROMETHEUS_ASYNC_DETAIL_ON_DEMAND wire_formats* make_wire_formats();
 /// A format, with a pointer to the code of protobuf and OpenMetrics 2.0 if it is one of these. So a program that names only
@@ -2569,7 +2595,6 @@ private:
 }  // namespace detail
 
 namespace detail {
-struct family_head;
 /// What only pages need on which two families could have one name: those of several registries, or with a collector.
 struct sharing_code {
     bool (*owns)(page_state& page, const family_state& f);
@@ -2594,7 +2619,7 @@ struct page_options {
     detail::list_with<registry*, detail::sharing_code> registries{};    // several are merged on one page; empty: the default registry. Each family is looked up in all
                                      // of them: a page of 2000 registries with one family each takes a second
     detail::list_with<std::string_view, detail::only_code> only{};  // name[]: by family or sample name; empty: everything
-    created_series created = created_series::off;  // _created lines
+    detail::chosen_created created{};  // off; _created lines
     bool native_histograms = true;   // false leaves native buckets out of the formats that have them
     bool start_timestamps = true;    // false: protobuf and OpenMetrics 2.0 do not show when a series was created
     collector_errors on_collector_error = collector_errors::skip;  // fail: the page ends with pull::failed
@@ -2675,7 +2700,7 @@ struct stats_request {
     std::string_view accept_encoding{};  // the field Accept-Encoding; empty: the body is not compressed
     detail::list_with<registry*, detail::sharing_code> registries{};        // as page_options
     list<std::string_view> only{};       // as page_options: the values of name[] in the query, decoded
-    created_series created = created_series::off;  // _created lines
+    detail::chosen_created created{};  // off; _created lines
     list<format> formats{};        // empty: all; text 0.0.4 always remains
     bool native_histograms = true;  // as page_options
     bool start_timestamps = true;        // as page_options
@@ -4940,7 +4965,7 @@ struct server_options {
     list<std::string_view> allowed_hosts{};  // any port, upper or lower case, with or without a dot at the end; others: 421. Empty: any host, which allows DNS rebinding
     server_limits limits{};            // for clients
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
-    created_series created = created_series::off;  // off: no _created lines
+    detail::chosen_created created{};  // off: no _created lines
     list<format> formats{};            // empty: all, as the client asks; text 0.0.4 is always offered
     bool native_histograms = true;     // false: no native buckets, for a Prometheus that asks for protobuf and does not store
                                        // them: 2.42 then refuses the page, 2.53 stores zeros, 3.5 stores nothing of the histogram
@@ -5700,10 +5725,12 @@ public:
         cut(size_ + 1);
     }
     string& append(std::string_view s) { return replace(size_, 0, s); }
+    PROMETHEUS_ASYNC_DETAIL_ONCE string& append(const char* s) { return append(std::string_view(s)); }
     string& append(std::string_view s, std::size_t at, std::size_t n = npos) { return append(s.substr(at, n)); }
     string& append(const char* s, std::size_t n) { return append(std::string_view(s, n)); }
     string& append(std::size_t n, char c);
     string& operator+=(std::string_view s) { return append(s); }
+    string& operator+=(const char* s) { return append(s); }
     string& operator+=(char c) { return append(1, c); }
     string& assign(std::string_view s) { return replace(0, size_, s); }
     string& assign(const char* s, std::size_t n) { return assign(std::string_view(s, n)); }
@@ -7068,6 +7095,7 @@ struct library {
     std::uint64_t secret[2] = {};  // taken when the first registry is used
     bool seeded = false;
     const removal_code* removals = nullptr;  // null until the first series is removed
+    void (*after_fork)() noexcept = nullptr;  // of collectors; null until there is one
     std::uint64_t counted[32] = {};
     std::uint64_t reported[32] = {};  // how many of those were given to an on_event
     thread_record* threads = nullptr;
@@ -7447,8 +7475,6 @@ __attribute__((__destructor__)) static void forget_key() noexcept {
 }
 #endif
 
-void collectors_after_fork() noexcept;
-
 /// Called once, under the lock. A fork takes the lock, and the child gets it unlocked.
 static void hook_process() noexcept {
     if (std::exchange(state.hooked, true)) return;
@@ -7462,7 +7488,7 @@ static void hook_process() noexcept {
                            next = t->next;
                            if (t != this_record) state.forget(t, [] {});
                        }
-                       collectors_after_fork();
+                       if (state.after_fork) state.after_fork();
                        state.fences = false;  // no system call in a child that may only be about to exec
                        state.waiting = state.let_in = 0;
                        state.lock.unlock();
@@ -9792,23 +9818,37 @@ static const char* difference(const family_state& a, const family_state& b) {
            : a.states != b.states ? "states" : order(a.window) != order(b.window) ? "window"
            : a.max_series != b.max_series ? "max_series" : nullptr;
 }
-static error conflict(const family_state& a, const family_state& b) {
-    const bool one = a.name == b.name && a.type == b.type;
-    const char* const what = one ? difference(a, b) : nullptr;
-    if (!one && !overlap(a.base_name(), a.type, b.base_name(), b.type))
-        return error_of(errc::conflict, {b.name, " and ", a.name, ", declared before, are equal after escaping"});
-    if (!what) return error_of(errc::conflict, {describe(b), ", declared before: ", describe(a)});
-    if (a.labels != b.labels) return error_of(errc::conflict, {describe(b), ", declared before with other labels: ", with_labels(a)});
-    if (a.help != b.help)
-        return error_of(errc::conflict, {b.name, ": help \"", b.help.substr(0, 30), "\", declared before: \"", a.help.substr(0, 30), "\""});
-    return error_of(errc::conflict, {describe(b), " with other ", what, " than declared before"});
+static error conflict(const family_state& had, const family_state& f) {
+    const bool one = had.name == f.name && had.type == f.type;
+    const char* const what = one ? difference(had, f) : nullptr;
+    string first = describe(f), second = describe(had);
+    const char *between = ", declared before: ", *end = "";
+    if (!one && !overlap(had.base_name(), had.type, f.base_name(), f.type)) {
+        first = f.name;
+        between = " and ";
+        second = had.name;
+        end = ", declared before, are equal after escaping";
+    } else if (what && had.labels != f.labels) {
+        between = ", declared before with other labels: ";
+        second = with_labels(had);
+    } else if (what && had.help != f.help) {
+        first.assign(f.name).append(": help \"").append(f.help, 0, 30);
+        between = "\", declared before: \"";
+        second = had.help.substr(0, 30);
+        end = "\"";
+    } else if (what) {
+        between = " with other ";
+        second = what;
+        end = " than declared before";
+    }
+    return error_of(errc::conflict, {first, between, second, end});
 }
 static declared handle_of(const family_state& f) noexcept {
     declared d;
     d.bounds = f.bounds;
     if ((d.face = f.face)) {
         d.id = f.id;
-    } else {
+    } else if (f.source == family_source::lines) {
         record* r = f.lines[0].living();
         d.one = {r->id, page_of(r->place), offset_of(r->place), r};
     }
@@ -9934,57 +9974,67 @@ result<declared> declare(const declaration& what) {
     for (std::string_view part : {o.name_space, o.subsystem})
         if (!part.empty()) f.name.append(part).append("_");
     f.name.append(what.name);
-    const refusal wrong = complete_name(f, o.unit, what.name.is_utf8());
-    if (wrong.why) return bad(wrong.code, f.name, wrong.why);
-    f.help = clean(what.help);
-    f.max_series = o.max_series;
-    if ((f.labelled = what.labels.code ? what.labels.code : o.labels.code()))
-        if (const string why = f.labelled->take(f, o.labels, what.labels.names); !why.empty()) return bad(errc::invalid_name, f.name, why);
-    const char* const why = what.labels.names && (f.labels.empty() || f.labels.size() > 64) ? "a family must have 1 to 64 labels" : take_own(f, o);
-    if (why) return bad(errc::invalid_option, f.name, why);
+    refusal wrong = complete_name(f, o.unit, what.name.is_utf8());
+    string why;
+    if (!wrong.why) {
+        wrong.code = errc::invalid_name;
+        f.help = clean(what.help);
+        f.max_series = o.max_series;
+        if ((f.labelled = what.labels.code ? what.labels.code : o.labels.code())) why = f.labelled->take(f, o.labels, what.labels.names);
+    }
+    if (!wrong.why && why.empty()) {
+        wrong.code = errc::invalid_option;
+        wrong.why = what.labels.names && (f.labels.empty() || f.labels.size() > 64) ? "a family must have 1 to 64 labels" : take_own(f, o);
+    }
+    if (wrong.why) why = wrong.why;
+    if (!why.empty()) return bad(wrong.code, f.name, why);
 
     registry_state& home = registry_state::of(o.registry ? *o.registry : state.default_registry());
-    if (family_state* have = home.find(f.key()); have && have->name == f.name) {
-        if (have->type == f.type && !difference(*have, f) && have->source == family_source::lines && !what.hook)
-            return handle_of(*have);
-        return conflict(*have, f);
+    family_state* there = home.find(f.key());
+    const bool same_name = there && there->name == f.name;
+    if (!same_name || there->type != f.type || difference(*there, f) || there->source != family_source::lines || what.hook) {
+        if (!same_name) there = clash(home, f);
+        if (there) return conflict(*there, f);
+        if (const auto limit = home.lacks(f.needs())) {
+            return error_of(errc::limit, {"the registry's limit of ", digits(home.most->*limit),
+                                          limit == &registry_limits::families ? " families" : limit == &registry_limits::series ? " series" : " bytes",
+                                          " has no room for ", f.name});
+        }
+        home.reserve();
+        f.id = state.next_id(0);
+        f.home = &home;
+        if (f.labelled) f.labelled->begin(f);
+        undo lines{[&] { f.lines.release(); }};
+        if (what.hook) {
+            f.source = family_source::callback;
+            f.hook = what.hook;
+            what.hook->family = &f;
+            ++what.hook->holders;
+        } else if (!f.face) {
+            end_series(f, begin_series(f, 0, now));
+        }
+        lines.done = true;
+        home.add(f);
+        there = made.release();
     }
-    if (const family_state* have = clash(home, f)) return conflict(*have, f);
-
-    if (const auto limit = home.lacks(f.needs())) {
-        return error_of(errc::limit, {"the registry's limit of ", digits(home.most->*limit),
-                                      limit == &registry_limits::families ? " families" : limit == &registry_limits::series ? " series" : " bytes",
-                                      " has no room for ", f.name});
-    }
-    home.reserve();
-    f.id = state.next_id(0);
-    f.home = &home;
-    if (f.labelled) f.labelled->begin(f);
-    if (what.hook) {
-        f.source = family_source::callback;
-        f.hook = what.hook;
-        what.hook->family = &f;
-        ++what.hook->holders;
-        home.add(*made.release());
-        return declared{};
-    }
-    undo made_line{[&] { f.lines.release(); }};
-    if (!f.face) end_series(f, begin_series(f, 0, now));
-    made_line.done = true;
-    home.add(f);
-    return handle_of(*made.release());
+    return handle_of(*there);
 }
 
 declared declare_checked(const declaration& what) { return declare(what).value(); }
 
 // ---- removing ----
 
+/// Removes a family that has a hook. Returns it if the caller must delete it, after releasing the lock, or null.
+static collector_hook* remove_hooked(registry_state& home, family_state* f) noexcept {
+    home.remove(*f);
+    collector_hook* const hook = f->hook;
+    hook->family = nullptr;
+    home.collectors -= f->source == family_source::collector;
+    delete f;
+    await_calls(*hook);
+    return --hook->holders == 0 ? hook : nullptr;
+}
 static void destroy_family(family_state* f) noexcept {
-    if (f->source != family_source::lines) {
-        f->hook->family = nullptr;
-        delete f;
-        return;
-    }
     family_face* const face = f->face;
     std::uintptr_t tables[2] = {};
     if (face) {
@@ -10008,15 +10058,12 @@ static void destroy_family(family_state* f) noexcept {
     delete f;
     while (state.clear_tables()) global_lock::let_others_in();
 }
-/// Returns a hook that the caller must delete after releasing the lock, or null.
+/// As remove_hooked(), for any family.
 static collector_hook* remove_family(registry_state& home, family_state* f) noexcept {
+    if (f->hook) return remove_hooked(home, f);
     home.remove(*f);
-    collector_hook* hook = f->hook;
-    home.collectors -= f->source == family_source::collector;
     destroy_family(f);
-    if (!hook) return nullptr;
-    await_calls(*hook);
-    return --hook->holders == 0 ? hook : nullptr;
+    return nullptr;
 }
 bool note_process_metrics(registry& of, bool added) {
     const global_lock lock;
@@ -10967,10 +11014,11 @@ struct shown_point {
     double value;
 };
 /// One complete series. Members that its type does not use are empty.
-struct shown_series {
+struct PROMETHEUS_ASYNC_LOCAL shown_series {
     std::string_view labels;              // `a="b",`: names as this page shows them, values escaped; next_label() splits it
     double timestamp = 0, created = 0;    // seconds since 1970; timestamp 0: none
     bool has_created = false;
+    void (line_format::*created_line)(page_text& to, const family_head& f, const shown_series& s) = nullptr;  // writes a line of it
     run_sum number{};                     // value_shape::number and facts: the value is the sum of both
     list<shown_point> points{};
     list<double> upper{};                 // the bounds of buckets, +Inf last
@@ -11031,6 +11079,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_text {
         octets.reserve(octets.size + s.size());
         octets.size = static_cast<std::size_t>(put_text(octets.end(), s) - octets.data);
     }
+    PROMETHEUS_ASYNC_DETAIL_ONCE void text(const char* s) { text(std::string_view(s)); }
     template <class Put>
     void number(Put put) {
         octets.reserve(octets.size + number_room);
@@ -11090,9 +11139,6 @@ public:
     virtual void series(page_text& to, const family_head& f, const shown_series& s) = 0;
     /// The family may have been removed by now.
     virtual void end_family(page_text&) {}
-    // Only for created_place::own_family:
-    virtual void begin_created(page_text&, const family_head&, std::string_view) {}
-    virtual void created(page_text&, const family_head&, const shown_series&) {}
     virtual void end_page(page_text&) {}
 
     const format_rules& rules;
@@ -11129,7 +11175,7 @@ public:
         to.text(unit);
         to.text("\n");
     }
-    void begin_created(page_text& to, const family_head& f, std::string_view help) override {
+    void begin_created(page_text& to, const family_head& f, std::string_view help) {
         head(to, f, f.base_name(), "_created", help, "gauge");
     }
     void series(page_text& to, const family_head& f, const shown_series& s) override {
@@ -11140,9 +11186,9 @@ public:
             to.number([&](char* at) { return s.number.whole == 0 ? put_double(at, s.number.real) : put_counter(at, s.number); });
             end(to, s, s.exemplars.begin(), s.exemplars.end());
         }
-        if (rules.created == created_place::own_line && s.has_created) created(to, f, s);
+        if (rules.created == created_place::own_line && s.has_created) (this->*s.created_line)(to, f, s);
     }
-    void created(page_text& to, const family_head& f, const shown_series& s) override {
+    void created(page_text& to, const family_head& f, const shown_series& s) {
         begin(to, f, f.base_name(), "_created", s.labels);
         if (style_.milliseconds) to.number(s.created);
         else to.number([&](char* at) { return put_timestamp(at, s.created); });
@@ -11272,6 +11318,7 @@ private:
     string own_;
 };
 
+constinit const created_code created_code::all{&line_format::begin_created, &line_format::created};
 void show_exemplars(shown_series& s, const vector<kept_exemplar>& kept) noexcept {
     std::size_t classic = kept.size();
     while (classic != 0 && kept[classic - 1].at >= first_native_exemplar) --classic;
@@ -11897,6 +11944,13 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
         return asked.created == created_series::all ||
                (asked.created == created_series::openmetrics && rules().created != created_place::own_family);
     }
+    void set_created(shown_series& s, metric_type type, double created) const noexcept {
+        s.created = created;
+        s.has_created = created != 0 && shows_created(type);
+        if (asked.created.code()) s.created_line = asked.created.code()->line;
+    }
+    /// The format, if a separate family has the _created lines.
+    line_format& lines_of() noexcept { return static_cast<line_format&>(*as); }
     void sum_and_count(shown_series& s, const family_state& f, record& r, double sum, std::uint64_t observed) {
         if (!set_sum(s, rules(), f.type, sum, observed)) return;
         if (!r.extra) r.extra = new series_extra;
@@ -11920,9 +11974,8 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
     void series(const family_state& f, record& r) {
         shown_series s;
         s.labels = labels_of(f, r);
-        s.created = r.created;
-        s.has_created = shows_created(f.type);
-        if (created_part) return as->created(unit, f, s);
+        set_created(s, f.type, r.created);
+        if (created_part) return (lines_of().*s.created_line)(unit, f, s);
         if (rules().exemplars && r.extra && r.extra->show) r.extra->show(s, r.extra->exemplars);
         std::uint64_t counts[256];
         if (f.code) f.code->tell(*this, f, r, s, counts);
@@ -12188,7 +12241,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
             doubled = false;
             created_part = of_created;
             const string& help = first_with(f, &family_head::help);
-            if (of_created) as->begin_created(unit, f, help);
+            if (of_created) (lines_of().*asked.created.code()->begin)(unit, f, help);
             else as->begin_family(unit, f, help, first_with(f, &family_head::unit));
             return drain(out);
         };
@@ -12302,9 +12355,10 @@ void page_state::start(const page_options& options, page_format* in) {
     };
     if (options.registries.empty()) add(state.standard);
     for (const registry* r : options.registries) add(r);
-    shares = registries.size() > 1 ? options.registries.code() : nullptr;
-    for (std::uint64_t id : registries)
-        if (const registry_state& r = *registry_of(id); r.collectors != 0) shares = r.sharing;
+    shares = nullptr;
+    if (registries.size() > 1) shares = options.registries.code();
+    else if (!registries.empty())
+        if (const registry_state& r = *registry_of(registries[0]); r.collectors != 0) shares = r.sharing;
 
     // Errors of updates are reported here, because updates must be fast.
     static constexpr struct {
@@ -12434,7 +12488,7 @@ static void collectors_done() noexcept {
 #endif
 }
 /// A forked child has one thread: there are no calls of other threads, and no waits.
-void collectors_after_fork() noexcept {
+static void collectors_after_fork() noexcept {
 #if !PROMETHEUS_ASYNC_NO_THREADS
     state.collected = PTHREAD_COND_INITIALIZER;
     collector_waits = nullptr;
@@ -12446,6 +12500,8 @@ void collectors_after_fork() noexcept {
         }
 #endif
 }
+/// In one registry no family has a twin.
+static constexpr sharing_code sharing_of_collectors{page_state::owns, nullptr, nullptr};
 static void call_collector(page_state& page, global_lock& lock, const family_state& f);
 /// Adds a callback metric: it is declared, which reserves its name, and a collector of one sample shows it.
 static collector_hook* add_metric(declared_type type, metric_name name, std::string_view help, callback<double()> read,
@@ -12467,7 +12523,8 @@ static collector_hook* add_metric(declared_type type, metric_name name, std::str
     auto hook = owned<collector_hook>(new collector_hook{{}, {}, nullptr, 0, 1, call_collector});
     declare({type, name, help, options, {}, hook.get()}).value();
     const global_lock lock;
-    undo declared{[&] { if (hook->family) remove_family(*hook->family->home, hook->family); }};
+    state.after_fork = collectors_after_fork;
+    undo declared{[&] { if (hook->family) remove_hooked(*hook->family->home, hook->family); }};
     if (const family_state* f = hook->family)  // null if it was unregistered meanwhile
         hook->run = told{type.type, f->name, f->help, f->unit, f->constants, std::move(read)};
     declared.done = true;
@@ -12488,7 +12545,8 @@ collector_handle registry::add_collector(callback<void(sample_sink&)> collect) {
     family->id = detail::state.next_id(0);
     home.families.push_back(family.get());
     ++home.collectors;
-    home.sharing = &detail::sharing_code::all;
+    detail::state.after_fork = detail::collectors_after_fork;
+    home.sharing = &detail::sharing_of_collectors;
     static_cast<void>(family.release());
     return collector_handle(hook.release());
 }
@@ -12509,7 +12567,7 @@ void collector_handle::remove() noexcept {
     if (!hook) return;
     {
         const detail::global_lock lock;
-        if (hook->family) detail::remove_family(*hook->family->home, hook->family);
+        if (hook->family) detail::remove_hooked(*hook->family->home, hook->family);
         else detail::await_calls(*hook);
         if (--hook->holders != 0) return;
     }
@@ -12543,7 +12601,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     void end_family() {
         seen.clear();
         if (!created.empty()) {
-            page.as->begin_created(page.unit, f, f.help);
+            (page.lines_of().*page.asked.created.code()->begin)(page.unit, f, f.help);
             page.unit.text(created);
             created.clear();
         }
@@ -12597,8 +12655,8 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         if (!seen.add(page.all)) return fail("a series twice"), false;
         s.labels = labels;
         s.timestamp = more.timestamp;
-        s.created = more.created;
-        s.has_created = more.created != 0 && page.shows_created(f.type);
+        if (s.timestamp != 0) s.tail = &line_format::time_and_exemplar;
+        page.set_created(s, f.type, more.created);
         exemplars.clear();
         return true;
     }
@@ -12615,7 +12673,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         page.as->series(page.unit, f, s);
         if (s.has_created && page.rules().created == created_place::own_family) {
             const std::size_t start = page.unit.octets.size;
-            page.as->created(page.unit, f, s);
+            (page.lines_of().*s.created_line)(page.unit, f, s);
             created.append(page.unit.octets.data + start, page.unit.octets.size - start);
             page.unit.octets.size = start;
         }
@@ -15442,12 +15500,12 @@ struct http_queue {
 struct http_route {
     string path, text, content_type;
     vector<registry*> registries;
-    const sharing_code* sharing = nullptr;
     bool is_text = false, open = false;
-
-    list_with<registry*, sharing_code> shown() const noexcept { return {registries.data(), registries.size(), sharing}; }
     health_check check{};
     page_view* (*view)() = nullptr;
+    const sharing_code* sharing = nullptr;  // of `registries`
+
+    list_with<registry*, sharing_code> shown() const noexcept { return {registries.data(), registries.size(), sharing}; }
 };
 
 /// The scrapes themselves as metrics, in the default registry.
@@ -15468,7 +15526,7 @@ struct http_service {
     vector<http_route> routes;
     vector<string> allowed_hosts;
     collector_errors on_collector_error = collector_errors::skip;
-    created_series created = created_series::off;
+    chosen_created created{};
     bool native_histograms = true, start_timestamps = true;
     vector<format> formats;             // none: all
     bool gzip = !PROMETHEUS_ASYNC_NO_GZIP;
