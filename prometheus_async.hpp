@@ -9364,6 +9364,7 @@ static bool compact(family_state& f) noexcept {
 }
 /// Does a portion of the work that growing and removing have left. Called with each piece of a page.
 static void tidy(family_state& f) noexcept {
+    if (!f.face) return;  // it has one series
     move_entries(f, 256);
     if (f.copied != 0) compact(f);
 }
@@ -9959,6 +9960,7 @@ static string take_labels(family_state& f, list<label> constants, const label_na
         if (string why = fault((*own)[i]); !why.empty()) return why;
         f.labels.emplace_back((*own)[i]);
     }
+    if (names.empty()) f.labelled = nullptr;
     return alike_labels(names);
 }
 
@@ -11946,7 +11948,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
     }
     void set_created(shown_series& s, metric_type type, double created) const noexcept {
         s.created = created;
-        s.has_created = created != 0 && shows_created(type);
+        s.has_created = shows_created(type);
         if (asked.created.code()) s.created_line = asked.created.code()->line;
     }
     /// The format, if a separate family has the _created lines.
@@ -12656,7 +12658,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         s.labels = labels;
         s.timestamp = more.timestamp;
         if (s.timestamp != 0) s.tail = &line_format::time_and_exemplar;
-        page.set_created(s, f.type, more.created);
+        if (more.created != 0) page.set_created(s, f.type, more.created);
         exemplars.clear();
         return true;
     }

@@ -360,7 +360,7 @@ TEST_CASE("routes serve registries and texts, and no others") {
     service s;
     prom::registry other;
     other.make_gauge("other", "");
-    s.routes.push_back({"/other", {}, {}, {&other, &s.metrics_registry}, false, false});
+    s.routes.push_back({"/other", {}, {}, {&other, &s.metrics_registry}, false, false, {}, nullptr, &prom::detail::sharing_code::all});
     s.routes.push_back({"/health", "ok\n", "text/plain", {}, true, false});
     s.metrics_registry.make_gauge("mine", "");
     wire w(s);
