@@ -8610,7 +8610,7 @@ void await_calls(const collector_hook& h) noexcept;
 
 /// An entry of a family's list of series, in the order in which they were made. The entry of a removed series keeps its id,
 /// until there are too many of them.
-struct line {
+struct PROMETHEUS_ASYNC_LOCAL line {
     std::uint64_t held_;  // an odd one has the id
 
     explicit line(record* r) noexcept : held_(reinterpret_cast<std::uintptr_t>(r)) {}
@@ -11857,7 +11857,7 @@ static void append_identity(string& to, label_pairs& labels) {
 }
 
 /// The rest of the caller's buffer.
-struct page_window {
+struct PROMETHEUS_ASYNC_LOCAL page_window {
     char* at;
     char* end;
     std::size_t room() const noexcept { return static_cast<std::size_t>(end - at); }
