@@ -76,7 +76,7 @@
 //                                              pthread_setname_np: accept, pipe, poll(2) and /dev/urandom instead
 //   PROMETHEUS_ASYNC_FATAL(err)      print     without exceptions: called with the error of a broken contract, before abort()
 //   PROMETHEUS_ASYNC_ALLOCATE(n, a)  -         in the implementation's file: allocates all memory of the library: n octets,
-//                                              aligned to a, a power of two; null when there is no memory. It must not throw. It
+//                                              aligned to a, a power of two; null when there is no memory (README, Contract). It must not throw. It
 //                                              is called by any thread, and before main() by metrics with static storage
 //   PROMETHEUS_ASYNC_RELEASE(p, n)   -         defined together with ALLOCATE: frees the n octets that it returned as p
 
@@ -2246,7 +2246,8 @@ PROMETHEUS_ASYNC_DECL consteval bool all_different(std::initializer_list<std::st
 /// shape    one series for each set of values, until it is removed
 /// lifetime a handle; it returns handles too: store these where speed matters
 /// threads  any; finding takes no lock and allocates nothing, making and removing take the lock
-/// errors   none once declared. In values that are not UTF-8, invalid octets become U+FFFD, which is counted
+/// errors   none once declared. In values that are not UTF-8, invalid octets become U+FFFD, which is counted. Without memory
+///          for a new series bad_alloc; without exceptions it counts in the family's series _overflow, or nowhere if there is none
 template <class Metric, fixed_string... Labels>
 class family {
     static_assert(sizeof...(Labels) != 0, "a family has at least one label; a metric without labels is declared as itself");
@@ -5609,6 +5610,18 @@ void give_memory(void* from, std::size_t, std::size_t alignment) noexcept {
 static void* resize_memory(void* from, std::size_t, std::size_t want) noexcept { return sys::realloc(from, want); }
 static void* take_table_memory(std::size_t bytes, std::size_t alignment) noexcept { return sys::aligned_alloc(alignment, bytes); }
 static void give_table_memory(void* from, std::size_t) noexcept { std::free(from); }
+#endif
+
+#if !PROMETHEUS_ASYNC_EXCEPTIONS
+/// Whether so many octets can be allocated now. Without exceptions an allocation that fails ends the program: what a client or a
+/// label value causes is asked for first.
+static bool memory_for(std::size_t bytes) noexcept {
+    void* const made = try_memory(bytes, alignof(std::max_align_t));
+    if (made) give_memory(made, bytes, alignof(std::max_align_t));
+    return made != nullptr;
+}
+#else
+constexpr bool memory_for(std::size_t) noexcept { return true; }
 #endif
 
 /// Memory of zeros, aligned to a page, which the system provides only when it is written; null without memory. Never freed.
@@ -9517,13 +9530,32 @@ static void remove_series(family_state& f, line& l, bool in_table) noexcept {
 /// "<name>: <why>"; without a name only the reason.
 static error bad(errc code, std::string_view name, std::string_view why) { return error_of(code, {name, name.empty() ? "" : ": ", why}); }
 
-/// Finds a series, or makes it, created at `now`. If `now` is null it only finds, and the result may be empty.
+/// Whether make_series() finds memory; asked only without exceptions.
+static bool memory_for_series([[maybe_unused]] const family_state& f, [[maybe_unused]] const std::string_view* values, [[maybe_unused]] std::size_t count) noexcept {
+#if !PROMETHEUS_ASYNC_EXCEPTIONS
+    if (!state.ensure_run(run_length(f.run_kind()))) return false;
+    std::size_t fixed = sizeof(record) + 16 * count + 512, more = 0;  // 512: what a native histogram's record has, and alignment
+    for (std::size_t i = 0; i != count; ++i) fixed += values[i].size() + 8;
+    if (count != 0 && (f.entries + 1) * 2 > size_of(f.face->table)) {  // a table of twice the size, its place in the lists, the tombstone
+        fixed += 2 * sizeof(std::uintptr_t) * size_of(f.face->table) + 2048;
+        more += 32 * (state.all_tables_made + 4);
+    }
+    if (f.lines.size == f.lines.room) more += (f.lines.room + f.lines.room / 2 + 4) * sizeof(line);
+    if (fixed > state.arena_left) more += fixed + 2 * state.arena_size + 4096;
+    return more == 0 || memory_for(more);
+#else
+    return true;
+#endif
+}
+
+/// Finds a series, or makes it, created at `now`. If `now` is null it only finds, and the result may be empty; without
+/// exceptions also without memory.
 static series find_or_make(family_state& f, const std::string_view* values, std::size_t count, const double* now) {
     key_pair keys[64];
     for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
     std::uint32_t place = 0;
     const record* r = find_anywhere(*f.face, f.face->id, keys, values, count, place).rec;
-    if (!r && now) r = make_series(f, values, keys, count, *now);
+    if (!r && now && memory_for_series(f, values, count)) r = make_series(f, values, keys, count, *now);
     return r ? series{r->id, page_of(r->place), offset_of(r->place), const_cast<record*>(r)} : series{};
 }
 
@@ -9561,6 +9593,7 @@ series make_child(const declared& family, const std::string_view* values, std::s
             const series s = find_or_make(f, clean.views, count, full ? nullptr : &now);
             if (s.id != 0) return s;
             ++state.counted[static_cast<unsigned>(event_kind::series_overflowed)];
+            if (!full) std::fill(rest, rest + count, overflow_value);
             return find_or_make(f, rest, count, &now);
         }
         wrong = "a family takes one value for each of its labels";
@@ -13219,6 +13252,7 @@ public:
         const auto key = static_cast<std::size_t>(fd);
         if (from == interest::none) {
             if (sys::fcntl(fd, F_GETFD) < 0) return error::from_errno("poll", errno);  // a closed descriptor is an error, as in the other pollers
+            if (!memory_for((2 * set_.size() + 1) * sizeof(pollfd) + 2 * (key + 1) * sizeof(std::uint32_t))) return error::from_errno("poll", ENOMEM);
             if (at_.size() <= key) at_.resize(key + 1);
             at_[key] = static_cast<std::uint32_t>(set_.size());
             set_.push_back({fd, 0, 0});
@@ -13675,6 +13709,7 @@ struct PROMETHEUS_ASYNC_LOCAL loop_state : allocated {
         if (fd < watches.size()) return {};
         // A number that is no open descriptor must not take memory for all numbers below it.
         if (sys::fcntl(static_cast<int>(fd), F_GETFD) < 0) return error::from_errno("event_loop", errno);
+        if (!memory_for((fd + 1 + fd / 2) * sizeof(watched))) return error::from_errno("event_loop", ENOMEM);
         const global_lock all;  // a fork takes it: close_copies() finds the list complete
         hook_process();
         watches.resize(fd + 1 + fd / 2);
@@ -14528,6 +14563,11 @@ public:
     std::size_t feed(std::string_view in);
     /// Prepares for the next head. Frees memory that only an unusually long head needed.
     void reset() noexcept;
+
+    /// How much memory n more octets may take: a text has up to twice its size, and a value is copied.
+    std::size_t memory_of(std::size_t n) const noexcept {
+        return 3 * ((at_ < at::fields ? head.target.size() : fields_.value().size()) + n) + 2 * (head.accept.size() + head.accept_encoding.size());
+    }
 
     bool done() const noexcept { return at_ == at::done; }
     int failed() const noexcept { return status_; }
@@ -15566,6 +15606,8 @@ struct http_service {
         notify(s.on_event, s.context, e);
     }
     http_block* take_block();
+    /// How much memory the answer to a request may take, besides that for its octets.
+    std::size_t memory_of_answer(const http_block* have) const noexcept;
     void give_block(http_block* block) noexcept;
     /// Gives it a buffer of four times the size, unless too many connections have one: the page then needs fewer system calls.
     void widen(http_block& block) noexcept;
@@ -15945,6 +15987,10 @@ bool http_connection::read() {
         in = {service_.input, got.bytes};
         turn_.drained = got.bytes < sizeof service_.input && !stream_.buffered() && !last_octet_;
     }
+    if (!PROMETHEUS_ASYNC_EXCEPTIONS && !memory_for(parser_.memory_of(in.size()) + service_.memory_of_answer(block_))) {
+        service_.report(event_kind::callback_failed, {errc::system, "a connection: no memory for a request", ENOMEM});
+        return close(), false;
+    }
     const bool fresh = !parser_.begun();
     const std::size_t used = parser_.feed(in);
     if (fresh && requests_ != 0) since_ = now_;  // the time for a head runs from its first octet
@@ -16221,6 +16267,7 @@ void http_connection::answer_check(verdict is) {
 void http_connection::answer_page(const http_route& route) {
     const request_head& h = parser_.head;
     service_.names.clear();
+    if (!PROMETHEUS_ASYNC_EXCEPTIONS && !memory_for(6 * h.target.size())) return answer_fixed(503);  // an entry of `names` is longer than its text
     if (!query_names(parser_.head.target, service_.limits.names, service_.names)) {
         closing_ = true;
         return answer_fixed(400);
@@ -16406,6 +16453,10 @@ http_block* http_service::take_block() {
     free_ = block->next;
     --free_count_;
     return block;
+}
+std::size_t http_service::memory_of_answer(const http_block* have) const noexcept {
+    constexpr std::size_t texts = 2048, position = 4096;  // of a page: as long as its longest series; what its cursor keeps
+    return have || free_ ? texts : sizeof(http_block) + position + texts;
 }
 void http_service::give_block(http_block* block) noexcept {
     if (!block) return;
@@ -16773,6 +16824,12 @@ void http_server::accept_from(http_listener& from) {
         const http_peer* const others = peer(from_address);
         const bool full = connections >= limits.connections && !evict(others ? others->connections + 1 : 1);
         server_connection* c = nullptr;
+        if (!memory_for(sizeof(server_connection) + sizeof(http_peer))) {
+            loop_state::of(loop_).unwatched = -1;
+            sys::close(fd);
+            report(event_kind::accept_failed, {errc::system, "a connection: no memory", ENOMEM});
+            return pause_accepting();
+        }
 #if PROMETHEUS_ASYNC_EXCEPTIONS
         try {
             c = new server_connection(*this, fd, from_address);

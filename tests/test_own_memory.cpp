@@ -33,6 +33,7 @@ namespace prom = prometheus_async;
 namespace {
 std::atomic<long> taken{0}, wrong{0}, fail_in{-1};  // fail_in: how many are given before one is not
 std::atomic<long> held{0};                         // octets
+std::atomic<long> left{-1};                        // octets that are still given; below 0: as many as are wanted
 std::string_view secret;                           // octets that no memory may hold when it is given back
 std::atomic<long> leaks{0};                        // how much memory held them
 struct front {
@@ -46,6 +47,8 @@ constexpr std::size_t mark = 0x5ca1ab1e;
 void* take_counted(std::size_t bytes, std::size_t alignment) noexcept {
     wrong += bytes == 0 || alignment == 0 || (alignment & (alignment - 1)) != 0;
     if (starved || (fail_in >= 0 && fail_in-- == 0)) return nullptr;
+    if (left >= 0 && left < static_cast<long>(bytes)) return nullptr;
+    if (left >= 0) left -= static_cast<long>(bytes);
     if (alignment < alignof(front)) alignment = alignof(front);
     void* const whole = std::malloc(bytes + alignment + sizeof(front));
     if (!whole) std::abort();
@@ -62,6 +65,7 @@ void give_counted(void* p, std::size_t bytes) noexcept {
     std::memcpy(&f, static_cast<char*>(p) - sizeof f, sizeof f);
     wrong += f.mark != mark || f.bytes != bytes;
     held -= static_cast<long>(f.bytes);
+    if (left >= 0) left += static_cast<long>(f.bytes);
     leaks += !secret.empty() && std::string_view(static_cast<const char*>(p), bytes).find(secret) != std::string_view::npos;
     f.mark = 0;
     std::memcpy(static_cast<char*>(p) - sizeof f, &f, sizeof f);
@@ -70,7 +74,7 @@ void give_counted(void* p, std::size_t bytes) noexcept {
 
 namespace {
 /// One request over a connection of its own; the status, or 0.
-int ask(std::uint16_t port, prom::event_loop& loop) {
+int ask(std::uint16_t port, prom::event_loop& loop, const char* more = "") {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in to{};
     to.sin_family = AF_INET;
@@ -78,8 +82,9 @@ int ask(std::uint16_t port, prom::event_loop& loop) {
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     char answer[100] = {}, rest[4096];
     if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0) {
-        const char request[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
-        (void)::send(fd, request, sizeof request - 1, MSG_NOSIGNAL);
+        char request[8192];
+        const int size = std::snprintf(request, sizeof request, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n%s\r\n", more);
+        (void)::send(fd, request, static_cast<std::size_t>(size), MSG_NOSIGNAL);
         for (int i = 0; i != 2000; ++i) {
             loop.poll(0.001);
             char* const into = answer[0] != 0 ? rest : answer;
@@ -273,6 +278,53 @@ TEST_CASE("a registry at its limits takes no more memory, whatever is asked of i
     }
     CHECK(wrong == 0);
 }
+
+// With exceptions each of these throws where test_failing_memory says. Without them each would end the program.
+TEST_CASE("a client that finds no memory is let go, however much there is, and the server serves on") {
+    const std::string words(3000, 'w');
+    for (long room = 0; room <= 40000; room += room < 2048 ? 256 : 2048) {
+        double now = 0;
+        static double* time = nullptr;
+        time = &now;
+        prom::event_loop loop({.time = {[] { return *time += 0.001; }, [] { return 1.7e9; }}});
+        prom::metrics_http_server server;
+        loop.run([](prom::event_loop& l, prom::metrics_http_server& to) -> prom::task<void> {
+            auto made = co_await prom::start_http_server(l, {.addr = "127.0.0.1", .self_metrics = true});
+            if (made) to = *std::move(made);
+        }(loop, server));
+        REQUIRE(server.port() != 0);
+        for (const std::string& more : {std::string(), "Accept: " + words + "\r\nAuthorization: " + words + "\r\n"}) {
+            left = room;
+            const int status = ask(server.port(), loop, more.c_str());
+            left = -1;
+            CHECK((status == 0 || status == 200 || status == 500 || status == 503));
+            now += 1;  // it accepts again
+            CHECK(ask(server.port(), loop) == 200);
+        }
+    }
+    CHECK(wrong == 0);
+}
+
+#if !PROMETHEUS_ASYNC_EXCEPTIONS
+TEST_CASE("a series that finds no memory counts in the overflow series, or where there is none, nowhere") {
+    for (const bool overflow : {true, false})
+        for (long room = 0; room <= 100000; room += room < 2048 ? 256 : 4096) {
+            prom::registry r;
+            const prom::family<prom::histogram, "l"> f{"children", "h", {.registry = &r}};
+            if (overflow) f("_overflow").observe(1);
+            const std::uint64_t before = prom::event_count(prom::event_kind::series_overflowed);
+            left = room;
+            for (int k = 0; k != 1500; ++k) f(k).observe(1);
+            left = -1;
+            const std::uint64_t without = prom::event_count(prom::event_kind::series_overflowed) - before;
+            CHECK(f.size() == 1500 - without + overflow);
+            if (overflow) CHECK(f("_overflow").count() == 1 + without);
+            f("later").observe(1);
+            CHECK(f("later").count() == 1);
+        }
+    CHECK(wrong == 0);
+}
+#endif
 
 #if PROMETHEUS_ASYNC_EXCEPTIONS
 TEST_CASE("null is what operator new's failure is") {
