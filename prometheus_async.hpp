@@ -1388,7 +1388,7 @@ struct label_code {
     string (*take)(family_state& f, list<label> constants, const label_names* names);
     void (*begin)(family_state& f);
     void (*tidy)(family_state& f) noexcept;
-    bool (*lines)(page_state& page, const family_state& f, const line* from, page_window& out);
+    bool (*lines)(page_state& page, const family_state& f, line* from, page_window& out);
     void (*prepared)(string& to, const family_state& f, const record& r);
     void (*shown)(string& to, page_text& page, const family_state& f, const record& r);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const label_code all;  // in [52]
@@ -8265,7 +8265,7 @@ inline char* put_word(char* to, Word word, int zeros = 0) noexcept {
     return to + sizeof word - zeros / 8;
 }
 /// Writes the digits of a number below 10^8.
-inline char* put_short(char* to, std::uint64_t n) noexcept {
+PROMETHEUS_ASYNC_DETAIL_JOINED char* put_short(char* to, std::uint64_t n) noexcept {
     if (n < 10) return *to = static_cast<char>('0' + n), to + 1;
     if (n < 10000) {
         const std::uint32_t word = four_digits(static_cast<std::uint32_t>(n));
@@ -8641,13 +8641,24 @@ struct PROMETHEUS_ASYNC_LOCAL line {
 /// `name{a="`, `",b="`, and `"} ` if a series is one line, otherwise `a="`, `",b="`, and `",`.
 struct label_frame {
     static constexpr std::size_t step = 32;  // it is copied in steps of this size, so it has that many octets more
+    struct place {
+        std::uint32_t begin, size;
+    };
     string text;
-    vector<std::uint32_t> ends;  // of the pieces, one more than there are values
+    vector<place> places;  // of the pieces in it, one more than there are values
 
-    std::string_view piece(std::size_t i) const noexcept {
-        const std::size_t begin = i == 0 ? 0 : ends[i - 1];
-        return {text.data() + begin, ends[i] - begin};
+    void end_piece() {
+        const std::uint32_t begin = places.empty() ? 0 : static_cast<std::uint32_t>(size());
+        places.push_back({begin, static_cast<std::uint32_t>(text.size()) - begin});
     }
+    std::size_t size() const noexcept { return std::size_t{places.back().begin} + places.back().size; }
+    std::string_view piece(std::size_t i) const noexcept { return {text.data() + places[i].begin, places[i].size}; }
+    /// Where these are, for loops.
+    struct view {
+        const char* text;
+        const place* places;
+        view(const label_frame& of) noexcept : text(of.text.data()), places(of.places.data()) {}
+    };
 };
 
 /// Writes in steps of label_frame::step bytes, so up to one step more than the text, and reads as much.
@@ -9292,10 +9303,10 @@ static void make_frame(family_state& f) {
     }
     for (const string& label_name : f.labels) {
         text.append(label_name).append("=\"");
-        f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
+        f.frame.end_piece();
         end_value(&label_name == &f.labels.back());
     }
-    f.frame.ends.push_back(static_cast<std::uint32_t>(text.size()));
+    f.frame.end_piece();
     text.append(label_frame::step, '\0');
 }
 /// Prepares a family with labels.
@@ -9310,36 +9321,33 @@ static void begin_labelled(family_state& f) {
     release(f.face->id, f.id);
 }
 /// Writes `name{a="b"} ` or `a="b",`, by the family's frame, for a series without escapes.
-PROMETHEUS_ASYNC_DETAIL_JOINED char* put_series_text(char* to, const label_frame& frame, const record& r, std::size_t count) noexcept {
-    const char* const text = frame.text.data();
-    const std::uint32_t* const ends = frame.ends.data();
-    const std::uint64_t* const key = r.key();
+PROMETHEUS_ASYNC_DETAIL_JOINED char* put_series_text(char* to, label_frame::view frame, const record& r, std::size_t count) noexcept {
+    const std::uint64_t* key = r.key();
     const auto* stored = reinterpret_cast<const char*>(key + 2 * count);
-    std::uint32_t done = ends[0];
-    to = put_piece(to, text, done);
-    for (std::size_t i = 0; i != count; ++i) {
-        const key_pair k{key[2 * i], key[2 * i + 1]};
-        std::size_t size = static_cast<std::size_t>(k.high >> 56);
-        if (!is_long(k)) {
-            store_little(to, k.low);
-            store_little(to + 8, k.high);
+    const label_frame::place* at = frame.places;
+    to = put_piece(to, frame.text, at->size);
+    for (const label_frame::place* const last = at + count; at != last; key += 2) {
+        auto size = static_cast<std::size_t>(key[1] >> 56);
+        if (size != 0xff) {
+            store_little(to, key[0]);
+            store_little(to + 8, key[1]);
         } else {
-            size = long_size(k);
+            size = long_size({key[0], key[1]});
             std::memcpy(to, stored, 16);
             if (size <= 32) std::memcpy(to + size - 16, stored + size - 16, 16);
             else std::memcpy(to + 16, stored + 16, size - 16);
             stored += (size + 7) / 8 * 8;
         }
         to += size;
-        to = put_piece(to, text + done, ends[i + 1] - done);
-        done = ends[i + 1];
+        ++at;
+        to = put_piece(to, frame.text + at->begin, at->size);
     }
     return to;
 }
 /// The same for any series, which it appends.
 static void append_series_text(string& to, const family_state& f, const record& r) {
     if (r.size != record::escaped) [[likely]] {
-        const std::size_t begin = to.size(), end = begin + f.frame.ends.back() + r.size;
+        const std::size_t begin = to.size(), end = begin + f.frame.size() + r.size;
         to.resize(end + label_frame::step);
         put_series_text(to.data() + begin, f.frame, r, f.labels.size());
         return to.resize(end);
@@ -10860,7 +10868,7 @@ static bool is_whole(const run_sum& v, std::uint64_t& all) noexcept {
            !__builtin_add_overflow(v.whole, static_cast<std::uint64_t>(v.real), &all);
 }
 inline char* put_counter(char* to, run_sum v) noexcept {
-    if (v.real == 0) return put_u64(to, v.whole);
+    if (bits_of(v.real) << 1 == 0) return put_u64(to, v.whole);
     std::uint64_t all = 0;
     return is_whole(v, all) ? put_u64(to, all) : put_double(to, static_cast<double>(v.whole) + v.real);
 }
@@ -11816,8 +11824,8 @@ PROMETHEUS_ASYNC_END
 // =============================================================================
 //
 // A page is pulled. Each pull takes the lock once, continues where the last one stopped (found by id, because
-// series may have been added and removed), and fills the caller's buffer. Lines of one sample are copied, and
-// their values summed, about a hundred at a time, thread by thread. Units of several lines (a head, a histogram) are
+// series may have been added and removed), and fills the caller's buffer. Lines of one sample are copied into it.
+// What threads have in own runs is summed for about a hundred lines at a time, thread by thread. Units of several lines (a head, a histogram) are
 // rendered as a whole, and output as room permits, so that +Inf equals _count wherever a buffer ends.
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
@@ -11908,6 +11916,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
     bool target_done;        // target_info comes first
     std::size_t at_registry;
     std::uint64_t at_family, at_line;
+    std::size_t at_entry;    // where the line of this id was in its family's list
     std::uint64_t limit;     // series that were made after the start are not shown, because they could be shown twice
     double now;              // of the whole page, by the monotonic clock
     double began;            // the same by the wall clock, since 1970
@@ -12153,48 +12162,33 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
         unit.octets.size = drained = 0;
         return true;
     }
-    /// Copies lines of one sample; false when the window is full. Values are summed thread by thread, so that each page of
-    /// cells is read once for all lines, and not once for each line.
-    bool copy_lines(const family_state& f, const line* from, const line* end, page_window& out) {
-        constexpr std::size_t chunk = 128;  // few enough for their records to stay in the cache
-        const bool counts = f.row().cells == cell_rule::sum;
-        const std::size_t label_count = f.labels.size(), fixed = f.frame.ends.back();
-        record* recs[chunk];
-        std::uint64_t ids[chunk];
-        std::uint32_t places[chunk];
-        double real[chunk];
-        std::uint64_t whole[chunk];
-        constexpr std::size_t ahead = 12;  // how many records ahead are prefetched
-        while (from != end) {
-            const auto left = static_cast<std::size_t>(end - from);
-            std::size_t n = out.room() / (fixed + 4 * label_count + 4) + 1;  // about as many as fit in the window
-            if (n > chunk) n = chunk;
-            if (n > left) n = left;
-            // 1. The records, and their values in the shared runs.
-            const cell* page = nowhere;
-            std::uint32_t number = ~std::uint32_t{0};  // of the page of cells: mostly that of the previous line
-            std::uint32_t low = number, high = 0;      // of all pages
+    /// What the next lines have in the own runs of threads. It is summed thread by thread, so that each page of cells is read once
+    /// for many lines, and not once for each line.
+    struct own_sums {
+        static constexpr std::size_t most = 128;  // few enough for their records to stay in the cache
+        double real[most];
+        std::uint64_t whole[most];
+
+        void take(const line* from, std::size_t n) noexcept {
+            std::uint64_t ids[most];
+            std::uint32_t places[most];
+            std::uint32_t low = ~std::uint32_t{0}, high = 0;  // of all pages
             for (std::size_t i = 0; i != n; ++i) {
-                const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[i + ahead < left ? i + ahead : i].held_));
-                __builtin_prefetch(later + offsetof(record, size));
-                __builtin_prefetch(later + offsetof(record, size) + 64);
-                record* const r = recs[i] = from[i].living();
-                ids[i] = r ? r->id : from[i].id();
+                const record* const r = from[i].living();
+                ids[i] = r ? r->id : from[i].id();  // the latter is in no cell
                 places[i] = r ? r->place : i == 0 ? 0 : places[i - 1];
-                if (page_of(places[i]) != number) {
-                    number = page_of(places[i]);
-                    page = state.shared.run_at(place_of(number, 0));
-                    low = (std::min)(low, number);
-                    high = (std::max)(high, number);
-                }
-                const cell* run = page + offset_of(places[i]);
-                const bool good = run->load() == ids[i];
-                real[i] = good ? run[1].real() : 0;
-                whole[i] = good ? run[2].load() : 0;
+                low = (std::min)(low, page_of(places[i]));
+                high = (std::max)(high, page_of(places[i]));
+                real[i] = 0;
+                whole[i] = 0;
             }
-            // 2. Those in the own runs of threads.
-            const auto add = [&](const cell_block& block) {
-                number = ~std::uint32_t{0};
+            for (const thread_record* t = state.threads; t; t = t->next) {
+                const cell_block& block = t->block;
+                bool any = low < block.count && high - low >= n;
+                for (std::uint32_t p = low; !any && p <= high && p < block.count; ++p) any = block.pages[p] != nowhere;
+                if (!any) continue;
+                const cell* page = nowhere;
+                std::uint32_t number = ~std::uint32_t{0};  // of this page: mostly that of the previous line
                 for (std::size_t i = 0; i != n; ++i) {
                     if (page_of(places[i]) != number) {
                         number = page_of(places[i]);
@@ -12205,50 +12199,91 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
                     real[i] += run[1].real();
                     whole[i] += run[2].load();
                 }
-            };
-            const auto has_pages = [&](const cell_block& block) {
-                if (high - low >= n) return low < block.count;
-                for (std::uint32_t p = low; p <= high && p < block.count; ++p) if (block.pages[p] != nowhere) return true;
-                return false;
-            };
-            for (const thread_record* t = state.threads; t; t = t->next) if (has_pages(t->block)) add(t->block);
-            // 3. The lines.
-            for (std::size_t i = 0; i != n; ++i, ++from) {
-                record* const r = recs[i];
-                at_line = ids[i];
-                if (at_line >= limit) return true;
-                if (!r) [[unlikely]] {
-                    if (!spend(hole_work)) return false;
-                    continue;
-                }
-                if (std::uint64_t{fixed} + r->size + number_room > out.room()) [[unlikely]] {
-                    if (r->size != record::escaped && out.room() != capacity) return false;
-                    ++at_line;
-                    series(f, *r);  // it has escapes, or is longer than any window
-                    if (!drain(out)) return false;
-                    continue;
-                }
-                char* to = put_series_text(out.at, f.frame, *r, label_count);
-                if (counts) {
-                    if (real[i] != 0) real[i] = steady(*r, real[i]);
-                    to = put_counter(to, {real[i], whole[i]});
-                } else {
-                    const std::uint64_t shared = r->word.last_set.load();
-                    to = put_double(to, shared == shared_value::unset ? signed_sum({real[i], whole[i]}) : __builtin_bit_cast(double, shared));
-                }
-                *to++ = '\n';
-                out.at = to;
-                ++at_line;
             }
         }
-        return true;
+        /// Whether a thread has runs of its own in this page.
+        static bool any_in(std::uint32_t page) noexcept {
+            for (const thread_record* t = state.threads; t; t = t->next)
+                if (page < t->block.count && t->block.pages[page] != nowhere) return true;
+            return false;
+        }
+    };
+    /// Copies lines of one sample; false when the window is full. It stores characters, which may be anything to the compiler, so
+    /// what the loop needs is in local variables.
+    bool copy_lines(const family_state& f, line* from, line* end, page_window& out) {
+        const bool counts = f.row().cells == cell_rule::sum;
+        const label_frame::view frame(f.frame);
+        const std::size_t label_count = f.labels.size();
+        const auto around = static_cast<std::int64_t>(f.frame.size() + number_room);
+        constexpr std::ptrdiff_t ahead = 12;       // how many records ahead are prefetched
+        const cell* page = nowhere;
+        std::uint32_t number = ~std::uint32_t{0};  // of this page: mostly that of the previous line
+        bool owned_too = false;                    // threads have runs of their own there
+        own_sums own;
+        line *summed = from, *summed_end = from;  // the lines in `own`
+        if (end != from && end[-1].id() >= limit) end = line::first_from(from, end, limit);
+        line* const near_end = end - (std::min)(ahead, end - from);
+        char *to = out.at, *const window_end = out.end;
+        bool full = false;
+        for (; from != end; ++from) {
+            const auto* later = reinterpret_cast<const char*>(static_cast<std::uintptr_t>(from[from < near_end ? ahead : 0].held_));
+            __builtin_prefetch(later + offsetof(record, size));
+            __builtin_prefetch(later + offsetof(record, size) + 64);
+            record* const r = from->living();
+            if (!r) [[unlikely]] {
+                if ((full = !spend(hole_work))) break;
+                continue;
+            }
+            if (std::int64_t{r->size} + around > window_end - to) [[unlikely]] {
+                out.at = to;
+                if ((full = r->size != record::escaped && out.room() != capacity)) break;
+                at_line = r->id + 1;
+                series(f, *r);  // it has escapes, or is longer than any window
+                if (!drain(out)) return false;
+                to = out.at;
+                continue;
+            }
+            to = put_series_text(to, frame, *r, label_count);
+            if (page_of(r->place) != number) [[unlikely]] {
+                number = page_of(r->place);
+                page = state.shared.run_at(place_of(number, 0));
+                owned_too = own_sums::any_in(number);
+            }
+            const cell* const run = page + offset_of(r->place);
+            std::uint64_t real = run[1].load(), whole = run[2].load();  // the former are the bits of a double
+            if (owned_too) [[unlikely]] {
+                if (from >= summed_end) {
+                    const auto fit = (window_end - to) / (around - std::ptrdiff_t{number_room} + 4 * static_cast<std::ptrdiff_t>(label_count) + 4) + 1;  // about as many as fit in the window
+                    summed = from;
+                    summed_end = from + (std::min)({fit, std::ptrdiff_t{own_sums::most}, end - from});
+                    own.take(summed, static_cast<std::size_t>(summed_end - summed));
+                }
+                real = bits_of(__builtin_bit_cast(double, real) + own.real[from - summed]);
+                whole += own.whole[from - summed];
+            }
+            const auto more = __builtin_bit_cast(double, real);
+            if (!counts) {
+                const std::uint64_t set = r->word.last_set.load();
+                to = put_double(to, set == shared_value::unset ? signed_sum({more, whole}) : __builtin_bit_cast(double, set));
+            } else if (real << 1 != 0) {
+                to = put_counter(to, {steady(*r, more), whole});
+            } else {
+                to = whole < 100000000 ? put_short(to, whole) : put_u64(to, whole);
+            }
+            *to++ = '\n';
+        }
+        out.at = to;
+        at_entry = static_cast<std::size_t>(from - f.lines.begin());
+        at_line = from != f.lines.end() ? from->id() : limit;
+        return !full;
     }
     /// The family of registry `k` whose series are shown with those of `f`.
     const family_state* twin(const family_state& f, std::size_t k) const {
         return k == at_registry ? &f : shares->twin(*this, f, k);
     }
     bool lines(const family_state& first, const family_state& f, page_window& out) {
-        const line* l = line::first_from(f.lines.begin(), f.lines.end(), at_line);
+        line* l = at_entry < f.lines.size && f.lines[at_entry].id() == at_line ? f.lines.begin() + at_entry
+                                                                               : line::first_from(f.lines.begin(), f.lines.end(), at_line);
         bool several = at_twin != at_registry;
         for (std::size_t k = at_registry + 1; k != registries.size() && !several; ++k) several = twin(first, k) != nullptr;
         if (f.labelled && rules().copies_lines && f.row().one_line && unit.plain(f) && !f.special && !several && !shows_created(f.type))
@@ -12355,7 +12390,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
 
 constinit const label_code label_code::all{
     take_labels, begin_labelled, detail::tidy,
-    [](page_state& page, const family_state& f, const line* from, page_window& out) { return page.copy_lines(f, from, f.lines.end(), out); },
+    [](page_state& page, const family_state& f, line* from, page_window& out) { return page.copy_lines(f, from, f.lines.end(), out); },
     append_series_text, append_labels};
 constinit const only_code only_code::all{take_only, has_name};
 constinit const sharing_code sharing_code::all{page_state::owns, page_state::find_twin, page_state::repeats};
@@ -15505,17 +15540,16 @@ struct page_body {
 struct http_block : allocated {
     static constexpr std::size_t head_size = 768, body_size = 16384, input_size = 2048;
     static constexpr std::size_t wide_size = 65536, framing = 16, wide_bytes = framing + wide_size + 8;
+    static constexpr std::size_t spare = 1024;  // a wide one with less room than this is full: another pull would be for some lines only
     page_body page;
     http_block* next = nullptr;
     error reason{errc::canceled, {}};      // why a check failed
     std::size_t ahead = 0, ahead_end = 0;
-    char* wide = nullptr;                  // for the later pieces of a long page
-    bool widened = false;                  // `wide` is in use
+    char* wide = nullptr;                  // the place of a later piece of a long page, until it is sent
     char head[head_size + body_size + 8];  // the last ones for "\r\n0\r\n\r\n"
     char input[input_size];                // octets after the request: pipelined requests
-    ~http_block() { give_memory(wide, wide_bytes, 1); }
-    char* body() noexcept { return widened ? wide + framing : head + head_size; }
-    std::size_t room() const noexcept { return widened ? wide_size : body_size; }
+    char* body() noexcept { return wide ? wide + framing : head + head_size; }
+    std::size_t room() const noexcept { return wide ? wide_size : body_size; }
 };
 
 /// Where connections come from: an IPv4 address, the /64 of an IPv6 address (one host may use all of its addresses),
@@ -15609,8 +15643,10 @@ struct http_service {
     /// How much memory the answer to a request may take, besides that for its octets.
     std::size_t memory_of_answer(const http_block* have) const noexcept;
     void give_block(http_block* block) noexcept;
-    /// Gives it a buffer of four times the size, unless too many connections have one: the page then needs fewer system calls.
+    /// Gives it a buffer of four times the size, unless too many connections have one: the page then needs fewer system calls. It is
+    /// given back with each piece that was sent: so it is mostly the same one, which the processor's cache has.
     void widen(http_block& block) noexcept;
+    void narrow(http_block& block) noexcept;
     std::size_t wide_buffers() const noexcept { return wide_count_; }
     bool allows(std::string_view host) const noexcept;
     const http_route* find(std::string_view path) const noexcept;
@@ -15640,7 +15676,8 @@ private:
     static constexpr std::size_t kept_blocks = 4, most_wide = 16;
     http_peer* peers_ = nullptr;
     http_block* free_ = nullptr;
-    std::size_t free_count_ = 0, wide_count_ = 0;
+    std::size_t free_count_ = 0, wide_count_ = 0, free_wide_count_ = 0;
+    char* free_wide_[kept_blocks];
     double date_second_ = -1;
     char date_[29];
 };
@@ -16171,7 +16208,7 @@ void http_connection::answer() {
 // Every answer begins here, also one that replaces an answer before any of it was sent.
 void http_connection::begin_head(int status) {
     if (!block_) block_ = service_.take_block();
-    block_->widened = false;
+    service_.narrow(*block_);
     if (service_.metrics && phase_ != phase::writing) service_.metrics->in_flight.inc();
     since_ = moved_ = now_;
     answer_ = {};
@@ -16318,7 +16355,8 @@ void http_connection::answer_view(const http_route& route) {
 void http_connection::fill() {
     pull what = pull::more;
     if (answer_.head_sent && answer_.filled == 0 && !block_->page.compressed) service_.widen(*block_);
-    while (what == pull::more && block_->room() - answer_.filled >= 64) {
+    const std::size_t least = block_->wide ? http_block::spare : 64;
+    while (what == pull::more && block_->room() - answer_.filled >= least) {
         const std::size_t room = block_->room() - answer_.filled;  // small: each pull holds the registries' lock
         const std::span<char> piece(block_->body() + answer_.filled, room < http_block::body_size ? room : http_block::body_size);
         const pulled got = block_->page.next(piece);
@@ -16393,6 +16431,8 @@ bool http_connection::write_on() {
         return true;
     }
     if (a.more) {
+        if (a.filled == 0) service_.narrow(*block_);
+        if (turn_.octets == 0) return pause(interest::write);  // it is made directly before it is sent
         fill();
         return true;
     }
@@ -16436,6 +16476,7 @@ http_service::~http_service() {
         free_ = block->next;
         delete block;
     }
+    while (free_wide_count_ != 0) give_memory(free_wide_[--free_wide_count_], http_block::wide_bytes, 1);
 }
 
 void http_service::count(event_kind kind) noexcept {
@@ -16460,8 +16501,8 @@ std::size_t http_service::memory_of_answer(const http_block* have) const noexcep
 }
 void http_service::give_block(http_block* block) noexcept {
     if (!block) return;
+    narrow(*block);
     if (free_count_ == kept_blocks) {
-        wide_count_ -= block->wide != nullptr;
         delete block;
         return;
     }
@@ -16472,11 +16513,22 @@ void http_service::give_block(http_block* block) noexcept {
 }
 
 void http_service::widen(http_block& block) noexcept {
-    if (!block.wide && wide_count_ != most_wide) {
+    if (free_wide_count_ != 0) {
+        block.wide = free_wide_[--free_wide_count_];
+    } else if (wide_count_ != most_wide) {
         block.wide = static_cast<char*>(try_memory(http_block::wide_bytes, 1));
         wide_count_ += block.wide != nullptr;
     }
-    block.widened = block.wide != nullptr;
+}
+void http_service::narrow(http_block& block) noexcept {
+    if (!block.wide) return;
+    if (free_wide_count_ != kept_blocks) {
+        free_wide_[free_wide_count_++] = block.wide;
+    } else {
+        give_memory(block.wide, http_block::wide_bytes, 1);
+        --wide_count_;
+    }
+    block.wide = nullptr;
 }
 
 bool http_service::allows(std::string_view host) const noexcept {
