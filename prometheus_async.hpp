@@ -4716,9 +4716,85 @@ PROMETHEUS_ASYNC_BEGIN
 
 class metrics_http_server;
 class service_discovery;
+struct credential;
+struct authorizer;
+struct tls_config;
+struct tls_peer;
 namespace detail {
 class PROMETHEUS_ASYNC_LOCAL stream;
+class PROMETHEUS_ASYNC_LOCAL http_connection;
 struct PROMETHEUS_ASYNC_LOCAL kept_peer;
+struct PROMETHEUS_ASYNC_LOCAL over_tls;
+struct PROMETHEUS_ASYNC_LOCAL http_service;
+struct PROMETHEUS_ASYNC_LOCAL http_metrics;
+struct PROMETHEUS_ASYNC_LOCAL stream_io;
+enum class stream_status : std::uint8_t;
+enum class verdict : std::uint8_t;
+
+/// A function in options, and a pointer to code that only programs need which set it; null: it was not set. The two cannot be
+/// set apart.
+template <class Function, class Code>
+class function_with {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr function_with() noexcept : code_(nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr function_with(std::nullptr_t) noexcept : code_(nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr function_with(Function f) noexcept : function_(f) {}
+    template <class F>
+        requires(!std::same_as<F, function_with> && std::convertible_to<const F&, Function>)
+    PROMETHEUS_ASYNC_DECL constexpr function_with(const F& f) noexcept : function_(f) {}  // a lambda
+    PROMETHEUS_ASYNC_DECL constexpr operator Function() const noexcept { return function_; }
+    PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
+
+private:
+    Function function_ = nullptr;
+    const Code* code_ = &Code::all;
+};
+
+/// What only programs need that set a tls_config.
+struct tls_code {
+    bool (*start)(stream& s, const tls_config& tls, std::string_view verify_name);
+    stream_status (*handshake)(stream& s, std::span<char> scratch);
+    stream_io (*receive)(stream& s, std::span<char> into, std::span<char> scratch);
+    stream_io (*send)(stream& s, std::string_view octets, std::span<char> scratch);
+    stream_status (*flush)(stream& s, std::span<char> scratch);
+    stream_status (*shutdown)(stream& s, std::span<char> scratch);
+    const tls_peer* (*peer)(stream& s);
+    error (*why)(const stream& s);
+    bool (*step)(http_connection& c);  // of its handshake
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const tls_code all;  // in [64]
+};
+/// What only programs need that authorise requests, or have a health check.
+struct decision_code {
+    result<void> (*open)(http_service& s, list<credential> accepted, const authorizer& asked);
+    void (*check)(http_connection& c);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const decision_code all;  // in [65]
+};
+/// What only programs need in which a coroutine decides that.
+struct later_code {
+    const decision_code* base;
+    verdict (*authorize)(http_connection& c);
+    verdict (*check)(http_connection& c);
+    void (*late)(http_connection& c);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const later_code all;  // in [65]
+};
+/// The code of an authorizer or a check; null: none is set.
+template <class Decides>
+constexpr const decision_code* code_of(const Decides& d) noexcept {
+    return d.now.code() ? d.now.code() : d.later.code() ? d.later.code()->base : nullptr;
+}
+
+PROMETHEUS_ASYNC_DETAIL_ON_DEMAND http_metrics* make_http_metrics();  // in [65]
+/// server_options::self_metrics: true or false, and the code of the metrics.
+class self_metrics_switch {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr self_metrics_switch() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr self_metrics_switch(bool on) noexcept : make_(on ? &make_http_metrics : nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator bool() const noexcept { return make_ != nullptr; }
+    PROMETHEUS_ASYNC_DECL http_metrics* make() const { return make_ ? make_() : nullptr; }
+
+private:
+    http_metrics* (*make_)() = nullptr;
+};
 }  // namespace detail
 
 // ---- TLS: a session works on memory only. The library moves the octets between it and the socket. ----
@@ -4772,7 +4848,7 @@ public:
     PROMETHEUS_ASYNC_DECL virtual std::string last_error() const { return {}; }  // why it has failed, for an event
 
 private:
-    friend class detail::stream;
+    friend struct detail::over_tls;
     // What the library does with std::string. It is virtual, so only programs that make a session are linked with it.
     PROMETHEUS_ASYNC_DECL virtual detail::kept_peer* keep_peer() const;
     PROMETHEUS_ASYNC_DECL virtual std::size_t copy_error(std::span<char> into) const { return last_error().copy(into.data(), into.size()); }
@@ -4796,8 +4872,8 @@ inline detail::kept_peer* tls_session::keep_peer() const { return new detail::ke
 /// threads  open is called on the loop's thread; if several loops share a context, on several threads
 /// errors   an empty result refuses the connection
 struct tls_config {
-    owned<tls_session> (*open)(void* context, std::string_view verify_name) noexcept = nullptr;  // makes a session
-    void* context = nullptr;                                                                     // given to open
+    detail::function_with<owned<tls_session> (*)(void* context, std::string_view verify_name) noexcept, detail::tls_code> open{};  // makes a session
+    void* context = nullptr;  // given to open
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return open != nullptr; }
 };
 
@@ -4848,9 +4924,9 @@ struct authorization_request {
 /// threads  called on the loop's thread
 /// errors   an exception is reported to on_event (callback_failed) without its text, and the answer is 500
 struct authorizer {
-    bool (*now)(const authorization_request&, void* context) = nullptr;          // true: the request is allowed
-    task<bool> (*later)(const authorization_request&, void* context) = nullptr;  // the same, as a coroutine
-    void* context = nullptr;                                                     // given to them
+    detail::function_with<bool (*)(const authorization_request&, void* context), detail::decision_code> now{};     // true: the request is allowed
+    detail::function_with<task<bool> (*)(const authorization_request&, void* context), detail::later_code> later{};  // the same, as a coroutine
+    void* context = nullptr;                                                                                         // given to them
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
 
@@ -4866,9 +4942,9 @@ struct authorizer {
 /// errors   an exception is reported to on_event (callback_failed, with the route's path), and the answer is 503 without its
 ///          text. A check that has not ended in time is reported likewise
 struct health_check {
-    result<void> (*now)(void* context) = nullptr;          // success, or the reason of the failure
-    task<result<void>> (*later)(void* context) = nullptr;  // the same, as a coroutine
-    void* context = nullptr;                               // given to them
+    detail::function_with<result<void> (*)(void* context), detail::decision_code> now{};       // success, or the reason of the failure
+    detail::function_with<task<result<void>> (*)(void* context), detail::later_code> later{};  // the same, as a coroutine
+    void* context = nullptr;                                                                   // given to them
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
 
@@ -4960,7 +5036,7 @@ struct server_options {
     std::string_view advertise{};      // the host in url() and for discovery, when addr is a wildcard or link-local
     prometheus_async::service_discovery* service_discovery = nullptr;  // null: none
     tls_config tls{};                  // empty: plain HTTP
-    list<credential> credentials{};    // one of them, or the authorizer, must accept; without both, every request is allowed
+    detail::list_with<credential, detail::decision_code> credentials{};  // one of them, or the authorizer, must accept; without both, every request is allowed
     prometheus_async::authorizer authorizer{};  // called when no credential matches
     list<route> routes{};              // empty: "/" the link page, "/metrics" the default registry
     list<std::string_view> allowed_hosts{};  // any port, upper or lower case, with or without a dot at the end; others: 421. Empty: any host, which allows DNS rebinding
@@ -4975,7 +5051,7 @@ struct server_options {
     bool gzip = true;                  // pages of 1500 octets or more are compressed if the client accepts that, with 64 KiB for
                                        // each answer that is being sent. Set it to false where label values that strangers choose and
                                        // secrets are on one page: the length of a compressed page depends on both, also over TLS
-    bool self_metrics = false;         // prometheus_async_http_*, in the default registry: requests by code and format,
+    detail::self_metrics_switch self_metrics = false;  // prometheus_async_http_*, in the default registry: requests by code and format,
                                        // duration, octets, in flight, series, collector errors, events
     bool process_start_header = false; // Process-Start-Time-Unix on every page
     event_handler on_event = nullptr;  // called with each event: event_kind
@@ -15095,7 +15171,7 @@ enum class stream_status : std::uint8_t {
     cut,         // over TLS: the connection ended without one, so the last octets may be incomplete
     failed       // see why()
 };
-struct stream_io {
+struct PROMETHEUS_ASYNC_LOCAL stream_io {
     stream_status status;
     std::size_t bytes = 0;  // sent or received, also with want_write
 };
@@ -15112,16 +15188,14 @@ public:
     explicit stream(int fd) noexcept : fd_(fd) {}
 
     /// Makes the session now; the certificate must be for `verify_name`. False: no session could be made.
-    bool start_tls(const tls_config& tls, std::string_view verify_name) {
-        session_ = tls.open(tls.context, verify_name);
-        return tls_ = bool(session_);
-    }
+    bool start_tls(const tls_config& tls, std::string_view verify_name) { return tls.open.code()->start(*this, tls, verify_name); }
     /// The session is made when the first octet arrives, so that a silent connection does not have one.
-    void expect_tls(const tls_config& tls) noexcept { config_ = tls, tls_ = true; }
+    void expect_tls(const tls_config& tls) noexcept { config_ = tls, tls_ = tls.open.code(); }
 
     /// Unless it returns ok: wait for what it returns, and for writability while pending(). The arithmetic after a
     /// received flight takes long, so one call does it at most once.
     stream_status handshake(std::span<char> scratch);
+    const tls_code* over() const noexcept { return tls_; }  // null: it is plain
     /// Whether a handshake has begun and is not over.
     bool handshaking() const noexcept { return session_ && !secured_; }
     bool secured() const noexcept { return secured_; }
@@ -15135,29 +15209,31 @@ public:
     /// Octets that it accepts will be sent: it stores what the socket does not take, and accepts no more until that is sent.
     stream_io send(std::string_view octets, std::span<char> scratch);
     /// Sends what is kept. pending() is false when it returns ok.
-    stream_status flush(std::span<char> scratch);
+    stream_status flush(std::span<char> scratch) { return tls_ ? tls_->flush(*this, scratch) : stream_status::ok; }
     bool pending() const noexcept { return !kept_.empty(); }
     bool lost() const noexcept { return sys_ != 0; }
     /// How many octets the socket has taken so far.
     std::uint64_t sent() const noexcept { return sent_; }
     /// Queues close_notify, once, and flushes; after a TLS failure, what is left of the alert. Nothing is
     /// sent after it.
-    stream_status shutdown(std::span<char> scratch);
+    stream_status shutdown(std::span<char> scratch) {
+        return sys_ ? stream_status::failed : tls_ ? tls_->shutdown(*this, scratch) : stream_status::ok;
+    }
 
     /// The peer, after the handshake; null on a plain stream. Made at the first call.
-    const tls_peer* peer();
+    const tls_peer* peer() { return secured_ ? tls_->peer(*this) : nullptr; }
     error why() const;
 
 private:
+    friend struct over_tls;
     stream_io receive_raw(std::span<char> into) noexcept;
     stream_io send_raw(std::string_view octets) noexcept;
-    stream_status pull(std::span<char> scratch);  // from the socket into the session
-    stream_status fail(std::span<char> scratch);
 
     std::uint64_t sent_ = 0;
     int fd_ = -1;
     int sys_ = 0;
-    bool tls_ = false, secured_ = false, buffered_ = false, plain_peer_ = false, failed_ = false;
+    bool secured_ = false, buffered_ = false, plain_peer_ = false, failed_ = false;
+    const tls_code* tls_ = nullptr;  // null: plain
     tls_config config_{};
     owned<tls_session> session_;
     owned<kept_peer> peer_;
@@ -15198,137 +15274,160 @@ stream_io stream::send_raw(std::string_view octets) noexcept {
     return {stream_status::ok, sent};
 }
 
-stream_status stream::flush(std::span<char> scratch) {
-    if (!kept_.empty()) {
-        const stream_io sent = send_raw(kept_);
-        kept_.erase(0, sent.bytes);
-        if (sent.status != stream_status::ok) return sent.status;
-        string().swap(kept_);
+stream_status stream::handshake(std::span<char> scratch) {
+    return failed_ || plain_peer_ ? stream_status::failed : tls_->handshake(*this, scratch);
+}
+stream_io stream::receive(std::span<char> into, std::span<char> scratch) {
+    if (failed_) return {stream_status::failed};
+    return tls_ ? tls_->receive(*this, into, scratch) : receive_raw(into);
+}
+stream_io stream::send(std::string_view octets, std::span<char> scratch) {
+    if (failed_) return {stream_status::failed};
+    return tls_ ? tls_->send(*this, octets, scratch) : send_raw(octets);
+}
+error stream::why() const {
+    if (sys_) return error::from_errno("connection", sys_);
+    if (plain_peer_) return {errc::tls, "the peer speaks no TLS"};
+    return tls_ ? tls_->why(*this) : error(errc::tls, "TLS failed");
+}
+
+/// What streams do over TLS.
+struct over_tls {
+    static bool start(stream& s, const tls_config& tls, std::string_view verify_name) {
+        s.session_ = tls.open(tls.context, verify_name);
+        s.tls_ = s.session_ ? tls.open.code() : nullptr;
+        return s.tls_ != nullptr;
     }
-    while (session_) {
-        const std::size_t n = session_->drain(scratch).produced;
+    static stream_status handshake(stream& s, std::span<char> scratch);
+    static stream_io receive(stream& s, std::span<char> into, std::span<char> scratch);
+    static stream_io send(stream& s, std::string_view octets, std::span<char> scratch);
+    static stream_status flush(stream& s, std::span<char> scratch);
+    static stream_status shutdown(stream& s, std::span<char> scratch) {
+        if (s.secured_ && !s.failed_) (void)s.session_->shutdown();
+        return flush(s, scratch);
+    }
+    static const tls_peer* peer(stream& s) {
+        if (!s.peer_) s.peer_ = owned(s.session_->keep_peer());
+        return &s.peer_->is;
+    }
+    static error why(const stream& s) {
+        char text[120];
+        const std::size_t n = s.session_ ? s.session_->copy_error(text) : 0;
+        return n == 0 ? error(errc::tls, "TLS failed") : error_of(errc::tls, {"TLS: ", {text, n}});
+    }
+
+private:
+    static stream_status pull(stream& s, std::span<char> scratch);  // from the socket into the session
+    static stream_status fail(stream& s, std::span<char> scratch);
+};
+
+stream_status over_tls::flush(stream& s, std::span<char> scratch) {
+    if (!s.kept_.empty()) {
+        const stream_io sent = s.send_raw(s.kept_);
+        s.kept_.erase(0, sent.bytes);
+        if (sent.status != stream_status::ok) return sent.status;
+        string().swap(s.kept_);
+    }
+    while (s.session_) {
+        const std::size_t n = s.session_->drain(scratch).produced;
         if (n == 0) break;
-        const stream_io sent = send_raw({scratch.data(), n});
-        if (sent.status == stream_status::want_write) kept_.assign(scratch.data() + sent.bytes, n - sent.bytes);
+        const stream_io sent = s.send_raw({scratch.data(), n});
+        if (sent.status == stream_status::want_write) s.kept_.assign(scratch.data() + sent.bytes, n - sent.bytes);
         if (sent.status != stream_status::ok) return sent.status;
     }
     return stream_status::ok;
 }
 
-stream_status stream::fail(std::span<char> scratch) {
-    if (!failed_) {
-        failed_ = true;
-        (void)flush(scratch);  // the alert
+stream_status over_tls::fail(stream& s, std::span<char> scratch) {
+    if (!s.failed_) {
+        s.failed_ = true;
+        (void)flush(s, scratch);  // the alert
     }
     return stream_status::failed;
 }
 
-stream_status stream::pull(std::span<char> scratch) {
-    if (unfed_.empty()) {
-        const stream_io got = receive_raw(scratch);
+stream_status over_tls::pull(stream& s, std::span<char> scratch) {
+    if (s.unfed_.empty()) {
+        const stream_io got = s.receive_raw(scratch);
         if (got.status == stream_status::ended) return stream_status::cut;
         if (got.status != stream_status::ok) return got.status;
         const std::string_view octets(scratch.data(), got.bytes);
-        if (!session_) {
+        if (!s.session_) {
             // Every TLS record of a client begins with 22, and no HTTP request does.
             if (octets[0] != 22) {
-                plain_peer_ = octets[0] > 0x20 && octets[0] < 0x7F;
-                failed_ = !plain_peer_;
-                tls_ = false;
+                s.plain_peer_ = octets[0] > 0x20 && octets[0] < 0x7F;
+                s.failed_ = !s.plain_peer_;
+                s.tls_ = nullptr;
                 return stream_status::failed;
             }
-            session_ = config_.open(config_.context, {});
-            if (!session_) return fail(scratch);
+            s.session_ = s.config_.open(s.config_.context, {});
+            if (!s.session_) return fail(s, scratch);
         }
-        const tls_io fed = session_->feed(octets);
-        if (fed.status == tls_status::failed) return fail(scratch);
-        unfed_.assign(octets.substr(fed.consumed));
+        const tls_io fed = s.session_->feed(octets);
+        if (fed.status == tls_status::failed) return fail(s, scratch);
+        s.unfed_.assign(octets.substr(fed.consumed));
         return stream_status::ok;
     }
-    const tls_io fed = session_->feed(std::string_view(unfed_));
-    if (fed.status == tls_status::failed || fed.consumed == 0) return fail(scratch);
-    unfed_.erase(0, fed.consumed);
+    const tls_io fed = s.session_->feed(std::string_view(s.unfed_));
+    if (fed.status == tls_status::failed || fed.consumed == 0) return fail(s, scratch);
+    s.unfed_.erase(0, fed.consumed);
     return stream_status::ok;
 }
 
-stream_status stream::handshake(std::span<char> scratch) {
-    if (failed_ || plain_peer_) return stream_status::failed;
+stream_status over_tls::handshake(stream& s, std::span<char> scratch) {
     bool pulled = false;
     for (int rounds = 0;; ++rounds) {
-        const tls_status how = session_ ? session_->handshake() : tls_status::need_input;
-        if (how == tls_status::failed) return fail(scratch);
-        const stream_status sent = flush(scratch);
+        const tls_status how = s.session_ ? s.session_->handshake() : tls_status::need_input;
+        if (how == tls_status::failed) return fail(s, scratch);
+        const stream_status sent = flush(s, scratch);
         if (sent == stream_status::failed) return sent;
         if (how == tls_status::closed) return stream_status::cut;
         if (how == tls_status::ok) {
-            secured_ = buffered_ = true;  // a request may have come with the last flight
+            s.secured_ = s.buffered_ = true;  // a request may have come with the last flight
             return stream_status::ok;
         }
         if (how == tls_status::need_output) {
             if (sent != stream_status::ok) return sent;
-            if (rounds >= idle_rounds) return fail(scratch);
+            if (rounds >= idle_rounds) return fail(s, scratch);
         } else {
-            if (std::exchange(pulled, true) && unfed_.empty()) return stream_status::want_read;
-            if (const auto got = pull(scratch); got != stream_status::ok) return got;
+            if (std::exchange(pulled, true) && s.unfed_.empty()) return stream_status::want_read;
+            if (const auto got = pull(s, scratch); got != stream_status::ok) return got;
         }
     }
 }
 
-stream_io stream::receive(std::span<char> into, std::span<char> scratch) {
-    if (failed_) return {stream_status::failed};
-    if (!tls_) return receive_raw(into);
+stream_io over_tls::receive(stream& s, std::span<char> into, std::span<char> scratch) {
     for (int pulls = 0;; ++pulls) {
-        const tls_io got = session_->read(into);
-        buffered_ = got.produced != 0;
+        const tls_io got = s.session_->read(into);
+        s.buffered_ = got.produced != 0;
         if (got.produced) return {stream_status::ok, got.produced};
         if (got.status == tls_status::closed) return {stream_status::ended};
-        if (got.status == tls_status::failed) return {fail(scratch)};
-        const stream_status sent = flush(scratch);  // the session's own messages; reading goes on
+        if (got.status == tls_status::failed) return {fail(s, scratch)};
+        const stream_status sent = flush(s, scratch);  // the session's own messages; reading goes on
         if (sent == stream_status::failed || (sent == stream_status::want_write && got.status == tls_status::need_output))
             return {sent};
         if (got.status == tls_status::need_output) {
-            if (pulls >= idle_rounds) return {fail(scratch)};
+            if (pulls >= idle_rounds) return {fail(s, scratch)};
             continue;
         }
         if (pulls >= 4) {  // records without content must not keep the loop busy
-            buffered_ = !unfed_.empty();
+            s.buffered_ = !s.unfed_.empty();
             return {stream_status::want_read};
         }
-        if (const auto in = pull(scratch); in != stream_status::ok) return {in};
+        if (const auto in = pull(s, scratch); in != stream_status::ok) return {in};
     }
 }
 
-stream_io stream::send(std::string_view octets, std::span<char> scratch) {
-    if (failed_) return {stream_status::failed};
-    if (!tls_) return send_raw(octets);
+stream_io over_tls::send(stream& s, std::string_view octets, std::span<char> scratch) {
     std::size_t taken = 0;
     for (int idle = 0;; ++idle) {
-        if (const auto sent = flush(scratch); sent != stream_status::ok) return {sent, taken};
+        if (const auto sent = flush(s, scratch); sent != stream_status::ok) return {sent, taken};
         if (taken == octets.size()) return {stream_status::ok, taken};
-        const tls_io put = session_->write(octets.substr(taken));
+        const tls_io put = s.session_->write(octets.substr(taken));
         taken += put.consumed;
         if (put.consumed != 0) idle = 0;
-        if ((put.status != tls_status::ok && put.status != tls_status::need_output) || idle >= idle_rounds) return {fail(scratch), taken};
+        if ((put.status != tls_status::ok && put.status != tls_status::need_output) || idle >= idle_rounds) return {fail(s, scratch), taken};
     }
-}
-
-stream_status stream::shutdown(std::span<char> scratch) {
-    if (sys_) return stream_status::failed;
-    if (secured_ && !failed_) (void)session_->shutdown();
-    return flush(scratch);
-}
-
-const tls_peer* stream::peer() {
-    if (secured_ && !peer_) peer_ = owned(session_->keep_peer());
-    return peer_ ? &peer_->is : nullptr;
-}
-
-error stream::why() const {
-    if (sys_) return error::from_errno("connection", sys_);
-    if (plain_peer_) return {errc::tls, "the peer speaks no TLS"};
-    char text[120];
-    const std::size_t n = session_ ? session_->copy_error(text) : 0;
-    return n == 0 ? error(errc::tls, "TLS failed") : error_of(errc::tls, {"TLS: ", {text, n}});
 }
 
 }  // namespace detail
@@ -15360,27 +15459,33 @@ inline int strict_base64(std::string_view text, std::span<unsigned char> into) n
     return (bits & ((1u << have) - 1)) == 0 ? static_cast<int>(n) : -1;
 }
 
+/// What a server asks before it answers.
+struct authority : allocated {
+    authority() noexcept = default;
+    authority(const authority&) = delete;
+    virtual ~authority() = default;
+    /// Answers the request of `c`, or begins to decide on it.
+    virtual void authorize(http_connection& c) = 0;
+    /// Whether the value of an Authorization field is one of the credentials. It takes the same time for right and wrong
+    /// ones, so that the time shows nothing.
+    virtual bool matches(std::string_view authorization) const noexcept = 0;
+
+    prometheus_async::authorizer asked{};
+    bool has_credentials = false;
+    std::string_view challenge{};  // the WWW-Authenticate fields of every 401, each with its CRLF
+};
+
 /// The credentials that a server accepts, and how many requests it has refused in the last second.
 ///
 /// threads  the loop's
 /// errors   open: invalid_option; it names the credential by its place in the list, never by its text
-class authenticator {
+class authenticator final : public authority {
 public:
-    result<void> open(list<credential> accepted, const prometheus_async::authorizer& asked);
+    result<void> open(list<credential> accepted, const prometheus_async::authorizer& by);
 
-    bool guards() const noexcept { return !kept_.empty() || asked_; }
-    bool has_credentials() const noexcept { return !kept_.empty(); }
-    const prometheus_async::authorizer& asked() const noexcept { return asked_; }
-    /// Whether the value of an Authorization field is one of the credentials. It takes the same time for right and wrong
-    /// ones, so that the time shows nothing.
-    bool matches(std::string_view authorization) const noexcept;
-    /// The WWW-Authenticate fields of every 401, each with its CRLF.
-    std::string_view challenge() const noexcept {
-        constexpr std::string_view both = "WWW-Authenticate: Basic realm=\"metrics\", charset=\"UTF-8\"\r\n"
-                                          "WWW-Authenticate: Bearer realm=\"metrics\"\r\n";
-        const std::size_t basic_size = both.find('\n') + 1;
-        return !bearers_ ? both.substr(0, basic_size) : basics_ ? both : both.substr(basic_size);
-    }
+    bool guards() const noexcept { return has_credentials || asked; }
+    void authorize(http_connection& c) override;
+    bool matches(std::string_view authorization) const noexcept override;
     /// Call it for each 401: how long its answer must wait. The first ten of a second do not wait.
     double delay(double now) noexcept {
         if (now - since_ >= 1 || now < since_) since_ = now, refusals_ = 0;
@@ -15408,18 +15513,17 @@ private:
     static void parse(std::string_view authorization, secret& shown) noexcept;
 
     vector<secret> kept_;
-    prometheus_async::authorizer asked_{};
-    bool basics_ = false, bearers_ = false;
     double since_ = 0;
     unsigned refusals_ = 0;
 };
 
-result<void> authenticator::open(list<credential> accepted, const prometheus_async::authorizer& asked) {
+result<void> authenticator::open(list<credential> accepted, const prometheus_async::authorizer& by) {
+    bool basics = false, bearers = false;
     kept_.reserve(accepted.size());  // never moved: no copy is left behind
     for (const credential& c : accepted) {
         secret& s = kept_.emplace_back();
         const bool has_user = c.kind == credential::scheme::basic;
-        (has_user ? basics_ : bearers_) = true;
+        (has_user ? basics : bearers) = true;
         s.kind = 1 + static_cast<unsigned>(c.kind);
         bool good = !c.secret.empty() && c.user.find(':') == std::string_view::npos;
         if (has_user) good = good && s.put(c.user) && s.put(":");
@@ -15427,7 +15531,12 @@ result<void> authenticator::open(list<credential> accepted, const prometheus_asy
             return error_of(errc::invalid_option, {"credential ", digits(kept_.size()),
                                                    " is empty, longer than 512 octets, or its user has a colon"});
     }
-    asked_ = asked;
+    has_credentials = !kept_.empty();
+    asked = by;
+    constexpr std::string_view both = "WWW-Authenticate: Basic realm=\"metrics\", charset=\"UTF-8\"\r\n"
+                                      "WWW-Authenticate: Bearer realm=\"metrics\"\r\n";
+    constexpr std::size_t basic_size = both.find('\n') + 1;
+    challenge = !bearers ? both.substr(0, basic_size) : basics ? both : both.substr(basic_size);
     return {};
 }
 
@@ -15585,7 +15694,22 @@ struct http_route {
 };
 
 /// The scrapes themselves as metrics, in the default registry.
+/// Its functions are virtual, so that only programs which ask for these metrics are linked with them.
 struct http_metrics : allocated {
+    virtual ~http_metrics() = default;
+    virtual void noticed(event_kind what) { events(event_name(what)).inc(); }
+    virtual void began() noexcept { in_flight.inc(); }
+    virtual void abandoned() noexcept { in_flight.dec(); }
+    virtual void sent(std::size_t n) noexcept { octets.inc(n); }
+    virtual void missed_collector() noexcept { collector_errors.inc(); }
+    /// `as` is empty for what is not a page; `samples` are those of a whole page.
+    virtual void answered(int status, std::string_view as, double time, const std::size_t* samples) {
+        requests(status, as).inc();
+        duration.observe(time);
+        in_flight.dec();
+        if (samples) series.set(static_cast<double>(*samples));
+    }
+
     family<counter, "event"> events{"prometheus_async_http_events_total", "What the server noticed and went on from."};
     family<counter, "code", "format"> requests{"prometheus_async_http_requests_total", "Requests answered."};
     histogram duration{"prometheus_async_http_response_seconds",
@@ -15611,10 +15735,10 @@ struct http_service {
     void* context = nullptr;
     owned<http_metrics> metrics;
     tls_config tls{};
-    authenticator auth;
+    owned<authority> auth;                   // null: every request is allowed
     event_loop* runs_on = nullptr;           // what its connections run on
     double read_time(double of_turn) const noexcept { return runs_on ? loop_state::of(*runs_on).read_time() : of_turn; }
-    void (*decided)(http_connection& who) = nullptr;  // an asynchronous authoriser or check has ended: must call decide()
+    void (*move)(http_connection& who, void (http_connection::*how)(double now)) = nullptr;  // calls it, as the loop does
 
     http_queue waiting;                      // for the peer's octets: evicted first
     http_queue handshaking;                  // TLS handshakes that have begun
@@ -15636,7 +15760,7 @@ struct http_service {
     /// Events of making a page: counts failed collectors, and passes all on.
     static void page_event(const event& e, void* self) {
         const auto& s = *static_cast<http_service*>(self);
-        if (s.metrics && e.kind == event_kind::callback_failed) s.metrics->collector_errors.inc();
+        if (s.metrics && e.kind == event_kind::callback_failed) s.metrics->missed_collector();
         notify(s.on_event, s.context, e);
     }
     http_block* take_block();
@@ -15703,7 +15827,10 @@ struct response {
     head_writer head{};
 };
 
-class http_connection : public allocated {
+/// What was decided about a request.
+enum class verdict : std::uint8_t { waiting, no, yes, failed, late };
+
+class PROMETHEUS_ASYNC_LOCAL http_connection : public allocated {
 public:
     enum class phase : std::uint8_t {
         handshake, reading,
@@ -15751,7 +15878,11 @@ public:
     void reset() noexcept;  // a TCP reset, so that the peer does not take an incomplete answer for a complete one
 
 private:
+    friend class authenticator;
     friend struct http_service;
+    friend struct decision_code;
+    friend struct later_code;
+    friend struct tls_code;
     static constexpr std::size_t turn_octets = 65536, peer_octets = 4 * turn_octets, linger_octets = 262144;
     static constexpr int turn_requests = 8;
     static constexpr std::size_t few_answers = 8;
@@ -15782,7 +15913,6 @@ private:
 
     void respond();
     void authorize();
-    enum class verdict : std::uint8_t { waiting, no, yes, failed, late };
     template <class Ask>
     void decide_by(std::string_view what, Ask ask);
     verdict decide_later(task<bool> asked);
@@ -15840,7 +15970,7 @@ http_connection::http_connection(http_service& service, int fd, double now, std:
     : service_(service), peer_(service.add_peer(from)), stream_(fd), parser_(service.limits), now_(now), since_(now), moved_(now), fd_(fd) {
     ++service_.connections;
     if (service.tls) stream_.expect_tls(service.tls);
-    enter(service.tls ? phase::handshake : phase::reading);
+    enter(stream_.over() ? phase::handshake : phase::reading);
 }
 
 http_connection::~http_connection() {
@@ -15879,7 +16009,7 @@ void http_connection::enter(phase next) {
 
 void http_connection::close() noexcept {
     if (closed()) return;
-    if (service_.metrics && phase_ == phase::writing) service_.metrics->in_flight.dec();
+    if (service_.metrics && phase_ == phase::writing) service_.metrics->abandoned();
     enter(phase::closed);
     wants_ = interest::none;
     decision_ = {};
@@ -15936,7 +16066,7 @@ void http_connection::expire(double now) {
     case phase::deciding: {
         if (!checking_) return close();
         const auto ends_here = std::exchange(decision_, {});  // destroyed after the answer has begun
-        judge(verdict::late);
+        route_->check.later.code()->late(*this);
         return run(now);
     }
     case phase::lingering: return close();
@@ -15958,7 +16088,7 @@ void http_connection::run(double now) {
     turn_.octets = share();
     for (bool on = true; on;) {
         switch (phase_) {
-        case phase::handshake: on = handshake(); break;
+        case phase::handshake: on = stream_.over()->step(*this); break;
         case phase::reading: on = read(); break;
         case phase::writing: on = write(); break;
         case phase::lingering: on = linger(); break;
@@ -16009,6 +16139,9 @@ bool http_connection::handshake() {
     enter(phase::lingering);
     return true;
 }
+
+const tls_code tls_code::all{&over_tls::start, &over_tls::handshake, &over_tls::receive, &over_tls::send, &over_tls::flush,
+                             &over_tls::shutdown, &over_tls::peer, &over_tls::why, [](http_connection& c) { return c.handshake(); }};
 
 bool http_connection::read() {
     if (turn_.requests == 0) return pause(interest::write);  // the socket is writable, so the next turn calls again
@@ -16110,19 +16243,19 @@ void http_connection::respond() {
     route_ = service_.find(h.path());
     const bool open = route_ && route_->open;
     if (!open && !service_.allows(h.host)) return answer_fixed(421);
-    if (!open && service_.auth.guards()) return authorize();
+    if (!open && service_.auth) return service_.auth->authorize(*this);
     answer();
 }
 
 void http_connection::authorize() {
     const request_head& h = parser_.head;
-    if (service_.auth.matches(h.authorization)) return answer();
-    const authorizer& asked = service_.auth.asked();
+    if (service_.auth->matches(h.authorization)) return answer();
+    const authorizer& asked = service_.auth->asked;
     if (!asked) return judge(verdict::no);
     busy_ = false;
     asking_ = {h.verb, h.path(), h.authorization, stream_.peer(), service_.runs_on, peer_->address, &busy_};
     decide_by("the authoriser", [&] {
-        return !asked.now ? decide_later(asked.later(asking_, asked.context)) : asked.now(asking_, asked.context) ? verdict::yes : verdict::no;
+        return !asked.now ? asked.later.code()->authorize(*this) : asked.now(asking_, asked.context) ? verdict::yes : verdict::no;
     });
 }
 
@@ -16130,7 +16263,7 @@ void http_connection::check_route() {
     const health_check& asked = route_->check;
     checking_ = true;
     decide_by("the check", [&] {
-        if (!asked.now) return decide_later(checked(asked.later(asked.context), block_->reason));
+        if (!asked.now) return asked.later.code()->check(*this);
         const result<void> how = asked.now(asked.context);
         if (!how) block_->reason = how.why();
         return how ? verdict::yes : verdict::no;
@@ -16151,15 +16284,15 @@ void http_connection::decide_by(std::string_view what, Ask ask) {
     enter(phase::deciding);
 }
 
-http_connection::verdict http_connection::decide_later(task<bool> asked) {
+verdict http_connection::decide_later(task<bool> asked) {
     const deferred<bool> decided = make_deferred(std::move(asked));
     if (decided.fired()) return verdict_of(deferred_access::state(decided));
-    decided.add_both([this] { service_.decided(*this); });
+    decided.add_both([this] { service_.move(*this, &http_connection::decide); });
     decision_ = shared(&deferred_access::state(decided));
     return verdict::waiting;
 }
 
-http_connection::verdict http_connection::verdict_of(deferred_state<bool>& decided) noexcept {
+verdict http_connection::verdict_of(deferred_state<bool>& decided) noexcept {
     decided.seen = true;  // a failure is reported here, without the text of the exception
     return !decided.now ? verdict::failed : *decided.now ? verdict::yes : verdict::no;
 }
@@ -16186,11 +16319,34 @@ void http_connection::judge(verdict is) {
     if (busy_) return answer_fixed(503);
     if (is == verdict::yes) return answer();
     service_.report(event_kind::authorization_failed, {errc::refused, "a request was not authorised"});
-    if (service_.auth.delay(now_) == 0) return answer_fixed(401);
+    if (static_cast<authenticator&>(*service_.auth).delay(now_) == 0) return answer_fixed(401);
     since_ = now_;
     wants_ = interest::none;
     enter(phase::delaying);
 }
+
+void authenticator::authorize(http_connection& c) { c.authorize(); }
+const decision_code decision_code::all{
+    [](http_service& s, list<credential> accepted, const authorizer& asked) {
+        owned<authenticator> made(new authenticator);
+        const result<void> opened = made->open(accepted, asked);
+        if (made->guards()) s.auth = std::move(made);
+        return opened;
+    },
+    [](http_connection& c) { c.check_route(); }};
+const later_code later_code::all{
+    &decision_code::all,
+    [](http_connection& c) {
+        const authorizer& asked = c.service_.auth->asked;
+        return c.decide_later(asked.later(c.asking_, asked.context));
+    },
+    [](http_connection& c) {
+        const health_check& asked = c.route_->check;
+        return c.decide_later(c.checked(asked.later(asked.context), c.block_->reason));
+    },
+    [](http_connection& c) { c.judge(verdict::late); }};
+
+http_metrics* make_http_metrics() { return new http_metrics; }
 
 void http_connection::answer() {
     const request_head& h = parser_.head;
@@ -16199,7 +16355,7 @@ void http_connection::answer() {
     if (!route_ && h.target != "*") return answer_fixed(404);
     if (h.method == http_method::options) return answer_fixed(204);
     if (h.method == http_method::other) return answer_fixed(405);
-    if (route_->check) return check_route();
+    if (route_->check) return code_of(route_->check)->check(*this);
     if (route_->is_text) return answer_text(*route_);
     if (route_->view) return answer_view(*route_);
     answer_page(*route_);
@@ -16209,7 +16365,7 @@ void http_connection::answer() {
 void http_connection::begin_head(int status) {
     if (!block_) block_ = service_.take_block();
     service_.narrow(*block_);
-    if (service_.metrics && phase_ != phase::writing) service_.metrics->in_flight.inc();
+    if (service_.metrics && phase_ != phase::writing) service_.metrics->began();
     since_ = moved_ = now_;
     answer_ = {};
     answer_.status = status;
@@ -16261,7 +16417,7 @@ void http_connection::answer_fixed(int status) {
     begin_head(status);
     if (status == 405 || status == 204) answer_.head.put("Allow: GET, HEAD, OPTIONS\r\n");
     if (status == 503) answer_.head.put("Retry-After: 1\r\n");
-    if (status == 401) answer_.head.put(service_.auth.challenge());
+    if (status == 401) answer_.head.put(service_.auth->challenge);
     if (status == 204) return put_no_length(), send_head(0);
     const std::string_view text = status == 421             ? ""
                                   : stream_.plain_peer()     ? "this port speaks TLS: https"
@@ -16421,7 +16577,7 @@ bool http_connection::write_on() {
         a.out += sent.bytes;
         turn_.octets -= sent.bytes < turn_.octets ? sent.bytes : turn_.octets;
         peer_->octets_left -= sent.bytes < peer_->octets_left ? sent.bytes : peer_->octets_left;
-        if (service_.metrics) service_.metrics->octets.inc(sent.bytes);
+        if (service_.metrics) service_.metrics->sent(sent.bytes);
         if (sent.status != stream_status::ok) return wait_for(sent.status);
     }
     if (std::exchange(a.paused, false)) return pause(interest::write);
@@ -16443,12 +16599,10 @@ bool http_connection::write_on() {
 }
 
 void http_connection::finished() {
-    if (service_.metrics) {
-        service_.metrics->requests(answer_.status, answer_.page ? format_name(answer_.as) : std::string_view()).inc();
-        service_.metrics->duration.observe(positive(service_.read_time(now_) - answer_.began));
-        service_.metrics->in_flight.dec();
-        if (answer_.page && !answer_.head_only) service_.metrics->series.set(static_cast<double>(block_->page.samples));
-    }
+    if (service_.metrics)
+        service_.metrics->answered(answer_.status, answer_.page ? format_name(answer_.as) : std::string_view(),
+                                   positive(service_.read_time(now_) - answer_.began),
+                                   answer_.page && !answer_.head_only ? &block_->page.samples : nullptr);
     since_ = now_;
     if (closing_) {
         service_.give_block(std::exchange(block_, nullptr));
@@ -16481,7 +16635,7 @@ http_service::~http_service() {
 
 void http_service::count(event_kind kind) noexcept {
     count_event(kind);
-    if (metrics) contain("the server's metrics", [&] { metrics->events(event_name(kind)).inc(); }, [](const error&) {});
+    if (metrics) contain("the server's metrics", [&] { metrics->noticed(kind); }, [](const error&) {});
 }
 void http_service::report(event_kind kind, const error& why) noexcept {
     count(kind);
@@ -16787,7 +16941,7 @@ http_listener::http_listener(http_server& owner, descriptor listens)
 http_server::http_server(event_loop& loop, bool with_tls)
     : http_service(with_tls), loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {
     runs_on = &loop;
-    decided = [](http_connection& who) { static_cast<server_connection&>(who).move(&http_connection::decide); };
+    move = [](http_connection& who, void (http_connection::*how)(double)) { static_cast<server_connection&>(who).move(how); };
 }
 http_server::~http_server() { stop(); }
 
@@ -16996,7 +17150,9 @@ server_state::server_state(event_loop& on, const server_options& o)
     if (!wanted.empty() && !places) bad("server_options::addr was changed through a reference to std::string_view: assign to addr itself");
     limits = o.limits;
     tls = o.tls;
-    if (const auto opened = auth.open(o.credentials, o.authorizer); !opened) valid = opened;
+    const decision_code* const asks = o.credentials.code() ? o.credentials.code() : code_of(o.authorizer);
+    if (asks)
+        if (const auto opened = asks->open(*this, o.credentials, o.authorizer); !opened) valid = opened;
     on_collector_error = o.on_collector_error;
     created = o.created;
     native_histograms = o.native_histograms;
@@ -17005,7 +17161,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     gzip = gzip && o.gzip;
     on_event = o.on_event;
     context = o.context;
-    if (o.self_metrics) metrics = owned<http_metrics>(new http_metrics);
+    metrics = owned<http_metrics>(o.self_metrics.make());
     if (limits.connections == 0 || limits.handshakes == 0 || limits.answers == 0 || limits.requests_per_connection == 0 ||
         limits.header_bytes < 64 || limits.request_line < 16)
         bad("server limits: with these no request could be answered");
@@ -17264,7 +17420,7 @@ inline result<metrics_http_server> open_server(owned<server_state> made) {
     if (!s.valid) return s.valid.why();
     if (const auto listening = s.listen(); !listening) return listening.why();
     s.make_url();
-    if (s.auth.has_credentials() && !s.tls && !s.unix_socket && s.address != "::1" && !s.address.starts_with("127."))
+    if (s.auth && s.auth->has_credentials && !s.tls && !s.unix_socket && s.address != "::1" && !s.address.starts_with("127."))
         s.report(event_kind::credentials_in_clear, {errc::invalid_option, "passwords and tokens are sent without encryption: use TLS"});
     return server_state::handle(made.release());
 }
@@ -19998,8 +20154,8 @@ inline consul_check_forecast consul_forecast_check(const server_state& server, c
     if (!route) {
         out.never = "the server has no route for consul_options::check_path";
     } else if (!route->open) {
-        if (server.auth.asked()) out.doubtful = true;
-        else if (server.auth.guards() && !(authorization && server.auth.matches(*authorization)))
+        if (server.auth && server.auth->asked) out.doubtful = true;
+        else if (server.auth && !(authorization && server.auth->matches(*authorization)))
             out.never = "the server asks for credentials: make check_path a route that is open, or give check_headers an Authorization";
         if (host && !server.allows(*host)) out.never = "the Host of consul_options::check_headers is not in allowed_hosts";
         else if (!host && !server.allowed_hosts.empty()) out.host = server.allowed_hosts.front();

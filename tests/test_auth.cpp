@@ -99,7 +99,7 @@ TEST_CASE("the challenge names the schemes that are accepted") {
     const auto challenge = [](prom::list<prom::credential> accepted) {
         prom::detail::authenticator gate;
         REQUIRE(gate.open(accepted, {}));
-        return std::string(gate.challenge());
+        return std::string(gate.challenge);
     };
     const std::string basic = "WWW-Authenticate: Basic realm=\"metrics\", charset=\"UTF-8\"\r\n";
     const std::string bearer = "WWW-Authenticate: Bearer realm=\"metrics\"\r\n";
@@ -125,6 +125,79 @@ const prom::credential accepted[] = {prom::basic("scraper", "s3cret"), prom::bea
 const std::string good = "Authorization: Basic " + base64("scraper:s3cret") + "\r\n";
 const std::string wrong = "Authorization: Basic " + base64("scraper:s3cre7") + "\r\n";
 }  // namespace
+
+namespace {
+bool never(const prom::authorization_request&, void*) { return false; }
+prom::task<bool> never_later(const prom::authorization_request&, void*) { co_return false; }
+prom::result<void> ill(void*) { return prom::error(prom::errc::refused, "ill"); }
+prom::task<prom::result<void>> ill_later(void*) { co_return prom::error(prom::errc::refused, "ill"); }
+prom::owned<prom::tls_session> no_session(void*, std::string_view) noexcept { return {}; }
+}  // namespace
+
+TEST_CASE("what a server asks for is asked for however its options were set") {
+    const auto status = [](const prom::server_options& with) {
+        served at(with);
+        REQUIRE_MESSAGE(at.fault.empty(), at.fault);
+        caller who(at);
+        who.ask("/metrics");
+        return who.over() && who.got.empty() ? 0 : who.status();
+    };
+    const prom::route checked[] = {{.path = "/metrics", .check = {.now = ill}}}, checked_later[] = {{.path = "/metrics", .check = {.later = ill_later}}};
+    CHECK(status({}) == 200);
+    CHECK(status({.credentials = accepted}) == 401);
+    CHECK(status({.credentials = {prom::basic("a", "b")}}) == 401);
+    CHECK(status({.authorizer = {.now = never}}) == 401);
+    CHECK(status({.authorizer = {.now = &never}}) == 401);
+    CHECK(status({.authorizer = {.now = [](const prom::authorization_request&, void*) { return false; }}}) == 401);
+    CHECK(status({.authorizer = {.later = never_later}}) == 401);
+    CHECK(status({.routes = checked}) == 503);
+    CHECK(status({.routes = checked_later}) == 503);
+    CHECK(status({.tls = {.open = no_session}}) == 400);
+    // Assigned later, as a whole or a part of it, and copied.
+    prom::server_options o;
+    o.credentials = accepted;
+    CHECK(status(o) == 401);
+    const prom::server_options copy = o;
+    CHECK(status(copy) == 401);
+    o.credentials = {};
+    CHECK(status(o) == 200);
+    o.authorizer.now = never;
+    CHECK(status(o) == 401);
+    o.authorizer.now = nullptr;
+    CHECK(status(o) == 200);
+    o.authorizer.later = &never_later;
+    CHECK(status(o) == 401);
+    o = {};
+    CHECK(status(o) == 200);
+    o.authorizer = {.now = never};
+    prom::server_options moved = std::move(o);
+    CHECK(status(moved) == 401);
+    const prom::authorizer by = moved.authorizer;
+    moved = {};
+    moved.authorizer = by;
+    CHECK(status(moved) == 401);
+    bool (*chosen)(const prom::authorization_request&, void*) = never;
+    moved.authorizer = {.now = chosen};
+    CHECK(status(moved) == 401);
+    chosen = nullptr;
+    moved.authorizer.now = chosen;
+    CHECK(status(moved) == 200);
+    prom::route late{.path = "/metrics"};
+    late.check.now = ill;
+    moved.routes = {&late, 1};
+    CHECK(status(moved) == 503);
+    late.check = {};
+    late.check.later = ill_later;
+    CHECK(status(moved) == 503);
+    prom::server_options secure;
+    secure.tls.open = no_session;
+    CHECK(status(secure) == 400);
+    const prom::tls_config same = secure.tls;
+    secure.tls = {};
+    CHECK(status(secure) == 200);
+    secure.tls = same;
+    CHECK(status(secure) == 400);
+}
 
 TEST_CASE("credentials are asked for before anything else is said about a request") {
     const prom::route routes[] = {{.path = "/metrics"}, {.path = "/alive", .text = "yes\n", .open = true}};
