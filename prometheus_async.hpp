@@ -155,6 +155,7 @@
 #define PROMETHEUS_ASYNC_BEGIN namespace prometheus_async { inline namespace PROMETHEUS_ASYNC_DETAIL_ABI {
 #endif
 #define PROMETHEUS_ASYNC_END } }
+#define PROMETHEUS_ASYNC_BEGIN_FAST PROMETHEUS_ASYNC_BEGIN
 
 // Code that is linked only with what asks for it: the interface takes its address. Weak, because the linker of a shared object
 // stops at a missing address before it names the macro that is missing.
@@ -5490,6 +5491,7 @@ PROMETHEUS_ASYNC_END
 // In this half nothing is exported but what the interface marks: LOCAL is for types that it names first.
 // (The attribute ends with the namespace: the system's headers are outside of it.)
 #undef PROMETHEUS_ASYNC_BEGIN
+#undef PROMETHEUS_ASYNC_BEGIN_FAST
 #undef PROMETHEUS_ASYNC_END
 #if defined(__clang__) && defined(__OPTIMIZE_SIZE__)
 // With -Os clang still makes code larger to make it faster. This half is made as small as with -Oz, except where each sample of
