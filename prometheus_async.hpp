@@ -7552,10 +7552,12 @@ static void end_thread(void* keyed = nullptr) noexcept {
 
 // musl unloads nothing: a key suffices, and a thread without one has no cells of its own. There an object with a destructor per
 // thread would link libc++abi's unwinder and demangler.
+#ifndef PROMETHEUS_ASYNC_DETAIL_UNLOADS  // a test says 0 on glibc too
 #if defined(__linux__) && !defined(__GLIBC__) && !defined(__ANDROID__)
 #define PROMETHEUS_ASYNC_DETAIL_UNLOADS 0
 #else
 #define PROMETHEUS_ASYNC_DETAIL_UNLOADS 1
+#endif
 #endif
 
 /// An object with a destructor per thread: while one exists, glibc does not unload this shared object. One that is made
