@@ -4986,6 +4986,8 @@ struct server_limits {
     std::size_t connections = 512;     // beyond it, one of the address that has most is closed: the one that is idle longest, else
                                        // the slowest reader; if the new one is of that address and none is slow: 503
     std::size_t answers = 128;         // that are being sent; beyond it, the slowest reader is closed
+    std::size_t answer_bytes = 16384;  // 2048 to 65536: the buffer of an answer, which is sent in pieces of this size
+    std::size_t long_answers = 16;     // so many answers at once have a buffer of 64 KiB more, for pages that are longer than answer_bytes
     std::size_t requests_per_connection = 10000;  // the last answer says close
     std::size_t handshakes = 64;       // in progress; beyond it, the one that is silent longest is closed
     std::size_t names = 256;           // values of name[]: 400
@@ -15665,7 +15667,7 @@ struct page_body {
 /// The memory of one answer: its head, a piece of its body, and framing before and after it, so that the octets to send are
 /// always contiguous.
 struct http_block : allocated {
-    static constexpr std::size_t head_size = 768, body_size = 16384, input_size = 2048;
+    static constexpr std::size_t head_size = 768, input_size = 2048, most_pulled = 16384;
     static constexpr std::size_t wide_size = 65536, framing = 16, wide_bytes = framing + wide_size + 8;
     static constexpr std::size_t spare = 1024;  // a wide one with less room than this is full: another pull would be for some lines only
     page_body page;
@@ -15673,8 +15675,13 @@ struct http_block : allocated {
     error reason{errc::canceled, {}};      // why a check failed
     std::size_t ahead = 0, ahead_end = 0;
     char* wide = nullptr;                  // the place of a later piece of a long page, until it is sent
-    char head[head_size + body_size + 8];  // the last ones for "\r\n0\r\n\r\n"
+    const std::size_t body_size;
+    char* const head;                      // room for the head, for a piece, and for "\r\n0\r\n\r\n"
     char input[input_size];                // octets after the request: pipelined requests
+    explicit http_block(std::size_t body_bytes) : body_size(body_bytes), head(static_cast<char*>(take_memory(octets(body_bytes), 1))) {}
+    http_block(const http_block&) = delete;
+    ~http_block() { give_memory(head, octets(body_size), 1); }
+    static constexpr std::size_t octets(std::size_t body_bytes) noexcept { return head_size + body_bytes + 8; }
     char* body() noexcept { return wide ? wide + framing : head + head_size; }
     std::size_t room() const noexcept { return wide ? wide_size : body_size; }
 };
@@ -15815,7 +15822,7 @@ struct http_service {
     std::string_view date() noexcept;
 
 private:
-    static constexpr std::size_t kept_blocks = 4, most_wide = 16;
+    static constexpr std::size_t kept_blocks = 4;
     http_peer* peers_ = nullptr;
     http_block* free_ = nullptr;
     std::size_t free_count_ = 0, wide_count_ = 0, free_wide_count_ = 0;
@@ -16457,7 +16464,7 @@ void http_connection::answer_text(const http_route& route) {
     answer_.head.put("\r\n");
     put_length(route.text.size());
     answer_.head.put(fields_of_200);
-    const std::size_t first = route.text.copy(block_->body(), http_block::body_size);
+    const std::size_t first = route.text.copy(block_->body(), block_->room());
     send_head(first);
     if (!answer_.head_only) answer_.rest = std::string_view(route.text).substr(first);
 }
@@ -16532,7 +16539,7 @@ void http_connection::fill() {
     const std::size_t least = block_->wide ? http_block::spare : 64;
     while (what == pull::more && block_->room() - answer_.filled >= least) {
         const std::size_t room = block_->room() - answer_.filled;  // small: each pull holds the registries' lock
-        const std::span<char> piece(block_->body() + answer_.filled, room < http_block::body_size ? room : http_block::body_size);
+        const std::span<char> piece(block_->body() + answer_.filled, room < http_block::most_pulled ? room : http_block::most_pulled);
         const pulled got = block_->page.next(piece);
         answer_.filled += got.bytes;
         what = got.what;
@@ -16662,14 +16669,14 @@ void http_service::report(event_kind kind, const error& why) noexcept {
 
 http_block* http_service::take_block() {
     http_block* const block = free_;
-    if (!block) return new http_block;
+    if (!block) return new http_block(limits.answer_bytes);
     free_ = block->next;
     --free_count_;
     return block;
 }
 std::size_t http_service::memory_of_answer(const http_block* have) const noexcept {
     constexpr std::size_t texts = 2048, position = 4096;  // of a page: as long as its longest series; what its cursor keeps
-    return have || free_ ? texts : sizeof(http_block) + position + texts;
+    return have || free_ ? texts : sizeof(http_block) + http_block::octets(limits.answer_bytes) + position + texts;
 }
 void http_service::give_block(http_block* block) noexcept {
     if (!block) return;
@@ -16687,7 +16694,7 @@ void http_service::give_block(http_block* block) noexcept {
 void http_service::widen(http_block& block) noexcept {
     if (free_wide_count_ != 0) {
         block.wide = free_wide_[--free_wide_count_];
-    } else if (wide_count_ != most_wide) {
+    } else if (wide_count_ < limits.long_answers) {
         block.wide = static_cast<char*>(try_memory(http_block::wide_bytes, 1));
         wide_count_ += block.wide != nullptr;
     }
@@ -17181,7 +17188,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     context = o.context;
     metrics = owned<http_metrics>(o.self_metrics.make());
     if (limits.connections == 0 || limits.handshakes == 0 || limits.answers == 0 || limits.requests_per_connection == 0 ||
-        limits.header_bytes < 64 || limits.request_line < 16)
+        limits.header_bytes < 64 || limits.request_line < 16 || limits.answer_bytes < 2048 || limits.answer_bytes > http_block::wide_size)
         bad("server limits: with these no request could be answered");
     if (!plain(advertise) || advertise.find_first_of(" /?#@") != string::npos)
         bad("advertise: a host, without scheme, port or path");

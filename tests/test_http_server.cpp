@@ -622,6 +622,36 @@ TEST_CASE("few long pages at once have wide buffers, the others go on in narrow 
     }
 }
 
+TEST_CASE("a page is the same whatever buffer it is sent from, and a buffer takes what its option says") {
+    std::string whole, text(30000, 't');
+    for (const std::size_t bytes : {std::size_t{16384}, std::size_t{2048}, std::size_t{2500}, std::size_t{65536}})
+        for (const std::size_t long_answers : {std::size_t{16}, std::size_t{0}}) {
+            service s;
+            s.limits.answer_bytes = bytes;
+            s.limits.long_answers = long_answers;
+            s.grow(100000);
+            s.routes.emplace_back().path = "/long";
+            s.routes.back().text = text;
+            s.routes.back().is_text = true;
+            wire w(s);
+            w.peer.room = 100;  // all of a piece is never taken at once
+            w.give(get());
+            CHECK(s.wide_buffers() == 0);  // the first piece comes from the usual one
+            w.peer.room = ~std::size_t{0};
+            w.go();
+            auto a = w.got();
+            REQUIRE(a.size() == 1);
+            if (whole.empty()) whole = a[0].body;
+            CHECK(whole.size() > 70000);
+            CHECK(a[0].body == whole);
+            CHECK(s.wide_buffers() == (long_answers != 0));
+            a = w.ask(get("/long"));
+            REQUIRE(a.size() == 1);
+            CHECK(a[0].body == text);
+            for (const char* encoding : {"", "Accept-Encoding: gzip\r\n"}) CHECK(w.ask(get("/", encoding)).at(0).status == 200);
+        }
+}
+
 TEST_CASE("a turn writes 64 kB and the piece that was begun, then others come first") {
     service s;
     s.grow(1000000);

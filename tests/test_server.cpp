@@ -671,7 +671,9 @@ TEST_CASE("options that make no sense are refused before anything is opened") {
     const std::string_view hosts[] = {"a b"}, dot[] = {"."}, dots[] = {"b\xc3\xbc" "cher.example"}, only_port[] = {":9464"}, nothing_said[] = {""};
     prom::server_limits nothing;
     nothing.connections = 0;
-    std::vector<prom::server_options> senseless(10);
+    std::vector<prom::server_options> senseless(12);
+    senseless[10].limits.answer_bytes = 2047;
+    senseless[11].limits.answer_bytes = 65537;
     senseless[6].allowed_hosts = dot;
     senseless[7].allowed_hosts = dots;
     senseless[8].allowed_hosts = only_port;
