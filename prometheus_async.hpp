@@ -1244,10 +1244,13 @@ struct bucket_bounds : allocated {
     std::uint16_t* ends;
 
     PROMETHEUS_ASYNC_DECL unsigned direct_bucket(double x) const noexcept {
-        auto i = static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50) - first;
-        i = i < 0 ? 0 : i > 255 ? 255 : i;
-        const unsigned at = table[static_cast<unsigned>(i)];
-        if (is_nan(x)) [[unlikely]] return count;  // NaN is above all bounds, whatever its sign
+        const auto i = static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50) - first;
+        unsigned at = static_cast<unsigned>(i);
+        if (at > 255) [[unlikely]] {  // zero, below zero, far from all bounds, or NaN, which is above all bounds whatever its sign
+            if (is_nan(x)) return count;
+            at = i < 0 ? 0 : 255;
+        }
+        at = table[at];
         return at + (x > upper[at] ? 1U : 0U);
     }
     PROMETHEUS_ASYNC_DECL unsigned bucket(double x) const noexcept {
@@ -9037,7 +9040,10 @@ static bucket_bounds* intern_bounds(const vector<double>& upper, const native_bu
     const auto key = [](double x) { return static_cast<std::int32_t>(__builtin_bit_cast(std::int64_t, x) >> 50); };
     double least = 0;  // the smallest positive bound
     for (double x : upper) if (x > 0) { least = x; break; }
-    b->first = key(least) - 1;
+    // The table begins one entry before that bound, or up to 32 octaves earlier if there is room, so that few values are outside. It has
+    // neither infinity nor NaN, nor values below zero, whose keys are negative.
+    const std::int32_t low = key(least) - 1, high = upper.empty() ? low : key(upper.back());
+    b->first = (std::max)(0, (std::min)({low, (std::max)(low - 128, high - 254), static_cast<std::int32_t>(infinite >> 50) - 256}));
     unsigned held[256] = {};
     for (double x : upper) {
         const auto i = static_cast<std::int32_t>(key(x)) - b->first;
@@ -10517,6 +10523,7 @@ public:
 
 private:
     static constexpr std::uint32_t text_size = 32768, window = 16384, held_back = 320, tokens_size = 4096;
+    static constexpr std::uint32_t beyond = 16;  // octets after the text that may be read
     static constexpr std::uint32_t most_literals = 128, most_value = 64;  // that are not tokens yet; octets of a value
     static constexpr std::uint32_t most_later = 32;  // how many octets later a better match may begin
     static constexpr std::uint32_t step = 120;       // room for the tokens of one round of parse()
@@ -10580,7 +10587,7 @@ private:
     std::uint16_t newest_[4096];         // by hash: the newest place in the page, modulo 65536; the text there is compared
     std::uint32_t tokens_[tokens_size];  // one to three literals and their number, or the top bit, a length and a distance
     char spill_[512];                    // output that does not fit in the caller's window
-    char text_[text_size + 8];           // a newline that is not part of the page, then the page
+    char text_[text_size + beyond];      // a newline that is not part of the page, then the page
 };
 static_assert(sizeof(gzip_stream) <= 65536);
 
@@ -10605,7 +10612,7 @@ void gzip_stream::add(std::size_t octets) noexcept {
     crc_ = sums_.of(crc_, {text_ + end_, octets});
     size_ += static_cast<std::uint32_t>(octets);
     end_ += static_cast<std::uint32_t>(octets);
-    std::memset(text_ + end_, 0, 8);
+    std::memset(text_ + end_, 0, beyond);
 }
 
 /// Begins a unit, from one newline to the next: the newline is the begin of the long match.
@@ -10618,10 +10625,18 @@ inline void gzip_stream::begin_unit() noexcept {
     prose_ = *from == '#';
     value_ = unit_end_;
     if (prose_ || !newline) return;
-    std::uint32_t value = unit_end_;
+    // The last space, or another octet below: in eight octets at a time.
+    std::uint32_t value = unit_end_, found = 0;
     const std::uint32_t least = begin + most_value < value ? value - most_value : begin;
-    while (value > least && static_cast<unsigned char>(text_[value - 1]) > ' ') --value;
-    if (value > least && text_[value - 1] == ' ' && text_[value] <= '9') value_ = value;
+    for (; value >= least + 8 && found == 0; value -= 8) {
+        constexpr std::uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+        std::uint64_t w;
+        std::memcpy(&w, text_ + value - 8, 8);
+        if constexpr (std::endian::native == std::endian::big) w = __builtin_bswap64(w);
+        const std::uint64_t low = tops & ~(w | ((w | tops) - ones * 0x21));  // of octets below '!'
+        if (low != 0) found = value - static_cast<std::uint32_t>(__builtin_clzll(low)) / 8;
+    }
+    if (found != 0 && text_[found - 1] == ' ' && text_[found] <= '9') value_ = found;
     else prose_ = true;
 }
 
@@ -10692,10 +10707,12 @@ void gzip_stream::parse() noexcept {
         if (at == line_) {
             // Labels may repeat in a cycle: try the line after the one that matched the last line. (The hash has the last line.)
             const std::size_t reach = at - source_ < 512 ? at - source_ : 512;
-            const void* newline = source_ != 0 && source_ <= lines_before_[1] ? std::memchr(text_ + source_, '\n', reach) : nullptr;
+            const bool cycle = source_ != 0 && source_ <= lines_before_[1] && at + length < value_;  // a better match would end in digits
+            const void* newline = cycle ? std::memchr(text_ + source_, '\n', reach) : nullptr;
             if (newline) {
                 const auto there = static_cast<std::uint32_t>(static_cast<const char*>(newline) - text_);
-                const std::uint32_t other = common(at, there, 0);
+                const bool hope = length == 0 || load_word(text_ + at + length - 1) == load_word(text_ + there + length - 1);
+                const std::uint32_t other = hope ? common(at, there, 0) : 0;
                 if (other > length + 2) length = other, distance = at - there;
             }
             longest_ = source_ = 0;
@@ -10731,7 +10748,7 @@ void gzip_stream::parse() noexcept {
 void gzip_stream::slide() noexcept {
     if (at_ <= window) return;
     const std::uint32_t by = at_ - window;
-    std::memmove(text_, text_ + by, end_ - by + 8);
+    std::memmove(text_, text_ + by, end_ - by + beyond);
     at_ -= by;
     end_ -= by;
     for (std::uint32_t* place : {&line_, &lines_before_[0], &lines_before_[1], &value_, &source_}) *place = *place > by ? *place - by : 0;
@@ -10827,9 +10844,10 @@ char* gzip_stream::put_tokens(char* to, const char* last) noexcept {
             out |= std::uint64_t{d & ((1u << extra) - 1)} << n;
             n += extra;
         } else {
+            // Without branches, which nothing could predict here.
             code(codes_[t & 255]);
-            if (t >= 2u << 24) code(codes_[t >> 8 & 255]);
-            if (t >= 3u << 24) code(codes_[t >> 16 & 255]);
+            code(codes_[t >> 8 & 255] & (0U - (t >> 25 & 1)));
+            code(codes_[t >> 16 & 255] & (0U - (t >> 25 & t >> 24 & 1)));
         }
         flush();
     }

@@ -218,7 +218,8 @@ TEST_CASE("an observation falls in the first bucket whose bound it does not exce
     for (int i = 0; i < 250; ++i) many.push_back(0.001 * (i + 1));
     const auto usual = std::vector<double>{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};
     for (const auto& bounds : {awkward, many, usual, prom::exponential_buckets(1e-9, 4, 40), prom::linear_buckets(-5, 1, 11),
-                               std::vector<double>{0}, std::vector<double>{1}, std::vector<double>{1e-310, 1e308}}) {
+                               std::vector<double>{0}, std::vector<double>{1}, std::vector<double>{1e-310, 1e308}, std::vector<double>{5e-324},
+                               std::vector<double>{-1e308}, std::vector<double>{1.7976931348623157e308}, std::vector<double>{1e305, 1e308}}) {
         const prom::histogram h{"h", "h", {.registry = &mine, .buckets = bounds}};
         const auto* b = prom::detail::declare({prom::metric_type::histogram, "h", "h", {.registry = &mine, .buckets = bounds}})->bounds;
         std::vector<double> tried{0, -0.0, 1e-320, 5e-324, 1e308, 1.7976931348623157e308};
@@ -240,6 +241,9 @@ TEST_CASE("an observation falls in the first bucket whose bound it does not exce
         CHECK(b->bucket(minus_infinity()) == 0);
         CHECK(b->bucket(not_a_number()) == bounds.size());
         CHECK(b->bucket(minus_not_a_number()) == bounds.size());
+        for (const std::uint64_t bits : {std::uint64_t{0x7ff0000000000001}, std::uint64_t{0x7fffffffffffffff}, std::uint64_t{0xfff0000000000001}, std::uint64_t{0xffffffffffffffff}})
+            CHECK(b->bucket(prom::detail::opaque(__builtin_bit_cast(double, bits))) == bounds.size());
+        CHECK(b->bucket(-1e308) == 0);
         mine.unregister("h");
     }
 }
