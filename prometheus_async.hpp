@@ -964,12 +964,39 @@ PROMETHEUS_ASYNC_END
 // tests/model/protocol.cpp checks all orders in which these steps can take effect.
 PROMETHEUS_ASYNC_BEGIN
 
+struct native_buckets;
+namespace detail {
+struct native_view;
+struct record;
+struct run_sum;
+/// What only programs need that have native histograms.
+struct native_code {
+    const char* (*fault)(const native_buckets& n) noexcept;  // what is wrong with the options, or null
+    int (*schema)(double factor) noexcept;
+    run_sum (*sum)(record& r, std::uint32_t place, std::uint64_t* integers) noexcept;
+    run_sum (*view)(record& r, std::uint32_t place, std::uint64_t* integers, native_view& v, double now);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const native_code all;  // in [47]
+};
+/// A factor, and that code; null: the histogram is not native.
+class native_factor {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr native_factor() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr native_factor(double factor) noexcept : factor_(factor), code_(factor != 0 ? &native_code::all : nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator double() const noexcept { return factor_; }
+    PROMETHEUS_ASYNC_DECL constexpr const native_code* code() const noexcept { return code_; }
+
+private:
+    double factor_ = 0;
+    const native_code* code_ = nullptr;
+};
+}  // namespace detail
+
 /// Buckets of a native histogram, which needs no list of bounds. Each is at most `factor` times as wide as the one before,
 /// for all values above and below zero. It is made at its first observation. Prometheus reads them from the protobuf format.
 ///
 /// shape    the bounds are 2^(n / 2^schema): a factor of 1.1 is schema 3, with 8 buckets from 1 to 2
 struct native_buckets {
-    double factor = 0;                     // above 1; 0: the histogram is not native
+    detail::native_factor factor{};        // above 1; 0: the histogram is not native
     double zero_threshold = 0x1p-128;      // values no farther from zero are in the zero bucket; a power of two, or 0
     std::uint32_t max_buckets = 160;       // on a page, without the zero bucket. With more, it is reduced as below; 0: no limit
     double max_zero_threshold = 0;         // first the zero bucket is widened, at most to this; then pairs of buckets are joined
@@ -1235,6 +1262,7 @@ struct bucket_bounds : allocated {
     static constexpr std::size_t spare = 32;  // octets after `text`, which is copied in steps
     const double* upper;  // count, then +Inf up to a power of two; ascending
     double zero_threshold, max_zero_threshold, min_reset, factor;  // as native_buckets
+    const native_code* code;  // not null if `native`
     std::uint32_t max_buckets;
     std::uint32_t half;   // half of that power of two
     std::uint32_t users;  // families, and removed series that a thread may still be updating; at 0 it is freed
@@ -1633,12 +1661,24 @@ private:
 
 }  // namespace detail
 
+struct exemplar;
+namespace detail {
+struct kept_exemplar;
+struct shown_series;
+/// What only programs need that give exemplars.
+struct exemplar_code {
+    void (*keep)(vector<kept_exemplar>& to, unsigned at, double value, const exemplar& e);
+    void (*show)(shown_series& s, const vector<kept_exemplar>& kept) noexcept;
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const exemplar_code all;  // in [47]
+};
+}  // namespace detail
+
 /// A reference from a single increment or observation to something else, such as a trace. OpenMetrics shows it with the sample.
 ///
 /// shape    names and values together have at most 128 code points; a longer one is dropped and counted
 /// threads  any; storing one takes the lock, so give exemplars to few updates, not to all
 struct exemplar {
-    list<label> labels;    // for example {{"trace_id", id}}
+    detail::list_with<label, detail::exemplar_code> labels;    // for example {{"trace_id", id}}
     double timestamp = 0;  // seconds since 1970; 0: now
 };
 static_assert(std::is_trivially_destructible_v<exemplar>);
@@ -7670,7 +7710,7 @@ static constinit thread_local native_recent recents[4] = {};
 #endif
 #endif
 
-struct run_sum {
+struct PROMETHEUS_ASYNC_LOCAL run_sum {
     double real;
     std::uint64_t whole;
 };
@@ -7949,7 +7989,7 @@ struct native_count {
     std::uint64_t count;
 };
 /// A native histogram as a page shows it.
-struct native_view {
+struct PROMETHEUS_ASYNC_LOCAL native_view {
     int schema = 0;
     double zero_threshold = 0;
     std::uint64_t count = 0, zero_count = 0;
@@ -7966,7 +8006,7 @@ static void reduce(native_view& v, native_reduction& done, double threshold, std
     std::int32_t last[2] = {native_reduction::none, native_reduction::none};
     bool ascends = true;  // within each sign, which is the usual case
     for (const native_cell& c : v.cells) ascends &= c.fine() >= std::exchange(last[c.negative], c.fine());
-    if (!ascends) std::sort(v.cells.data(), v.cells.data() + v.cells.size(), [](const native_cell& a, const native_cell& b) { return a.fine() < b.fine(); });
+    if (!ascends) sort(v.cells, [](const native_cell& a, const native_cell& b) { return a.fine() < b.fine(); });
     for (const native_cell& c : v.cells)
         if (c.fine() > done.zeros && c.coarser > done.coarser) done.coarser = c.coarser;
     for (;;) {
@@ -8692,12 +8732,11 @@ PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
 [[maybe_unused]] constexpr unsigned first_native_exemplar = 256, native_exemplars = 10;
-struct kept_exemplar {
+struct PROMETHEUS_ASYNC_LOCAL kept_exemplar {
     unsigned at;  // the index of the bucket, or the place of a native one
     double value, timestamp;
     string labels;  // `a="b",c="d"`
 };
-struct shown_series;  // in [50]
 void show_exemplars(shown_series& s, const vector<kept_exemplar>& kept) noexcept;
 /// Data that only few series have.
 struct PROMETHEUS_ASYNC_LOCAL series_extra : allocated {
@@ -9016,13 +9055,14 @@ static bucket_bounds* intern_bounds(const vector<double>& upper, const native_bu
     undo made{[b] { state.destroy(b); }};
     b->count = static_cast<std::uint32_t>(upper.size());
     b->factor = native.factor;
+    b->code = native.factor.code();
     b->zero_threshold = native.zero_threshold;
     b->max_zero_threshold = native.max_zero_threshold;
     b->min_reset = native.min_reset.count();
     b->max_buckets = native.max_buckets;
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-    if ((b->native = native.factor != 0)) {
-        b->coarser = static_cast<std::uint8_t>(most_schema - schema_of(native.factor));
+    if ((b->native = b->code != nullptr)) {
+        b->coarser = static_cast<std::uint8_t>(most_schema - b->code->schema(native.factor));
         b->round = (std::uint32_t{1} << b->coarser) - 1;
         b->least = __builtin_bit_cast(std::uint64_t, native.zero_threshold) + 1;
         // Usual sizes are normal and finite; with a subnormal threshold no size counts as usual.
@@ -9302,7 +9342,7 @@ static run_sum sum_since_reset(record& r, std::uint32_t place, std::uint64_t* in
 #if !PROMETHEUS_ASYNC_NO_NATIVE
     if (is_native(r)) {
         std::uint64_t none[256] = {};
-        return since_reset(r, sum_native(r, place, *r.family->bounds, integers ? integers : none, nullptr, [](std::uint64_t, std::uint32_t, const std::uint64_t*) {}));
+        return since_reset(r, r.family->bounds->code->sum(r, place, integers ? integers : none));
     }
 #endif
     return since_reset(r, sum_run(r.id, place, integers));
@@ -9363,6 +9403,14 @@ static run_sum view_native(record& r, std::uint32_t place, std::uint64_t* intege
     start_again(r, now);
     return sum;
 }
+constinit const native_code native_code::all{
+    native_fault, schema_of,
+    [](record& r, std::uint32_t place, std::uint64_t* integers) noexcept {
+        return sum_native(r, place, *r.family->bounds, integers, nullptr, [](std::uint64_t, std::uint32_t, const std::uint64_t*) {});
+    },
+    view_native};
+#else
+constinit const native_code native_code::all{native_fault, nullptr, nullptr, nullptr};
 #endif
 
 /// The extremes of a series at `now`. If half a window has passed since the last turn, the older half is dropped and the
@@ -9852,6 +9900,13 @@ static bool exemplar_text(list<label> labels, string& text) {
     }
     return points <= 128;
 }
+/// Adds one of a series that a collector yields.
+static void add_exemplar(vector<kept_exemplar>& to, unsigned at, double value, const exemplar& e) {
+    string text;
+    if (exemplar_text(e.labels, text)) to.push_back({at, value, e.timestamp, std::move(text)});
+    else count_event(event_kind::exemplar_dropped);
+}
+constinit const exemplar_code exemplar_code::all{add_exemplar, show_exemplars};
 static void put_exemplar(const series& s, const bucket_bounds* bounds, double value, const exemplar& e) {
     string text;
     const bool good = exemplar_text(e.labels, text) && possible_time(e.timestamp);
@@ -10048,7 +10103,7 @@ static const char* take_buckets(family_state& f, const metric_options& o) {
     native_buckets native = o.native;
     const bool is_native = order(native.factor) != 0;
     if (!is_native) native = {};
-    else if (const char* why = native_fault(native)) return why;
+    else if (const char* why = native.factor.code()->fault(native)) return why;
     if (order(native.zero_threshold) == 0) native.zero_threshold = 0;  // no -0
     const list<double> asked = o.buckets.empty() && !is_native ? list<double>(usual) : o.buckets;
     vector<double> upper(asked.begin(), asked.end());
@@ -11869,7 +11924,7 @@ struct PROMETHEUS_ASYNC_LOCAL both_wire_formats final : wire_formats {
 
     page_format& of(format which) noexcept override { return which == format::protobuf ? static_cast<page_format&>(protobuf) : openmetrics_2; }
     run_sum view(shown_series& s, record& r, std::uint64_t* integers, double now) override {
-        run_sum sum = view_native(r, r.place, integers, shown, now);
+        run_sum sum = r.family->bounds->code->view(r, r.place, integers, shown, now);
         if (shown.nans != 0) sum.real = __builtin_bit_cast(double, std::uint64_t{0x7ff8'0000'0000'0000});  // otherwise the counts would not agree
         sum.whole = shown.count;
         s.created = shown.created;
@@ -12777,6 +12832,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     detail::vector<shown_point> points{};
     detail::vector<sample_sink::quantile> quantiles{};
     detail::vector<kept_exemplar> exemplars{};
+    const exemplar_code* examples = nullptr;  // not null if there was one
 
     void fail(std::string_view reason) noexcept {
         if (std::exchange(failed, true)) return;
@@ -12845,15 +12901,12 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         return true;
     }
     void add_exemplar(unsigned at, const exemplar& e, double value) {
-        detail::string text;
         if (e.labels.empty() || !page.rules().exemplars) return;
-        if (exemplar_text(e.labels, text)) exemplars.push_back({at, value, e.timestamp, std::move(text)});
-        else count_event(event_kind::exemplar_dropped);
+        examples = e.labels.code();
+        examples->keep(exemplars, at, value, e);
     }
     void show(shown_series& s) {
-        static constexpr decltype(s.lines) lines[] = {nullptr, nullptr, &line_format::points, &line_format::buckets, &line_format::quantiles};
-        s.lines = lines[static_cast<std::size_t>(f.row().shape)];
-        show_exemplars(s, exemplars);
+        if (!exemplars.empty()) examples->show(s, exemplars);
         page.as->series(page.unit, f, s);
         if (s.has_created && page.rules().created == created_place::own_family) {
             const std::size_t start = page.unit.octets.size;
@@ -12932,6 +12985,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             if (page.rules().native && page.asked.native_histograms) page.wire->view(s, *native);
             add_exemplar(first_native_exemplar, more.example, more.example_value);
         }
+        s.lines = &line_format::buckets;
         if (set_sum(s, page.rules(), f.type, sum, cumulative.back())) report_sum();
         show(s);
     }
@@ -12946,6 +13000,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
             else report_sum();
         }
         s.quantiles = quantiles;
+        s.lines = &line_format::quantiles;
         if (set_sum(s, page.rules(), f.type, sum, count)) report_sum();
         show(s);
     }
@@ -12959,6 +13014,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
         points.clear();
         for (std::size_t i = 0; i != all.size(); ++i) points.push_back({names[i], all[i].on ? 1.0 : 0.0});
         s.points = points;
+        s.lines = &line_format::points;
         show(s);
         sort(names);
         if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("the same state twice");
