@@ -264,8 +264,15 @@ enum class errc : std::uint8_t {
 class error {
 public:
     PROMETHEUS_ASYNC_DECL __attribute__((__cold__)) error(errc code, std::string_view message, int sys = 0) noexcept;  // for your own checks and discoveries
+    template <std::size_t N>  // the length of a literal is a constant
+    PROMETHEUS_ASYNC_DECL __attribute__((__always_inline__)) error(errc code, const char (&message)[N], int sys = 0) noexcept
+        : error(code, std::string_view(message, __builtin_strlen(message)), sys) {}
     /// "<what>: <strerror(sys)>", for a failed system call
     PROMETHEUS_ASYNC_DECL static error from_errno(std::string_view what, int sys) noexcept;
+    template <std::size_t N>
+    PROMETHEUS_ASYNC_DECL __attribute__((__always_inline__)) static error from_errno(const char (&what)[N], int sys) noexcept {
+        return from_errno(std::string_view(what, __builtin_strlen(what)), sys);
+    }
 
     PROMETHEUS_ASYNC_DECL errc code() const noexcept { return code_; }             // the kind of error
     PROMETHEUS_ASYNC_DECL int sys() const noexcept { return sys_; }                // errno of a failed system call; else 0
@@ -2645,6 +2652,7 @@ struct sharing_code {
     bool (*owns)(page_state& page, const family_state& f);
     const family_state* (*twin)(const page_state& page, const family_state& f, std::size_t k);
     bool (*repeats)(page_state& page, const family_state& f, const record& r);
+    void (*compare_targets)(page_state& page, const family_state& shown);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const sharing_code all;  // in [52]
 };
 /// What only pages need that show chosen families.
@@ -12270,9 +12278,13 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
     /// one of an earlier registry. The lock is held.
     static bool owns(page_state& page, const family_state& f) {
         const family_state* g = page.owner(f, true);
-        if (g && mergeable(*g, f)) return false;  // it is merged with that
-        if (!g && page.names.claim(page.mine, f.type)) return true;
-        page.note(event_kind::names_collided, f.name, " is left out: its name is already used on this page");
+        return !(g && mergeable(*g, f)) && page.claims(f, g);  // it is merged with that
+    }
+    /// The same if the page is of one registry.
+    static bool owns_alone(page_state& page, const family_state& f) { return page.claims(f, page.owner(f, true)); }
+    bool claims(const family_state& f, const family_state* other) {
+        if (!other && names.claim(mine, f.type)) return true;
+        note(event_kind::names_collided, f.name, " is left out: its name is already used on this page");
         return false;
     }
     /// The family of another registry whose series are shown with those of `f`.
@@ -12496,21 +12508,26 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
     void end_family() { if (std::exchange(begun, false)) as->end_family(unit); }
     /// Shows a declared family if it is selected; false when the window is full.
     bool one(const family_state& f, page_window& out) { return !(begun || (wanted(f) && (!shares || shares->owns(*this, f)))) || family(f, out); }
+    /// The target_info of registry `k`, or null.
+    const family_state* target_of(std::size_t k) const {
+        registry_state* home = registry_of(registries[k]);
+        const family_state* f = home ? home->find("target") : nullptr;
+        return f && is_target(*f) && f->id < limit ? f : nullptr;
+    }
+    /// Reports the target_infos of later registries that differ from the one that is shown.
+    static void compare_targets(page_state& page, const family_state& shown) {
+        for (std::size_t k = page.at_registry + 1; k != page.registries.size(); ++k)
+            if (const family_state* g = page.target_of(k); g && page.wanted(*g) && !same_facts(shown, *g))
+                page.note(event_kind::names_collided, g->name, " of a later registry is left out: a page has one");
+    }
     /// Shows target_info, which is first on a page; false when the window is full.
     static bool target(page_state& page, page_window& out) {
-        const auto of = [&](std::size_t k) -> const family_state* {
-            registry_state* home = registry_of(page.registries[k]);
-            const family_state* f = home ? home->find("target") : nullptr;
-            return f && is_target(*f) && f->id < page.limit ? f : nullptr;
-        };
         for (; page.at_registry != page.registries.size(); ++page.at_registry, page.end_family()) {
             if (!page.spend(family_work)) return false;
-            const family_state* f = of(page.at_registry);
+            const family_state* f = page.target_of(page.at_registry);
             if (!f) continue;
             if (!page.one(*f, out)) return false;
-            for (std::size_t k = page.at_registry + 1; k != page.registries.size(); ++k)
-                if (const family_state* g = of(k); g && page.wanted(*g) && !same_facts(*f, *g))
-                    page.note(event_kind::names_collided, g->name, " of a later registry is left out: a page has one");
+            if (page.registries.size() > 1) page.shares->compare_targets(page, *f);
             break;
         }
         page.target_done = true;
@@ -12562,7 +12579,7 @@ constinit const label_code label_code::all{
     [](page_state& page, const family_state& f, line* from, page_window& out) { return page.copy_lines(f, from, f.lines.end(), out); },
     append_series_text, append_labels};
 constinit const only_code only_code::all{take_only, has_name};
-constinit const sharing_code sharing_code::all{page_state::owns, page_state::find_twin, page_state::repeats};
+constinit const sharing_code sharing_code::all{page_state::owns, page_state::find_twin, page_state::repeats, page_state::compare_targets};
 constinit const type_code histogram_code{take_buckets, page_state::tell_buckets};
 constinit const type_code summary_code{nullptr, page_state::tell_summary};
 constinit const type_code info_code{page_state::take_facts, page_state::tell_facts};
@@ -12740,7 +12757,7 @@ static void collectors_after_fork() noexcept {
 #endif
 }
 /// In one registry no family has a twin.
-static constexpr sharing_code sharing_of_collectors{page_state::owns, nullptr, nullptr};
+static constexpr sharing_code sharing_of_collectors{page_state::owns_alone, nullptr, nullptr, nullptr};
 static void call_collector(page_state& page, global_lock& lock, const family_state& f);
 /// Adds a callback metric: it is declared, which reserves its name, and a collector of one sample shows it.
 static collector_hook* add_metric(declared_type type, metric_name name, std::string_view help, callback<double()> read,
@@ -12834,6 +12851,7 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     detail::vector<kept_exemplar> exemplars{};
     const exemplar_code* examples = nullptr;  // not null if there was one
 
+    PROMETHEUS_ASYNC_DETAIL_ONCE void fail(const char* reason) noexcept { fail(std::string_view(reason)); }
     void fail(std::string_view reason) noexcept {
         if (std::exchange(failed, true)) return;
         contain("a reason", [&] { why = detail::string(f.name).append(f.name.empty() ? "" : ": ").append(reason); }, [](const error&) {});
