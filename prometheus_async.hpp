@@ -6065,6 +6065,11 @@ public:
     }
     template <class... Args>
     Item& emplace_back(Args&&... args) {
+        if constexpr (std::is_trivially_copyable_v<Item> && sizeof(Item) <= 16) {
+            const Item made(static_cast<Args&&>(args)...);
+            reserve(size() == all_.room ? size() + 1 : 0);
+            return put(made);
+        }
         if (size() == all_.room) {
             Item made(static_cast<Args&&>(args)...);  // first, because the arguments may be in this vector
             grow(size() + 1);
@@ -6170,7 +6175,10 @@ void sort(vector<T>& all, Less less) {
 }
 template <class T>
 void sort(vector<T>& all) {
-    sort(all, [](const T& a, const T& b) { return a < b; });
+    sort(all, [](const T& a, const T& b) {
+        PROMETHEUS_ASYNC_DETAIL_STEP();
+        return a < b;
+    });
 }
 
 // ---- texts made of parts ----
@@ -6981,6 +6989,15 @@ extern "C" __attribute__((__weak__)) void __lsan_enable();
 PROMETHEUS_ASYNC_BEGIN
 namespace detail {
 
+/// The memory of a pod_vector, with room for `want` elements or more; null without memory.
+PROMETHEUS_ASYNC_DETAIL_ONCE static void* grow_table(void* data, std::size_t& room, std::size_t want, std::size_t each) noexcept {
+    if (want < 4) want = 4;
+    const std::size_t more = want > room + room / 2 ? want : room + room / 2;
+    void* const grown = resize_memory(data, room * each, more * each);
+    if (grown) room = more;
+    return grown;
+}
+
 /// A vector of trivial elements that is trivial itself: it can be constant-initialised, and is freed only by an
 /// explicit call.
 template <class T>
@@ -6996,12 +7013,9 @@ struct pod_vector {
     bool empty() const noexcept { return size == 0; }
     bool try_reserve(std::size_t want) noexcept {
         if (want <= room) return true;
-        if (want < 4) want = 4;
-        const std::size_t more = want > room + room / 2 ? want : room + room / 2;
-        auto* grown = static_cast<T*>(resize_memory(data, room * sizeof(T), more * sizeof(T)));
+        auto* grown = static_cast<T*>(grow_table(data, room, want, sizeof(T)));
         if (!grown) return false;
         data = grown;
-        room = more;
         return true;
     }
     void reserve(std::size_t want) { if (!try_reserve(want)) no_memory(); }
@@ -8704,19 +8718,24 @@ static string label_fault(const any_name& name) {
 }
 /// A message if an escaping makes two of these labels equal, or empty.
 static string alike_labels(const vector<std::string_view>& names) {
-    vector<pair<string, std::size_t>> shown;  // and which
+    vector<string> shown;  // each escaped name, and after 0xff, which is in no name, the name itself
     for (escaping scheme : {escaping::underscores, escaping::values}) {
         shown.clear();
-        for (std::string_view name : names) append_name(shown.emplace_back(string(), shown.size()).first, name, scheme, true);
-        sort(shown, [](const auto& a, const auto& b) {
-            PROMETHEUS_ASYNC_DETAIL_STEP();
-            return a < b;
-        });
-        const auto at = std::adjacent_find(shown.begin(), shown.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
-        if (at == shown.end()) continue;
-        const std::string_view one = names[at->second], other = names[at[1].second];
-        if (one == other) return "two labels have the same name";
-        return string("labels ").append(one).append(" and ").append(other).append(" are equal after escaping");
+        for (std::string_view name : names) {
+            string& text = shown.emplace_back();
+            append_name(text, name, scheme, true);
+            text.append("\xff").append(name);
+        }
+        sort(shown);
+        for (std::size_t i = 1; i < shown.size(); ++i) {
+            const std::string_view a = shown[i - 1], b = shown[i];
+            const std::size_t end = a.find('\xff') + 1;
+            if (b.substr(0, end) != a.substr(0, end)) continue;
+            if (a == b) return "two labels have the same name";
+            std::string_view one = a.substr(end), other = b.substr(end);
+            for (std::size_t first = 0; names[first] != one; ++first) if (names[first] == other) std::swap(one, other);
+            return text_of({"labels ", one, " and ", other, " are equal after escaping"});
+        }
     }
     return {};
 }
