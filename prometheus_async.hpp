@@ -8733,7 +8733,10 @@ static string alike_labels(const vector<std::string_view>& names) {
             if (b.substr(0, end) != a.substr(0, end)) continue;
             if (a == b) return "two labels have the same name";
             std::string_view one = a.substr(end), other = b.substr(end);
-            for (std::size_t first = 0; names[first] != one; ++first) if (names[first] == other) std::swap(one, other);
+            for (std::string_view name : names) {
+                if (name == other) std::swap(one, other);
+                if (name == one) break;
+            }
             return text_of({"labels ", one, " and ", other, " are equal after escaping"});
         }
     }
