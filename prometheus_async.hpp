@@ -11578,7 +11578,7 @@ PROMETHEUS_ASYNC_END
 
 // =============================================================================
 // [51] wire formats                                 protobuf and OpenMetrics 2.0: series with composite values
-//      needs [47] [50]
+//      needs [50]
 // =============================================================================
 //
 // In addition to the older formats these show native histograms, their exemplars, and start timestamps as part of a sample.
