@@ -4829,12 +4829,11 @@ struct later_code {
     void (*late)(http_connection& c);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const later_code all;  // in [65]
 };
-/// The code of an authorizer or a check; null: none is set.
-template <class Decides>
-constexpr const decision_code* code_of(const Decides& d) noexcept {
-    return d.now.code() ? d.now.code() : d.later.code() ? d.later.code()->base : nullptr;
-}
-
+/// What only routes with a view need.
+struct view_code {
+    void (*answer)(http_connection& c);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const view_code all;  // in [65]
+};
 PROMETHEUS_ASYNC_DETAIL_ON_DEMAND http_metrics* make_http_metrics();  // in [65]
 /// server_options::self_metrics: true or false, and the code of the metrics.
 class self_metrics_switch {
@@ -5023,7 +5022,7 @@ struct route {
     std::string_view text{};           // served as it is, never compressed
     std::string_view content_type = "text/plain; charset=utf-8";  // of the text
     health_check check{};              // whether the program is alive, or ready
-    detail::page_view* (*view)() = nullptr;  // landing_page: the registries as HTML. Programs that do not name it do not link its code
+    detail::function_with<detail::page_view* (*)(), detail::view_code> view{};  // landing_page: the registries as HTML. Programs that do not name it do not link its code
     bool open = false;                 // answered without authorisation and for any Host (a liveness path)
 };
 
@@ -5059,6 +5058,33 @@ struct address_code {
     result<void> (*listen)(server_state& server);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const address_code all;  // in [67]
 };
+/// What only servers need that are given routes, a list of hosts, or a socket.
+struct routes_code {
+    void (*take)(server_state& server, list<route> from);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const routes_code all;  // in [67]
+};
+struct hosts_code {
+    void (*take)(server_state& server, list<std::string_view> from);
+    bool (*allows)(const http_service& server, std::string_view host);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const hosts_code all;  // in [67]
+};
+struct handed_in_code {
+    void (*take)(server_state& server, int fd);
+    result<void> (*listen)(server_state& server);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const handed_in_code all;  // in [67]
+};
+/// server_options::listen_fd: a descriptor, and the code above if one is given.
+class handed_in_fd {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr handed_in_fd() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr handed_in_fd(int fd) noexcept : fd_(fd), code_(&handed_in_code::all) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator int() const noexcept { return fd_; }
+    PROMETHEUS_ASYNC_DECL constexpr const handed_in_code* code() const noexcept { return code_; }
+
+private:
+    int fd_ = -1;
+    const handed_in_code* code_ = nullptr;
+};
 /// server_options::addr: a text, and the code above if one is given.
 class server_address : public std::string_view {
 public:
@@ -5085,15 +5111,15 @@ struct server_options {
     detail::server_address addr{};     // "": ALL interfaces, as upstream; "localhost": this host only; an address, "unix:/path",
                                        // "unix:@name", or a host name (looked up by the system, which blocks the loop)
     std::uint16_t port = 0;            // 0: the system chooses
-    int listen_fd = -1;                // a listening socket from outside (systemd); the server then owns it, also if the start
+    detail::handed_in_fd listen_fd{};  // -1: none; a listening socket from outside (systemd); the server then owns it, also if the start
                                        // fails. A descriptor that is no such socket is left as it is
     std::string_view advertise{};      // the host in url() and for discovery, when addr is a wildcard or link-local
     prometheus_async::service_discovery* service_discovery = nullptr;  // null: none
     tls_config tls{};                  // empty: plain HTTP
     detail::list_with<credential, detail::decision_code> credentials{};  // one of them, or the authorizer, must accept; without both, every request is allowed
     prometheus_async::authorizer authorizer{};  // called when no credential matches
-    list<route> routes{};              // empty: "/" the link page, "/metrics" the default registry
-    list<std::string_view> allowed_hosts{};  // any port, upper or lower case, with or without a dot at the end; others: 421. Empty: any host, which allows DNS rebinding
+    detail::list_with<route, detail::routes_code> routes{};  // empty: "/" the link page, "/metrics" the default registry
+    detail::list_with<std::string_view, detail::hosts_code> allowed_hosts{};  // any port, upper or lower case, with or without a dot at the end; others: 421. Empty: any host, which allows DNS rebinding
     server_limits limits{};            // for clients
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
     detail::chosen_created created{};  // off: no _created lines
@@ -12456,7 +12482,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
             std::uint64_t real = run[1].load(), whole = run[2].load();  // the former are the bits of a double
             if (owned_too) [[unlikely]] {
                 if (from >= summed_end) {
-                    const auto fit = (window_end - to) / (around - std::ptrdiff_t{number_room} + 4 * static_cast<std::ptrdiff_t>(label_count) + 4) + 1;  // about as many as fit in the window
+                    const auto fit = static_cast<std::ptrdiff_t>((window_end - to) / (around - std::ptrdiff_t{number_room} + 4 * static_cast<std::ptrdiff_t>(label_count) + 4) + 1);  // about as many as fit in the window
                     summed = from;
                     summed_end = from + (std::min)({fit, std::ptrdiff_t{own_sums::most}, end - from});
                     own.take(summed, static_cast<std::size_t>(summed_end - summed));
@@ -14582,7 +14608,7 @@ inline bool query_names(string& target, std::size_t limit, vector<std::string_vi
 /// IMF-fixdate, always 29 octets: "Wed, 25 Nov 2026 08:59:17 GMT". Locale-free, UTC, years 1970-9999.
 inline void http_date(double wall, char* into) noexcept {
     const auto now = static_cast<std::uint64_t>(within(wall, 0, 253402300799.0) ? wall : 0);
-    const auto days = now / 86400, second = now % 86400;
+    const auto days = static_cast<std::uint32_t>(now / 86400), second = static_cast<std::uint32_t>(now % 86400);
     // Days to a date by eras of 400 years that begin in March, so that a leap day ends a year.
     const auto shifted = days + 719468, era = shifted / 146097, of_era = shifted % 146097;
     const auto year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
@@ -14590,7 +14616,7 @@ inline void http_date(double wall, char* into) noexcept {
     const auto from_march = (5 * of_year + 2) / 153, day = of_year - (153 * from_march + 2) / 5 + 1;
     const auto month = from_march < 10 ? from_march + 2 : from_march - 10;  // 0: January
     const auto year = year_of_era + era * 400 + (month < 2);
-    const auto digits = [into](std::size_t at, std::uint64_t v, int n) {
+    const auto digits = [into](std::size_t at, std::uint32_t v, int n) {
         for (int i = n; i-- != 0; v /= 10) into[at + static_cast<std::size_t>(i)] = static_cast<char>('0' + v % 10);
     };
     std::memcpy(into, "Thu, 00 Jan 1970 00:00:00 GMT", 29);
@@ -15593,6 +15619,12 @@ inline int strict_base64(std::string_view text, std::span<unsigned char> into) n
     return (bits & ((1u << have) - 1)) == 0 ? static_cast<int>(n) : -1;
 }
 
+/// The code of an authorizer or a check; null: none is set.
+template <class Decides>
+constexpr const decision_code* code_of(const Decides& d) noexcept {
+    return d.now.code() ? d.now.code() : d.later.code() ? d.later.code()->base : nullptr;
+}
+
 /// What a server asks before it answers.
 struct authority : allocated {
     authority() noexcept = default;
@@ -15826,7 +15858,7 @@ struct http_route {
     vector<registry*> registries;
     bool is_text = false, open = false;
     health_check check{};
-    page_view* (*view)() = nullptr;
+    function_with<page_view* (*)(), view_code> view{};
     const sharing_code* sharing = nullptr;  // of `registries`
 
     list_with<registry*, sharing_code> shown() const noexcept { return {registries.data(), registries.size(), sharing}; }
@@ -15864,6 +15896,7 @@ struct http_service {
     server_limits limits;
     vector<http_route> routes;
     vector<string> allowed_hosts;
+    const hosts_code* hosts = nullptr;  // of these; without it no request is allowed
     collector_errors on_collector_error = collector_errors::skip;
     chosen_created created{};
     bool native_histograms = true, start_timestamps = true;
@@ -15891,7 +15924,7 @@ struct http_service {
     char input[http_block::input_size];
     vector<char> scratch;               // for a TLS record, or for octets that are dropped
 
-    explicit http_service(bool with_tls = true) : scratch(with_tls ? std::size_t{16384} : std::size_t{4096}) {}
+    explicit http_service(bool with_tls = true, const server_limits& most = {}) : limits(most), scratch(with_tls ? std::size_t{16384} : std::size_t{4096}) {}
     http_service(const http_service&) = delete;
     ~http_service();
     void count(event_kind kind) noexcept;
@@ -15911,7 +15944,7 @@ struct http_service {
     void widen(http_block& block) noexcept;
     void narrow(http_block& block) noexcept;
     std::size_t wide_buffers() const noexcept { return wide_count_; }
-    bool allows(std::string_view host) const noexcept;
+    bool allows(std::string_view host) const noexcept { return allowed_hosts.empty() || (hosts && hosts->allows(*this, host)); }
     const http_route* find(std::string_view path) const noexcept;
     /// The connection to drop so that a new one can be served, or null. Of the address that has most connections:
     ///   1. the oldest that waits for a request;
@@ -16022,6 +16055,7 @@ private:
     friend struct decision_code;
     friend struct later_code;
     friend struct tls_code;
+    friend struct view_code;
     static constexpr std::size_t turn_octets = 65536, peer_octets = 4 * turn_octets, linger_octets = 262144;
     static constexpr int turn_requests = 8;
     static constexpr std::size_t few_answers = 8;
@@ -16496,7 +16530,7 @@ void http_connection::answer() {
     if (h.method == http_method::other) return answer_fixed(405);
     if (route_->check) return code_of(route_->check)->check(*this);
     if (route_->is_text) return answer_text(*route_);
-    if (route_->view) return answer_view(*route_);
+    if (route_->view) return route_->view.code()->answer(*this);
     answer_page(*route_);
 }
 
@@ -16644,6 +16678,8 @@ void http_connection::answer_view(const http_route& route) {
     answer_.more = true;
     fill();
 }
+
+const view_code view_code::all{[](http_connection& c) { c.answer_view(*c.route_); }};
 
 // Makes the next piece of a page. The head is sent with the first piece: only then is it known whether the page is
 // complete, and has a length, or is sent in chunks.
@@ -16824,19 +16860,6 @@ void http_service::narrow(http_block& block) noexcept {
     block.wide = nullptr;
 }
 
-bool http_service::allows(std::string_view host) const noexcept {
-    const std::string_view name = host_of(host);
-    net_address asked, ours;
-    const bool is_v6 = name.find(':') != name.npos && parse_address(name, 0, asked);
-    for (const string& allowed : allowed_hosts) {
-        const std::string_view other = host_of(allowed);
-        if (same_word(name, other)) return true;
-        if (is_v6 && other.find(':') != other.npos && parse_address(other, 0, ours) &&
-            IN6_ARE_ADDR_EQUAL(&asked.v6().sin6_addr, &ours.v6().sin6_addr))
-            return true;
-    }
-    return allowed_hosts.empty();
-}
 const http_route* http_service::find(std::string_view path) const noexcept {
     for (const http_route& r : routes) if (same_path(path, r.path)) return &r;
     return nullptr;
@@ -16964,7 +16987,7 @@ struct http_listener : allocated {
 
 class http_server : public http_service {
 public:
-    explicit http_server(event_loop& loop, bool with_tls = true);
+    explicit http_server(event_loop& loop, bool with_tls = true, const server_limits& most = {});
     ~http_server();
 
     /// Owns `fd`, which listens and does not block.
@@ -17077,8 +17100,8 @@ http_listener::http_listener(http_server& owner, descriptor listens)
     static_cast<void>(readiness.set(fd, interest::none));  // so that a forked child finds the descriptor there
 }
 
-http_server::http_server(event_loop& loop, bool with_tls)
-    : http_service(with_tls), loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {
+http_server::http_server(event_loop& loop, bool with_tls, const server_limits& most)
+    : http_service(with_tls, most), loop_(loop), resting_(loop, &rested, this), reserve_(open_reserve()) {
     runs_on = &loop;
     move = [](http_connection& who, void (http_connection::*how)(double)) { static_cast<server_connection&>(who).move(how); };
 }
@@ -17213,6 +17236,8 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
     server_state(event_loop& loop, const server_options& options);
     ~server_state();
 
+    void bad(std::string_view why) { if (valid) valid = error(errc::invalid_option, why); }
+    http_route& add_route(std::string_view path, std::string_view text, std::string_view type);
     result<void> listen();
     void shut() noexcept;  // closes socket and connections; idempotent
     void make_url();
@@ -17236,6 +17261,7 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
     const address_code* const places;  // null: all interfaces
     std::uint16_t port;
     descriptor handed_in;
+    const handed_in_code* from_outside = nullptr;
     bool https = false, unix_socket = false;
     service_discovery* discovery = nullptr;   // until the start has ended
     const registering* const work = nullptr;  // null: without a discovery
@@ -17246,10 +17272,13 @@ struct PROMETHEUS_ASYNC_LOCAL server_state final : http_server, allocated {
 
 private:
     static result<void> listen_wanted(server_state& s);
-    result<void> listen_first(std::span<net_address> at, bool any);
+    result<void> listen_any();
+    result<void> listen_first(std::span<net_address> at);
+    result<void> use(owned<http_listener> first);
     result<void> listen_handed_in();
     result<void> listen_unix(const net_address& at);
     friend struct address_code;
+    friend struct handed_in_code;
     const ::pid_t process_ = sys::getpid();  // a forked child must not remove the parent's socket file or registration
     ::dev_t device_ = 0;  // of the socket's file, because another file at its path is not removed
     ::ino_t file_ = 0;
@@ -17270,6 +17299,11 @@ protected:
     ~work_of_discovery() = default;
 };
 
+/// A text that may stand in a head.
+static bool plain(std::string_view s) noexcept {
+    for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
+    return s.size() <= 128;
+}
 static bool is_listening(int fd) noexcept {
     int is = 0;
     socklen_t size = sizeof is;
@@ -17277,17 +17311,11 @@ static bool is_listening(int fd) noexcept {
 }
 
 server_state::server_state(event_loop& on, const server_options& o)
-    : http_server(on, bool(o.tls)), wanted(o.addr), advertise(o.advertise), places(o.addr.code()), port(o.port), handed_in(is_listening(o.listen_fd) ? o.listen_fd : -1), https(bool(o.tls)),
+    : http_server(on, bool(o.tls), o.limits), wanted(o.addr), advertise(o.advertise), places(o.addr.code()), port(o.port), https(bool(o.tls)),
       discovery(o.service_discovery), work(work_of_discovery::of(discovery)),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
-    const auto bad = [this](std::string_view why) { if (valid) valid = error(errc::invalid_option, why); };
-    const auto plain = [](std::string_view s) {
-        for (char c : s) if (!classes.is(c, octet_classes::value)) return false;
-        return s.size() <= 128;
-    };
-    if (o.listen_fd >= 0 && !handed_in) bad("listen_fd: not a listening socket");
+    if (o.listen_fd.code()) o.listen_fd.code()->take(*this, o.listen_fd);
     if (!wanted.empty() && !places) bad("server_options::addr was changed through a reference to std::string_view: assign to addr itself");
-    limits = o.limits;
     tls = o.tls;
     const decision_code* const asks = o.credentials.code() ? o.credentials.code() : code_of(o.authorizer);
     if (asks)
@@ -17306,33 +17334,11 @@ server_state::server_state(event_loop& on, const server_options& o)
         bad("server limits: with these no request could be answered");
     if (!plain(advertise) || advertise.find_first_of(" /?#@") != string::npos)
         bad("advertise: a host, without scheme, port or path");
-    for (std::string_view host : o.allowed_hosts) {
-        const string& kept = allowed_hosts.emplace_back(valid_ipv6(host) ? bracketed(host) : string(host));
-        if (!valid_authority(kept) || host_of(kept).empty() || host_of(kept) == ".")
-            bad(text_of({"allowed_hosts: \"", kept, "\" is not a host: a name (in ASCII: xn--...) or an address, with or without a port"}));
-    }
-    const auto add = [this](std::string_view path, std::string_view text, std::string_view type) -> http_route& {
-        http_route& made = routes.emplace_back();
-        made.path = path;
-        made.text = text;
-        made.content_type = type;
-        made.is_text = !text.empty();
-        return made;
-    };
-    for (const route& r : o.routes) {
-        if (!r.path.starts_with('/')) bad("routes: a path begins with /");
-        if (!plain(r.content_type)) bad("routes: a content type of at most 128 printable characters");
-        if (!r.text.empty() + bool(r.check) + (!r.registries.empty() || r.view) > 1) bad("routes: either registries, or a text, or a check");
-        http_route& made = add(r.path, r.text, r.content_type);
-        made.registries.assign(r.registries.begin(), r.registries.end());
-        made.sharing = r.registries.code();
-        made.open = r.open;
-        made.check = r.check;
-        made.view = r.view;
-    }
+    if (o.allowed_hosts.code()) o.allowed_hosts.code()->take(*this, o.allowed_hosts);
+    if (o.routes.code()) o.routes.code()->take(*this, o.routes);
     if (o.routes.empty()) {
-        add("/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>", "text/html");  // upstream's octets
-        add("/metrics", {}, {});
+        add_route("/", "<html><body><a href=\"/metrics\">Metrics</a></body></html>", "text/html");  // upstream's octets
+        add_route("/metrics", {}, {});
     }
     if (o.process_start_header) {
         const double known = process_facts().started;
@@ -17340,6 +17346,50 @@ server_state::server_state(event_loop& on, const server_options& o)
         process_start = text_of({"Process-Start-Time-Unix: ", digits(seconds_since_1970), "\r\n"});
     }
 }
+
+http_route& server_state::add_route(std::string_view path, std::string_view text, std::string_view type) {
+    http_route& made = routes.emplace_back();
+    made.path = path;
+    made.text = text;
+    made.content_type = type;
+    made.is_text = !text.empty();
+    return made;
+}
+const routes_code routes_code::all{[](server_state& s, list<route> from) {
+    for (const route& r : from) {
+        if (!r.path.starts_with('/')) s.bad("routes: a path begins with /");
+        if (!plain(r.content_type)) s.bad("routes: a content type of at most 128 printable characters");
+        if (!r.text.empty() + bool(r.check) + (!r.registries.empty() || r.view) > 1) s.bad("routes: either registries, or a text, or a check");
+        http_route& made = s.add_route(r.path, r.text, r.content_type);
+        made.registries.assign(r.registries.begin(), r.registries.end());
+        made.sharing = r.registries.code();
+        made.open = r.open;
+        made.check = r.check;
+        made.view = r.view;
+    }
+}};
+const hosts_code hosts_code::all{
+    [](server_state& s, list<std::string_view> from) {
+        s.hosts = &all;
+        for (std::string_view host : from) {
+            const string& kept = s.allowed_hosts.emplace_back(valid_ipv6(host) ? bracketed(host) : string(host));
+            if (!valid_authority(kept) || host_of(kept).empty() || host_of(kept) == ".")
+                s.bad(text_of({"allowed_hosts: \"", kept, "\" is not a host: a name (in ASCII: xn--...) or an address, with or without a port"}));
+        }
+    },
+    [](const http_service& s, std::string_view host) {
+        const std::string_view name = host_of(host);
+        net_address asked, ours;
+        const bool is_v6 = name.find(':') != name.npos && parse_address(name, 0, asked);
+        for (const string& allowed : s.allowed_hosts) {
+            const std::string_view other = host_of(allowed);
+            if (same_word(name, other)) return true;
+            if (is_v6 && other.find(':') != other.npos && parse_address(other, 0, ours) &&
+                IN6_ARE_ADDR_EQUAL(&asked.v6().sin6_addr, &ours.v6().sin6_addr))
+                return true;
+        }
+        return false;
+    }};
 
 server_state::~server_state() { shut(); }
 
@@ -17364,6 +17414,13 @@ result<void> server_state::listen_handed_in() {
     unix_socket = at.family() == AF_UNIX;
     return add(std::move(fd));
 }
+const handed_in_code handed_in_code::all{
+    [](server_state& s, int fd) {
+        s.from_outside = &all;
+        if (is_listening(fd)) s.handed_in.reset(fd);
+        else if (fd >= 0) s.bad("listen_fd: not a listening socket");
+    },
+    [](server_state& s) { return s.listen_handed_in(); }};
 
 result<void> server_state::listen_unix(const net_address& at) {
     unix_socket = true;
@@ -17381,12 +17438,10 @@ static void two_addresses(std::span<net_address> to, std::string_view first, std
     parse_address(first, port, to[0]);
     parse_address(second, port, to[1]);
 }
-static void all_interfaces(std::span<net_address> to, std::uint16_t port) noexcept { two_addresses(to, "::", "0.0.0.0", port); }
 
-/// The addresses of server_options::addr, in the order to try: several for "", localhost and a host name.
+/// The addresses of server_options::addr, in the order to try: several for localhost and a host name.
 static result<vector<net_address>> addresses_of(std::string_view host, std::uint16_t port) {
     vector<net_address> found(2);
-    if (host.empty()) return all_interfaces(found, port), std::move(found);
     if (is_localhost(host)) return two_addresses(found, "127.0.0.1", "::1", port), std::move(found);
     found.resize(1);
     if (parse_address(host, port, found[0])) return found;
@@ -17422,31 +17477,50 @@ static result<vector<net_address>> addresses_of(std::string_view host, std::uint
     return found;
 }
 
+/// Whether an address does not exist on this host.
+constexpr bool absent(int why) noexcept { return why == EAFNOSUPPORT || why == EADDRNOTAVAIL; }
+
 result<void> server_state::listen() {
-    if (handed_in) return listen_handed_in();
-    if (places) return places->listen(*this);
-    net_address at[2];
-    all_interfaces(at, port);
-    return listen_first(at, true);
+    if (handed_in) return from_outside->listen(*this);
+    return places ? places->listen(*this) : listen_any();
+}
+/// Where "::" exists, it accepts IPv4 too.
+result<void> server_state::listen_any() {
+    net_address at;
+    parse_address("::", port, at);
+    auto made = listen_at(at);
+    if (!made && absent(made.why().sys())) {
+        parse_address("0.0.0.0", port, at);
+        made = listen_at(at);
+    }
+    if (made) return use(std::move(*made));
+    return error::from_errno(text_of({"cannot listen on 0.0.0.0:", digits(port)}), made.why().sys());
+}
+result<void> server_state::use(owned<http_listener> first) {
+    const net_address bound = local_address(first->fd);
+    address = bound.text();
+    port = bound.port();
+    return add(std::move(first));
 }
 
 result<void> server_state::listen_wanted(server_state& s) {
     std::string_view host = s.wanted;
     if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    if (host.empty()) return s.listen_any();
     auto at = addresses_of(host, s.port);
     if (!at) return at.why();
     if (at->front().family() == AF_UNIX) return s.listen_unix(at->front());
-    return s.listen_first({at->begin(), at->size()}, host.empty());
+    return s.listen_first({at->begin(), at->size()});
 }
 const address_code address_code::all{&server_state::listen_wanted};
 
-result<void> server_state::listen_first(std::span<net_address> at, bool any) {
+result<void> server_state::listen_first(std::span<net_address> at) {
     for (int attempt = 0;; ++attempt) {
         vector<owned<http_listener>> open;  // each has a watch without interest, so that a forked child finds the descriptor there
         result<void> failed;
         bool clash = false;  // the port that the system chose for one address is in use on another
         for (net_address& one : at) {
-            if (clash || (any && !open.empty())) break;  // "::" accepts IPv4 too
+            if (clash) break;
             one.port(open.empty() ? port : local_address(open[0]->fd).port());
             auto made = listen_at(one);
             if (made) {
@@ -17455,30 +17529,30 @@ result<void> server_state::listen_first(std::span<net_address> at, bool any) {
             }
             failed = made.why();
             const int why = made.why().sys();
-            if (why == EAFNOSUPPORT || why == EADDRNOTAVAIL) continue;  // not on this host: another address may be
-            if (any) return error::from_errno(text_of({"cannot listen on 0.0.0.0:", digits(port)}), why);
+            if (absent(why)) continue;  // another address may be there
             clash = !open.empty() && port == 0 && attempt != 16;
             if (!clash) return failed;
         }
         if (clash) continue;
         if (open.empty()) return failed;
-        const net_address bound = local_address(open[0]->fd);
-        address = bound.text();
-        port = bound.port();
+        result<void> added;
         for (auto& one : open)
-            if (const auto added = add(std::move(one)); !added) return added;
-        return {};
+            if (added) added = &one == open.begin() ? use(std::move(one)) : add(std::move(one));
+        return added;
     }
 }
 
 void server_state::make_url() {
     if (unix_socket) return void(url = text_of({"unix:", address}));
-    string host = !advertise.empty() ? advertise : address == "0.0.0.0" || address == "::" ? "127.0.0.1" : address;
-    if (host.find(':') != string::npos && host[0] != '[') {
-        if (const std::size_t zone = host.find('%'); zone != string::npos) host.insert(zone + 1, "25");  // RFC 6874
-        host = text_of({"[", host, "]"});
+    std::string_view host = !advertise.empty() ? advertise : address, zone;
+    if (advertise.empty() && (host == "0.0.0.0" || host == "::")) host = "127.0.0.1";
+    const bool bare = host.find(':') != host.npos && host[0] != '[';  // IPv6 without its brackets
+    const std::size_t percent = bare ? host.find('%') : host.npos;
+    if (percent != host.npos) {
+        zone = host.substr(percent + 1);  // RFC 6874
+        host = host.substr(0, percent);
     }
-    url = text_of({"https://", host, ":", digits(port), "/"});
+    url = text_of({"https://", bare ? "[" : "", host, percent == host.npos ? "" : "%25", zone, bare ? "]:" : ":", digits(port), "/"});
     if (!https) url.erase(4, 1);
 }
 void server_state::set_https(bool on) noexcept {

@@ -153,6 +153,8 @@ TEST_CASE("what a server asks for is asked for however its options were set") {
     CHECK(status({.routes = checked}) == 503);
     CHECK(status({.routes = checked_later}) == 503);
     CHECK(status({.tls = {.open = no_session}}) == 400);
+    CHECK(status({.allowed_hosts = {"elsewhere"}}) == 421);
+    CHECK(status({.routes = {{.path = "/other"}}}) == 404);
     // Assigned later, as a whole or a part of it, and copied.
     prom::server_options o;
     o.credentials = accepted;
@@ -189,6 +191,14 @@ TEST_CASE("what a server asks for is asked for however its options were set") {
     late.check = {};
     late.check.later = ill_later;
     CHECK(status(moved) == 503);
+    prom::server_options named;
+    const std::string_view elsewhere[] = {"elsewhere"};
+    named.allowed_hosts = elsewhere;
+    CHECK(status(named) == 421);
+    const prom::server_options again = named;
+    CHECK(status(again) == 421);
+    named.allowed_hosts = {};
+    CHECK(status(named) == 200);
     prom::server_options secure;
     secure.tls.open = no_session;
     CHECK(status(secure) == 400);

@@ -7,6 +7,7 @@ cxx=${CXX:-g++}
 dir=$B/size
 mkdir -p "$dir"
 small="-std=c++20 -Os -ffunction-sections -fdata-sections -Wl,--gc-sections -pthread -I."
+least="-DPROMETHEUS_ASYNC_NO_NATIVE=1 -DPROMETHEUS_ASYNC_NO_GZIP=1"
 lean="-fno-exceptions -fno-rtti -fno-unwind-tables -fno-asynchronous-unwind-tables"
 grown=0
 : > "$dir/now"
@@ -67,8 +68,9 @@ printf '  %-52s %9s  %9s  %s\n' "" bytes goal "since tests/size.txt"
 quickstart=examples/01_quickstart.cpp
 build "an empty program, static"               ""     "$dir/empty.cpp" $cxx -static
 build "the quickstart, dynamic"                ""     $quickstart $cxx
-build "the quickstart, dynamic, lean"          81920  $quickstart $cxx $lean
-build "the quickstart, dynamic, smallest"      ""     $quickstart $cxx $lean -DPROMETHEUS_ASYNC_NO_NATIVE=1 -DPROMETHEUS_ASYNC_NO_GZIP=1 \
+build "the quickstart, dynamic, lean"          110592 $quickstart $cxx $lean
+build "the same, NO_NATIVE, NO_GZIP"           81920  $quickstart $cxx $lean $least
+build "the quickstart, dynamic, smallest"      ""     $quickstart $cxx $lean $least \
       -flto -no-pie -Wl,-z,noseparate-code -Wl,--build-id=none
 build "the quickstart, static, lean"           ""     $quickstart $cxx -static $lean
 build "all of the library, dynamic, lean"      ""     "$dir/all.cpp" $cxx $lean
@@ -113,8 +115,11 @@ if [ -n "${MUSL:-}" ]; then
     export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
     zig=$(tests/support/zig.sh "$B/zig")
     no_abort='-D_LIBCPP_VERBOSE_ABORT(...)=__builtin_abort()'  # libc++'s own function brings the unwinder and the demangler
-    for target in x86_64-linux-musl=163840 arm-linux-musleabihf=153600 aarch64-linux-musl= riscv64-linux-musl= mipsel-linux-musl=; do
-        build "the quickstart, static, lean, ${target%=*}" "${target#*=}" $quickstart "$zig" c++ -target "${target%=*}" -static "$no_abort" $lean
+    for target in x86_64-linux-musl=192512=163840 arm-linux-musleabihf=153600= aarch64-linux-musl== riscv64-linux-musl== mipsel-linux-musl==; do
+        on=${target%%=*} goals=${target#*=}
+        set -- "$zig" c++ -target "$on" -static "$no_abort" $lean
+        build "the quickstart, static, lean, $on" "${goals%=*}" $quickstart "$@"
+        build "the same, NO_NATIVE, NO_GZIP, $on" "${goals#*=}" $quickstart "$@" $least
     done
     build "all of the library, static, lean, x86_64-linux-musl" 307200 "$dir/all.cpp" "$zig" c++ -target x86_64-linux-musl -static "$no_abort" $lean
 fi
