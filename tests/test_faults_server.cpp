@@ -286,3 +286,19 @@ TEST_CASE("a clock that jumps ahead ends what is overdue once, and the server go
     r.pass(-1e6);  // no monotonic clock does this; it must not hang either
     CHECK(r.serves());
 }
+
+TEST_CASE("a loop that is told to stop is told before it is woken, and not ended before it was") {
+    prom::event_loop loop;
+    int rings = 0;
+    bool asked = false;
+    unsigned stoppers = 0;
+    test_system::fault = [&](const char* name, int) {
+        if (std::strcmp(name, "write") == 0) ++rings, asked = loop.stopped(), stoppers = prom::detail::loop_state::of(loop).stoppers;
+        return 0;
+    };
+    loop.stop();
+    test_system::fault = nullptr;
+    CHECK(rings == 1);
+    CHECK(asked);
+    CHECK(stoppers == 1);
+}

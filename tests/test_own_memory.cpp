@@ -27,6 +27,10 @@ void give_counted(void* p, std::size_t bytes) noexcept;
 #include <optional>
 #include <string>
 #include <string_view>
+#if !PROMETHEUS_ASYNC_NO_THREADS
+#include <thread>
+#endif
+#include <utility>
 
 namespace prom = prometheus_async;
 
@@ -41,11 +45,17 @@ struct front {
     void* whole;
 };
 thread_local bool starved = false;                 // this thread gets nothing
+thread_local bool dawdles = false;                 // this thread waits for its memory until `goes_on`
+std::atomic<bool> waits{false}, goes_on{false};
 constexpr std::size_t mark = 0x5ca1ab1e;
 }  // namespace
 
 void* take_counted(std::size_t bytes, std::size_t alignment) noexcept {
     wrong += bytes == 0 || alignment == 0 || (alignment & (alignment - 1)) != 0;
+    if (dawdles) {
+        waits = true;
+        while (!goes_on) ::usleep(1000);  // the runner has a time limit
+    }
     if (starved || (fail_in >= 0 && fail_in-- == 0)) return nullptr;
     if (left >= 0 && left < static_cast<long>(bytes)) return nullptr;
     if (left >= 0) left -= static_cast<long>(bytes);
@@ -350,6 +360,39 @@ TEST_CASE("null is what operator new's failure is") {
 #endif
 
 #if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("a child that is forked while another thread posts leaves alone what was posted") {
+    static int dropped = 0;
+    struct work {
+        bool held = true;
+        work() = default;
+        work(work&& from) noexcept : held(std::exchange(from.held, false)) {}
+        ~work() { dropped += held; }
+        void operator()() const {}
+    };
+    std::optional<prom::event_loop> loop(std::in_place);
+    loop->post(work());
+    waits = goes_on = false;
+    std::thread other([&] {
+        dawdles = true;
+        loop->post(work());  // the list of what was posted grows, under its lock
+        dawdles = false;
+    });
+    while (!waits) ::usleep(1000);
+    dropped = 0;
+    const pid_t child = ::fork();
+    if (child == 0) {
+        loop.reset();
+        ::_exit(dropped);
+    }
+    int status = 1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    goes_on = true;
+    other.join();
+    loop.reset();
+    CHECK(dropped == 2);
+}
+
 TEST_CASE("a forked child destroys nothing that the thread of a textfile was at work with") {
     const std::string path = "/tmp/prometheus_async_own_memory_" + std::to_string(::getpid()) + ".prom";
     prom::registry r;
