@@ -4818,14 +4818,14 @@ struct tls_code {
 /// What only programs need that authorise requests, or have a health check.
 struct decision_code {
     result<void> (*open)(http_service& s, list<credential> accepted, const authorizer& asked);
-    void (*check)(http_connection& c);
+    void (*look)(http_connection& c);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const decision_code all;  // in [65]
 };
 /// What only programs need in which a coroutine decides that.
 struct later_code {
     const decision_code* base;
     verdict (*authorize)(http_connection& c);
-    verdict (*check)(http_connection& c);
+    verdict (*look)(http_connection& c);
     void (*late)(http_connection& c);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const later_code all;  // in [65]
 };
@@ -9766,7 +9766,9 @@ static bool memory_for_series([[maybe_unused]] const family_state& f, [[maybe_un
 /// exceptions also without memory.
 static series find_or_make(family_state& f, const std::string_view* values, std::size_t count, const double* now) {
     key_pair keys[64];
-    for (std::size_t i = 0; i != count; ++i) keys[i] = make_key(values[i]);
+    std::size_t named = 0;
+    do keys[named] = make_key(values[named]);  // there is at least one label
+    while (++named != count);
     std::uint32_t place = 0;
     const record* r = find_anywhere(*f.face, f.face->id, keys, values, count, place).rec;
     if (!r && now && memory_for_series(f, values, count)) r = make_series(f, values, keys, count, *now);
@@ -16436,7 +16438,7 @@ void http_connection::check_route() {
     const health_check& asked = route_->check;
     checking_ = true;
     decide_by("the check", [&] {
-        if (!asked.now) return asked.later.code()->check(*this);
+        if (!asked.now) return asked.later.code()->look(*this);
         const result<void> how = asked.now(asked.context);
         if (!how) block_->reason = how.why();
         return how ? verdict::yes : verdict::no;
@@ -16528,7 +16530,7 @@ void http_connection::answer() {
     if (!route_ && h.target != "*") return answer_fixed(404);
     if (h.method == http_method::options) return answer_fixed(204);
     if (h.method == http_method::other) return answer_fixed(405);
-    if (route_->check) return code_of(route_->check)->check(*this);
+    if (route_->check) return code_of(route_->check)->look(*this);
     if (route_->is_text) return answer_text(*route_);
     if (route_->view) return route_->view.code()->answer(*this);
     answer_page(*route_);

@@ -63,6 +63,7 @@ among_macros() { # file...
 among_macros prometheus_async.hpp > "$dir/hostile.cpp"
 { echo '#include <asio.hpp>'; echo '#include "tests/support/stdexec.hpp"'; among_macros prometheus_async.hpp examples/*_*.hpp examples/promlint.hpp; } > "$dir/hostile_all.cpp"
 ok "the header and its companions compile among hostile macros: g++" g++ $strict -I. -fsyntax-only "$dir/hostile_all.cpp"
+ok "the header compiles among hostile macros: clang++-19, -Os" clang++-19 $strict -I. -Os -fsyntax-only "$dir/hostile.cpp"
 ok "the header compiles among hostile macros: clang++-19, poll" clang++-19 $strict -I. -fsyntax-only -DPROMETHEUS_ASYNC_POLLER_POLL=1 "$dir/hostile.cpp"
 ok "the header compiles among hostile macros: g++, no exceptions, no threads" g++ $strict -I. -fsyntax-only -fno-exceptions -fno-rtti -DPROMETHEUS_ASYNC_NO_THREADS=1 "$dir/hostile.cpp"
 
