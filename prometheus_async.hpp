@@ -543,7 +543,8 @@ template <class T>
 using braced = std::conditional_t<std::is_same_v<T, std::string_view>, one_text, T>;
 }  // namespace detail
 
-/// A text that ends with a NUL, so c_str() is a C string. It converts to std::string, and can be added to one.
+/// A text that ends with a NUL, so c_str() is a C string. It converts to std::string, and can be added to one. std::format
+/// takes std::string_view(text).
 ///
 /// shape    a std::string_view; size() does not count the NUL
 /// lifetime valid as long as the function that returns it says
@@ -570,6 +571,7 @@ public:
 /// lifetime a braced list lives until the end of the full expression, so pass a list, and do not store it.
 ///          Trivially destructible, because g++ 12 destroys braced arguments of a co_await twice
 /// threads  a value like any other
+/// errors   none. In a constant expression clang reads only the first of braced texts: name an array of std::string_view
 template <class T>
 class list {
 public:
@@ -589,7 +591,9 @@ public:
             { r.data() } -> std::convertible_to<const T*>;
             { r.size() } -> std::convertible_to<std::size_t>;
         }
-    PROMETHEUS_ASYNC_DECL constexpr list(const Range& from) noexcept : data_(from.data()), size_(from.size()) {}
+    PROMETHEUS_ASYNC_DECL constexpr list(const Range& from) noexcept : data_(from.data()), size_(from.size()) {
+        static_assert(sizeof(*from.data()) == sizeof(T), "a list of a class cannot view elements of a larger derived class");
+    }
     template <std::size_t N>
     PROMETHEUS_ASYNC_DECL constexpr list(T const (&from)[N]) noexcept : data_(from), size_(N) {}
 
@@ -1596,7 +1600,8 @@ public:
     /// Sets the labels of the metric target_info, which is the first on a page.
     PROMETHEUS_ASYNC_DECL void target_info(list<label> labels);
 
-    /// The value that a scrape would show for one sample, for tests: sample_value("h_bucket", {{"le", "1.0"}}).
+    /// The value that a scrape would show for one sample, for tests: sample_value("h_bucket", {{"le", "1.0"}}). It compares each
+    /// label of each series with each of these.
     ///
     /// errors   refused: "no sample x{...}"
     PROMETHEUS_ASYNC_DECL result<double> sample_value(std::string_view name, list<label> labels = {});
@@ -1786,7 +1791,8 @@ private:
 
 /// A number that goes up and down.
 ///
-/// unit     until the first set(), whole steps below 2^53 are added exactly, together up to 2^63; other steps as a double
+/// unit     until the first set(), whole steps below 2^53 are added exactly, together up to 2^63; other steps as a double of
+///          each thread. So if many large ones go up in one thread and down in another, digits are lost: set(0) first
 /// shape    until the first set(), inc() and dec() go to cells as a counter's; from then on the value is one shared word, and
 ///          set(v) reads back as v
 /// threads  any; set() is one relaxed store; inc() and dec() cost as much as a counter's inc() before the
@@ -1929,6 +1935,8 @@ public:
     static constexpr metric_type type = metric_type::histogram;
 
     PROMETHEUS_ASYNC_DECL histogram() noexcept = default;
+    template <std::size_t N>
+    histogram(metric_name, std::string_view, const double (&)[N]) = delete;  // bounds: {.buckets = {0.1, 1}}
     template <std::size_t N>
     histogram(metric_name, std::string_view, const std::string_view (&)[N]) = delete;  // with labels: family<histogram, "label"> or registry::make_family<histogram>
     PROMETHEUS_ASYNC_DECL histogram(metric_name name, std::string_view help, const metric_options& options = detail::plain_options)
