@@ -11357,7 +11357,8 @@ struct PROMETHEUS_ASYNC_LOCAL page_text {
         octets.reserve(octets.size + s.size());
         octets.size = static_cast<std::size_t>(put_text(octets.end(), s) - octets.data);
     }
-    PROMETHEUS_ASYNC_DETAIL_ONCE void text(const char* s) { text(std::string_view(s)); }
+    template <std::size_t N>  // the length of a literal is a constant
+    __attribute__((__always_inline__)) void text(const char (&s)[N]) { text(std::string_view(s, N - 1)); }
     template <class Put>
     void number(Put put) {
         octets.reserve(octets.size + number_room);
@@ -11516,7 +11517,7 @@ public:
             } else {
                 at = put_text(put_bound(at, s.upper[i]), "\"} ");
             }
-            at = put_u64(at, s.cumulative[i]);
+            at = s.cumulative[i] < 100000000 ? put_short(at, s.cumulative[i]) : put_u64(at, s.cumulative[i]);
             const bool has_more = s.timestamp != 0 || (e != s.exemplars.end() && e->at == i);
             if (!has_more) *at++ = '\n';
             to.octets.size = static_cast<std::size_t>(at - to.octets.data);
