@@ -7301,6 +7301,7 @@ struct library {
     std::uint64_t secret[2] = {};  // taken when the first registry is used
     bool seeded = false;
     const removal_code* removals = nullptr;  // null until the first series is removed
+    void (*fold_extremes)(cell* to, const cell* from) noexcept = nullptr;  // set when the first min_max_gauge is declared
     void (*after_fork)() noexcept = nullptr;  // of collectors; null until there is one
     std::uint64_t counted[32] = {};
     std::uint64_t reported[32] = {};  // how many of those were given to an on_event
@@ -7483,7 +7484,7 @@ struct library {
     // ---- threads ----
 
     /// Adds one run to the shared one of the same series, which other threads may be updating.
-    static void fold_run(cell* to, const cell* from, std::uint64_t id) noexcept {
+    void fold_run(cell* to, const cell* from, std::uint64_t id) const noexcept {
         switch (rule_of(id)) {
         case cell_rule::none: return;
         case cell_rule::sum:
@@ -7491,11 +7492,14 @@ struct library {
             to[1].add_shared(from[1].real());
             for (unsigned i = 2; i < run_length(id); ++i) to[i].add_shared(from[i].load());
             return;
-        case cell_rule::extremes:  // a shared one is written only under the lock
-            for (unsigned half : {1U, 4U})
-                if (const std::uint64_t turn = from[half].load_tag(); turn >= to[half].own())
-                    widen(to + half, turn, from[half + 1].real(), from[half + 2].real());
+        case cell_rule::extremes: fold_extremes(to, from);
         }
+    }
+    /// A shared run is written only under the lock.
+    static void fold_both_halves(cell* to, const cell* from) noexcept {
+        for (unsigned half : {1U, 4U})
+            if (const std::uint64_t turn = from[half].load_tag(); turn >= to[half].own())
+                widen(to + half, turn, from[half + 1].real(), from[half + 2].real());
     }
     /// Moves the values of one page of a block to the shared cells, for the series that exist.
     void fold(cell_block& block, std::uint32_t page) noexcept {
@@ -10196,6 +10200,7 @@ static const char* take_states(family_state& f, const metric_options& o) {
     return twice ? "two states have the same name" : nullptr;
 }
 static const char* take_window(family_state& f, const metric_options& o) {
+    state.fold_extremes = library::fold_both_halves;
     f.window = order(o.window.count()) == 0 ? 60 : o.window.count();
     return possible_time(f.window) ? nullptr : "a window must be finite and not negative";
 }
@@ -12526,8 +12531,8 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
                                                                                : line::first_from(f.lines.begin(), f.lines.end(), at_line);
         bool several = at_twin != at_registry;
         for (std::size_t k = at_registry + 1; k != registries.size() && !several; ++k) several = twin(first, k) != nullptr;
-        if (f.labelled && rules().copies_lines && f.row().one_line && unit.plain(f) && !f.special && !several && !shows_created(f.type))
-            return f.labelled->lines(*this, f, l, out);
+        const bool plain = rules().copies_lines && f.row().one_line && unit.plain(f) && !f.special && !several && !shows_created(f.type);
+        if (plain && f.labelled) return f.labelled->lines(*this, f, l, out);
         for (; l != f.lines.end() && l->id() < limit; ++l) {
             at_line = l->id() + 1;
             record* const r = l->living();
@@ -12537,10 +12542,21 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
                 if (!spend(series_work)) return false;
                 continue;
             }
-            series(f, *r);
+            if (plain) line_alone(f, *r);
+            else series(f, *r);
             if (!drain(out)) return false;
         }
         return true;
+    }
+    /// The line of a metric without labels.
+    void line_alone(const family_state& f, record& r) {
+        unit.text(f.name);
+        unit.number([&](char* at) {
+            *at++ = ' ';
+            at = f.row().cells == cell_rule::sum ? put_counter(at, sum_of_number(r, r.place)) : put_double(at, gauge_value(r, r.place));
+            *at++ = '\n';
+            return at;
+        });
     }
     /// Shows a family; false when the window is full.
     bool family(const family_state& f, page_window& out) {
