@@ -4633,9 +4633,10 @@ public:
 
     PROMETHEUS_ASYNC_DECL bool await_ready() noexcept;
     PROMETHEUS_ASYNC_DECL bool await_suspend(std::coroutine_handle<> waiting) noexcept;
-    PROMETHEUS_ASYNC_DECL result<void> await_resume() const noexcept { return result_; }
+    PROMETHEUS_ASYNC_DECL result<void> await_resume() const noexcept;
 
-    PROMETHEUS_ASYNC_DECL void wake(result<void> how);
+    enum class end : std::uint8_t { good, timeout, canceled, loop_ended, failed };  // failed: see sys_
+    PROMETHEUS_ASYNC_DECL void wake(end how);
     PROMETHEUS_ASYNC_DECL void wake_soon() noexcept { timer_.at(0); }  // in the next turn: the wait ends with timeout
 
 private:
@@ -4644,11 +4645,12 @@ private:
 
     wait_scope* scope_;
     int fd_;
+    int sys_ = 0;
     interest want_;
+    end how_ = end::good;  // not a result: this is a part of many frames
     double until_;
     watch watch_;
     timer timer_;
-    result<void> result_;
     std::coroutine_handle<> waiting_;
 };
 
@@ -14319,26 +14321,40 @@ void watch::forget() noexcept {
 
 bool io_wait::await_ready() noexcept {
     if (!scope_ || !scope_->canceled) return false;
-    result_ = error(errc::canceled, "canceled");
+    how_ = end::canceled;
     return true;
 }
 bool io_wait::await_suspend(std::coroutine_handle<> waiting) noexcept {
-    if (want_ != interest::none) result_ = watch_.set(fd_, want_);
-    if (!result_) return false;
+    if (want_ != interest::none)
+        if (const result<void> watched = watch_.set(fd_, want_); !watched) {
+            sys_ = watched.why().sys();
+            how_ = sys_ ? end::failed : end::loop_ended;
+            return false;
+        }
     waiting_ = waiting;
     if (scope_) scope_->now = this;
     if (!(until_ >= never)) timer_.at(until_);
     return true;
 }
-void io_wait::wake(result<void> how) {
+result<void> io_wait::await_resume() const noexcept {
+    switch (how_) {
+    case end::good: break;
+    case end::timeout: return error(errc::timeout, "timeout");
+    case end::canceled: return error(errc::canceled, "canceled");
+    case end::loop_ended: return error(errc::canceled, "the event loop has ended");
+    case end::failed: return error::from_errno("event_loop", sys_);
+    }
+    return {};
+}
+void io_wait::wake(end how) {
     watch_.forget();
     timer_.cancel();
     if (scope_) scope_->now = nullptr;
-    result_ = how;
+    how_ = how;
     waiting_.resume();  // *this may be gone
 }
-void io_wait::ready(void* self, interest) { static_cast<io_wait*>(self)->wake({}); }
-void io_wait::late(void* self) { static_cast<io_wait*>(self)->wake(error(errc::timeout, "timeout")); }
+void io_wait::ready(void* self, interest) { static_cast<io_wait*>(self)->wake(end::good); }
+void io_wait::late(void* self) { static_cast<io_wait*>(self)->wake(end::timeout); }
 #if !PROMETHEUS_ASYNC_NO_THREADS
 /// A question of a coroutine to another thread. The coroutine and its loop may be destroyed before the answer comes, so both
 /// sides share the question.
@@ -14358,13 +14374,19 @@ struct asked_elsewhere : counted<Question> {
     };
     /// The lock is held.
     void wake_asker() {
-        if (loop) loop->post([q = shared(static_cast<Question*>(this))] { if (q->asks) q->asks->wake({}); });
+        if (loop) loop->post([q = shared(static_cast<Question*>(this))] { if (q->asks) q->asks->wake(io_wait::end::good); });
     }
 };
 #endif
+/// A wait whose end needs no reason: a result, also one that is not used, is a part of the frame.
+struct pause_wait : io_wait {
+    using io_wait::io_wait;
+    ~pause_wait() = default;
+    void await_resume() const noexcept {}
+};
 void wait_scope::cancel() {
     canceled = true;
-    if (now) now->wake(error(errc::canceled, "canceled"));
+    if (now) now->wake(io_wait::end::canceled);
 }
 
 attachment::attachment(event_loop& loop, void (*gone)(void*) noexcept, void* self) noexcept
@@ -20039,6 +20061,16 @@ inline result<consul_place> consul_find(const consul_member& m, const net_addres
     return consul_place{host, host};
 }
 
+/// Finds the place for the connection. With `body` it also writes the registration, which needs one.
+inline result<void> consul_settle(consul_member& m, const http_client& client, string* body) {
+    auto place = consul_find(m, client.here(), client.there());
+    if (place) m.place = std::move(*place);
+    if (!body) return {};
+    if (!place) return place.why();
+    *body = consul_body(m.how, m.place.address, m.place.check_host, m.port, m.https);
+    return {};
+}
+
 /// Reads the token file again: tools that renew tokens may have changed it.
 inline bool consul_new_token(consul_settings& how) {
     secret_text now;
@@ -20066,6 +20098,7 @@ task<result<http_response>> consul_ask(
     consul_member& m, wait_scope& scope, std::string_view method, string path, bool registers,
     double seconds_left = 15) {
     consul_exchange on{m, std::move(m.carrier)};
+    result<void> done;
     const double until = m.loop.now() + (seconds_left < 15 ? seconds_left : 15);
     if (!m.how.in_namespace.empty())
         path += (path.find('?') == string::npos ? "?ns=" : "&ns=") + percent_encoded(m.how.in_namespace);
@@ -20073,8 +20106,8 @@ task<result<http_response>> consul_ask(
     if (!on.lease) {
         m.carried = 0;
         on.lease = owned(new consul_lease(m.line));
-        const result<void> taken = co_await on.lease->take(scope, until);
-        if (!taken) co_return m.at_agent(taken.why());
+        done = co_await on.lease->take(scope, until);
+        if (!done) co_return m.at_agent(done.why());
     }
     owned<http_client>& client = on.lease->client;
     for (bool again = true;; again = false) {
@@ -20086,18 +20119,13 @@ task<result<http_response>> consul_ask(
             http_deadlines limits;
             limits.total = left;
             client = owned(new http_client(m.loop, scope, m.line->to, m.line->tls, limits));
-            const result<void> connected = co_await client->connect(ask);
-            if (!connected) co_return m.at_agent(connected.why());
+            done = co_await client->connect(ask);
+            if (!done) co_return m.at_agent(done.why());
         }
-        auto place = consul_find(m, client->here(), client->there());
         string body;
-        if (registers) {
-            if (!place) co_return place.why();
-            body = consul_body(m.how, place->address, place->check_host, m.port, m.https);
-            ask.body = body;
-            m.maybe_there = on.registers = true;
-        }
-        if (place) m.place = std::move(*place);
+        if (done = consul_settle(m, *client, registers ? &body : nullptr); !done) co_return done.why();
+        ask.body = body;
+        if (registers) m.maybe_there = on.registers = true;
         auto answer = co_await client->exchange(ask);
         if (!answer) co_return m.at_agent(answer.why());
         if (answer->status != 403 || !again || !consul_new_token(m.how)) co_return std::move(answer);
@@ -20217,7 +20245,7 @@ task<result<void>> consul_deregister(shared<consul_member> m) {
             m->tell(event_kind::deregistration_failed, why);
             co_return why;
         }
-        (void)co_await io_wait(m->loop, &scope, -1, interest::none, m->loop.now() + pause);
+        co_await pause_wait(m->loop, &scope, -1, interest::none, m->loop.now() + pause);
     }
 }
 
@@ -20285,7 +20313,7 @@ task<consul_lookup> consul_look_up(consul_member& m) {
 task<void> consul_watch(shared<consul_member> m, double pause) {
     const bool ttl = m->how.numbers.check == consul_check::ttl;
     while (!m->registered || m->period() > 0) {
-        (void)co_await io_wait(m->loop, &m->scope, -1, interest::none, m->loop.now() + pause);
+        co_await pause_wait(m->loop, &m->scope, -1, interest::none, m->loop.now() + pause);
         if (m->scope.canceled) co_return;
         consul_lookup sight = consul_lookup::gone;
         if (m->told) sight = co_await consul_look_up(*m);
@@ -20317,7 +20345,7 @@ task<void> consul_watchdog(shared<consul_member> m, double pause) {
         } catch (...) {
             m->tell(event_kind::registration_failed, caught("the watchdog"));
         }
-        (void)co_await io_wait(m->loop, &m->scope, -1, interest::none, m->loop.now() + m->next_pause());
+        co_await pause_wait(m->loop, &m->scope, -1, interest::none, m->loop.now() + m->next_pause());
         pause = 0;
     }
 #else
@@ -20336,26 +20364,27 @@ struct consul_start_guard {
     }
 };
 
+inline error consul_id_in_use(const consul_member& m, bool taken) {
+    return taken ? error_of(errc::invalid_option, {"another server of this process has the Consul service id \"", m.how.id, "\": give each its own service_id"})
+                 : error_of(errc::timeout, {"another server of this process is still de-registering the Consul service id \"", m.how.id, "\""});
+}
+
 task<result<registration>> consul_start(shared<consul_member> m) {
     if (!m->how.usable) co_return m->how.usable.why();
     if (m->port == 0) co_return error(errc::invalid_option, "a server on a unix socket cannot be registered in Consul");
     wait_scope here;
     const double latest = m->loop.now() + m->how.numbers.deadline.count();
     for (auto claim = m->own(); claim != consul_member::claim::ours; claim = m->own()) {
-        if (claim == consul_member::claim::taken)
-            co_return error_of(errc::invalid_option, {"another server of this process has the Consul service id \"", m->how.id,
-                                                      "\": give each its own service_id"});
-        if (m->loop.now() >= latest)
-            co_return error_of(errc::timeout, {"another server of this process is still de-registering the Consul service id \"", m->how.id, "\""});
-        (void)co_await io_wait(m->loop, &here, -1, interest::none, m->loop.now() + 0.05);
+        if (claim == consul_member::claim::taken || m->loop.now() >= latest) co_return consul_id_in_use(*m, claim == consul_member::claim::taken);
+        co_await pause_wait(m->loop, &here, -1, interest::none, m->loop.now() + 0.05);
     }
     consul_start_guard leaves{m};
     const on_failure policy = m->how.numbers.on_failure;
     if (policy == on_failure::retry) {
         m->loop.spawn(consul_watchdog(m, 0));
-        io_wait first(m->loop, &here, -1, interest::none, m->loop.now() + 0.5);
+        pause_wait first(m->loop, &here, -1, interest::none, m->loop.now() + 0.5);
         m->start = &first;
-        if (!m->tried) (void)co_await first;
+        if (!m->tried) co_await first;
         m->start = nullptr;
         const errc code = m->first.why().code();
         if (code == errc::invalid_option || code == errc::unsupported) co_return m->first.why();
@@ -20371,7 +20400,7 @@ task<result<registration>> consul_start(shared<consul_member> m) {
             m->tell(event_kind::registration_failed, tried.why());
             const double now = m->loop.now(), next = now + m->next_pause();
             if (policy == on_failure::fail || m->rejected || now >= last) co_return tried.why();
-            (void)co_await io_wait(m->loop, &m->scope, -1, interest::none, next < last ? next : last);
+            co_await pause_wait(m->loop, &m->scope, -1, interest::none, next < last ? next : last);
         }
         m->loop.spawn(consul_watchdog(m, m->how.numbers.check == consul_check::ttl ? 0 : m->healthy_pause()));
     }
@@ -20773,9 +20802,9 @@ static task<result<void>> textfile_ask(textfile_state* s, [[maybe_unused]] event
     const textfile_question::forgotten at_the_end{*question};
     s->loop->post(textfile_ticket(s, question));
     for (;;) {
-        io_wait answer(*asking, nullptr, -1, interest::none, asking->now() + 1);
+        pause_wait answer(*asking, nullptr, -1, interest::none, asking->now() + 1);
         question->asks = &answer;
-        static_cast<void>(co_await answer);
+        co_await answer;
         const locked hold(question->lock);
         if (question->answered) co_return question->how;
     }
