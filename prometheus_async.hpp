@@ -5473,6 +5473,28 @@ PROMETHEUS_ASYNC_END
 #if !PROMETHEUS_ASYNC_NO_DISCOVERY
 PROMETHEUS_ASYNC_BEGIN
 
+namespace detail {
+class PROMETHEUS_ASYNC_LOCAL push_check;
+/// What only programs need that push protobuf.
+struct push_code {
+    bool (*rewrite)(push_check& by, string& page);
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const push_code all;  // in [69]
+};
+/// push_options::as: a format, and the code above and that of the format if it is protobuf.
+class pushed_format {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr pushed_format(format which) noexcept
+        : page_(which), code_(which == format::protobuf ? &push_code::all : nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator format() const noexcept { return page_; }
+    PROMETHEUS_ASYNC_DECL constexpr const chosen_format& page() const noexcept { return page_; }
+    PROMETHEUS_ASYNC_DECL constexpr const push_code* code() const noexcept { return code_; }
+
+private:
+    chosen_format page_;
+    const push_code* code_;
+};
+}  // namespace detail
+
 /// Which group is pushed, to which gateway, and what it contains.
 ///
 /// unit     seconds
@@ -5484,7 +5506,7 @@ struct push_options {
     list<label> grouping{};                // its other labels, for example {"instance", "host1"}: any UTF-8, also empty
     detail::list_with<registry*, detail::sharing_code> registries{};          // what is pushed; several are merged. Empty: the default registry
     list<std::string_view> only{};         // of these, by family or sample name; empty: everything
-    format as = format::text_0_0_4;        // or protobuf, which needs the whole page in memory; see pushgateway
+    detail::pushed_format as = format::text_0_0_4;  // or protobuf, which needs the whole page in memory; see pushgateway
     prometheus_async::credential credential{};  // basic(user, password) or bearer(token)
     tls_config tls{};                      // for an https gateway
     bool gzip = false;                     // with PROMETHEUS_ASYNC_NO_GZIP=0: pages of 1500 octets or more are compressed
@@ -18382,7 +18404,7 @@ inline bool is_among(const vector<string>& names, std::string_view name) noexcep
 }
 
 /// Reads a page while it is made, and finds series that a Pushgateway refuses, or whose labels it would overwrite.
-class push_check {
+class PROMETHEUS_ASYNC_LOCAL push_check {
 public:
     /// `group`: the label names of the group; it outlives the check.
     explicit push_check(const vector<string>& group) noexcept : group_(&group) {}
@@ -18507,6 +18529,9 @@ void push_check::message(std::string_view of) {
     }
 }
 #endif
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+const push_code push_code::all{[](push_check& by, string& page) { return by.rewrite(page); }};
+#endif
 void push_check::metric() {
     if (metric_ == "push_time_seconds" || metric_ == "push_failure_time_seconds")
         fault_ = text_of({metric_, ": a Pushgateway has its own metric of that name for each group"});
@@ -18598,7 +18623,8 @@ push_member::push_member(event_loop& its, const push_options& o)
     }
     read_credential(o.credential);
     if (positive(o.timeout.count()) == 0) flaw("push_options::timeout is not above 0");
-    if (o.as != format::text_0_0_4 && (PROMETHEUS_ASYNC_NO_NATIVE || o.as != format::protobuf))
+    const format as = o.as;
+    if (as != format::text_0_0_4 && (PROMETHEUS_ASYNC_NO_NATIVE || as != format::protobuf))
         flaw("push_options::as is neither text_0_0_4 nor protobuf, or PROMETHEUS_ASYNC_NO_NATIVE has left that out");
     if (o.self_metrics) metrics = owned<push_metrics>(new push_metrics(*o.self_metrics, path));
     if (!usable) trouble = usable.why().describe();
@@ -18765,7 +18791,7 @@ private:
         how.on_collector_error = m.numbers.on_collector_error;
         how.on_event = m.numbers.on_event;
         how.context = m.numbers.context;
-        how.as = m.numbers.as;
+        how.as = m.numbers.as.page();
         page.start(how);
         checked = push_check(m.group);
         if (!delimited) refill();
@@ -18776,7 +18802,7 @@ private:
         piece = string();
         if (!delimited) return start();
 #if !PROMETHEUS_ASYNC_NO_NATIVE
-        if (!checked.rewrite(all)) {
+        if (!m.numbers.as.code()->rewrite(checked, all)) {
             good = error(errc::invalid_option, checked.fault());
             return;
         }
