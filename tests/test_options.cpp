@@ -174,6 +174,45 @@ TEST_CASE("an option brings the code that it needs, in whatever way it is given"
     CHECK(prom::expose({.as = prom::format::protobuf, .registries = shown}) == prom::expose({.as = prom::page_options{.as = prom::format::protobuf}.as, .registries = shown}));
 }
 
+TEST_CASE("an option that links code has it however it is set") {
+    prom::registry one, two;
+    prom::metric_options made{.registry = &one};
+    const double factor = PROMETHEUS_ASYNC_NO_NATIVE ? 0 : 2;
+    made.native.factor = factor;
+    const prom::metric_options copied = made;
+    one.make_histogram("n", "", copied).observe(3);
+    prom::native_buckets buckets;
+    buckets = {.factor = factor};
+    two.make_histogram("m", "", {.registry = &two, .buckets = {1}, .native = buckets}).observe(3);
+    prom::exemplar kept;
+    const prom::label trace[] = {{"trace", "7"}};
+    kept.labels = trace;
+    const prom::exemplar given = kept;
+    two.make_counter("c", "").inc(1, given);
+
+    prom::registry* const both[] = {&one, &two};
+    prom::page_options page{.as = prom::format::openmetrics_1_0_0};
+    page.registries = both;
+    const prom::page_options plain = page;
+    page.created = prom::created_series::all;
+    prom::page_options last;
+    last = page;
+    const std::string without = prom::expose(plain), with = prom::expose(last);
+    CHECK(without.find("n_count 1\n") != std::string::npos);
+    CHECK(without.find("m_count 1\n") != std::string::npos);
+    CHECK(without.find("c_total 1 # {trace=\"7\"} 1 ") != std::string::npos);
+    CHECK(without.find("_created") == std::string::npos);
+    CHECK(with.find("c_created ") != std::string::npos);
+    last.created = prom::created_series::off;
+    CHECK(prom::expose(last) == without);
+#if !PROMETHEUS_ASYNC_NO_NATIVE
+    last.as = prom::format::openmetrics_2_0_0;
+    const std::string native = prom::expose(last);
+    CHECK(native.find("n {count:1,sum:3,schema:0,") != std::string::npos);
+    CHECK(native.find("m {count:1,sum:3,schema:0,") != std::string::npos);
+#endif
+}
+
 TEST_CASE("what is not given is what the comment beside it says") {
     const prom::native_buckets buckets;
     CHECK((buckets.factor == 0 && buckets.zero_threshold == 0x1p-128 && buckets.max_buckets == 160));

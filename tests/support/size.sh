@@ -82,7 +82,8 @@ $cxx $small $lean "$dir/metrics.cpp" -o "$dir/metrics"
 for name in socket getaddrinfo epoll_wait; do
     if nm -D "$dir/metrics" | grep -qw "U $name"; then echo "  a counter and expose() link $name"; grown=1; fi
 done
-for name in protobuf_format openmetrics_2_format native_view sink_state take_buckets take_labels take_only tell_; do
+for name in protobuf_format openmetrics_2_format native_view sink_state take_buckets take_labels take_only tell_ \
+    copy_lines siphash find_twin recycle_removed time_and_exemplar begin_created; do
     if nm -C "$dir/metrics" | grep -q "[:(]$name"; then echo "  a counter and expose() link $name"; grown=1; fi
 done
 cat > "$dir/push.cpp" <<'EOC'
