@@ -15692,7 +15692,7 @@ inline int strict_base64(std::string_view text, std::span<unsigned char> into) n
 
 /// The code of an authorizer or a check; null: none is set.
 template <class Decides>
-constexpr const decision_code* code_of(const Decides& d) noexcept {
+PROMETHEUS_ASYNC_DECL constexpr const decision_code* code_of(const Decides& d) noexcept {
     return d.now.code() ? d.now.code() : d.later.code() ? d.later.code()->base : nullptr;
 }
 
