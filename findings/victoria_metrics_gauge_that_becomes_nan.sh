@@ -1,8 +1,9 @@
 #!/bin/sh
-# VictoriaMetrics 1.79.5 (Debian victoria-metrics 1.79.5+ds1-2+b5) and Prometheus 2.42.0 (Debian 2.42.0+ds-5+deb12u1). A gauge becomes
-# NaN: a sensor that does not answer, a ratio without events. The format has NaN, and Prometheus stores and shows it. One would guess
-# that VictoriaMetrics does, or that the series ends as if the line were gone. It leaves such samples out, without a trace in `up` or
-# in scrape_samples_scraped, and answers with the last number, the only sign of which is its age. If the line is gone, it is gone.
+# VictoriaMetrics 1.79.5 (Debian victoria-metrics 1.79.5+ds1-2+b5; 1.145.0 of Debian sid does the same) and Prometheus 2.42.0 (Debian
+# 2.42.0+ds-5+deb12u1). A gauge becomes NaN: a sensor that does not answer, a ratio without events. The format has NaN, and Prometheus
+# stores and shows it. One would guess that VictoriaMetrics does, or that the series ends as if the line were gone. It leaves such
+# samples out, without a trace in `up` or in scrape_samples_scraped, and answers with the last number, the only sign of which is its
+# age. If the line is gone, it is gone.
 . "$(dirname "$0")/lib.sh"
 debs prometheus=2.42.0+ds-5+deb12u1
 printf 'sensor 21.5\nother 1\n' > "$lab/metrics"
