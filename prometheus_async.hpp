@@ -628,6 +628,19 @@ public:
 private:
     const Code* code_ = &Code::all;
 };
+/// The same for a value; null: it is Value{}.
+template <class Value, class Code>
+class value_with {
+public:
+    PROMETHEUS_ASYNC_DECL constexpr value_with() noexcept = default;
+    PROMETHEUS_ASYNC_DECL constexpr value_with(Value value) noexcept : value_(value), code_(value != Value{} ? &Code::all : nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator Value() const noexcept { return value_; }
+    PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
+
+private:
+    Value value_{};
+    const Code* code_ = nullptr;
+};
 }  // namespace detail
 
 /// Names of labels known only at run time: a braced list of strings and results of utf8(), or an array, vector or
@@ -988,18 +1001,6 @@ struct native_code {
     run_sum (*view)(record& r, std::uint32_t place, std::uint64_t* integers, native_view& v, double now);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const native_code all;  // in [47]
 };
-/// A factor, and that code; null: the histogram is not native.
-class native_factor {
-public:
-    PROMETHEUS_ASYNC_DECL constexpr native_factor() noexcept = default;
-    PROMETHEUS_ASYNC_DECL constexpr native_factor(double factor) noexcept : factor_(factor), code_(factor != 0 ? &native_code::all : nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr operator double() const noexcept { return factor_; }
-    PROMETHEUS_ASYNC_DECL constexpr const native_code* code() const noexcept { return code_; }
-
-private:
-    double factor_ = 0;
-    const native_code* code_ = nullptr;
-};
 }  // namespace detail
 
 /// Buckets of a native histogram, which needs no list of bounds. Each is at most `factor` times as wide as the one before,
@@ -1007,7 +1008,7 @@ private:
 ///
 /// shape    the bounds are 2^(n / 2^schema): a factor of 1.1 is schema 3, with 8 buckets from 1 to 2
 struct native_buckets {
-    detail::native_factor factor{};        // above 1; 0: the histogram is not native
+    detail::value_with<double, detail::native_code> factor{};  // above 1; 0: the histogram is not native
     double zero_threshold = 0x1p-128;      // values no farther from zero are in the zero bucket; a power of two, or 0
     std::uint32_t max_buckets = 160;       // on a page, without the zero bucket. With more, it is reduced as below; 0: no limit
     double max_zero_threshold = 0;         // first the zero bucket is widened, at most to this; then pairs of buckets are joined
@@ -2619,19 +2620,6 @@ struct created_code {
     void (line_format::*line)(page_text& to, const family_head& f, const shown_series& s);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const created_code all;  // in [50]
 };
-/// Whether there are such lines, and the code that writes them; null: there are none.
-class chosen_created {
-public:
-    PROMETHEUS_ASYNC_DECL constexpr chosen_created() noexcept = default;
-    PROMETHEUS_ASYNC_DECL constexpr chosen_created(created_series which) noexcept
-        : which_(which), code_(which == created_series::off ? nullptr : &created_code::all) {}
-    PROMETHEUS_ASYNC_DECL constexpr operator created_series() const noexcept { return which_; }
-    PROMETHEUS_ASYNC_DECL constexpr const created_code* code() const noexcept { return code_; }
-
-private:
-    created_series which_ = created_series::off;
-    const created_code* code_ = nullptr;
-};
 }  // namespace detail
 
 namespace detail {
@@ -2680,7 +2668,7 @@ struct page_options {
     detail::list_with<registry*, detail::sharing_code> registries{};    // several are merged on one page; empty: the default registry. Each family is looked up in all
                                      // of them: a page of 2000 registries with one family each takes a second
     detail::list_with<std::string_view, detail::only_code> only{};  // name[]: by family or sample name; empty: everything
-    detail::chosen_created created{};  // off; _created lines
+    detail::value_with<created_series, detail::created_code> created{};  // off; _created lines
     bool native_histograms = true;   // false leaves native buckets out of the formats that have them
     bool start_timestamps = true;    // false: protobuf and OpenMetrics 2.0 do not show when a series was created
     collector_errors on_collector_error = collector_errors::skip;  // fail: the page ends with pull::failed
@@ -2761,7 +2749,7 @@ struct stats_request {
     std::string_view accept_encoding{};  // the field Accept-Encoding; empty: the body is not compressed
     detail::list_with<registry*, detail::sharing_code> registries{};        // as page_options
     list<std::string_view> only{};       // as page_options: the values of name[] in the query, decoded
-    detail::chosen_created created{};  // off; _created lines
+    detail::value_with<created_series, detail::created_code> created{};  // off; _created lines
     list<format> formats{};        // empty: all; text 0.0.4 always remains
     bool native_histograms = true;  // as page_options
     bool start_timestamps = true;        // as page_options
@@ -5132,7 +5120,7 @@ struct server_options {
     detail::list_with<std::string_view, detail::hosts_code> allowed_hosts{};  // any port, upper or lower case, with or without a dot at the end; others: 421. Empty: any host, which allows DNS rebinding
     server_limits limits{};            // for clients
     collector_errors on_collector_error = collector_errors::skip;  // fail: 500, or a reset once the page has begun
-    detail::chosen_created created{};  // off: no _created lines
+    detail::value_with<created_series, detail::created_code> created{};  // off: no _created lines
     list<format> formats{};            // empty: all, as the client asks; text 0.0.4 is always offered
     bool native_histograms = true;     // false: no native buckets, for a Prometheus that asks for protobuf and does not store
                                        // them: 2.42 then refuses the page, 2.53 stores zeros, 3.5 stores nothing of the histogram
@@ -15969,7 +15957,7 @@ struct http_service {
     vector<string> allowed_hosts;
     const hosts_code* hosts = nullptr;  // of these; without it no request is allowed
     collector_errors on_collector_error = collector_errors::skip;
-    chosen_created created{};
+    value_with<created_series, created_code> created{};
     bool native_histograms = true, start_timestamps = true;
     vector<format> formats;             // none: all
     bool gzip = !PROMETHEUS_ASYNC_NO_GZIP;
