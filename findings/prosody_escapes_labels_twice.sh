@@ -19,6 +19,7 @@ io.write(registry:render())
 LUA
 lua="$own $(find "$lab/root/usr/bin" -name lua5.4)"
 page() { $lua "$lab/page.lua" "$lab/root" "$1"; }
+# shellcheck disable=SC1003
 expect 'C:\' 'free{disk="C:\\\\"} 1' "$(page 'C:\' | grep '^free{')"
 page 'say "hi"' > "$lab/metrics"
 expect 'say "hi"' 'free{disk="say \\\"hi\\\""} 1' "$(grep '^free{' "$lab/metrics")"

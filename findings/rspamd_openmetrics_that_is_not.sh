@@ -13,7 +13,8 @@ options { pidfile = "$lab/pid"; filters = ""; disable_hyperscan = true; dns { na
 logging { type = "console"; }
 worker "controller" { bind_socket = "127.0.0.1:$port"; count = 1; secure_ip = ["127.0.0.1"]; }
 CONF
-$own:$(dirname "$(find "$lab/root" -name librspamd-server.so)") "$lab/root/usr/bin/rspamd" -f -i -c "$lab/rspamd.conf" --var=RULESDIR="$share/rules" \
+own=$own:$(dirname "$(find "$lab/root" -name librspamd-server.so)")
+$own "$lab/root/usr/bin/rspamd" -f -i -c "$lab/rspamd.conf" --var=RULESDIR="$share/rules" \
     --var=LUALIBDIR="$share/lualib" --var=PLUGINSDIR="$share/plugins" --var=SHAREDIR="$share" --var=DBDIR="$lab" --var=RUNDIR="$lab" \
     --var=CONFDIR="$lab/root/etc/rspamd" --var=LOCAL_CONFDIR="$lab" --var=WWWDIR="$lab" > "$lab/log" 2>&1 &
 wait_for curl -sf "http://127.0.0.1:$port/metrics"
