@@ -609,23 +609,28 @@ private:
 };
 
 namespace detail {
-/// A list, and a pointer to code that only programs need which give such a list; null: none was given. The base is private, so
-/// that a list cannot be assigned to it without the code.
+/// A list, and a pointer to code that only programs need which give such a list; null: none was given. It is no base, so that a
+/// list cannot be assigned to it without the code.
 template <class T, class Code>
-class list_with : list<T> {
+class list_with {
 public:
     PROMETHEUS_ASYNC_DECL constexpr list_with() noexcept : code_(nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr list_with(std::initializer_list<braced<T>> from) noexcept : list<T>(from) {}
-    PROMETHEUS_ASYNC_DECL constexpr list_with(const T* at, std::size_t n) noexcept : list<T>(at, n) {}
-    PROMETHEUS_ASYNC_DECL constexpr list_with(const T* at, std::size_t n, const Code* code) noexcept : list<T>(at, n), code_(code) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(std::initializer_list<braced<T>> from) noexcept : list_(from) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(const T* at, std::size_t n) noexcept : list_(at, n) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(const T* at, std::size_t n, const Code* code) noexcept : list_(at, n), code_(code) {}
     template <class From>
         requires(!std::same_as<From, list_with> && std::convertible_to<const From&, list<T>>)
-    PROMETHEUS_ASYNC_DECL constexpr list_with(const From& from) : list<T>(static_cast<list<T>>(from)) {}
+    PROMETHEUS_ASYNC_DECL constexpr list_with(const From& from) : list_(static_cast<list<T>>(from)) {}
     PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
-    PROMETHEUS_ASYNC_DECL constexpr const T* data() const noexcept { return list<T>::begin(); }
-    using list<T>::begin, list<T>::end, list<T>::size, list<T>::empty, list<T>::operator[];
+    PROMETHEUS_ASYNC_DECL constexpr const T* data() const noexcept { return list_.begin(); }
+    PROMETHEUS_ASYNC_DECL constexpr const T* begin() const noexcept { return list_.begin(); }
+    PROMETHEUS_ASYNC_DECL constexpr const T* end() const noexcept { return list_.end(); }
+    PROMETHEUS_ASYNC_DECL constexpr std::size_t size() const noexcept { return list_.size(); }
+    PROMETHEUS_ASYNC_DECL constexpr bool empty() const noexcept { return list_.empty(); }
+    PROMETHEUS_ASYNC_DECL constexpr const T& operator[](std::size_t i) const noexcept { return list_[i]; }
 
 private:
+    list<T> list_;
     const Code* code_ = &Code::all;
 };
 /// The same for a value; null: it is Value{}.
@@ -633,11 +638,15 @@ template <class Value, class Code>
 class value_with {
 public:
     PROMETHEUS_ASYNC_DECL constexpr value_with() noexcept = default;
-    PROMETHEUS_ASYNC_DECL constexpr value_with(Value value) noexcept : value_(value), code_(value != Value{} ? &Code::all : nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr value_with(Value value) noexcept : value_(value), code_(is_set(value) ? &Code::all : nullptr) {}
     PROMETHEUS_ASYNC_DECL constexpr operator Value() const noexcept { return value_; }
     PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
 
 private:
+    PROMETHEUS_ASYNC_DECL static constexpr bool is_set(Value value) noexcept {
+        if constexpr (std::same_as<Value, double>) return __builtin_bit_cast(std::uint64_t, value) != 0;  // no comparison: -Wfloat-equal
+        else return value != Value{};
+    }
     Value value_{};
     const Code* code_ = nullptr;
 };
@@ -4787,10 +4796,11 @@ template <class Function, class Code>
 class function_with {
 public:
     PROMETHEUS_ASYNC_DECL constexpr function_with() noexcept : code_(nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr function_with(std::nullptr_t) noexcept : code_(nullptr) {}
+    template <std::same_as<std::nullptr_t> Null>  // a template, or 0 and NULL are ambiguous
+    PROMETHEUS_ASYNC_DECL constexpr function_with(Null) noexcept : code_(nullptr) {}
     PROMETHEUS_ASYNC_DECL constexpr function_with(Function f) noexcept : function_(f) {}
     template <class F>
-        requires(!std::same_as<F, function_with> && std::convertible_to<const F&, Function>)
+        requires(!std::same_as<F, function_with> && !std::same_as<F, std::nullptr_t> && std::convertible_to<const F&, Function>)
     PROMETHEUS_ASYNC_DECL constexpr function_with(const F& f) noexcept : function_(f) {}  // a lambda
     PROMETHEUS_ASYNC_DECL constexpr operator Function() const noexcept { return function_; }
     PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
@@ -4837,11 +4847,12 @@ PROMETHEUS_ASYNC_DETAIL_ON_DEMAND http_metrics* make_http_metrics();  // in [65]
 class self_metrics_switch {
 public:
     PROMETHEUS_ASYNC_DECL constexpr self_metrics_switch() noexcept = default;
-    PROMETHEUS_ASYNC_DECL constexpr self_metrics_switch(bool on) noexcept : make_(on ? &make_http_metrics : nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr operator bool() const noexcept { return make_ != nullptr; }
+    PROMETHEUS_ASYNC_DECL constexpr self_metrics_switch(bool on) noexcept : on_(on), make_(on ? &make_http_metrics : nullptr) {}
+    PROMETHEUS_ASYNC_DECL constexpr operator bool() const noexcept { return on_; }
     PROMETHEUS_ASYNC_DECL http_metrics* make() const { return make_ ? make_() : nullptr; }
 
 private:
+    bool on_ = false;
     http_metrics* (*make_)() = nullptr;
 };
 }  // namespace detail
@@ -5034,8 +5045,6 @@ struct server_limits {
     std::size_t connections = 512;     // beyond it, one of the address that has most is closed: the one that is idle longest, else
                                        // the slowest reader; if the new one is of that address and none is slow: 503
     std::size_t answers = 128;         // that are being sent; beyond it, the slowest reader is closed
-    std::size_t answer_bytes = 16384;  // 2048 to 65536: the buffer of an answer, which is sent in pieces of this size
-    std::size_t long_answers = 16;     // so many answers at once have a buffer of 64 KiB more, for pages that are longer than answer_bytes
     std::size_t requests_per_connection = 10000;  // the last answer says close
     std::size_t handshakes = 64;       // in progress; beyond it, the one that is silent longest is closed
     std::size_t names = 256;           // values of name[]: 400
@@ -5047,6 +5056,8 @@ struct server_limits {
     std::size_t reader_rate = 10000;   // octets per second that a client must read, after the first `stall` seconds: reset. 0: any
     seconds lingering = 1;             // how long a connection may stay open after its last answer
     int backlog = 511;                 // of listen(2)
+    std::size_t answer_bytes = 16384;  // 2048 to 65536: the buffer of an answer, which is sent in pieces of this size
+    std::size_t long_answers = 16;     // so many answers at once have a buffer of 64 KiB more, for pages that are longer than answer_bytes
 };
 
 namespace detail {
@@ -5103,7 +5114,8 @@ private:
 ///
 /// unit     seconds and octets
 /// lifetime copied; lists and texts must live until the start has been awaited. service_discovery, tls, authorizer and
-///          context, and the registries of routes and what their checks use, outlive the server
+///          context, and the registries of routes and what their checks use, outlive the server. Set them in the object (program
+///          or plugin) that starts the server: some bring the code of the object that sets them
 /// threads  on_event, authorizer and checks are called on the loop's thread; on_event may end the server
 struct server_options {
     detail::server_address addr{};     // "": ALL interfaces, as upstream; "localhost": this host only; an address, "unix:/path",
@@ -7856,7 +7868,7 @@ __attribute__((__noinline__)) void add_slowly(const series& s, double d, unsigne
     });
 }
 #if PROMETHEUS_ASYNC_NO_NATIVE
-void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
+__attribute__((__noinline__)) void observe_slowly(const series& s, const bucket_bounds* bounds, double value) noexcept {
     update(s, [&](cell* run) {
         run[1].add_shared(value);
         run[2 + bounds->bucket(value)].add_shared(std::uint64_t{1});
@@ -8308,7 +8320,7 @@ static run_sum sum_native(const record& r, std::uint32_t place, const bucket_bou
     return sum;
 }
 #else
-void observe_otherwise(const series&, const bucket_bounds* bounds, cell* run, double value) noexcept {
+__attribute__((__noinline__)) void observe_otherwise(const series&, const bucket_bounds* bounds, cell* run, double value) noexcept {
     run[1].add_beside(value);
     run[2 + bounds->bucket(value)].add(std::uint64_t{1});
 }
@@ -10185,6 +10197,7 @@ static const char* take_buckets(family_state& f, const metric_options& o) {
     native_buckets native = o.native;
     const bool is_native = order(native.factor) != 0;
     if (!is_native) native = {};
+    else if (!native.factor.code()) return "native.factor must be above 1, for example 1.1";  // NaN that -ffast-math took for 0
     else if (const char* why = native.factor.code()->fault(native)) return why;
     if (order(native.zero_threshold) == 0) native.zero_threshold = 0;  // no -0
     const list<double> asked = o.buckets.empty() && !is_native ? list<double>(usual) : o.buckets;
@@ -12338,6 +12351,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
     bool wanted(const family_head& f) { return as->wants(f) && (only.empty() || selects->has(only, all, unit, f)); }
     /// A family of any registry that has one of the names of this one and takes precedence, or null. The lock is held.
     const family_state* owner(const family_head& f, bool declared) {
+        state.take_seed();  // names and series of the page are compared by fingerprints from here on
         mine.assign(unit.bare_name(f));
         for (std::size_t k = 0; k != registries.size(); ++k) {
             registry_state* r = registry_of(registries[k]);
@@ -12460,8 +12474,10 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
         }
         /// Whether a thread has runs of its own in this page.
         static bool any_in(std::uint32_t page) noexcept {
-            for (const thread_record* t = state.threads; t; t = t->next)
+            for (const thread_record* t = state.threads; t; t = t->next) {
+                PROMETHEUS_ASYNC_DETAIL_STEP();
                 if (page < t->block.count && t->block.pages[page] != nowhere) return true;
+            }
             return false;
         }
     };
@@ -12478,6 +12494,7 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
         bool owned_too = false;                    // threads have runs of their own there
         own_sums own;
         line *summed = from, *summed_end = from;  // the lines in `own`
+        line* looked = nullptr;                   // where the last page began
         if (end != from && end[-1].id() >= limit) end = line::first_from(from, end, limit);
         line* const near_end = end - (std::min)(ahead, end - from);
         char *to = out.at, *const window_end = out.end;
@@ -12504,7 +12521,9 @@ struct PROMETHEUS_ASYNC_LOCAL page_state : allocated {
             if (page_of(r->place) != number) [[unlikely]] {
                 number = page_of(r->place);
                 page = state.shared.run_at(place_of(number, 0));
-                owned_too = own_sums::any_in(number);
+                // To look through the threads for each page would be too much where places were used again, in any order.
+                owned_too = from < summed_end || (looked && from - looked < 16) || own_sums::any_in(number);
+                looked = from;
             }
             const cell* const run = page + offset_of(r->place);
             std::uint64_t real = run[1].load(), whole = run[2].load();  // the former are the bits of a double
@@ -15998,7 +16017,7 @@ struct http_service {
     /// How much memory the answer to a request may take, besides that for its octets.
     std::size_t memory_of_answer(const http_block* have) const noexcept;
     void give_block(http_block* block) noexcept;
-    /// Gives it a buffer of four times the size, unless too many connections have one: the page then needs fewer system calls. It is
+    /// Gives it a buffer of 64 KiB, unless too many connections have one: the page then needs fewer system calls. It is
     /// given back with each piece that was sent: so it is mostly the same one, which the processor's cache has.
     void widen(http_block& block) noexcept;
     void narrow(http_block& block) noexcept;
@@ -17374,6 +17393,10 @@ server_state::server_state(event_loop& on, const server_options& o)
       discovery(o.service_discovery), work(work_of_discovery::of(discovery)),
       attached(on, [](void* self) noexcept { static_cast<server_state*>(self)->end(); }, this) {
     if (o.listen_fd.code()) o.listen_fd.code()->take(*this, o.listen_fd);
+    // A linker may resolve weak addresses to null in an object without the library's code: what was asked for is then refused.
+    if ((o.tls && !o.tls.open.code()) || (!o.credentials.empty() && !o.credentials.code()) || (o.authorizer && !code_of(o.authorizer)) ||
+        (!o.allowed_hosts.empty() && !o.allowed_hosts.code()) || (!o.routes.empty() && !o.routes.code()))
+        bad("server_options were filled in an object without the code of the library: see PROMETHEUS_ASYNC_SHARED");
     if (!wanted.empty() && !places) bad("server_options::addr was changed through a reference to std::string_view: assign to addr itself");
     tls = o.tls;
     const decision_code* const asks = o.credentials.code() ? o.credentials.code() : code_of(o.authorizer);
@@ -18519,6 +18542,8 @@ void push_check::message(std::string_view of) {
 #endif
 #if !PROMETHEUS_ASYNC_NO_NATIVE
 const push_code push_code::all{[](push_check& by, string& page) { return by.rewrite(page); }};
+#else
+constinit const push_code push_code::all{nullptr};  // push_options::as is refused
 #endif
 void push_check::metric() {
     if (metric_ == "push_time_seconds" || metric_ == "push_failure_time_seconds")

@@ -187,6 +187,8 @@ TEST_CASE("names and options that make no sense are refused") {
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {infinity()}})) == "h: a histogram must have 1 to 250 bounds");
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {1, not_a_number()}})) == "h: a bound is not finite");
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {minus_infinity(), 1}})) == "h: a bound is not finite");
+    for (const double factor : {not_a_number(), minus_not_a_number(), from_bits(1)})
+        CHECK(fault(mine.try_histogram("h", "h", {.native = {.factor = factor}})).find("native") != std::string::npos);
     CHECK(fault(mine.try_histogram("h", "h", {.buckets = {minus_not_a_number(), 1}})) == "h: a bound is not finite");
     CHECK(fault(mine.try_counter("c", "h", {.buckets = {1}})) == "c_total: only a histogram has buckets");
     CHECK(fault(mine.try_info("i", "h", {.unit = "seconds"})) == "i: an info or a state set cannot have a unit");

@@ -435,6 +435,59 @@ TEST_CASE("what a page has shown is known, whatever was forgotten in between, an
     CHECK(steps < 300000);
 }
 
+TEST_CASE("what a page has shown is known, also if the first series with labels of the process is made meanwhile") {
+    state.seeded = false;  // as in a process that has none
+    state.secret[0] = state.secret[1] = 0;
+    prom::registry mine, other;
+    int calls = 0;
+    const auto twice = [&](prom::sample_sink& to) {
+        to.family(prom::metric_type::gauge, "twice", "");
+        to.sample(1);
+        if (++calls == 1) other.make_family<prom::counter>("c", "", {"l"})({"v"}).inc();
+    };
+    const auto one = mine.add_collector(twice), two = mine.add_collector(twice);
+    CHECK(lines_with(page_of(mine), "# TYPE twice ") == 1);
+    CHECK(calls == 2);
+    CHECK(state.seeded);
+    CHECK(std::memcmp(state.secret, fixed::given, 16) == 0);
+}
+
+#if !PROMETHEUS_ASYNC_NO_THREADS
+TEST_CASE("a page does not look through all threads for each line, in whatever order places were used again") {
+    constexpr int n = 4000, others = 40;
+    prom::registry mine, other;
+    const prom::family<prom::counter, "i"> many{"many", "", {.registry = &mine}};
+    const prom::counter touched = other.make_counter("c", "");
+    std::vector<int> order(n);
+    for (int i = 0; i != n; ++i) order[static_cast<std::size_t>(i * 1009 % n)] = i, many(i).inc();
+    for (const int i : order) many.remove(i);
+    for (int i = 0; i != 300; ++i) {  // what was removed is used again
+        other.make_counter("d", "");
+        other.unregister("d_total");
+    }
+    for (int i = 0; i != n; ++i) many(i).inc();
+    std::atomic<int> ready = 0;
+    std::atomic<bool> stop = false;
+    std::vector<std::thread> threads;
+    for (int i = 0; i != others; ++i)
+        threads.emplace_back([&] {
+            touched.inc();
+            ++ready;
+            ready.notify_all();
+            stop.wait(false);
+        });
+    for (int now = ready; now != others; now = ready) ready.wait(now);
+    steps = 0;
+    const std::string page = page_of(mine);
+    const long once = steps;
+    stop = true;
+    stop.notify_all();
+    for (auto& t : threads) t.join();
+    CHECK(lines_with(page, "many_total{") == n);
+    CHECK(once < 4 * n);
+}
+#endif
+
 TEST_CASE("a page of two registries that have a family lets others have the lock, however many series there are") {
     prom::registry one, other;
     const prom::family<prom::counter, "l"> mine{"f", "h", {.registry = &one}}, theirs{"f", "h", {.registry = &other}};

@@ -213,6 +213,43 @@ TEST_CASE("an option that links code has it however it is set") {
 #endif
 }
 
+TEST_CASE("what the code of options is missing for is refused, and not left out") {  // as in a plugin that was linked without the library
+    const prom::credential known[] = {prom::bearer("s")};
+    const std::string_view hosts[] = {"localhost"};
+    const prom::route routes[] = {{.path = "/"}};
+    prom::server_options locked, hosted, routed;
+    locked.credentials = {known, 1, nullptr};
+    hosted.allowed_hosts = {hosts, 1, nullptr};
+    routed.routes = {routes, 1, nullptr};
+    prom::event_loop loop;
+    for (const auto& o : {locked, hosted, routed}) {
+        const std::string why = loop.run([](prom::event_loop& on, const prom::server_options& with) -> prom::task<std::string> {
+            auto server = co_await prom::start_http_server(on, with);
+            co_return server ? "started" : server.why().describe();
+        }(loop, o));
+        CHECK(why.find("without the code of the library") != std::string::npos);
+    }
+}
+
+TEST_CASE("an option that links code is read like what it was made from") {
+    const prom::route routes[] = {{.path = "/a"}};
+    prom::server_options o{.routes = routes, .self_metrics = true};
+    const prom::list<prom::route>& bound = o.routes;
+    prom::list<prom::route> assigned;
+    assigned = o.routes;
+    CHECK((bound.size() == 1 && assigned[0].path == "/a"));
+    o.authorizer.now = [](const prom::authorization_request&, void*) { return true; };
+    CHECK(bool(o.authorizer));
+    o.authorizer.now = 0;
+    o.authorizer.later = nullptr;
+    CHECK_FALSE(bool(o.authorizer));
+    const int none = o.listen_fd;
+    const bool measured = o.self_metrics;
+    CHECK((none == -1 && measured));
+    constexpr prom::server_options measures{.self_metrics = true};
+    static_assert(measures.self_metrics);
+}
+
 TEST_CASE("what is not given is what the comment beside it says") {
     const prom::native_buckets buckets;
     CHECK((buckets.factor == 0 && buckets.zero_threshold == 0x1p-128 && buckets.max_buckets == 160));

@@ -398,7 +398,7 @@ TEST_CASE("a forked child destroys nothing that the thread of a textfile was at 
     prom::registry r;
     prom::registry* const all[] = {&r};
     std::atomic<bool> inside = false, ends = false;
-    const auto waits = r.add_collector([&](prom::sample_sink&) {
+    const auto blocking = r.add_collector([&](prom::sample_sink&) {
         inside = true;
         while (!ends) ::usleep(1000);  // the runner has a time limit
     });

@@ -51,6 +51,19 @@ without_deflater() { # program
 ok "a program that serves nothing is built" g++ $strict -I. -ffunction-sections -fdata-sections -Wl,--gc-sections "$dir/serves_nothing.cpp" -pthread -o "$dir/serves_nothing"
 ok "a program that serves nothing has no deflater" without_deflater "$dir/serves_nothing"
 
+cat > "$dir/pushes.cpp" <<'CPP'
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+int main(int n, char**) {
+    prometheus_async::push_options o{.job = "j"};
+    o.as = n == 1 ? prometheus_async::format::text_0_0_4 : prometheus_async::format::protobuf;
+    prometheus_async::event_loop loop;
+    prometheus_async::pushgateway by(loop, o);
+    return 0;
+}
+CPP
+ok "a program that pushes links without protobuf" g++ $strict -I. -DPROMETHEUS_ASYNC_NO_NATIVE=1 "$dir/pushes.cpp" -pthread -o "$dir/pushes"
+
 # Among the macros of users' headers; hostile_macros.txt says which.
 sed '/^#/d; /^$/d' tests/support/hostile_macros.txt | tr ' ' '\n' |
     sed 's/^\(.*\)()$/#undef \1\n#define \1(...) @\1/; t; s/.*/#undef &\n#define & @&/' > "$dir/hostile.hpp"
