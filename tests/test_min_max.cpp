@@ -162,6 +162,7 @@ TEST_CASE("every value has its place: zeros, infinities, and none for NaN") {
     CHECK(is_nan(dropped.smallest()));
 }
 
+#if !PROMETHEUS_ASYNC_NO_THREADS
 TEST_CASE("values of threads that have ended stay in their half-window") {
     const moved_clock clock;
     prom::registry mine;
@@ -221,6 +222,7 @@ TEST_CASE("a thread that was in an earlier half writes over its own cells only, 
     now += 30;
     CHECK(none(scraped(mine)));
 }
+#endif
 
 TEST_CASE("a series that takes the place of a removed one knows nothing of it") {
     const moved_clock clock;
@@ -247,6 +249,7 @@ TEST_CASE("a series that takes the place of a removed one knows nothing of it") 
     CHECK(f.size() == 0);
 }
 
+#if !PROMETHEUS_ASYNC_NO_THREADS
 TEST_CASE("threads observe while others scrape: no value out of what was observed, and in the end all of them") {
     prom::registry mine;
     const prom::family<prom::min_max_gauge, "k"> f{"m", "h", {.registry = &mine, .window = 1e-5}};  // turns at each scrape
@@ -275,6 +278,7 @@ TEST_CASE("threads observe while others scrape: no value out of what was observe
     CHECK(whole.smallest() == 0);
     CHECK(whole.largest() == 1002);
 }
+#endif
 
 TEST_CASE("two registries on a page share a family, and each series keeps its own window") {
     const moved_clock clock;
