@@ -152,6 +152,60 @@ int main(int, char** argv) {  // linked, or local or global and two files; share
     return bad;
 }
 CPP
+cat > "$dir/opened.cpp" <<'CPP'
+#include "prometheus_async.hpp"
+namespace prom = prometheus_async;
+namespace {
+double workers = 4;
+prom::counter work{"work", "Text of the object."};
+prom::family<prom::gauge, "who"> level{"level", "Text of the object."};
+prom::family<prom::histogram, "who"> spread{"spread_seconds", "Text of the object.", {.native = {.factor = 1.1}}};
+prom::family<prom::min_max_gauge, "who"> depth{"depth", "Text of the object."};
+prom::info about{"about", "Text of the object."};
+prom::state_set phase{"phase", "Text of the object.", {.states = {"on", "off"}}};
+const prom::callback_gauge size{"size", "Text of the object.", [] { return workers; }};
+const prom::collector_handle disks = prom::default_registry().add_collector([](prom::sample_sink& out) {
+    out.family(prom::metric_type::gauge, "disk", "Text of the object.");
+    out.sample(workers, {{"mount", "/"}});
+});
+}  // namespace
+extern "C" __attribute__((visibility("default"))) void do_work(int i) {
+    work.inc(1, {.labels = {{"of", "object"}}}), about.set({{"name", "object"}}), phase.set("on");
+    level("a").set(i), spread("a").observe(i), depth("a").observe(i);
+    if (i % 3 == 0) level.remove("a"), spread.clear(), static_cast<void>(depth.remove_matching({{"who", "a"}}));
+}
+CPP
+cat > "$dir/opens.cpp" <<'CPP'
+#include "prometheus_async.hpp"
+#include <dlfcn.h>
+#include <atomic>
+#include <cstdio>
+#include <thread>
+namespace prom = prometheus_async;
+int main(int, char** argv) {  // pages are made while an object with metrics is loaded, works, and is unloaded, again and again
+    std::atomic<bool> done = false;
+    std::thread scraper([&] {
+        using enum prom::format;
+        while (!done) for (auto as : {text_0_0_4, text_1_0_0, openmetrics_1_0_0, openmetrics_2_0_0, protobuf}) (void)prom::expose({.as = as});
+    });
+    const int times = 40, each = 20;
+    for (int i = 0; i < times; ++i) {
+        void* object = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
+        if (!object) return std::puts(dlerror()), 1;
+        auto work = reinterpret_cast<void (*)(int)>(dlsym(object, "do_work"));
+        std::thread([&] { for (int n = 0; n < each; ++n) work(n); }).join();
+        dlclose(object);
+        if (dlopen(argv[1], RTLD_NOW | RTLD_NOLOAD)) return std::puts("the object was not unloaded"), 1;
+    }
+    done = true;
+    scraper.join();
+    const std::string page = prom::expose();
+    const auto shows = [&](const char* what) { return page.find(what) != std::string::npos; };
+    const bool right = shows("work_total 800\n") && shows("# HELP level Text of the object.\n") && !shows("size") && !shows("disk");
+    if (!right) std::printf("wrong page:\n%s", page.c_str());
+    return !right;
+}
+CPP
 cat > "$dir/all.cpp" <<'CPP'
 #include "prometheus_async.hpp"  // all that is inline in it, and all members of its templates
 namespace prom = prometheus_async;
@@ -201,6 +255,10 @@ shares() { # cxx opt with
     ok "units build for one library: $what" eval "compile impl impl && compile host host && objects"
     ok "their host links: $what" link -rdynamic "$dir/host.o" "$dir/impl.o" -o "$dir/host" -ldl
     ok "they count as one: $what" "$dir/host" local shared - "$dir/libone.so" "$dir/libtwo.so"
+    opt="$2 -fsanitize=address"
+    ok "a program that loads and unloads builds: $what" eval 'compile impl impl && compile opens opens && compile opened opened &&
+        link -rdynamic "$dir/opens.o" "$dir/impl.o" -o "$dir/opens" -ldl && link -shared "$dir/opened.o" -o "$dir/libopened.so"'
+    ok "an object is unloaded while pages are made, and its metrics stay: $what" "$dir/opens" "$dir/libopened.so"
 }
 forgotten() {
     cxx=g++ opt=-O0 with=$none flags= implementation=
