@@ -23,6 +23,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -61,7 +62,11 @@ struct world {
     std::size_t most = 0;  // octets that one call moves; 0: as many as there are
 };
 inline world& all() {
-    static world* one = new world;
+    static world* one = [] {
+        // A forked child counts too: another thread may not hold the lock at the fork, for it is not there to give it back.
+        ::pthread_atfork([] { all().lock.lock(); }, [] { all().lock.unlock(); }, [] { all().lock.unlock(); });
+        return new world;
+    }();
     return *one;
 }
 inline void fail(const char* call, int code, long after = 0, long times = 1) {
