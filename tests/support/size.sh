@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the library costs in a binary, built for flash and stripped, beside the goal, beside prometheus-cpp's smallest server,
-# and by room. tests/size.txt holds the figures of the last change: it ends with an error when one grew by more than 2 %.
+# by room, and beside the code that really runs. tests/size.txt holds the figures of the last change: it ends with an error when one grew by more than 2 %.
 # UPDATE=1 writes that file. MUSL=1 builds for musl too, by zig, which takes minutes the first time.
 set -eu
 cxx=${CXX:-g++}
@@ -110,8 +110,8 @@ int main() {
 EOC
 $cxx $small $lean "$dir/push.cpp" -o "$dir/push0"
 $cxx $small $lean -DPUSHES "$dir/push.cpp" -o "$dir/push1"
-row "push and textfile: code and constants, two programs" \
-    $(($(size "$dir/push1" | awk 'NR == 2 { print $1 }') - $(size "$dir/push0" | awk 'NR == 2 { print $1 }'))) 12288
+push=$(($(size "$dir/push1" | awk 'NR == 2 { print $1 }') - $(size "$dir/push0" | awk 'NR == 2 { print $1 }')))
+row "push and textfile: code and constants, two programs" "$push" 12288
 if [ -n "${MUSL:-}" ]; then
     export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
     zig=$(tests/support/zig.sh "$B/zig")
@@ -130,6 +130,35 @@ for so in libprometheus-cpp-core.so libprometheus-cpp-pull.so libcivetweb.so lib
     [ -f "$file" ] && peer=$((peer + $(wc -c < "$file")))
 done
 printf '  %-52s %9d\n' "what prometheus-cpp's server loads" $peer
+
+echo
+if command -v valgrind > /dev/null && [ "$(uname -m)" = x86_64 ]; then
+    echo "  octets of code that one life of each program executes (tests/support/reached.py)"
+    cat > "$dir/pushes.cpp" <<'EOC'
+#define PROMETHEUS_ASYNC_IMPLEMENTATION
+#include "prometheus_async.hpp"
+namespace prom = prometheus_async;
+prom::counter events{"events_total", "Events."};
+prom::task<int> run(prom::event_loop& loop, const char* url, const char* path) {
+    prom::pushgateway gateway(loop, {.gateway = url, .job = "hello", .tries = 2, .push_at_end = false});
+    prom::textfile file({.path = path, .keep_file = true});
+    if (!co_await gateway.push() || co_await gateway.push() || !co_await gateway.close() || !file.write()) co_return 1;
+    co_return 0;
+}
+int main(int, char** argv) {
+    prom::event_loop loop;
+    return loop.run(run(loop, argv[1], argv[2]));
+}
+EOC
+    $cxx $small $lean $quickstart -o "$dir/lives"
+    $cxx $small $lean $least $quickstart -o "$dir/lives-least"
+    $cxx $small $lean "$dir/pushes.cpp" -o "$dir/pushes"
+    python3 tests/support/reached.py serve "$dir/lives" "the quickstart, dynamic, lean" 110592
+    python3 tests/support/reached.py serve "$dir/lives-least" "the same, NO_NATIVE, NO_GZIP" 81920
+    python3 tests/support/reached.py run "$dir/pushes" "push and textfile" 12288 "$dir/push0" "$push"
+else
+    echo "  WHAT RUNS IS NOT MEASURED: this needs valgrind on x86-64"
+fi
 
 echo
 echo "  the implementation by room, -Os, lean: bytes of code and constants, used or not"
