@@ -10680,6 +10680,8 @@ private:
     static constexpr std::uint32_t step = 120;       // room for the tokens of one round of parse()
     static_assert(step > (most_literals + most_value + most_later) / 3 + 2);
     static constexpr unsigned end_of_block = 256, literals = 286, distances = 30;
+    // Places in the tables of codes: an octet that is not there, distances by slot, octets, lengths minus 3.
+    static constexpr std::uint32_t none = 0, distance_place = 1, octet_place = 31, length_place = 287, places = 543;
     enum class phase : std::uint8_t { parse, tokens, trailer, done };
 
     void parse() noexcept;
@@ -10713,6 +10715,7 @@ private:
         const auto k = static_cast<std::uint32_t>(31 - __builtin_clz(d));
         return 2 * k + (d >> (k - 1) & 1);
     }
+    static std::uint32_t distance_extra(std::uint32_t slot) noexcept { return slot < 4 ? 0 : slot / 2 - 1; }
     static std::uint32_t load_word(const char* at) noexcept {
         std::uint32_t w;
         std::memcpy(&w, at, 4);
@@ -10733,10 +10736,10 @@ private:
     std::uint32_t longest_, source_;      // the longest match in the line, and the end of its source
     std::uint32_t token_count_, tokens_put_;
     char *spill_at_, *spill_end_;
-    std::uint16_t often_[literals], distance_often_[distances];
-    std::uint32_t codes_[literals], distance_codes_[distances], length_codes_[256];  // of a length together with its extra bits
+    std::uint16_t often_[places];
+    std::uint32_t codes_[places], end_code_;  // lengths have their extra bits; bits 20 to 23 of a distance say how many follow
     std::uint16_t newest_[4096];         // by hash: the newest place in the page, modulo 65536; the text there is compared
-    std::uint32_t tokens_[tokens_size];  // one to three literals and their number, or the top bit, a length and a distance
+    std::uint32_t tokens_[tokens_size];  // three octets, or a length, a distance and its extra bits: see literal_run() and match()
     char spill_[512];                    // output that does not fit in the caller's window
     char text_[text_size + beyond];      // a newline that is not part of the page, then the page
 };
@@ -10752,7 +10755,6 @@ void gzip_stream::start() noexcept {
     gone_ = line_ = lines_before_[0] = lines_before_[1] = value_ = unit_end_ = longest_ = source_ = 0;
     token_count_ = tokens_put_ = 0;
     std::memset(often_, 0, sizeof often_);
-    std::memset(distance_often_, 0, sizeof distance_often_);
     std::memset(newest_, 0, sizeof newest_);
     std::memcpy(spill_, "\x1f\x8b\x08\0\0\0\0\0\4\xff", 10);  // no time, no name, fast, any system
     spill_at_ = spill_;
@@ -10791,40 +10793,49 @@ inline void gzip_stream::begin_unit() noexcept {
     else prose_ = true;
 }
 
+/// Tokens of three places, nine bits each; that of the first is without octet_place.
 inline void gzip_stream::literal_run(std::uint32_t from, std::uint32_t to) noexcept {
-    const auto* t = reinterpret_cast<const unsigned char*>(text_);
-    std::uint32_t* token = tokens_ + token_count_;
-    for (; to - from >= 3; from += 3) {
-        ++often_[t[from]], ++often_[t[from + 1]], ++often_[t[from + 2]];
-        *token++ = std::uint32_t{t[from]} | std::uint32_t{t[from + 1]} << 8 | std::uint32_t{t[from + 2]} << 16 | 3u << 24;
+    const auto place = [this](std::uint32_t at) { return octet_place + static_cast<unsigned char>(text_[at]); };
+    std::uint32_t count = token_count_;
+    for (; from < to; from += 3) {
+        const std::uint32_t one = place(from);
+        std::uint32_t two = place(from + 1), three = place(from + 2);
+        two = from + 1 < to ? two : none;
+        three = from + 2 < to ? three : none;
+        ++often_[one], ++often_[two], ++often_[three];
+        tokens_[count++] = (one - octet_place) | two << 9 | three << 18;
     }
-    if (to > from) {
-        const std::uint32_t n = to - from;
-        ++often_[t[from]];
-        if (n > 1) ++often_[t[from + 1]];
-        *token++ = std::uint32_t{t[from]} | std::uint32_t{t[from + 1]} << 8 | n << 24;
-    }
-    token_count_ = static_cast<std::uint32_t>(token - tokens_);
+    token_count_ = count;
 }
 
+/// A token of two places, the extra bits of the distance, and the top bit.
 inline void gzip_stream::match(std::uint32_t length, std::uint32_t distance) noexcept {
-    ++often_[257 + length_slot(length - 3)];
-    ++distance_often_[distance_slot(distance - 1)];
-    tokens_[token_count_++] = 1u << 31 | (length - 3) << 16 | (distance - 1);
+    const std::uint32_t d = distance - 1, slot = distance_slot(d), extra = d & ((1u << distance_extra(slot)) - 1);
+    const std::uint32_t one = length_place + length - 3, two = distance_place + slot;
+    ++often_[one], ++often_[two];
+    tokens_[token_count_++] = (one - octet_place) | two << 9 | extra << 18 | 1u << 31;
 }
 
-/// How many octets are equal from `at` on and from `there` on; the first `n` are known to be equal.
-inline std::uint32_t gzip_stream::common(std::uint32_t at, std::uint32_t there, std::uint32_t n) const noexcept {
-    const std::uint32_t most = end_ - at < 258 ? end_ - at : 258;
-    for (; n < most; n += 8) {
-        std::uint64_t a, b;
-        std::memcpy(&a, text_ + at + n, 8);
-        std::memcpy(&b, text_ + there + n, 8);
-        if (a == b) continue;
-        n += static_cast<std::uint32_t>(std::endian::native == std::endian::little ? __builtin_ctzll(a ^ b) : __builtin_clzll(a ^ b)) / 8;
+/// How many octets are equal from `at` on and from `there` on, up to `most`; the first `n` are known to be equal.
+static __attribute__((__noinline__)) std::uint32_t equal_octets(const char* at, const char* there, std::uint32_t n, std::uint32_t most) noexcept {
+    const auto load = [](const char* from) {
+        std::uint64_t w;
+        std::memcpy(&w, from, 8);
+        return w;
+    };
+    for (; n < most; n += 16) {
+        std::uint64_t differ = load(at + n) ^ load(there + n);
+        const std::uint64_t second = load(at + n + 8) ^ load(there + n + 8);
+        if ((differ | second) == 0) continue;
+        n += differ ? 0 : 8;
+        differ = differ ? differ : second;
+        n += static_cast<std::uint32_t>(std::endian::native == std::endian::little ? __builtin_ctzll(differ) : __builtin_clzll(differ)) / 8;
         break;
     }
     return n < most ? n : most;
+}
+inline std::uint32_t gzip_stream::common(std::uint32_t at, std::uint32_t there, std::uint32_t n) const noexcept {
+    return equal_octets(text_ + at, text_ + there, n, end_ - at < 258 ? end_ - at : 258);
 }
 
 /// The length of a match with the newest place of this hash; 0 if it is too short. This place becomes the newest one.
@@ -10835,7 +10846,7 @@ inline std::uint32_t gzip_stream::match_at(std::uint32_t at, std::uint32_t& dist
     newest = static_cast<std::uint16_t>(gone_ + at);
     if (distance == 0 || distance >= at || load_word(text_ + at - distance) != here) return 0;
     const std::uint32_t n = common(at, at - distance, 4);
-    return n < 4 || (n == 4 && distance > 2048) ? 0 : n;
+    return n < 4 ? 0 : n;
 }
 
 void gzip_stream::parse() noexcept {
@@ -10867,7 +10878,7 @@ void gzip_stream::parse() noexcept {
                 if (other > length + 2) length = other, distance = at - there;
             }
             longest_ = source_ = 0;
-        } else if (at == from && length != 0 && at + length < value_ && !prose_ && repeats != 0) {
+        } else if (!prose_ && at == from && length != 0 && at + length < value_ && repeats != 0) {
             // If only one octet differs, the same line may match up to its value.
             if (load_word(text_ + at + 1) == load_word(text_ + repeats + 1)) {
                 const std::uint32_t other = common(at + 1, repeats + 1, 4);
@@ -10881,16 +10892,17 @@ void gzip_stream::parse() noexcept {
         if (prose_) {
             std::uint32_t later = 0, other = 0;
             while (length < most_later && at + 1 < limit && (later = match_at(at + 1, other)) > length) ++at, length = later, distance = other;
-            const std::uint32_t until = at + length < unit_end_ ? at + length : unit_end_;
-            for (std::uint32_t i = at + 1; i < until; ++i) newest_[hash(load_word(text_ + i))] = static_cast<std::uint16_t>(gone_ + i);
+            // Four places of a match are enough, and their number is known.
+            for (const std::uint32_t i : {at + 1, at + 2, at + 3, at + length - 1}) newest_[hash(load_word(text_ + i))] = static_cast<std::uint16_t>(gone_ + i);
         }
         // Octets before it that are not tokens yet may match too: the digits of a value that did not change.
-        while (at > from && at - distance > 1 && length < 258 && text_[at - 1] == text_[at - 1 - distance]) --at, ++length;
+        while (at > from && text_[at - 1] == text_[at - 1 - distance] && at - distance > 1 && length < 258) --at, ++length;
         literal_run(from, at);
         match(length, distance);
         from = at += length;
         repeats = at - distance;
-        if (length > longest_) longest_ = length, source_ = repeats;
+        source_ = length > longest_ ? repeats : source_;
+        longest_ = length > longest_ ? length : longest_;
     }
     literal_run(from, at);
     at_ = at;
@@ -10920,21 +10932,28 @@ inline char* gzip_stream::flush(char* to) noexcept {
 void gzip_stream::begin_block() noexcept {
     static constexpr std::uint8_t order[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
     std::uint8_t lengths[literals + distances];
-    ++often_[end_of_block];
-    code_lengths(often_, literals, 15, lengths);
+    std::uint16_t often[literals] = {};
+    std::uint32_t codes[literals];
+    std::memcpy(often, often_ + octet_place, 256 * sizeof *often);
+    often[end_of_block] = 1;
+    for (std::uint32_t l = 0; l < 256; ++l) often[257 + length_slot(l)] = static_cast<std::uint16_t>(often[257 + length_slot(l)] + often_[length_place + l]);
+    code_lengths(often, literals, 15, lengths);
     unsigned many = literals, reach = distances;
     while (lengths[many - 1] == 0) --many;
-    codes_of(lengths, many, codes_);
-    code_lengths(distance_often_, distances, 15, lengths + many);
+    codes_of(lengths, many, codes);
+    code_lengths(often_ + distance_place, distances, 15, lengths + many);
     while (lengths[many + reach - 1] == 0) --reach;
-    codes_of(lengths + many, reach, distance_codes_);
     std::memset(often_, 0, sizeof often_);
-    std::memset(distance_often_, 0, sizeof distance_often_);
+    codes_[none] = 0;
+    codes_of(lengths + many, reach, codes_ + distance_place);
+    for (std::uint32_t slot = 0; slot < reach; ++slot) codes_[distance_place + slot] |= distance_extra(slot) << 20;
+    std::memcpy(codes_ + octet_place, codes, 256 * sizeof *codes);
     for (std::uint32_t l = 0; l < 256; ++l) {
         const std::uint32_t slot = length_slot(l), extra = length_extra(slot);
-        const std::uint32_t c = 257 + slot < many ? codes_[257 + slot] : 0, n = c >> 24;
-        length_codes_[l] = (c & 0xffffff) | (l & ((1u << extra) - 1)) << n | (n + extra) << 24;
+        const std::uint32_t c = 257 + slot < many ? codes[257 + slot] : 0, n = c >> 24;
+        codes_[length_place + l] = (c & 0xffffff) | (l & ((1u << extra) - 1)) << n | (n + extra) << 24;
     }
+    end_code_ = codes[end_of_block];
 
     std::uint16_t runs[literals + distances];  // a symbol of the code-length code, with its extra bits above it
     unsigned count = 0;
@@ -10988,23 +11007,18 @@ char* gzip_stream::put_tokens(char* to, const char* last) noexcept {
     };
     for (; token != end && to <= last; ++token) {
         const std::uint32_t t = *token;
-        if (t >> 31) {
-            code(length_codes_[t >> 16 & 255]);
-            const std::uint32_t d = t & 0x7fff, slot = distance_slot(d), extra = slot < 4 ? 0 : slot / 2 - 1;
-            code(distance_codes_[slot]);
-            out |= std::uint64_t{d & ((1u << extra) - 1)} << n;
-            n += extra;
-        } else {
-            // Without branches, which nothing could predict here.
-            code(codes_[t & 255]);
-            code(codes_[t >> 8 & 255] & (0U - (t >> 25 & 1)));
-            code(codes_[t >> 16 & 255] & (0U - (t >> 25 & t >> 24 & 1)));
-        }
+        std::uint32_t literal = (t >> 31) - 1;  // all bits, or none
+        __asm__("" : "+r"(literal));            // compilers would make a branch of it, which nothing could predict
+        const std::uint32_t two = codes_[t >> 9 & 511];
+        code(codes_[octet_place + (t & 511)]);
+        code(two & 0xff0fffff);
+        code(codes_[t >> 18 & 511 & literal] | (t >> 18 & 8191 & ~literal));
+        n += two >> 20 & 15;
         flush();
     }
     tokens_put_ = static_cast<std::uint32_t>(token - tokens_);
     if (token == end && to <= last) {
-        code(codes_[end_of_block]);
+        code(end_code_);
         flush();
         phase_ = last_ ? phase::trailer : phase::parse;
         token_count_ = 0;
