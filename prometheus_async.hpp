@@ -14426,6 +14426,20 @@ struct pause_wait : io_wait {
     using io_wait::io_wait;
     ~pause_wait() = default;
     void await_resume() const noexcept {}
+    result<void> how() const noexcept { return io_wait::await_resume(); }  // after it, of a variable
+};
+/// Waits for a task, and gives its value where it is, in the task's frame: a copy would be a part of this frame too. The task is a
+/// variable, in a scope that ends soon.
+template <class T>
+struct value_in : task_end<task<T>> {
+    explicit value_in(task<T>& of) : task_end<task<T>>(of) {}
+    T& await_resume() const {
+        auto& ended = task_end<task<T>>::await_resume();
+#if PROMETHEUS_ASYNC_EXCEPTIONS
+        if (!ended.end) std::rethrow_exception(ended.take_why());
+#endif
+        return *ended.end;
+    }
 };
 void wait_scope::cancel() {
     canceled = true;
@@ -18057,7 +18071,7 @@ task<result<vector<net_address>>> resolve(
     question->host = to.host;
     question->port = to.port;
     question->loop = &loop;
-    io_wait answer(loop, &scope, -1, interest::none, until);
+    pause_wait answer(loop, &scope, -1, interest::none, until);
     question->asks = &answer;
     const name_question::forgotten at_the_end{*question};
 
@@ -18069,8 +18083,8 @@ task<result<vector<net_address>>> resolve(
     }
     ::pthread_detach(thread);
 
-    const result<void> waited = co_await answer;
-    if (!waited) co_return name_timeout(waited.why(), "no address for the name in time");
+    co_await answer;
+    if (!answer.how()) co_return name_timeout(answer.how().why(), "no address for the name in time");
     if (question->code == 0) co_return std::move(question->found);
     co_return error(errc::system, "no address for \"" + to.host + "\": " + ::gai_strerror(question->code));
 #endif
@@ -18163,18 +18177,27 @@ private:
     bool next_chunk(const http_body& rest);
     bool answered_early();
     response_parser parser() const noexcept { return limits_.words ? response_parser(limits_.words, true) : response_parser(); }
-    task<result<void>> send(const http_request& request);
+    // The tasks of a bool leave the reason in failed_: a result would be a part of their frames and of their callers'.
+    task<bool> send(const http_request& request);
     stream_io take_some(response_parser::status& status);
-    task<result<http_response>> receive();
-    task<result<void>> let_others_run(double until, std::string_view late);
+    task<bool> receive();  // into said_
+    task<bool> let_others_run(double until, const char* late);
     response_parser::status feed(std::string_view octets) {
         heard_ = heard_ || !octets.empty();
         const auto status = answer_.feed(octets);
         early_.assign(octets.substr(octets.size() - answer_.surplus()));
         return status;
     }
-    task<result<void>> connect_to(const net_address& address);
-    task<result<void>> wait_for(stream_status how);  // until it may be tried again
+    task<bool> connect_to(const net_address& address);
+    task<bool> wait_for(stream_status how);  // until it may be tried again
+    bool fail(const error& why) noexcept {
+        if (failed_) failed_ = why;
+        return false;
+    }
+    bool fail_late(std::string_view late) noexcept {
+        failed_ = name_timeout(failed_.why(), late);
+        return false;
+    }
     void step(seconds limit) noexcept {              // begins a step with its own deadline, within the whole
         until_ = loop_.now() + limit.count() < total_ ? loop_.now() + limit.count() : total_;
     }
@@ -18195,6 +18218,8 @@ private:
     bool kept_ = false;       // the connection can be used after the last answer
     bool heard_ = false;      // a part of the present answer was received
     response_parser answer_ = parser();
+    result<void> failed_;  // the first failure of the present call
+    http_response said_{};
     string early_;       // octets of the next answer
     char scratch_[4096];
 };
@@ -18207,53 +18232,55 @@ task<result<void>> http_client::connect(const http_request& request) {
     total_ = loop_.now() + limits_.total.count();
     const auto addresses = co_await resolve(loop_, *scope_, to_, total_);
     if (!addresses) co_return addresses.why();
-    result<void> tried = error(errc::system, "no address");
+    failed_ = error(errc::system, "no address");
     for (const net_address& address : *addresses) {
+        failed_ = {};
         step(limits_.connect);
-        tried = co_await connect_to(address);
-        if (tried || tried.why().code() == errc::canceled) break;
+        if (co_await connect_to(address) || failed_.why().code() == errc::canceled) break;
     }
-    if (!tried) co_return name_timeout(tried.why(), "no connection in time");
+    if (!failed_) co_return name_timeout(failed_.why(), "no connection in time");
     stream_ = stream(fd_.get());
     if (!to_.tls) co_return {};
     if (!stream_.start_tls(tls_, host_of(bracketed(to_.host)))) co_return error(errc::tls, "no TLS session could be made");
     step(limits_.handshake);
     for (auto how = stream_status::want_write; how != stream_status::ok;) {
         how = stream_.handshake(scratch_);
-        const result<void> waited = co_await wait_for(how);
-        if (!waited) co_return name_timeout(waited.why(), "no TLS handshake in time");
+        if (!co_await wait_for(how)) co_return name_timeout(failed_.why(), "no TLS handshake in time");
     }
     co_return {};
 }
 
-task<result<void>> http_client::connect_to(const net_address& address) {
+task<bool> http_client::connect_to(const net_address& address) {
     hang_up();
     fd_.reset(loop_state::of(loop_).opened([&] { return make_socket(address.family()).release(); }));
-    if (!fd_) co_return error::from_errno("socket", errno);
+    if (!fd_) co_return fail(error::from_errno("socket", errno));
     no_delay(fd_.get());  // otherwise the end of a request waits until the peer has acknowledged its beginning
-    if (const auto held = held_.set(fd_.get(), interest::none); !held) co_return held;
-    if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return {};
-    if (errno != EINPROGRESS && errno != EINTR) co_return error::from_errno("connect", errno);
-    const result<void> writable = co_await io_wait(loop_, scope_, fd_.get(), interest::write, until_);
-    if (!writable) co_return writable;
-    if (const int failed = connect_error(fd_.get())) co_return error::from_errno("connect", failed);
-    co_return {};
+    if (failed_ = held_.set(fd_.get(), interest::none); !failed_) co_return false;
+    if (sys::connect(fd_.get(), address.get(), address.size) == 0) co_return true;
+    if (errno != EINPROGRESS && errno != EINTR) co_return fail(error::from_errno("connect", errno));
+    pause_wait writable(loop_, scope_, fd_.get(), interest::write, until_);
+    co_await writable;
+    if (failed_ = writable.how(); !failed_) co_return false;
+    if (const int failed = connect_error(fd_.get())) co_return fail(error::from_errno("connect", failed));
+    co_return true;
 }
 
-task<result<void>> http_client::wait_for(stream_status how) {
+task<bool> http_client::wait_for(stream_status how) {
     switch (how) {
-    case stream_status::ok: co_return {};
+    case stream_status::ok: co_return true;
     case stream_status::want_read:
     case stream_status::want_write: {
         const bool read = how == stream_status::want_read;
         const bool both = read ? stream_.pending() : !whole_ && owed_ == 1;
         const interest want = both ? interest::both : read ? interest::read : interest::write;
-        if (loop_.now() >= until_) co_return error(errc::timeout, "too late");  // checked also if the descriptor is ready, because a peer may send all the time
-        co_return co_await io_wait(loop_, scope_, fd_.get(), want, until_);
+        if (loop_.now() >= until_) co_return fail({errc::timeout, "too late"});  // checked also if the descriptor is ready, because a peer may send all the time
+        pause_wait ready(loop_, scope_, fd_.get(), want, until_);
+        co_await ready;
+        co_return ready.how() || fail(ready.how().why());
     }
     case stream_status::ended:
-    case stream_status::cut: co_return error(errc::tls, "the peer ended the connection");
-    default: co_return stream_.why();
+    case stream_status::cut: co_return fail({errc::tls, "the peer ended the connection"});
+    default: co_return fail(stream_.why());
     }
 }
 
@@ -18326,38 +18353,40 @@ task<result<http_response>> http_client::exchange(const http_request& request) {
     if (const char* flaw = request.flaw()) co_return error(errc::invalid_option, flaw);
     compose(request);
     kept_ = false;
-    const result<void> sent = co_await send(request);
-    if (!sent && sent.why().code() == errc::system && owed_ == 1 && !to_.tls) {
-        stream_ = stream(fd_.get());  // the peer has closed, but may have sent an answer before, which can be read
-        until_ = total_ = loop_.now();
-        auto said = co_await receive();
-        owed_ = 0;
-        kept_ = false;
-        if (said) co_return std::move(said);
-    }
-    if (!sent) {
-        if (sent.why().code() != errc::timeout && sent.why().code() != errc::canceled) owed_ = 0;  // the answers will never come
-        co_return sent.why();
+    failed_ = {};
+    if (!co_await send(request)) {
+        if (failed_.why().code() == errc::system && owed_ == 1 && !to_.tls) {
+            stream_ = stream(fd_.get());  // the peer has closed, but may have sent an answer before, which can be read
+            until_ = total_ = loop_.now();
+            const bool said = co_await receive();
+            owed_ = 0;
+            kept_ = false;
+            if (said) co_return std::move(said_);
+        }
+        if (failed_.why().code() != errc::timeout && failed_.why().code() != errc::canceled) owed_ = 0;  // the answers will never come
+        co_return failed_.why();
     }
     for (;;) {
-        auto said = co_await receive();
+        const bool said = co_await receive();
         if (!whole_) kept_ = false;
         if (said && --owed_ != 0) continue;  // it is the answer of an earlier request
-        if (!said && said.why().code() != errc::timeout && said.why().code() != errc::canceled) owed_ = 0;
-        if (said && !kept_) send_close_notify();
-        co_return std::move(said);
+        if (!said && failed_.why().code() != errc::timeout && failed_.why().code() != errc::canceled) owed_ = 0;
+        if (!said) co_return failed_.why();
+        if (!kept_) send_close_notify();
+        co_return std::move(said_);
     }
 }
 
 /// Lets the loop do other work, unless it is too late.
-task<result<void>> http_client::let_others_run(double until, std::string_view late) {
-    const result<void> turned = co_await io_wait(loop_, scope_, -1, interest::none, loop_.now());
-    if (turned.why().code() == errc::canceled) co_return turned;
-    if (loop_.now() >= until) co_return error(errc::timeout, late);
-    co_return {};
+task<bool> http_client::let_others_run(double until, const char* late) {
+    pause_wait turned(loop_, scope_, -1, interest::none, loop_.now());
+    co_await turned;
+    if (turned.how().why().code() == errc::canceled) co_return fail(turned.how().why());
+    if (loop_.now() >= until) co_return fail({errc::timeout, std::string_view(late)});
+    co_return true;
 }
 
-task<result<void>> http_client::send(const http_request& request) {
+task<bool> http_client::send(const http_request& request) {
     step(limits_.first_octet);
     auto how = stream_status::ok;
     for (int chunks = 1;; ++chunks) {
@@ -18366,14 +18395,11 @@ task<result<void>> http_client::send(const http_request& request) {
         const stream_io sent = stream_.send(std::string_view(out_.text).substr(sent_), scratch_);
         sent_ += sent.bytes;
         how = sent.status;
-        if (how == stream_status::ok && whole_) co_return {};
-        if (rests) {  // with a long body other work of the loop must go on
-            const result<void> rested = co_await let_others_run(until_, "the request was not taken in time");
-            if (!rested) co_return rested;
-        }
-        const result<void> waited = co_await wait_for(how);
-        if (!waited) co_return name_timeout(waited.why(), "the request was not taken in time");
-        if (answered_early()) co_return {};
+        if (how == stream_status::ok && whole_) co_return true;
+        // With a long body other work of the loop must go on.
+        if (rests && !co_await let_others_run(until_, "the request was not taken in time")) co_return false;
+        if (!co_await wait_for(how)) co_return fail_late("the request was not taken in time");
+        if (answered_early()) co_return true;
     }
 }
 
@@ -18385,30 +18411,28 @@ stream_io http_client::take_some(response_parser::status& status) {
         status = got.bytes ? feed({buffer, got.bytes}) : answer_.finish();
     return got;
 }
-task<result<http_response>> http_client::receive() {
+task<bool> http_client::receive() {
     std::size_t in_a_row = 0;
     for (auto status = feed(std::exchange(early_, {})); status != response_parser::status::done;) {
         if (status == response_parser::status::failed)
-            co_return error(errc::protocol, string("bad answer: ") + answer_.fault());
+            co_return fail({errc::protocol, string("bad answer: ") + answer_.fault()});
         if (in_a_row >= 65536) {  // with an endless answer other work of the loop must go on, and the deadline is kept
             in_a_row = 0;
-            const result<void> rested = co_await let_others_run(total_, "no whole answer in time");
-            if (!rested) co_return rested.why();
+            if (!co_await let_others_run(total_, "no whole answer in time")) co_return false;
         }
         const stream_io got = take_some(status);
         if (got.status == stream_status::ok || got.status == stream_status::ended) {
             until_ = total_;
             in_a_row += got.bytes;
-        } else {
-            const result<void> waited = co_await wait_for(got.status);
-            if (!waited) co_return name_timeout(waited.why(), heard_ ? "no whole answer in time" : "no answer in time");
+        } else if (!co_await wait_for(got.status)) {
+            co_return fail_late(heard_ ? "no whole answer in time" : "no answer in time");
         }
     }
-    http_response said{answer_.code(), answer_.retry_after(), std::move(answer_.body)};
+    said_ = {answer_.code(), answer_.retry_after(), std::move(answer_.body)};
     kept_ = answer_.reusable();
     heard_ = false;
     answer_ = parser();
-    co_return std::move(said);
+    co_return true;
 }
 
 }  // namespace detail
@@ -19191,16 +19215,21 @@ task<result<void>> push_run(shared<push_member> m, push_job what) {
 #endif
             switch (work.next()) {
             case push_wait::none: co_return work.end;
-            case push_wait::connection: work.told = co_await work.client->connect(work.ask); break;
+            case push_wait::connection: {
+                auto connecting = work.client->connect(work.ask);
+                work.told = co_await value_in(connecting);
+                break;
+            }
             case push_wait::answer: {
-                const auto answer = co_await work.client->exchange(work.ask);
-                work.take(answer);
+                auto exchange = work.client->exchange(work.ask);
+                work.take(co_await value_in(exchange));
                 break;
             }
             case push_wait::pause: {
-                io_wait pause(m->loop, work.scope, -1, interest::none, work.until);
+                pause_wait pause(m->loop, work.scope, -1, interest::none, work.until);
                 work.wait = &pause;
-                work.told = co_await pause;
+                co_await pause;
+                work.told = pause.how();
                 work.wait = nullptr;
                 break;
             }
@@ -19905,11 +19934,11 @@ struct consul_lease : allocated {
             held = true;
             ++line->used;
         } else {
-            io_wait turn(line->loop, &scope, -1, interest::none, until);
+            pause_wait turn(line->loop, &scope, -1, interest::none, until);
             wait = &turn;
             line->waiting.push_back(this);
-            const result<void> waited = co_await turn;
-            if (!held) co_return name_timeout(waited.why(), "no free connection in time");
+            co_await turn;
+            if (!held) co_return name_timeout(turn.how().why(), "no free connection in time");
         }
         while (!client && !line->idle.empty()) {
             client = std::move(line->idle.back());
@@ -20151,7 +20180,6 @@ task<result<http_response>> consul_ask(
     consul_member& m, wait_scope& scope, std::string_view method, string path, bool registers,
     double seconds_left = 15) {
     consul_exchange on{m, std::move(m.carrier)};
-    result<void> done;
     const double until = m.loop.now() + (seconds_left < 15 ? seconds_left : 15);
     if (!m.how.in_namespace.empty())
         path += (path.find('?') == string::npos ? "?ns=" : "&ns=") + percent_encoded(m.how.in_namespace);
@@ -20159,8 +20187,8 @@ task<result<http_response>> consul_ask(
     if (!on.lease) {
         m.carried = 0;
         on.lease = owned(new consul_lease(m.line));
-        done = co_await on.lease->take(scope, until);
-        if (!done) co_return m.at_agent(done.why());
+        auto taking = on.lease->take(scope, until);
+        if (const auto& taken = co_await value_in(taking); !taken) co_return m.at_agent(taken.why());
     }
     owned<http_client>& client = on.lease->client;
     for (bool again = true;; again = false) {
@@ -20172,14 +20200,15 @@ task<result<http_response>> consul_ask(
             http_deadlines limits;
             limits.total = left;
             client = owned(new http_client(m.loop, scope, m.line->to, m.line->tls, limits));
-            done = co_await client->connect(ask);
-            if (!done) co_return m.at_agent(done.why());
+            auto connecting = client->connect(ask);
+            if (const auto& connected = co_await value_in(connecting); !connected) co_return m.at_agent(connected.why());
         }
         string body;
-        if (done = consul_settle(m, *client, registers ? &body : nullptr); !done) co_return done.why();
+        if (const result<void> settled = consul_settle(m, *client, registers ? &body : nullptr); !settled) co_return settled.why();
         ask.body = body;
         if (registers) m.maybe_there = on.registers = true;
-        auto answer = co_await client->exchange(ask);
+        auto exchange = client->exchange(ask);
+        auto& answer = co_await value_in(exchange);
         if (!answer) co_return m.at_agent(answer.why());
         if (answer->status != 403 || !again || !consul_new_token(m.how)) co_return std::move(answer);
         if (!client->reusable()) client = {};
@@ -20239,7 +20268,8 @@ inline error consul_taken(const consul_member& m, std::string_view service) {
 task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
     m.retry_after = 0;
     const bool before = m.maybe_there;
-    const auto answer = co_await consul_ask(m, m.scope, "PUT", "/v1/agent/service/register", true, seconds_left);
+    auto asking = consul_ask(m, m.scope, "PUT", "/v1/agent/service/register", true, seconds_left);
+    const auto& answer = co_await value_in(asking);
     if (!answer) {
         const errc code = answer.why().code();  // for some errors a further try is useless
         m.rejected = code == errc::invalid_option || code == errc::unsupported;
@@ -20256,6 +20286,11 @@ task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
     m.registered_address = m.place.address;
     m.now_registered(true);
     co_return {};
+}
+
+/// Why a service was not de-registered.
+inline error consul_kept(const consul_member& m, const result<http_response>& answer) {
+    return answer ? consul_refusal(m, "Consul refused the de-registration:", *answer) : answer.why();
 }
 
 /// Frees the id when de-registration has ended, with or without success.
@@ -20278,26 +20313,28 @@ task<result<void>> consul_deregister(shared<consul_member> m) {
     if (!m->how.numbers.deregister || !m->maybe_there) co_return {};
     wait_scope scope;
     const double budget = m->how.numbers.budget.count(), until = m->loop.now() + budget;
-    const string path = m->path("/v1/agent/service/deregister/");
     if (m->told && !m->carrier) {  // is it still ours? If the agent does not answer, it is de-registered nevertheless
-        const auto seen = co_await consul_ask(*m, scope, "GET", m->path("/v1/agent/service/"), false, budget / 2);
+        auto asking = consul_ask(*m, scope, "GET", m->path("/v1/agent/service/"), false, budget / 2);
+        const auto& seen = co_await value_in(asking);
         const bool others = seen && good(*seen) && consul_taken_over(*m, seen->body);
         if (others) m->tell(event_kind::registration_lost, consul_taken(*m, seen->body));
         if (others || (seen && unknown(*seen))) m->maybe_there = false;
         if (!m->maybe_there) co_return {};
     }
     for (;;) {
-        const auto answer = co_await consul_ask(*m, scope, "PUT", path, false, until - m->loop.now());
+        auto asking = consul_ask(*m, scope, "PUT", m->path("/v1/agent/service/deregister/"), false, until - m->loop.now());
+        const auto& answer = co_await value_in(asking);
         if (answer && (good(*answer) || unknown(*answer))) {
             m->maybe_there = false;
             co_return {};
         }
-        const error why = answer ? consul_refusal(*m, "Consul refused the de-registration:", *answer) : answer.why();
         const double pause = 0.1 + 0.2 * m->pauses.jitter();  // others may be de-registering too
-        if (m->loop.now() + pause >= until || why.sys() == ECONNREFUSED || why.sys() == ENOENT) {
-            m->tell(event_kind::deregistration_failed, why);
-            co_return why;
+        const int sys = answer ? 0 : answer.why().sys();
+        if (m->loop.now() + pause >= until || sys == ECONNREFUSED || sys == ENOENT) {
+            m->tell(event_kind::deregistration_failed, consul_kept(*m, answer));
+            co_return consul_kept(*m, answer);
         }
+        asking = {};
         co_await pause_wait(m->loop, &scope, -1, interest::none, m->loop.now() + pause);
     }
 }
@@ -20322,11 +20359,12 @@ inline string consul_heartbeat(const consul_member& m) {
 /// Asks the agent for our service, and updates our TTL check.
 task<consul_lookup> consul_look_up(consul_member& m) {
     const bool was_there = m.registered;
-    auto seen = co_await consul_ask(m, m.scope, "GET", m.path("/v1/agent/service/"), false);
+    auto asking = consul_ask(m, m.scope, "GET", m.path("/v1/agent/service/"), false);
+    const auto* answer = &co_await value_in(asking);
     if (m.scope.canceled) co_return consul_lookup::away;
-    if (seen && good(*seen)) {
-        if (consul_taken_over(m, seen->body)) {
-            if (!std::exchange(m.taken, true)) m.tell(event_kind::registration_lost, consul_taken(m, seen->body));
+    if (*answer && good(**answer)) {
+        if (consul_taken_over(m, (*answer)->body)) {
+            if (!std::exchange(m.taken, true)) m.tell(event_kind::registration_lost, consul_taken(m, (*answer)->body));
             m.maybe_there = false;
             m.now_registered(false);
             co_return consul_lookup::others;
@@ -20341,21 +20379,22 @@ task<consul_lookup> consul_look_up(consul_member& m) {
         }
         m.now_registered(true);
         if (m.how.numbers.check == consul_check::ttl) {
-            seen = co_await consul_ask(m, m.scope, "PUT", consul_heartbeat(m), false);
+            asking = consul_ask(m, m.scope, "PUT", consul_heartbeat(m), false);
+            answer = &co_await value_in(asking);
             if (m.scope.canceled) co_return consul_lookup::away;
         }
     }
-    if (!seen || unknown(*seen)) {
+    if (!*answer || unknown(**answer)) {
         m.now_registered(false);
         const event_kind news = was_there ? event_kind::registration_lost : event_kind::registration_failed;
-        if (!seen || was_there) m.tell(news, seen ? consul_refusal(m, "Consul has lost the registration:", *seen) : seen.why());
-        if (!seen) co_return consul_lookup::away;
+        if (!*answer || was_there) m.tell(news, *answer ? consul_refusal(m, "Consul has lost the registration:", **answer) : answer->why());
+        if (!*answer) co_return consul_lookup::away;
         m.taken = false;
         co_return consul_lookup::gone;
     }
-    if (!good(*seen)) {  // a 403 or 500 says nothing about the service, only that the agent is running. Reported once
-        if (std::exchange(m.reported_status, seen->status) != seen->status)
-            m.tell(event_kind::registration_failed, consul_refusal(m, "Consul refused the query:", *seen));
+    if (!good(**answer)) {  // a 403 or 500 says nothing about the service, only that the agent is running. Reported once
+        if (std::exchange(m.reported_status, (*answer)->status) != (*answer)->status)
+            m.tell(event_kind::registration_failed, consul_refusal(m, "Consul refused the query:", **answer));
         co_return consul_lookup::refused;
     }
     m.reported_status = 0;
@@ -20372,7 +20411,8 @@ task<void> consul_watch(shared<consul_member> m, double pause) {
         if (m->told) sight = co_await consul_look_up(*m);
         if (m->scope.canceled) co_return;
         if (sight == consul_lookup::gone) {
-            const result<void> again = co_await consul_enroll(*m);
+            auto enrolling = consul_enroll(*m);
+            const auto& again = co_await value_in(enrolling);
             if (m->scope.canceled) co_return;
             if (!again) m->tell(event_kind::registration_failed, again.why());
             if (!std::exchange(m->tried, true)) m->first = again;
@@ -20446,13 +20486,15 @@ task<result<registration>> consul_start(shared<consul_member> m) {
         const double deadline = m->how.numbers.deadline.count(), until = m->loop.now() + deadline;
         const double last = until - (deadline < 10 ? deadline / 10 : 1);
         while (!m->registered) {
-            const result<void> tried = co_await consul_enroll(*m, policy == on_failure::wait ? until - m->loop.now() : 15);
+            auto enrolling = consul_enroll(*m, policy == on_failure::wait ? until - m->loop.now() : 15);
+            const auto& tried = co_await value_in(enrolling);
             if (tried) break;
             const errc code = tried.why().code();
             if (code == errc::invalid_option || code == errc::unsupported) co_return tried.why();
             m->tell(event_kind::registration_failed, tried.why());
             const double now = m->loop.now(), next = now + m->next_pause();
             if (policy == on_failure::fail || m->rejected || now >= last) co_return tried.why();
+            enrolling = {};
             co_await pause_wait(m->loop, &m->scope, -1, interest::none, next < last ? next : last);
         }
         m->loop.spawn(consul_watchdog(m, m->how.numbers.check == consul_check::ttl ? 0 : m->healthy_pause()));
