@@ -4909,8 +4909,9 @@ public:
 
 private:
     friend struct detail::over_tls;
-    // What the library does with std::string. It is virtual, so only programs that make a session are linked with it.
-    PROMETHEUS_ASYNC_DECL virtual detail::kept_peer* keep_peer() const;
+    // What the library does with std::string. It is virtual, so only programs that make a session are linked with it; and
+    // inline already here, or g++ takes it for the key function and makes the code of all of them in each file.
+    PROMETHEUS_ASYNC_DECL inline virtual detail::kept_peer* keep_peer() const;
     PROMETHEUS_ASYNC_DECL virtual std::size_t copy_error(std::span<char> into) const { return last_error().copy(into.data(), into.size()); }
 };
 

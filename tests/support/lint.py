@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """lint.py HEADER README: proves the rooms by compiling each with only the rooms that it names (and those that
 these name) before it, and that it does not compile when one of these is left out; checks the contents table against the
-banners, and compiles the README's C++ blocks and the code of its table "Everything at a glance". Every link of the README leads
-somewhere, every example has a number of its own and stands in the README. Every public name is used by an example, has a comment with keys (shape,
+banners, that a file which only includes the header makes no code, and compiles the README's C++ blocks and the code of its
+table "Everything at a glance". Every link of the README leads somewhere, every example has a number of its own and stands in the README. Every public name is used by an example, has a comment with keys (shape,
 unit, threads, ...), every class that has state says its threads, and each name stands in the README or below among those that users do not type. The manual's links lead somewhere.
 Ends with "N passed, N failed"."""
 import glob, html.parser, os, re, shutil, subprocess, sys, tempfile
@@ -81,6 +81,14 @@ with ThreadPoolExecutor(os.cpu_count()) as workers:
 
 without = [*flags, "-DPROMETHEUS_ASYNC_NO_DISCOVERY=1", "-DPROMETHEUS_ASYNC_IMPLEMENTATION"]
 check(compiles(f'#include "{header}"\n', [cxx, *without]), "the rest compiles with PROMETHEUS_ASYNC_NO_DISCOVERY")
+
+# Each file of a user's program includes the interface: it makes no code there. g++ writes all virtual functions of a class in
+# each file if it takes one of them for the key function.
+with tempfile.TemporaryDirectory() as folder:
+    subprocess.run([cxx, *flags, "-I.", "-c", "-x", "c++", header, "-o", f"{folder}/o"], check=True)
+    symbols = subprocess.run(["nm", "-C", f"{folder}/o"], capture_output=True, text=True, check=True).stdout.splitlines()
+made = [s for s in symbols if re.search(r" [TtVWw] ", s)]
+check(not made, f"the interface alone makes no code: {made[:9]}")
 
 # What a reader copies compiles without a warning, with both.
 readers = [next(filter(shutil.which, names), None) for names in (["g++"], ["clang++-19", "clang++-16", "clang++"])]
