@@ -633,21 +633,28 @@ private:
     list<T> list_;
     const Code* code_ = &Code::all;
 };
-/// The same for a value; null: it is Value{}.
+/// The same for a number, an enumerator or a function; null: it is Code::unset, or Value{} if there is no such constant.
 template <class Value, class Code>
 class value_with {
 public:
     PROMETHEUS_ASYNC_DECL constexpr value_with() noexcept = default;
     PROMETHEUS_ASYNC_DECL constexpr value_with(Value value) noexcept : value_(value), code_(is_set(value) ? &Code::all : nullptr) {}
+    template <class From>
+        requires(std::is_pointer_v<Value> && !std::same_as<From, value_with> && std::convertible_to<const From&, Value>)
+    PROMETHEUS_ASYNC_DECL constexpr value_with(const From& from) noexcept : value_with(static_cast<Value>(from)) {}  // a lambda
     PROMETHEUS_ASYNC_DECL constexpr operator Value() const noexcept { return value_; }
     PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
 
 private:
     PROMETHEUS_ASYNC_DECL static constexpr bool is_set(Value value) noexcept {
         if constexpr (std::same_as<Value, double>) return __builtin_bit_cast(std::uint64_t, value) != 0;  // no comparison: -Wfloat-equal
-        else return value != Value{};
+        else return value != unset();
     }
-    Value value_{};
+    PROMETHEUS_ASYNC_DECL static constexpr Value unset() noexcept {
+        if constexpr (requires { Code::unset; }) return Code::unset;
+        else return Value{};
+    }
+    Value value_ = unset();
     const Code* code_ = nullptr;
 };
 }  // namespace detail
@@ -4790,26 +4797,6 @@ struct PROMETHEUS_ASYNC_LOCAL stream_io;
 enum class stream_status : std::uint8_t;
 enum class verdict : std::uint8_t;
 
-/// A function in options, and a pointer to code that only programs need which set it; null: it was not set. The two cannot be
-/// set apart.
-template <class Function, class Code>
-class function_with {
-public:
-    PROMETHEUS_ASYNC_DECL constexpr function_with() noexcept : code_(nullptr) {}
-    template <std::same_as<std::nullptr_t> Null>  // a template, or 0 and NULL are ambiguous
-    PROMETHEUS_ASYNC_DECL constexpr function_with(Null) noexcept : code_(nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr function_with(Function f) noexcept : function_(f) {}
-    template <class F>
-        requires(!std::same_as<F, function_with> && !std::same_as<F, std::nullptr_t> && std::convertible_to<const F&, Function>)
-    PROMETHEUS_ASYNC_DECL constexpr function_with(const F& f) noexcept : function_(f) {}  // a lambda
-    PROMETHEUS_ASYNC_DECL constexpr operator Function() const noexcept { return function_; }
-    PROMETHEUS_ASYNC_DECL constexpr const Code* code() const noexcept { return code_; }
-
-private:
-    Function function_ = nullptr;
-    const Code* code_ = &Code::all;
-};
-
 /// What only programs need that set a tls_config.
 struct tls_code {
     bool (*start)(stream& s, const tls_config& tls, std::string_view verify_name);
@@ -4842,18 +4829,10 @@ struct view_code {
     void (*answer)(http_connection& c);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const view_code all;  // in [65]
 };
-PROMETHEUS_ASYNC_DETAIL_ON_DEMAND http_metrics* make_http_metrics();  // in [65]
-/// server_options::self_metrics: true or false, and the code of the metrics.
-class self_metrics_switch {
-public:
-    PROMETHEUS_ASYNC_DECL constexpr self_metrics_switch() noexcept = default;
-    PROMETHEUS_ASYNC_DECL constexpr self_metrics_switch(bool on) noexcept : on_(on), make_(on ? &make_http_metrics : nullptr) {}
-    PROMETHEUS_ASYNC_DECL constexpr operator bool() const noexcept { return on_; }
-    PROMETHEUS_ASYNC_DECL http_metrics* make() const { return make_ ? make_() : nullptr; }
-
-private:
-    bool on_ = false;
-    http_metrics* (*make_)() = nullptr;
+/// What only servers need that have metrics of themselves.
+struct self_metrics_code {
+    http_metrics* (*make)();
+    PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const self_metrics_code all;  // in [65]
 };
 }  // namespace detail
 
@@ -4933,7 +4912,7 @@ inline detail::kept_peer* tls_session::keep_peer() const { return new detail::ke
 /// threads  open is called on the loop's thread; if several loops share a context, on several threads
 /// errors   an empty result refuses the connection
 struct tls_config {
-    detail::function_with<owned<tls_session> (*)(void* context, std::string_view verify_name) noexcept, detail::tls_code> open{};  // makes a session
+    detail::value_with<owned<tls_session> (*)(void* context, std::string_view verify_name) noexcept, detail::tls_code> open{};  // makes a session
     void* context = nullptr;  // given to open
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return open != nullptr; }
 };
@@ -4985,8 +4964,8 @@ struct authorization_request {
 /// threads  called on the loop's thread
 /// errors   an exception is reported to on_event (callback_failed) without its text, and the answer is 500
 struct authorizer {
-    detail::function_with<bool (*)(const authorization_request&, void* context), detail::decision_code> now{};     // true: the request is allowed
-    detail::function_with<task<bool> (*)(const authorization_request&, void* context), detail::later_code> later{};  // the same, as a coroutine
+    detail::value_with<bool (*)(const authorization_request&, void* context), detail::decision_code> now{};     // true: the request is allowed
+    detail::value_with<task<bool> (*)(const authorization_request&, void* context), detail::later_code> later{};  // the same, as a coroutine
     void* context = nullptr;                                                                                         // given to them
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
@@ -5003,8 +4982,8 @@ struct authorizer {
 /// errors   an exception is reported to on_event (callback_failed, with the route's path), and the answer is 503 without its
 ///          text. A check that has not ended in time is reported likewise
 struct health_check {
-    detail::function_with<result<void> (*)(void* context), detail::decision_code> now{};       // success, or the reason of the failure
-    detail::function_with<task<result<void>> (*)(void* context), detail::later_code> later{};  // the same, as a coroutine
+    detail::value_with<result<void> (*)(void* context), detail::decision_code> now{};       // success, or the reason of the failure
+    detail::value_with<task<result<void>> (*)(void* context), detail::later_code> later{};  // the same, as a coroutine
     void* context = nullptr;                                                                   // given to them
     PROMETHEUS_ASYNC_DECL constexpr explicit operator bool() const noexcept { return now != nullptr || later != nullptr; }
 };
@@ -5032,7 +5011,7 @@ struct route {
     std::string_view text{};           // served as it is, never compressed
     std::string_view content_type = "text/plain; charset=utf-8";  // of the text
     health_check check{};              // whether the program is alive, or ready
-    detail::function_with<detail::page_view* (*)(), detail::view_code> view{};  // landing_page: the registries as HTML. Programs that do not name it do not link its code
+    detail::value_with<detail::page_view* (*)(), detail::view_code> view{};  // landing_page: the registries as HTML. Programs that do not name it do not link its code
     bool open = false;                 // answered without authorisation and for any Host (a liveness path)
 };
 
@@ -5079,21 +5058,10 @@ struct hosts_code {
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const hosts_code all;  // in [67]
 };
 struct handed_in_code {
+    static constexpr int unset = -1;
     void (*take)(server_state& server, int fd);
     result<void> (*listen)(server_state& server);
     PROMETHEUS_ASYNC_DETAIL_ON_DEMAND static const handed_in_code all;  // in [67]
-};
-/// server_options::listen_fd: a descriptor, and the code above if one is given.
-class handed_in_fd {
-public:
-    PROMETHEUS_ASYNC_DECL constexpr handed_in_fd() noexcept = default;
-    PROMETHEUS_ASYNC_DECL constexpr handed_in_fd(int fd) noexcept : fd_(fd), code_(&handed_in_code::all) {}
-    PROMETHEUS_ASYNC_DECL constexpr operator int() const noexcept { return fd_; }
-    PROMETHEUS_ASYNC_DECL constexpr const handed_in_code* code() const noexcept { return code_; }
-
-private:
-    int fd_ = -1;
-    const handed_in_code* code_ = nullptr;
 };
 /// server_options::addr: a text, and the code above if one is given.
 class server_address : public std::string_view {
@@ -5122,7 +5090,7 @@ struct server_options {
     detail::server_address addr{};     // "": ALL interfaces, as upstream; "localhost": this host only; an address, "unix:/path",
                                        // "unix:@name", or a host name (looked up by the system, which blocks the loop)
     std::uint16_t port = 0;            // 0: the system chooses
-    detail::handed_in_fd listen_fd{};  // -1: none; a listening socket from outside (systemd); the server then owns it, also if the start
+    detail::value_with<int, detail::handed_in_code> listen_fd{};  // -1: none; a listening socket from outside (systemd); the server then owns it, also if the start
                                        // fails. A descriptor that is no such socket is left as it is
     std::string_view advertise{};      // the host in url() and for discovery, when addr is a wildcard or link-local
     prometheus_async::service_discovery* service_discovery = nullptr;  // null: none
@@ -5142,7 +5110,7 @@ struct server_options {
     bool gzip = true;                  // pages of 1500 octets or more are compressed if the client accepts that, with 64 KiB for
                                        // each answer that is being sent. Set it to false where label values that strangers choose and
                                        // secrets are on one page: the length of a compressed page depends on both, also over TLS
-    detail::self_metrics_switch self_metrics = false;  // prometheus_async_http_*, in the default registry: requests by code and format,
+    detail::value_with<bool, detail::self_metrics_code> self_metrics = false;  // prometheus_async_http_*, in the default registry: requests by code and format,
                                        // duration, octets, in flight, series, collector errors, events
     bool process_start_header = false; // Process-Start-Time-Unix on every page
     event_handler on_event = nullptr;  // called with each event: event_kind
@@ -15965,7 +15933,7 @@ struct http_route {
     vector<registry*> registries;
     bool is_text = false, open = false;
     health_check check{};
-    function_with<page_view* (*)(), view_code> view{};
+    value_with<page_view* (*)(), view_code> view{};
     const sharing_code* sharing = nullptr;  // of `registries`
 
     list_with<registry*, sharing_code> shown() const noexcept { return {registries.data(), registries.size(), sharing}; }
@@ -15975,7 +15943,7 @@ struct http_route {
 /// Its functions are virtual, so that only programs which ask for these metrics are linked with them.
 struct http_metrics : allocated {
     virtual ~http_metrics() = default;
-    virtual void noticed(event_kind what) { events(event_name(what)).inc(); }
+    virtual void counted(event_kind what) { events(event_name(what)).inc(); }
     virtual void began() noexcept { in_flight.inc(); }
     virtual void abandoned() noexcept { in_flight.dec(); }
     virtual void sent(std::size_t n) noexcept { octets.inc(n); }
@@ -16626,7 +16594,7 @@ const later_code later_code::all{
     },
     [](http_connection& c) { c.judge(verdict::late); }};
 
-http_metrics* make_http_metrics() { return new http_metrics; }
+const self_metrics_code self_metrics_code::all{[]() -> http_metrics* { return new http_metrics; }};
 
 void http_connection::answer() {
     const request_head& h = parser_.head;
@@ -16917,7 +16885,7 @@ http_service::~http_service() {
 
 void http_service::count(event_kind kind) noexcept {
     count_event(kind);
-    if (metrics) contain("the server's metrics", [&] { metrics->noticed(kind); }, [](const error&) {});
+    if (metrics) contain("the server's metrics", [&] { metrics->counted(kind); }, [](const error&) {});
 }
 void http_service::report(event_kind kind, const error& why) noexcept {
     count(kind);
@@ -17424,7 +17392,8 @@ server_state::server_state(event_loop& on, const server_options& o)
     if (o.listen_fd.code()) o.listen_fd.code()->take(*this, o.listen_fd);
     // A linker may resolve weak addresses to null in an object without the library's code: what was asked for is then refused.
     if ((o.tls && !o.tls.open.code()) || (!o.credentials.empty() && !o.credentials.code()) || (o.authorizer && !code_of(o.authorizer)) ||
-        (!o.allowed_hosts.empty() && !o.allowed_hosts.code()) || (!o.routes.empty() && !o.routes.code()))
+        (!o.allowed_hosts.empty() && !o.allowed_hosts.code()) || (!o.routes.empty() && !o.routes.code()) ||
+        (o.listen_fd != handed_in_code::unset && !o.listen_fd.code()) || (o.self_metrics && !o.self_metrics.code()))
         bad("server_options were filled in an object without the code of the library: see PROMETHEUS_ASYNC_SHARED");
     if (!wanted.empty() && !places) bad("server_options::addr was changed through a reference to std::string_view: assign to addr itself");
     tls = o.tls;
@@ -17439,7 +17408,7 @@ server_state::server_state(event_loop& on, const server_options& o)
     gzip = gzip && o.gzip;
     on_event = o.on_event;
     context = o.context;
-    metrics = owned<http_metrics>(o.self_metrics.make());
+    if (o.self_metrics.code()) metrics = owned<http_metrics>(o.self_metrics.code()->make());
     if (limits.connections == 0 || limits.handshakes == 0 || limits.answers == 0 || limits.requests_per_connection == 0 ||
         limits.header_bytes < 64 || limits.request_line < 16 || limits.answer_bytes < 2048 || limits.answer_bytes > http_block::wide_size)
         bad("server limits: with these no request could be answered");
