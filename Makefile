@@ -44,7 +44,7 @@ EXAMPLES := $(wildcard examples/[0-9]*.cpp)
 REAL_EXAMPLES := $(shell grep -lE '^// libs:' $(EXAMPLES) /dev/null)
 SUPPORT  := $(wildcard tests/support/*.hpp examples/*.hpp)
 BENCHES  := $(wildcard tests/bench/bench_*.cpp)
-# What must not compile says nothing of a flag or a switch: it is left out where tests are chosen.
+# The tests of what must not compile do not depend on flags or switches: they are left out where TESTS or ONLY chooses tests.
 test_logs := $(call logs,$(filter-out $(REAL),$(TESTS))) $(if $(filter command,$(origin TESTS) $(origin ONLY)),,$B/tests/compile_fail.log)
 real_logs := $(call logs,$(REAL))
 libs      = $$(sed -n 's,^// libs:,,p' $(filter %.cpp,$^) | sort -u)
@@ -149,10 +149,10 @@ $B/together/%: $B/together/%.cpp $B/tests/runner.o $(SUPPORT) $(HEADER) $B/tests
 	$(call say,CXX,$(words $(together_$*)) tests as one unit: $(together_$*:tests/test_%.cpp=%))
 	$(Q)$(CXX) $(STRICT) -fvisibility=hidden $(CXXFLAGS) $(CPPFLAGS) -I. -Itests $< $B/tests/runner.o -o $@ $(LDFLAGS) -pthread $(libs)
 
-# A program to read or to run end to end holds the implementation, as a user's does. Here such programs share one that is
-# compiled once: an optimised one if they are put under load.
+# Examples and end-to-end programs contain the implementation, as programs of users do. Here they share one that is
+# compiled once: with optimisation for programs that are put under load.
 $(LOADED): $B/shared/O1.o
-# Two have their own: one asks the implementation how a bound is written, the other gives it memory.
+# Two have their own: one uses the implementation to write a bound, the other gives it memory.
 $(filter-out $(LOADED) $B/e2e/random_registry $B/examples/30_static_pool,$(steps_e2e)): $B/shared/O0.o
 $B/shared/%.o: $(HEADER) $B/objects
 	$(call say,CXX,$< (the implementation, -$*))
@@ -215,7 +215,7 @@ $B/tests/compile_fail.log: $(wildcard tests/compile_fail/*.cpp) tests/support/co
 #   MUSL=            make size: for musl too (MUSL=1; zig, from the npm registry)
 #   UPDATE=          make size: writes tests/size.txt (UPDATE=1)
 #   MINUTES=60       make mutants: begins no change after so long; make soak: how long
-#   RESULTS=         make mutants: a file that keeps each result, so that a run that was stopped goes on
+#   RESULTS=         make mutants: a file for the results, so that a stopped run can be continued
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^\#   *\([A-Z]*=.*\)/  \1/p' Makefile

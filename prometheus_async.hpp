@@ -11295,7 +11295,7 @@ private:
     string name_;
 };
 
-// ---- what a format is told ----
+// ---- what a format is given ----
 
 struct native_view;
 struct page_text;
@@ -12851,7 +12851,7 @@ static void call_collector(page_state& page, global_lock& lock, const family_sta
 /// Adds a callback metric: it is declared, which reserves its name, and a collector of one sample shows it.
 static collector_hook* add_metric(declared_type type, metric_name name, std::string_view help, callback<double()> read,
                                   const metric_options& options) {
-    struct told {
+    struct callback_sample {
         metric_type type;
         string name, help, unit;
         vector<pair<string, string>> constants;
@@ -12871,7 +12871,7 @@ static collector_hook* add_metric(declared_type type, metric_name name, std::str
     state.after_fork = collectors_after_fork;
     undo declared{[&] { if (hook->family) remove_hooked(*hook->family->home, hook->family); }};
     if (const family_state* f = hook->family)  // null if it was unregistered meanwhile
-        hook->run = told{type.type, f->name, f->help, f->unit, f->constants, std::move(read)};
+        hook->run = callback_sample{type.type, f->name, f->help, f->unit, f->constants, std::move(read)};
     declared.done = true;
     return hook.release();
 }
@@ -13028,10 +13028,10 @@ struct PROMETHEUS_ASYNC_LOCAL detail::sink_state {
     void report_sum() {
         detail::string series = f.name + '{' + labels;
         const global_lock lock;
-        auto& told = hook.sums_reported;
-        const auto at = std::lower_bound(told.begin(), told.end(), series);
-        if ((at != told.end() && *at == series) || told.size() == 1000) return;
-        told.insert(at, std::move(series));
+        auto& reported = hook.sums_reported;
+        const auto at = std::lower_bound(reported.begin(), reported.end(), series);
+        if ((at != reported.end() && *at == series) || reported.size() == 1000) return;
+        reported.insert(at, std::move(series));
         page.note_sum(f, labels);
     }
     void sample(double value, list<label> given, const sample_details& more) {
@@ -18765,11 +18765,11 @@ result<void> push_member::report_end(push_end how, const error& why) {
         if (how == push_end::refused) metrics->counts[push_metrics::refused].inc();
     }
     if (how == push_end::page) forget(why.describe(), "The gateway has stored nothing of it");
-    error told = why;
+    error described = why;
     if (how == push_end::unanswered && why.code() != errc::refused)
-        told = error_of(why.code(), {"Pushgateway at ", where, ": ", why.describe()}, why.sys());
-    if (how != push_end::canceled) notify(numbers.on_event, numbers.context, {event_kind::push_failed, told});
-    return told;
+        described = error_of(why.code(), {"Pushgateway at ", where, ": ", why.describe()}, why.sys());
+    if (how != push_end::canceled) notify(numbers.on_event, numbers.context, {event_kind::push_failed, described});
+    return described;
 }
 
 // ---- one try ----
@@ -18934,7 +18934,7 @@ struct PROMETHEUS_ASYNC_LOCAL push_work {
     wait_scope* scope = &own;
     io_wait* wait = nullptr;
     double until = 0;               // of a pause
-    result<void> told;              // what was waited for came to
+    result<void> waited;            // the result of what was waited for
     http_request ask{};
     owned<http_client> client;
     result<void> end;
@@ -19082,7 +19082,7 @@ void push_work::attempt() {
 push_wait push_work::request() {
     constexpr double kept_for = 60;  // a connection: routers forget quiet ones
     if (scope->canceled) {
-        tried(push_end::canceled, told.why());
+        tried(push_end::canceled, waited.why());
         return push_wait::none;
     }
     if (page_ && page_->look()) {
@@ -19107,7 +19107,7 @@ push_wait push_work::request() {
     if (client && (client->owes() ? ++m.carried > 3 : !client->reusable() || m.loop.now() - m.used > kept_for)) client = {};
     old_ = bool(client);
     at_ = step::connected;
-    told = {};
+    waited = {};
     const double left = late_ - m.loop.now();
     if (old_) {
         client->renew(*scope, left);
@@ -19121,9 +19121,9 @@ push_wait push_work::request() {
     return push_wait::connection;
 }
 push_wait push_work::send() {
-    if (!told) {
-        const errc code = told.why().code();
-        tried(code == errc::invalid_option || code == errc::unsupported ? push_end::page : push_end::unanswered, told.why());
+    if (!waited) {
+        const errc code = waited.why().code();
+        tried(code == errc::invalid_option || code == errc::unsupported ? push_end::page : push_end::unanswered, waited.why());
         return push_wait::none;
     }
     if (!m.authorization.text.empty() && !m.to.tls && m.to.path.empty() && !client->there().loopback() && !std::exchange(m.cleartext, true))
@@ -19187,7 +19187,7 @@ task<result<void>> push_run(shared<push_member> m, push_job what) {
             case push_wait::none: co_return work.end;
             case push_wait::connection: {
                 auto connecting = work.client->connect(work.ask);
-                work.told = co_await value_in(connecting);
+                work.waited = co_await value_in(connecting);
                 break;
             }
             case push_wait::answer: {
@@ -19199,7 +19199,7 @@ task<result<void>> push_run(shared<push_member> m, push_job what) {
                 pause_wait pause(m->loop, work.scope, -1, interest::none, work.until);
                 work.wait = &pause;
                 co_await pause;
-                work.told = pause.how();
+                work.waited = pause.how();
                 work.wait = nullptr;
                 break;
             }
@@ -19980,7 +19980,7 @@ struct consul_member : counted<consul_member> {
     owned<consul_lease> carrier;  // of a registration whose answer has not come: further requests use the same connection
     unsigned carried = 0;                 // how often in a row
     bool maybe_there = false;             // the agent may have the service, whatever it answered
-    bool told = false;                    // the agent has accepted the registration, with registered_address
+    bool accepted = false;                // the agent has accepted the registration, with registered_address
     consul_place place;                   // found for the last request
     string registered_address;             // empty: the node's address
     bool taken = false;                   // the id belongs to another service now
@@ -20252,7 +20252,7 @@ task<result<void>> consul_enroll(consul_member& m, double seconds_left = 15) {
         co_return consul_refusal(m, "Consul refused the registration:", *answer);
     }
     m.pauses.last = 0;
-    m.told = true;
+    m.accepted = true;
     m.registered_address = m.place.address;
     m.now_registered(true);
     co_return {};
@@ -20283,7 +20283,7 @@ task<result<void>> consul_deregister(shared<consul_member> m) {
     if (!m->how.numbers.deregister || !m->maybe_there) co_return {};
     wait_scope scope;
     const double budget = m->how.numbers.budget.count(), until = m->loop.now() + budget;
-    if (m->told && !m->carrier) {  // is it still ours? If the agent does not answer, it is de-registered nevertheless
+    if (m->accepted && !m->carrier) {  // is it still ours? If the agent does not answer, it is de-registered nevertheless
         auto asking = consul_ask(*m, scope, "GET", m->path("/v1/agent/service/"), false, budget / 2);
         const auto& seen = co_await value_in(asking);
         const bool others = seen && good(*seen) && consul_taken_over(*m, seen->body);
@@ -20378,7 +20378,7 @@ task<void> consul_watch(shared<consul_member> m, double pause) {
         co_await pause_wait(m->loop, &m->scope, -1, interest::none, m->loop.now() + pause);
         if (m->scope.canceled) co_return;
         consul_lookup sight = consul_lookup::gone;
-        if (m->told) sight = co_await consul_look_up(*m);
+        if (m->accepted) sight = co_await consul_look_up(*m);
         if (m->scope.canceled) co_return;
         if (sight == consul_lookup::gone) {
             auto enrolling = consul_enroll(*m);
@@ -20751,9 +20751,9 @@ result<void> textfile_state::write_alone(bool& ends) noexcept {
     std::size_t octets = 0;
     result<void> how;
     contain("a textfile", [&] { how = write_page(octets); }, [&](const error& why) { how = why; });
-    const result<void> told = report_end(how, octets);
+    const result<void> reported = report_end(how, octets);
     ends = destroyed && !on_own_thread();
-    return told;
+    return reported;
 }
 /// The result of a write. A failure is reported, and why() explains it.
 result<void> textfile_state::report_end(const result<void>& how, std::size_t octets) noexcept {

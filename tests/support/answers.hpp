@@ -1,4 +1,4 @@
-// Answers as a strict client takes them, for the tests of the server.
+// A strict parser of answers, for the tests of the server.
 #pragma once
 #include <cstdlib>
 #include <string>

@@ -53,7 +53,7 @@ tests_of() {
         grep -qE '^[0-9]+ passed, [1-9]' "build/check/$name.out" || echo "0 passed, 1 failed" >> "build/check/$name.out"
     tail -n 80 "build/check/$name.out"
 }
-# NaN, infinity and -0 where the compiler is told that there are none: the tests of values, as one unit. When the
+# NaN, infinity and -0 where the compiler assumes that there are none: the tests of values, as one unit. When the
 # configuration is named, also with those flags and no optimisation.
 fast_math() {
     names="core families encoder numbers" dir=build/check/fast-math

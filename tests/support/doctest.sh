@@ -1,5 +1,5 @@
 #!/bin/sh
-# doctest.sh COMPILER...: makes sure that this compiler finds doctest: installs it where it may, otherwise says how,
+# doctest.sh COMPILER...: makes sure that this compiler finds doctest: installs it if it has the rights to, otherwise prints how,
 # and ends with 2.
 set -u
 said=$("$@" -E -x c++ - < /dev/null 2>&1 > /dev/null) || { echo "CXX: cannot compile with: $*" >&2; echo "$said" >&2; exit 2; }

@@ -1,10 +1,10 @@
-// Memory that fails as it is told: include this before the header, with PROMETHEUS_ASYNC_DETAIL_SYS ::failing. Every allocation of the
+// Memory that fails on request: include this before the header, with PROMETHEUS_ASYNC_DETAIL_SYS ::failing. Every allocation of the
 // program (operator new, and what the library takes by realloc, aligned_alloc and mmap) is counted, and one can fail.
 //
 //     each_allocation([] { ... });   // runs it again and again: the first allocation fails, then the second, ...
 //
-// What throws bad_alloc, or tells of it in its own way, has done well; what ends the process, leaks, or holds the
-// library's lock has not. Without exceptions operator new must not fail, so only the others do.
+// Code that throws bad_alloc, or reports it in its own way, is correct; what ends the process, leaks, or holds the
+// library's lock is not. Without exceptions operator new must not fail, so only the others do.
 #ifndef TESTS_SUPPORT_FAILING_MEMORY_HPP
 #define TESTS_SUPPORT_FAILING_MEMORY_HPP
 

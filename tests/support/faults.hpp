@@ -1,4 +1,4 @@
-// System calls that fail as they are told: include this before the header, and every call that the network
+// System calls that fail on request: include this before the header, and every call that the network
 // rooms make goes through namespace faults.
 //
 //     faults::fail("accept4", EMFILE);          // the next call
@@ -8,7 +8,7 @@
 //     faults::all().calls["epoll_ctl"]          // how often
 //     faults::reset();
 //
-// A call that fails leaves no trace, but close(): it has closed, whatever it says.
+// A call that fails has no effect, except close(): it has closed the descriptor nevertheless.
 #ifndef TESTS_SUPPORT_FAULTS_HPP
 #define TESTS_SUPPORT_FAULTS_HPP
 

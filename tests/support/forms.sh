@@ -64,7 +64,7 @@ int main(int n, char**) {
 CPP
 ok "a program that pushes links without protobuf" g++ $strict -I. -DPROMETHEUS_ASYNC_NO_NATIVE=1 "$dir/pushes.cpp" -pthread -o "$dir/pushes"
 
-# Among the macros of users' headers; hostile_macros.txt says which.
+# With macros as users' headers define them; hostile_macros.txt lists them.
 sed '/^#/d; /^$/d' tests/support/hostile_macros.txt | tr ' ' '\n' |
     sed 's/^\(.*\)()$/#undef \1\n#define \1(...) @\1/; t; s/.*/#undef &\n#define & @&/' > "$dir/hostile.hpp"
 [ "$(grep -c '#define' "$dir/hostile.hpp")" -gt 600 ] || { echo "FAILED: no macros"; failed=$((failed + 1)); }

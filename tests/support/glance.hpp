@@ -1,4 +1,4 @@
-// What the README's table "Everything at a glance" takes for granted. lint.py compiles each of its rows as a coroutine
+// What the README's table "Everything at a glance" assumes. lint.py compiles each of its rows as a coroutine
 // after this.
 #include "prometheus_async.hpp"
 #include <chrono>

@@ -1,6 +1,6 @@
 #!/bin/sh
 # make_certs.sh DIR: throw-away certificates for the TLS tests, P-256, valid for a day.
-#   ca, other-ca       two authorities that know nothing of each other
+#   ca, other-ca       two independent authorities
 #   server, server2    for localhost, 127.0.0.1 and ::1 (server2: the same again, to reload)
 #   wronghost          for other.example, by ca
 #   expired            for localhost, by ca, ended in 2021

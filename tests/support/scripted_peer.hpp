@@ -1,4 +1,4 @@
-// A peer on loopback that says what a script tells it, on the loop of the test, and a clock that only the test moves.
+// A peer on loopback that sends what a script contains, on the loop of the test, and a clock that only the test changes.
 #pragma once
 #include "prometheus_async.hpp"
 

@@ -1,4 +1,4 @@
-// The library's system calls, as a test wants them: include it before prometheus_async.hpp. A call fails when
+// The library's system calls, controlled by a test: include it before prometheus_async.hpp. A call fails when
 // test_system::fault says so; descriptors from test_system::memory on are sockets without a kernel.
 #pragma once
 #include "faults.hpp"

@@ -1,4 +1,4 @@
-// NaN and infinity as bits that no compiler knows: the tests also run under -ffast-math.
+// NaN and infinity as bits that no compiler evaluates: the tests also run under -ffast-math.
 #pragma once
 #include <bit>
 #include <cstdint>
