@@ -116,9 +116,11 @@ if [ -n "${MUSL:-}" ]; then
     export ZIG_GLOBAL_CACHE_DIR="$B/zig/cache" ZIG_LOCAL_CACHE_DIR="$B/zig/cache"
     zig=$(tests/support/zig.sh "$B/zig")
     no_abort='-D_LIBCPP_VERBOSE_ABORT(...)=__builtin_abort()'  # libc++'s own function brings the unwinder and the demangler
-    for target in x86_64-linux-musl=192512=163840 arm-linux-musleabihf=153600= aarch64-linux-musl== riscv64-linux-musl== mipsel-linux-musl==; do
+    for target in x86_64-linux-musl=192512=163840 thumb-linux-musleabihf=153600= arm-linux-musleabihf== aarch64-linux-musl== riscv64-linux-musl== mipsel-linux-musl==; do
         on=${target%%=*} goals=${target#*=}
-        set -- "$zig" c++ -target "$on" -static "$no_abort" $lean
+        cpu=
+        [ "$on" != thumb-linux-musleabihf ] || cpu=-mcpu=cortex_a7  # armhf as distributions build it: ARMv7, Thumb-2
+        set -- "$zig" c++ -target "$on" $cpu -static "$no_abort" $lean
         build "the quickstart, static, lean, $on" "${goals%=*}" $quickstart "$@"
         build "the same, NO_NATIVE, NO_GZIP, $on" "${goals#*=}" $quickstart "$@" $least
     done
