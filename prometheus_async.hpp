@@ -10484,18 +10484,26 @@ constexpr std::uint64_t crc_power(unsigned n) noexcept {
 }
 
 #if defined(__x86_64__)
-/// Folds complete blocks of 16 bytes into one with the same remainder.
+typedef long long crc_pair __attribute__((__vector_size__(16)));
+
+__attribute__((__target__("pclmul"))) static inline crc_pair crc_step(crc_pair sum, crc_pair by, crc_pair next) noexcept {
+    return __builtin_ia32_pclmulqdq128(sum, by, 0x00) ^ __builtin_ia32_pclmulqdq128(sum, by, 0x11) ^ next;
+}
+
+/// Folds complete blocks of 32 bytes into one of 16 with the same remainder: by two sums, so that none waits for itself.
 __attribute__((__target__("pclmul"))) static void crc_fold(const char*& from, std::size_t& size, char (&folded)[16], std::uint32_t crc) noexcept {
-    typedef long long pair __attribute__((__vector_size__(16)));
-    constexpr pair by{static_cast<long long>(crc_power(128 + 32)), static_cast<long long>(crc_power(128 - 32))};
-    pair sum, next;
-    std::memcpy(&sum, from, 16);
-    sum ^= pair{crc, 0};
-    for (from += 16, size -= 16; size >= 16; from += 16, size -= 16) {
-        std::memcpy(&next, from, 16);
-        sum = __builtin_ia32_pclmulqdq128(sum, by, 0x00) ^ __builtin_ia32_pclmulqdq128(sum, by, 0x11) ^ next;
+    constexpr crc_pair by_16{static_cast<long long>(crc_power(128 + 32)), static_cast<long long>(crc_power(128 - 32))};
+    constexpr crc_pair by_32{static_cast<long long>(crc_power(256 + 32)), static_cast<long long>(crc_power(256 - 32))};
+    crc_pair sum[2], next[2];
+    std::memcpy(sum, from, 32);
+    sum[0] ^= crc_pair{crc, 0};
+    for (from += 32, size -= 32; size >= 32; from += 32, size -= 32) {
+        std::memcpy(next, from, 32);
+        sum[0] = crc_step(sum[0], by_32, next[0]);
+        sum[1] = crc_step(sum[1], by_32, next[1]);
     }
-    std::memcpy(folded, &sum, 16);
+    sum[0] = crc_step(sum[0], by_16, sum[1]);
+    std::memcpy(folded, sum, 16);
 }
 #endif
 

@@ -117,18 +117,18 @@ void compare(const page& p) {
     const auto ratio = [&](const contender& c) { return static_cast<double>(all[0].made) / static_cast<double>(c.made); };
     std::printf("%-26s %8zu octets, gzip %7zu (%5.2f %%) at %4.0f MB/s; of zlib -1 size x%.3f", p.name.c_str(), p.text.size(), all[0].made,
                 100.0 * static_cast<double>(all[0].made) / static_cast<double>(p.text.size()), static_cast<double>(p.text.size()) / mine * 1e-6, ratio(all[2]));
-    const auto goal = [](double value, double wanted, bool good) {
-        if (wanted != 0) std::printf(" (goal %.2f%s)", wanted, good ? "" : ", MISSED");
-        static_cast<void>(value);
-    };
-    goal(ratio(all[2]), p.size_goal, ratio(all[2]) <= p.size_goal);
-    std::printf(" speed x%.2f", all[2].best / mine);
-    goal(all[2].best / mine, p.speed_goal, all[2].best / mine >= p.speed_goal);
-    std::printf("; of libdeflate -1 size x%.3f speed x%.2f", ratio(all[3]), all[3].best / mine);
-    // What the format allows, nearly: the slowest search there is, whose size says whether a goal can be met.
+    // What the format allows, nearly: the slowest search there is says whether a goal can be met. On 10,000 counters it has
+    // 0.740 of zlib -1; zopfli --i15, and 7z -mx=9 -mfb=258 -mpass=15, have 0.744 each.
     const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)> slowest(libdeflate_alloc_compressor(12), libdeflate_free_compressor);
-    const double least = static_cast<double>(libdeflate_deflate_compress(slowest.get(), p.text.data(), p.text.size(), out.data(), out.size()) + 18);
-    std::printf("; libdeflate -12 has x%.3f of zlib -1\n", least / static_cast<double>(all[2].made));
+    const double least = static_cast<double>(libdeflate_deflate_compress(slowest.get(), p.text.data(), p.text.size(), out.data(), out.size()) + 18) /
+                         static_cast<double>(all[2].made);
+    const auto goal = [](double wanted, bool good, bool possible) {
+        if (wanted != 0) std::printf(" (goal %.2f%s)", wanted, good ? "" : possible ? ", MISSED" : ", which libdeflate -12 does not reach");
+    };
+    goal(p.size_goal, ratio(all[2]) <= p.size_goal, least <= p.size_goal);
+    std::printf(" speed x%.2f", all[2].best / mine);
+    goal(p.speed_goal, all[2].best / mine >= p.speed_goal, true);
+    std::printf("; of libdeflate -1 size x%.3f speed x%.2f; libdeflate -12 has x%.3f of zlib -1\n", ratio(all[3]), all[3].best / mine, least);
 }
 
 /// CPU of the server's thread for one scrape.
