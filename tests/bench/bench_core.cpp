@@ -97,6 +97,7 @@ void add_plainly(double& to, double d) {
     now += d;
     __atomic_store(&to, &now, __ATOMIC_RELAXED);
 }
+void store_plainly(double& to, double d) { __atomic_store(&to, &d, __ATOMIC_RELAXED); }
 void add_locked(double& to, double d) {
     double seen, next;
     __atomic_load(&to, &seen, __ATOMIC_RELAXED);
@@ -451,6 +452,7 @@ int main() {
     const prom::gauge g{"g", "h", {.registry = &mine}}, deltas{"d", "h", {.registry = &mine}};
     auto& pg = prometheus::BuildGauge().Name("g").Help("h").Register(theirs).Add({});
     compare("gauge.set()", n, {{"ours", 0, [&] { for (int i = 0; i < n; ++i) g.set(i); }},
+        {"one tagged cell, stored", 0, [] { for (int i = 0; i < n; ++i) add_to_run(1, [i](plain_run& r) { store_plainly(r.real, i); }); }},
         {"prometheus-cpp", 0.15, [&] { for (int i = 0; i < n; ++i) pg.Set(i); }}});
     compare("gauge.inc(), never set", n, {{"ours", 0, [&] { for (int i = 0; i < n; ++i) deltas.inc(); }},
         {"prometheus-cpp", 0.2, [&] { for (int i = 0; i < n; ++i) pg.Increment(); }}});
@@ -477,7 +479,17 @@ int main() {
         {"prometheus-cpp", 0.1, [&] { for (int i = 0; i < n; ++i) ph.Observe(spread[i & 1023]); }}});
 
     const prom::histogram native{"n", "h", {.registry = &mine, .native = {.factor = 1.1}}};
+    const prom::detail::bucket_bounds& native_bounds = *prom::detail::registry_state::peek(mine)->find_named("n")->bounds;
     compare("native histogram.observe(), spread", n, {{"ours", 0, [&] { for (int i = 0; i < n; ++i) native.observe(spread[i & 1023]); }},
+        {"a key by table, two tagged cells", 0, [&] {
+            for (int i = 0; i < n; ++i) {
+                const double x = spread[i & 1023];
+                add_to_run(1, [&](plain_run& r) {
+                    add_plainly(r.real, x);
+                    add_plainly(r.buckets[prom::detail::biased_key(__builtin_bit_cast(std::uint64_t, x), native_bounds.round, native_bounds.coarser) % std::size(r.buckets)], 1);
+                });
+            }
+        }},
         {"our classic one, 14 buckets", 1.5, [&] { for (int i = 0; i < n; ++i) h.observe(spread[i & 1023]); }},
         {"prometheus-cpp, classic", 0.12, [&] { for (int i = 0; i < n; ++i) ph.Observe(spread[i & 1023]); }}});
     {
