@@ -1122,21 +1122,16 @@ struct shared_value {
     PROMETHEUS_ASYNC_DECL std::uint64_t load() const noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
     PROMETHEUS_ASYNC_DECL void set(double v) noexcept { __atomic_store_n(&word, bits(v), __ATOMIC_RELAXED); }
     PROMETHEUS_ASYNC_DECL void clear() noexcept { __atomic_store_n(&word, unset, __ATOMIC_RELAXED); }
-    /// False, and nothing is added, if it is not set.
-    PROMETHEUS_ASYNC_DECL bool add_if_set(double d) noexcept {
-        const auto step = __builtin_bit_cast(double, bits(d));  // the sum of two numbers of which none is `unset` is not `unset`
+    PROMETHEUS_ASYNC_DECL void add(double d) noexcept {
         std::uint64_t seen = load();
-        while (seen != unset)
-            if (__atomic_compare_exchange_n(&word, &seen, __builtin_bit_cast(std::uint64_t, __builtin_bit_cast(double, seen) + step), true,
-                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-                return true;
-        return false;
+        while (!__atomic_compare_exchange_n(&word, &seen, bits(__builtin_bit_cast(double, seen) + d), true,
+                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     }
 #else
     PROMETHEUS_ASYNC_DECL std::uint64_t load() const noexcept;  // each takes values_lock
     PROMETHEUS_ASYNC_DECL void set(double v) noexcept;
     PROMETHEUS_ASYNC_DECL void clear() noexcept;
-    PROMETHEUS_ASYNC_DECL bool add_if_set(double d) noexcept;
+    PROMETHEUS_ASYNC_DECL void add(double d) noexcept;
 #endif
 };
 
@@ -1836,7 +1831,8 @@ public:
     PROMETHEUS_ASYNC_DECL void inc(double step) const noexcept {
         step = detail::opaque(step);
         if (detail::cell* run = detail::own_run(series_)) [[likely]] {
-            if (!series_.rec->word.last_set.add_if_set(step)) run[1].add(step);
+            if (series_.rec->word.last_set.load() == detail::shared_value::unset) run[1].add(step);
+            else series_.rec->word.last_set.add(step);
         } else {
             detail::add_slowly(series_, step, 2, 0);
         }
@@ -1893,7 +1889,8 @@ private:
     PROMETHEUS_ASYNC_DECL void count(std::int64_t n) const noexcept {
         detail::cell* const run = detail::own_run(series_);
         if (!run) [[unlikely]] detail::add_slowly(series_, 0, 2, static_cast<std::uint64_t>(n));
-        else if (!series_.rec->word.last_set.add_if_set(static_cast<double>(n))) run[2].add(static_cast<std::uint64_t>(n));
+        else if (series_.rec->word.last_set.load() == detail::shared_value::unset) run[2].add(static_cast<std::uint64_t>(n));
+        else series_.rec->word.last_set.add(static_cast<double>(n));
     }
     detail::series series_;
 };
@@ -7743,11 +7740,9 @@ void shared_value::clear() noexcept {
     const locked hold(values_lock);
     word = unset;
 }
-bool shared_value::add_if_set(double d) noexcept {
+void shared_value::add(double d) noexcept {
     const locked hold(values_lock);
-    if (word == unset) return false;
     word = bits(__builtin_bit_cast(double, word) + d);
-    return true;
 }
 #endif
 
@@ -7835,7 +7830,8 @@ static void update(const series& s, Add add) noexcept {
 }
 __attribute__((__noinline__)) void add_slowly(const series& s, double d, unsigned at, std::uint64_t n) noexcept {
     update(s, [&](cell* run) {
-        if (rule_of(s.id) == cell_rule::sum_or_set && s.rec->word.last_set.add_if_set(signed_sum({d, n}))) return;
+        if (rule_of(s.id) == cell_rule::sum_or_set && s.rec->word.last_set.load() != shared_value::unset)
+            return s.rec->word.last_set.add(signed_sum({d, n}));
         if (bits_of(d) != 0) run[1].add_shared(d);
         if (n != 0) run[at].add_shared(n);
     });
