@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
@@ -221,8 +222,16 @@ TEST_CASE("what the code of options is missing for is refused, and not left out"
     locked.credentials = {known, 1, nullptr};
     hosted.allowed_hosts = {hosts, 1, nullptr};
     routed.routes = {routes, 1, nullptr};
+    prom::server_options handed_in{.listen_fd = 1 << 20}, measured{.self_metrics = true};
+    const auto without_code = [](auto& option) {  // the pointer to the code is its last member
+        const void* const null = nullptr;
+        std::memcpy(reinterpret_cast<char*>(&option) + sizeof option - sizeof null, &null, sizeof null);
+        CHECK(option.code() == nullptr);
+    };
+    without_code(handed_in.listen_fd);
+    without_code(measured.self_metrics);
     prom::event_loop loop;
-    for (const auto& o : {locked, hosted, routed}) {
+    for (const auto& o : {locked, hosted, routed, handed_in, measured}) {
         const std::string why = loop.run([](prom::event_loop& on, const prom::server_options& with) -> prom::task<std::string> {
             auto server = co_await prom::start_http_server(on, with);
             co_return server ? "started" : server.why().describe();
